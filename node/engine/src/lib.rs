@@ -1,0 +1,27 @@
+//! What a node holds of a store, and what that proves.
+//!
+//! [`View`] is the part of a store a node holds in memory, immutable and published whole. [`check()`] evaluates one
+//! question over it (or over any other [`Facts`]) and knows what it does not know: a question that the held part does
+//! not decide comes back [`Outcome::Unknown`] with the reads that were missed, never as a guess.
+//!
+//! Nothing here does I/O, reads a clock or is asynchronous; whoever calls passes a [`Budget`] that ends an evaluation.
+
+pub mod check;
+pub mod facts;
+mod file;
+mod names;
+mod overlay;
+pub mod program;
+pub mod question;
+pub mod rounds;
+mod sets;
+pub mod symbols;
+mod value;
+pub mod view;
+
+pub use check::{Budget, Limits, Outcome, Scratch, check};
+pub use facts::Facts;
+pub use program::Program;
+pub use question::Question;
+pub use rounds::RoundFacts;
+pub use view::{UnreadableFile, View};

@@ -1,0 +1,135 @@
+//! The object names of a view: each text once, in one byte arena, known by a `u32`.
+//!
+//! A typed wildcard `user:*` is a name like any other. Requests only look names up. Names are never forgotten while a
+//! view lives on; a view that is read back from its file, or covered anew, holds only the names in use.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use imbl::shared_ptr::DefaultSharedPtr;
+
+use crate::symbols::TypeId;
+
+/// Number of an object's name within one view (or one request).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(pub(crate) u32);
+
+/// Names added since the last fold are moved into the arena when they exceed this share of it (and [`FOLD_MIN`]).
+const FOLD_SHARE: usize = 4;
+const FOLD_MIN: usize = 1024;
+
+/// The names. Cloning is cheap: the arena is shared, what was added since is a persistent map.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    arena: Arc<Arena>,
+    added: imbl::Vector<(Arc<str>, TypeId)>,
+    added_ids: imbl::GenericHashMap<Arc<str>, u32, RandomState, DefaultSharedPtr>,
+}
+
+#[derive(Default)]
+struct Arena {
+    bytes: Vec<u8>,
+    /// End of each name in `bytes`; its start is the end of the one before.
+    ends: Vec<u32>,
+    types: Vec<TypeId>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Arena {
+    fn text(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |start| *start);
+        std::str::from_utf8(self.bytes.get(start as usize..end as usize)?).ok()
+    }
+
+    fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        self.table.find(hash, |&id| self.text(id as usize) == Some(name)).copied()
+    }
+
+    fn push(&mut self, name: &str, object_type: TypeId) -> u32 {
+        let id = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.types.push(object_type);
+        id
+    }
+
+    /// Rebuilds the table over all names.
+    fn index(&mut self) {
+        let mut table = HashTable::with_capacity(self.ends.len());
+        let hash = |arena: &Self, id: u32| arena.hasher.hash_one(arena.text(id as usize).unwrap_or_default().as_bytes());
+        for id in 0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX) {
+            table.insert_unique(hash(self, id), id, |&other| hash(self, other));
+        }
+        self.table = table;
+    }
+}
+
+impl Names {
+    pub(crate) fn get(&self, name: &str) -> Option<ObjectId> {
+        if !self.added_ids.is_empty()
+            && let Some(id) = self.added_ids.get(name)
+        {
+            return Some(ObjectId(*id));
+        }
+        self.arena.find(name).map(ObjectId)
+    }
+
+    pub(crate) fn add(&mut self, name: &str, object_type: TypeId) -> ObjectId {
+        if let Some(id) = self.get(name) {
+            return id;
+        }
+        let id = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let name: Arc<str> = name.into();
+        self.added.push_back((name.clone(), object_type));
+        self.added_ids.insert(name, id);
+        if self.added.len() > FOLD_MIN.max(self.arena.ends.len() / FOLD_SHARE) {
+            self.fold();
+        }
+        ObjectId(id)
+    }
+
+    pub(crate) fn text(&self, id: ObjectId) -> &str {
+        let index = id.0 as usize;
+        match index.checked_sub(self.arena.ends.len()) {
+            None => self.arena.text(index).unwrap_or_default(),
+            Some(added) => self.added.get(added).map_or("", |(name, _)| name),
+        }
+    }
+
+    pub(crate) fn type_of(&self, id: ObjectId) -> Option<TypeId> {
+        let index = id.0 as usize;
+        match index.checked_sub(self.arena.ends.len()) {
+            None => self.arena.types.get(index).copied(),
+            Some(added) => self.added.get(added).map(|(_, object_type)| *object_type),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.arena.ends.len() + self.added.len()
+    }
+
+    /// Moves everything into one arena.
+    pub(crate) fn fold(&mut self) {
+        let mut arena = Arena { bytes: self.arena.bytes.clone(), ends: self.arena.ends.clone(), types: self.arena.types.clone(), ..Arena::default() };
+        for (name, object_type) in &self.added {
+            arena.push(name, *object_type);
+        }
+        arena.index();
+        *self = Self { arena: Arc::new(arena), ..Self::default() };
+    }
+
+    /// Names in the order of their numbers, from outside; the caller numbered them so.
+    pub(crate) fn from_ordered<'a>(names: impl Iterator<Item = (&'a str, TypeId)>) -> Self {
+        let mut arena = Arena::default();
+        for (name, object_type) in names {
+            arena.push(name, object_type);
+        }
+        arena.index();
+        Self { arena: Arc::new(arena), ..Self::default() }
+    }
+}

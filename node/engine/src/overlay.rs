@@ -1,0 +1,132 @@
+//! What a request brings along: names the facts do not have, and contextual tuples laid over them.
+
+use meridian_model::tuple::TupleKey;
+use meridian_model::{Object, Subject as TupleSubject};
+
+use crate::facts::{Facts, ObjectId, SetKey, type_part};
+use crate::question::Question;
+use crate::sets::Subject;
+use crate::symbols::TypeId;
+
+/// Numbers of names only this request knows count down from here; views never get so far.
+const LOCAL_TOP: u32 = u32::MAX;
+
+#[derive(Default)]
+pub(crate) struct Overlay {
+    names: Vec<(String, TypeId)>,
+    /// Sorted.
+    members: Vec<(SetKey, Subject)>,
+}
+
+/// The asked subject, by number. Where its name is unknown to the facts it can still be in a contextual tuple.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) object_type: TypeId,
+    /// The object or typed wildcard; for a userset, its object.
+    pub(crate) object: ObjectId,
+    pub(crate) userset: Option<SetKey>,
+    /// The wildcard of the subject's type.
+    pub(crate) wildcard: Option<ObjectId>,
+}
+
+impl Overlay {
+    pub(crate) fn clear(&mut self) {
+        self.names.clear();
+        self.members.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// An object's number, a local one if the facts have none. `None` for a type that no model of these facts names.
+    pub(crate) fn object(&mut self, facts: &impl Facts, name: &str) -> Option<ObjectId> {
+        if let Some(id) = facts.object(name) {
+            return Some(id);
+        }
+        let object_type = facts.symbols().object_type(type_part(name))?;
+        let index = match self.names.iter().position(|(known, _)| known == name) {
+            Some(index) => index,
+            None => {
+                self.names.push((name.to_owned(), object_type));
+                self.names.len() - 1
+            }
+        };
+        Some(ObjectId(LOCAL_TOP - u32::try_from(index).unwrap_or(LOCAL_TOP)))
+    }
+
+    fn local(&self, id: ObjectId) -> Option<&(String, TypeId)> {
+        self.names.get((LOCAL_TOP - id.0) as usize)
+    }
+
+    pub(crate) fn type_of(&self, facts: &impl Facts, id: ObjectId) -> Option<TypeId> {
+        self.local(id).map(|(_, object_type)| *object_type).or_else(|| facts.type_of(id))
+    }
+
+    pub(crate) fn name<'a>(&'a self, facts: &'a impl Facts, id: ObjectId) -> &'a str {
+        self.local(id).map_or_else(|| facts.object_name(id), |(name, _)| name)
+    }
+
+    pub(crate) fn ask(&mut self, facts: &impl Facts, question: &Question<'_>) -> Option<Asked> {
+        let object_type = facts.symbols().object_type(question.subject_type())?;
+        let (object, userset) = match question.userset() {
+            None => (self.object(facts, question.subject())?, None),
+            Some((of, relation)) => {
+                let object = self.object(facts, of)?;
+                (object, Some(SetKey::new(object, facts.symbols().relation(relation)?)))
+            }
+        };
+        // "type:*" of a type of at most 254 bytes.
+        let mut wildcard = [0; 256];
+        let wildcard = wildcard_name(question.subject_type(), &mut wildcard).and_then(|name| facts.object(name));
+        Some(Asked { object_type, object, userset, wildcard })
+    }
+
+    /// Lays contextual tuples over the facts. Those of names no model of the facts knows are left out, as invalid stored
+    /// ones are.
+    pub(crate) fn add(&mut self, facts: &impl Facts, tuples: &[TupleKey]) {
+        for key in tuples {
+            let Some((set, subject)) = self.resolve(facts, key) else { continue };
+            self.members.push((set, subject));
+        }
+        self.members.sort_unstable();
+    }
+
+    fn resolve(&mut self, facts: &impl Facts, key: &TupleKey) -> Option<(SetKey, Subject)> {
+        let set_of = |overlay: &mut Self, object: &Object, relation: &str| {
+            Some(SetKey::new(overlay.object(facts, object.as_str())?, facts.symbols().relation(relation)?))
+        };
+        let set = set_of(self, &key.object, &key.relation)?;
+        let subject = match &key.subject {
+            TupleSubject::Object(object) => Subject::Object(self.object(facts, object.as_str())?),
+            TupleSubject::Wildcard(object_type) => Subject::Object(self.object(facts, &format!("{object_type}:*"))?),
+            TupleSubject::Userset(object, relation) => Subject::Userset(set_of(self, object, relation)?),
+        };
+        Some((set, subject))
+    }
+
+    /// The contextual members of a set.
+    pub(crate) fn get(&self, set: SetKey) -> &[(SetKey, Subject)] {
+        let start = self.members.partition_point(|(key, _)| *key < set);
+        let rest = self.members.get(start..).unwrap_or_default();
+        rest.get(..rest.partition_point(|(key, _)| *key == set)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_wildcard(&self, facts: &impl Facts, id: ObjectId) -> bool {
+        self.name(facts, id).ends_with(":*")
+    }
+
+    /// Whether a contextual wildcard of the asked subject's type is meant by this number.
+    pub(crate) fn is_wildcard_of(&self, facts: &impl Facts, id: ObjectId, object_type: TypeId) -> bool {
+        self.type_of(facts, id) == Some(object_type) && self.is_wildcard(facts, id)
+    }
+}
+
+fn wildcard_name<'a>(object_type: &str, buffer: &'a mut [u8; 256]) -> Option<&'a str> {
+    let name = buffer.get_mut(..object_type.len() + 2)?;
+    let (head, tail) = name.split_at_mut(object_type.len());
+    head.copy_from_slice(object_type.as_bytes());
+    tail.copy_from_slice(b":*");
+    std::str::from_utf8(name).ok()
+}
+

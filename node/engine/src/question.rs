@@ -1,0 +1,105 @@
+//! One question, parsed without allocating.
+
+use meridian_model::tuple::{InvalidTuple, MAX_RELATION_LEN, MAX_USER_LEN, TupleKey, is_name, split_object};
+use meridian_model::{Object, Subject};
+
+/// Has `subject` the relation to the object? Borrowed from the request, well-formed, not yet looked up anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
+    object: &'a str,
+    object_type: &'a str,
+    relation: &'a str,
+    subject: &'a str,
+    subject_type: &'a str,
+    /// For a userset subject, its object and relation.
+    userset: Option<(&'a str, &'a str)>,
+    wildcard: bool,
+}
+
+impl<'a> Question<'a> {
+    /// Parses the three fields of a Check.
+    ///
+    /// # Errors
+    /// [`InvalidTuple`] naming the first malformed field: user, relation, object.
+    pub fn parse(object: &'a str, relation: &'a str, user: &'a str) -> Result<Self, InvalidTuple> {
+        let malformed = || InvalidTuple::User(user.to_owned());
+        let userset = match user.split_once('#') {
+            Some((of, relation)) if is_name(relation, MAX_RELATION_LEN) => Some((of, relation)),
+            Some(_) => return Err(malformed()),
+            None => None,
+        };
+        let (subject_type, subject_id) = split_object(userset.map_or(user, |(of, _)| of)).ok_or_else(malformed)?;
+        let wildcard = subject_id == "*";
+        if user.len() > MAX_USER_LEN || (wildcard && userset.is_some()) {
+            return Err(malformed());
+        }
+        if !is_name(relation, MAX_RELATION_LEN) {
+            return Err(InvalidTuple::Relation(relation.to_owned()));
+        }
+        match split_object(object) {
+            None => Err(InvalidTuple::Object(object.to_owned())),
+            Some((_, "*")) => Err(InvalidTuple::WildcardObject(object.to_owned())),
+            Some((object_type, _)) => Ok(Self { object, object_type, relation, subject: user, subject_type, userset, wildcard }),
+        }
+    }
+
+    /// The asked object, `type:id`.
+    pub fn object(&self) -> &'a str {
+        self.object
+    }
+
+    /// Its type.
+    pub fn object_type(&self) -> &'a str {
+        self.object_type
+    }
+
+    /// The asked relation.
+    pub fn relation(&self) -> &'a str {
+        self.relation
+    }
+
+    /// The subject as asked.
+    pub fn subject(&self) -> &'a str {
+        self.subject
+    }
+
+    /// The type of the subject's object.
+    pub fn subject_type(&self) -> &'a str {
+        self.subject_type
+    }
+
+    /// For a userset subject, its object and relation.
+    pub fn userset(&self) -> Option<(&'a str, &'a str)> {
+        self.userset
+    }
+
+    /// Whether the subject is a typed wildcard.
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// The question as owned values.
+    ///
+    /// # Errors
+    /// None in practice: the parts were parsed by the same rules.
+    pub fn to_key(&self) -> Result<TupleKey, InvalidTuple> {
+        let object: Object = self.object.parse()?;
+        let subject: Subject = self.subject.parse()?;
+        Ok(TupleKey { object, relation: self.relation.into(), subject })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn accepts_what_a_tuple_key_accepts(object in ".{0,8}|[a-z]{1,3}:[a-z*#]{1,3}", relation in ".{0,4}|[a-z]{1,4}", user in ".{0,8}|[a-z]{1,2}:[a-z*]{1,2}(#[a-z]{1,2})?") {
+            let question = Question::parse(&object, &relation, &user);
+            let key = TupleKey::parse(&object, &relation, &user);
+            prop_assert_eq!(question.map(|q| q.to_key().unwrap()), key);
+        }
+    }
+}

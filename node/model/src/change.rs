@@ -1,0 +1,106 @@
+//! What happens to a store, as it is committed, published and applied.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::authorization_model::AuthorizationModel;
+use crate::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
+use crate::tuple::{Tuple, TupleKey};
+
+/// Everything one revision of a store changed: whole, or thinned out for an edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeSet {
+    /// The store.
+    pub store: StoreId,
+    /// The reign of the writer that committed it.
+    pub epoch: Epoch,
+    /// Its number.
+    pub revision: Revision,
+    /// The writer's database time at commit.
+    pub committed_at: Timestamp,
+    /// The changes, in order. On an edge topic, only those of carried types.
+    pub changes: Vec<Change>,
+    /// On an edge topic, what the left-out changes touched: [`crate::hash::set_hash`] of each set and
+    /// [`crate::hash::type_hash`] of each type. Empty on the full topic.
+    pub touched: Vec<u64>,
+}
+
+impl ChangeSet {
+    /// Where in the store's history it stands.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, revision: self.revision }
+    }
+}
+
+/// One change of a store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A tuple was written.
+    TupleWritten(Tuple),
+    /// A tuple was deleted.
+    TupleDeleted(TupleKey),
+    /// A model was added and is now the latest.
+    ModelWritten(StoredModel),
+    /// The store was created; always revision 1.
+    StoreCreated(StoreInfo),
+    /// The store was deleted; nothing follows.
+    StoreDeleted,
+    /// The tiers of the store's types were assigned anew, all of them.
+    TiersAssigned(Tiers),
+}
+
+/// A store's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// Its id.
+    pub id: StoreId,
+    /// Its display name; not unique.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// A model as written, with its id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredModel {
+    /// Its id.
+    pub id: ModelId,
+    /// Its content.
+    pub model: Arc<AuthorizationModel>,
+}
+
+/// How far the data of an object type travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Every tuple at every edge, always fresh.
+    Critical,
+    /// Answers only, kept at an edge until something they rest on is touched. The default.
+    Warm,
+    /// Never at an edge, not even an answer.
+    Cold,
+}
+
+/// The tier of each object type of a store. Types not named are Warm. A revision of its own whenever it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tiers {
+    /// Types whose every tuple is at every edge.
+    pub critical: BTreeSet<String>,
+    /// Types of which nothing is at an edge.
+    pub cold: BTreeSet<String>,
+}
+
+impl Tiers {
+    /// The tier of a type.
+    pub fn of(&self, object_type: &str) -> Tier {
+        if self.critical.contains(object_type) {
+            Tier::Critical
+        } else if self.cold.contains(object_type) {
+            Tier::Cold
+        } else {
+            Tier::Warm
+        }
+    }
+}
