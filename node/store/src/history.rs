@@ -1,0 +1,52 @@
+//! What every adapter does alike: compare-and-set of replicated changes, and pages.
+
+use std::time::Instant;
+
+use meridian_model::change::{Change, ChangeSet};
+use meridian_model::ids::{Position, Revision};
+use meridian_model::ports::{Applied, DatastoreError, Page, Result};
+
+/// What is to be done with a change set where the store stands at `have` (`None`: unknown here). The epoch is looked at
+/// first, so that nothing of a deposed writer is ever taken for a duplicate or a gap.
+pub(crate) fn verdict(have: Option<Position>, change_set: &ChangeSet) -> Applied {
+    let Some(have) = have else {
+        let creates = change_set.revision == Revision::ZERO.next()
+            && matches!(change_set.changes.first(), Some(Change::StoreCreated(_)));
+        return if creates {
+            Applied::Applied
+        } else {
+            Applied::Gap {
+                have: Position::default(),
+            }
+        };
+    };
+    if change_set.epoch < have.epoch {
+        Applied::Fenced { have }
+    } else if change_set.epoch > have.epoch {
+        Applied::NewEpoch { have }
+    } else if change_set.revision <= have.revision {
+        Applied::Skipped
+    } else if change_set.revision == have.revision.next() {
+        Applied::Applied
+    } else {
+        Applied::Gap { have }
+    }
+}
+
+/// A page of at most `limit` from rows of which one more than `limit` was asked for.
+pub(crate) fn page<T, C>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C) -> Page<T, C> {
+    let limit = limit as usize;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more { rows.last().map(cursor) } else { None };
+    Page { items: rows, next }
+}
+
+/// Fails when the deadline has passed.
+pub(crate) fn check_deadline(deadline: Instant) -> Result<()> {
+    if Instant::now() >= deadline {
+        Err(DatastoreError::DeadlineExceeded)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,573 @@
+//! A datastore in memory: for `meridian dev`, tests and edges of the size of one process.
+//!
+//! Its history ends with the process, so its epoch is the time it was made: whatever consumed an earlier life takes the
+//! stores over anew.
+
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use meridian_model::AuthorizationModel;
+use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
+use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
+use meridian_model::ports::{
+    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Read, Result,
+    Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
+};
+use meridian_model::tuple::{Object, Subject, Tuple, TupleKey};
+
+use crate::history::{check_deadline, page, verdict};
+use store::Store;
+
+/// A datastore in memory. Clones share it.
+#[derive(Clone)]
+pub struct MemoryDatastore {
+    epoch: Epoch,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    stores: BTreeMap<StoreId, Store>,
+    outbox: BTreeMap<u64, (Arc<ChangeSet>, Tiers)>,
+    last_sequence: u64,
+    leases: BTreeMap<String, (String, Timestamp)>,
+}
+
+impl State {
+    /// A store that exists and was not deleted.
+    fn live(&self, id: StoreId) -> Option<&Store> {
+        self.stores
+            .get(&id)
+            .filter(|store| store.deleted_at.is_none())
+    }
+
+    /// Takes a change set in: data, changelog and outbox.
+    fn commit(&mut self, change_set: ChangeSet, new: impl FnOnce() -> Option<Store>) {
+        let change_set = Arc::new(change_set);
+        if !self.stores.contains_key(&change_set.store)
+            && let Some(store) = new()
+        {
+            self.stores.insert(change_set.store, store);
+        }
+        let Some(store) = self.stores.get_mut(&change_set.store) else {
+            return;
+        };
+        store.apply(Arc::clone(&change_set));
+        self.last_sequence += 1;
+        self.outbox
+            .insert(self.last_sequence, (change_set, store.tiers.clone()));
+    }
+}
+
+impl Default for MemoryDatastore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryDatastore {
+    /// An empty datastore whose epoch is the present time in milliseconds.
+    pub fn new() -> Self {
+        let epoch = Epoch(u64::try_from(system_time().0 / 1000).unwrap_or_default());
+        Self {
+            epoch,
+            state: Arc::default(),
+        }
+    }
+
+    fn state(&self, deadline: Instant) -> Result<MutexGuard<'_, State>> {
+        check_deadline(deadline)?;
+        // Nothing that holds the lock can leave the state half changed.
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Commits the changes that `build` makes of the store as the store's next revision.
+    fn write(
+        &self,
+        id: StoreId,
+        deadline: Instant,
+        build: impl FnOnce(&Store, Timestamp) -> Result<Vec<Change>>,
+    ) -> Result<Committed> {
+        let mut state = self.state(deadline)?;
+        let store = state.live(id).ok_or(DatastoreError::UnknownStore(id))?;
+        let at = system_time();
+        let changes = build(store, at)?;
+        let position = Position {
+            epoch: self.epoch,
+            revision: store.position.revision.next(),
+        };
+        state.commit(change_set(id, position, at, changes), || None);
+        Ok(Committed { position, at })
+    }
+}
+
+fn change_set(
+    store: StoreId,
+    position: Position,
+    committed_at: Timestamp,
+    changes: Vec<Change>,
+) -> ChangeSet {
+    ChangeSet {
+        store,
+        epoch: position.epoch,
+        revision: position.revision,
+        committed_at,
+        changes,
+        touched: Vec::new(),
+    }
+}
+
+fn system_time() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[async_trait]
+impl Datastore for MemoryDatastore {
+    async fn migrate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn epoch(&self, deadline: Instant) -> Result<Epoch> {
+        check_deadline(deadline)?;
+        Ok(self.epoch)
+    }
+
+    async fn now(&self, deadline: Instant) -> Result<Timestamp> {
+        check_deadline(deadline)?;
+        Ok(system_time())
+    }
+
+    async fn create_store(
+        &self,
+        id: StoreId,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<StoreRecord> {
+        let mut state = self.state(deadline)?;
+        if state.stores.contains_key(&id) {
+            return Err(DatastoreError::Conflict);
+        }
+        let at = system_time();
+        let info = StoreInfo {
+            id,
+            name: name.to_owned(),
+            created_at: at,
+        };
+        let position = Position {
+            epoch: self.epoch,
+            revision: Revision::ZERO.next(),
+        };
+        let created = change_set(id, position, at, vec![Change::StoreCreated(info.clone())]);
+        state.commit(created, || Some(Store::new(info.clone())));
+        Ok(StoreRecord {
+            info,
+            position,
+            deleted_at: None,
+        })
+    }
+
+    async fn delete_store(&self, id: StoreId, deadline: Instant) -> Result<Option<Committed>> {
+        match self.write(id, deadline, |_, _| Ok(vec![Change::StoreDeleted])) {
+            Ok(committed) => Ok(Some(committed)),
+            Err(DatastoreError::UnknownStore(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write_model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        model: &AuthorizationModel,
+        deadline: Instant,
+    ) -> Result<Committed> {
+        self.write(store, deadline, |store, _| {
+            if store
+                .models
+                .get_max()
+                .is_some_and(|(latest, _)| *latest >= id)
+            {
+                return Err(DatastoreError::Conflict);
+            }
+            Ok(vec![Change::ModelWritten(StoredModel {
+                id,
+                model: Arc::new(model.clone()),
+            })])
+        })
+    }
+
+    async fn write_tuples(
+        &self,
+        store: StoreId,
+        deletes: &[TupleKey],
+        writes: &[Tuple],
+        deadline: Instant,
+    ) -> Result<Committed> {
+        self.write(store, deadline, |store, at| {
+            store.tuple_changes(deletes, writes, at)
+        })
+    }
+
+    async fn assign_tiers(
+        &self,
+        store: StoreId,
+        tiers: &Tiers,
+        deadline: Instant,
+    ) -> Result<Committed> {
+        self.write(store, deadline, |_, _| {
+            Ok(vec![Change::TiersAssigned(tiers.clone())])
+        })
+    }
+
+    async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
+        let mut state = self.state(deadline)?;
+        let verdict = verdict(
+            state
+                .stores
+                .get(&change_set.store)
+                .map(|store| store.position),
+            change_set,
+        );
+        if verdict == Applied::Applied {
+            state.commit(change_set.clone(), || match change_set.changes.first() {
+                Some(Change::StoreCreated(info)) => Some(Store::new(info.clone())),
+                _ => None,
+            });
+        }
+        Ok(verdict)
+    }
+
+    async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()> {
+        let store = Store::from_snapshot(head, tuples);
+        let mut state = self.state(deadline)?;
+        state
+            .outbox
+            .retain(|_, (change_set, _)| change_set.store != head.info.id);
+        state.stores.insert(head.info.id, store);
+        Ok(())
+    }
+
+    async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>> {
+        Ok(self.state(deadline)?.stores.get(&id).map(Store::record))
+    }
+
+    async fn stores(
+        &self,
+        name: Option<&str>,
+        after: Option<StoreId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoreRecord, StoreId>> {
+        let state = self.state(deadline)?;
+        let wanted = |store: &&Store| {
+            store.deleted_at.is_none()
+                && name.is_none_or(|name| name == store.info.name)
+                && after.is_none_or(|after| store.info.id > after)
+        };
+        let rows = state
+            .stores
+            .values()
+            .filter(wanted)
+            .map(Store::record)
+            .take(limit as usize + 1)
+            .collect();
+        Ok(page(rows, limit, |record| record.info.id))
+    }
+
+    async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>> {
+        Ok(self
+            .state(deadline)?
+            .stores
+            .values()
+            .map(|store| (store.info.id, store.position))
+            .collect())
+    }
+
+    async fn model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AuthorizationModel>>> {
+        Ok(self
+            .state(deadline)?
+            .stores
+            .get(&store)
+            .and_then(|store| store.models.get(&id).cloned()))
+    }
+
+    async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>> {
+        Ok(self
+            .state(deadline)?
+            .stores
+            .get(&store)
+            .and_then(|store| store.models.get_max().map(|(id, _)| *id)))
+    }
+
+    async fn models(
+        &self,
+        store: StoreId,
+        before: Option<ModelId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoredModel, ModelId>> {
+        let state = self.state(deadline)?;
+        let rows = state.stores.get(&store).map(|store| {
+            let older = store
+                .models
+                .iter()
+                .rev()
+                .filter(|(id, _)| before.is_none_or(|before| **id < before));
+            older
+                .take(limit as usize + 1)
+                .map(|(id, model)| StoredModel {
+                    id: *id,
+                    model: Arc::clone(model),
+                })
+                .collect()
+        });
+        Ok(page(rows.unwrap_or_default(), limit, |stored| stored.id))
+    }
+
+    async fn tuples(
+        &self,
+        store: StoreId,
+        filter: &TupleFilter,
+        after: Option<&TupleKey>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<Tuple, TupleKey>> {
+        let store = self.state(deadline)?.stores.get(&store).cloned();
+        let rows = store.map(|store| {
+            store
+                .filtered(filter, after)
+                .take(limit as usize + 1)
+                .collect()
+        });
+        Ok(page(rows.unwrap_or_default(), limit, |tuple: &Tuple| {
+            tuple.key.clone()
+        }))
+    }
+
+    async fn tuple_changes(
+        &self,
+        store: StoreId,
+        object_type: Option<&str>,
+        since: Option<Timestamp>,
+        after: Option<ChangeCursor>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<TupleChange>> {
+        let log = self
+            .state(deadline)?
+            .live(store)
+            .map(|store| store.log.clone())
+            .unwrap_or_default();
+        let from = after.map_or(Revision::ZERO, |after| after.revision);
+        let recent = log
+            .range(from..)
+            .map(|(_, set)| set)
+            .filter(|set| since.is_none_or(|since| set.committed_at >= since));
+        let rows = recent.flat_map(|set| rows_of(set)).filter(|row| {
+            after.is_none_or(|after| row.cursor > after)
+                && object_type
+                    .is_none_or(|object_type| row.tuple.key.object.object_type() == object_type)
+        });
+        Ok(rows.take(limit as usize).collect())
+    }
+
+    async fn change_sets(
+        &self,
+        store: StoreId,
+        after: Revision,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<ChangeSet>> {
+        let Some(store) = self.state(deadline)?.stores.get(&store).cloned() else {
+            return Ok(Vec::new());
+        };
+        let oldest = store
+            .log
+            .get_min()
+            .map_or(store.position.revision.next(), |(revision, _)| *revision);
+        if after < store.position.revision && after.next() < oldest {
+            return Err(DatastoreError::Trimmed { oldest });
+        }
+        Ok(store
+            .log
+            .range(after.next()..)
+            .take(limit as usize)
+            .map(|(_, set)| ChangeSet::clone(set))
+            .collect())
+    }
+
+    async fn tiers(&self, store: StoreId, deadline: Instant) -> Result<Tiers> {
+        Ok(self
+            .state(deadline)?
+            .stores
+            .get(&store)
+            .map(|store| store.tiers.clone())
+            .unwrap_or_default())
+    }
+
+    async fn snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>> {
+        let store = self.state(deadline)?.stores.get(&store).cloned();
+        Ok(store.map(|store| Box::new(MemorySnapshot { store, deadline }) as Box<dyn Snapshot>))
+    }
+
+    async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>> {
+        let state = self.state(deadline)?;
+        let rows = state.outbox.iter().take(limit as usize);
+        Ok(rows
+            .map(|(sequence, (set, tiers))| OutboxRow {
+                sequence: *sequence,
+                change_set: ChangeSet::clone(set),
+                tiers: tiers.clone(),
+            })
+            .collect())
+    }
+
+    async fn outbox_delete(&self, sequences: &[u64], deadline: Instant) -> Result<()> {
+        let mut state = self.state(deadline)?;
+        for sequence in sequences {
+            state.outbox.remove(sequence);
+        }
+        Ok(())
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let mut state = self.state(deadline)?;
+        let now = system_time();
+        if state
+            .leases
+            .get(name)
+            .is_some_and(|(held_by, until)| held_by != holder && *until > now)
+        {
+            return Ok(false);
+        }
+        let until = now
+            .0
+            .saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+        state
+            .leases
+            .insert(name.to_owned(), (holder.to_owned(), Timestamp(until)));
+        Ok(true)
+    }
+
+    async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {
+        let mut state = self.state(deadline)?;
+        let unpublished = state
+            .outbox
+            .values()
+            .filter(|(set, _)| set.store == store)
+            .map(|(set, _)| set.revision)
+            .min();
+        if let Some(store) = state.stores.get_mut(&store) {
+            let first_kept =
+                unpublished.map_or(upto.next(), |unpublished| unpublished.min(upto.next()));
+            store.log = store
+                .log
+                .range(first_kept..)
+                .map(|(revision, set)| (*revision, Arc::clone(set)))
+                .collect();
+        }
+        Ok(())
+    }
+}
+
+/// The tuple changes of a change set, each with its place.
+fn rows_of(set: &ChangeSet) -> impl Iterator<Item = TupleChange> + '_ {
+    let numbered = (0u32..).zip(&set.changes);
+    numbered.filter_map(move |(ordinal, change)| {
+        let (tuple, deleted) = match change {
+            Change::TupleWritten(tuple) => (tuple.clone(), false),
+            Change::TupleDeleted(key) => (
+                Tuple {
+                    key: key.clone(),
+                    condition: None,
+                    timestamp: set.committed_at,
+                },
+                true,
+            ),
+            _ => return None,
+        };
+        Some(TupleChange {
+            cursor: ChangeCursor {
+                revision: set.revision,
+                ordinal,
+            },
+            tuple,
+            deleted,
+        })
+    })
+}
+
+struct MemorySnapshot {
+    store: Store,
+    deadline: Instant,
+}
+
+#[async_trait]
+impl Snapshot for MemorySnapshot {
+    fn position(&self) -> Position {
+        self.store.position
+    }
+
+    async fn read(
+        &mut self,
+        reads: &[Read],
+        user: &Subject,
+    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>> {
+        check_deadline(self.deadline)?;
+        Ok(self.store.read(reads, user))
+    }
+
+    async fn tuples_of_type(
+        &mut self,
+        object_type: &str,
+        after: Option<&TupleKey>,
+        limit: u32,
+    ) -> Result<Vec<Tuple>> {
+        check_deadline(self.deadline)?;
+        let filter = TupleFilter {
+            object_type: Some(object_type.to_owned()),
+            ..TupleFilter::default()
+        };
+        Ok(self
+            .store
+            .filtered(&filter, after)
+            .take(limit as usize)
+            .collect())
+    }
+
+    async fn tuples(&mut self, after: Option<&TupleKey>, limit: u32) -> Result<Vec<Tuple>> {
+        check_deadline(self.deadline)?;
+        Ok(self
+            .store
+            .filtered(&TupleFilter::default(), after)
+            .take(limit as usize)
+            .collect())
+    }
+
+    async fn head(&mut self) -> Result<StoreHead> {
+        check_deadline(self.deadline)?;
+        Ok(self.store.head())
+    }
+}

@@ -1,0 +1,292 @@
+//! One store in memory. Everything is persistent maps: a clone is cheap and never changes.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use meridian_model::AuthorizationModel;
+use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
+use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
+use meridian_model::ports::{DatastoreError, Read, Result, StoreHead, StoreRecord, TupleFilter};
+use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
+
+/// The lowest character that an object's id may hold: where the ids of a type begin.
+const LOWEST_ID: &str = "!";
+
+/// A tuple's value beside its key.
+type Stored = (Option<TupleCondition>, Timestamp);
+
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) info: StoreInfo,
+    pub(super) position: Position,
+    pub(super) deleted_at: Option<Timestamp>,
+    pub(super) models: OrdMap<ModelId, Arc<AuthorizationModel>>,
+    pub(super) tiers: Tiers,
+    pub(super) log: OrdMap<Revision, Arc<ChangeSet>>,
+    tuples: OrdMap<TupleKey, Stored>,
+    /// Keys whose subject is a userset, so that an object's direct users need not be walked to find them.
+    usersets: OrdSet<TupleKey>,
+}
+
+impl Store {
+    /// A store of which nothing has been committed yet.
+    pub(super) fn new(info: StoreInfo) -> Self {
+        Self {
+            info,
+            position: Position::default(),
+            deleted_at: None,
+            models: OrdMap::new(),
+            tiers: Tiers::default(),
+            log: OrdMap::new(),
+            tuples: OrdMap::new(),
+            usersets: OrdSet::new(),
+        }
+    }
+
+    /// A store as a snapshot holds it, without history.
+    pub(super) fn from_snapshot(head: &StoreHead, tuples: Vec<Tuple>) -> Self {
+        let mut store = Self::new(head.info.clone());
+        store.position = head.position;
+        store.deleted_at = head.deleted_at;
+        store.models = head
+            .models
+            .iter()
+            .map(|m| (m.id, Arc::clone(&m.model)))
+            .collect();
+        store.tiers = head.tiers.clone();
+        for tuple in tuples {
+            store.insert(tuple);
+        }
+        store
+    }
+
+    pub(super) fn record(&self) -> StoreRecord {
+        StoreRecord {
+            info: self.info.clone(),
+            position: self.position,
+            deleted_at: self.deleted_at,
+        }
+    }
+
+    pub(super) fn head(&self) -> StoreHead {
+        StoreHead {
+            info: self.info.clone(),
+            position: self.position,
+            models: self
+                .models
+                .iter()
+                .map(|(id, model)| StoredModel {
+                    id: *id,
+                    model: Arc::clone(model),
+                })
+                .collect(),
+            tiers: self.tiers.clone(),
+            deleted_at: self.deleted_at,
+        }
+    }
+
+    /// The changes of a Write; fails as a whole without effect.
+    pub(super) fn tuple_changes(
+        &self,
+        deletes: &[TupleKey],
+        writes: &[Tuple],
+        at: Timestamp,
+    ) -> Result<Vec<Change>> {
+        let mut after = self.tuples.clone();
+        let mut changes = Vec::with_capacity(deletes.len() + writes.len());
+        for key in deletes {
+            after
+                .remove(key)
+                .ok_or_else(|| DatastoreError::TupleMissing(key.clone()))?;
+            changes.push(Change::TupleDeleted(key.clone()));
+        }
+        for tuple in writes {
+            if after
+                .insert(tuple.key.clone(), (tuple.condition.clone(), at))
+                .is_some()
+            {
+                return Err(DatastoreError::TupleExists(tuple.key.clone()));
+            }
+            changes.push(Change::TupleWritten(Tuple {
+                timestamp: at,
+                ..tuple.clone()
+            }));
+        }
+        Ok(changes)
+    }
+
+    /// Takes a committed change set in. What is there already is overwritten and what is gone stays gone, so that
+    /// replication is idempotent.
+    pub(super) fn apply(&mut self, change_set: Arc<ChangeSet>) {
+        for change in &change_set.changes {
+            match change {
+                Change::TupleWritten(tuple) => self.insert(tuple.clone()),
+                Change::TupleDeleted(key) => {
+                    self.tuples.remove(key);
+                    self.usersets.remove(key);
+                }
+                Change::ModelWritten(stored) => {
+                    self.models.insert(stored.id, Arc::clone(&stored.model));
+                }
+                Change::StoreCreated(info) => self.info = info.clone(),
+                Change::StoreDeleted => {
+                    self.deleted_at = Some(change_set.committed_at);
+                    self.tuples = OrdMap::new();
+                    self.usersets = OrdSet::new();
+                    self.models = OrdMap::new();
+                }
+                Change::TiersAssigned(tiers) => self.tiers = tiers.clone(),
+            }
+        }
+        self.position = change_set.position();
+        self.log.insert(change_set.revision, change_set);
+    }
+
+    fn insert(&mut self, tuple: Tuple) {
+        if matches!(tuple.key.subject, Subject::Userset(..)) {
+            self.usersets.insert(tuple.key.clone());
+        }
+        self.tuples
+            .insert(tuple.key, (tuple.condition, tuple.timestamp));
+    }
+
+    /// Tuples that match, in key order, from behind `after`.
+    pub(super) fn filtered<'a>(
+        &'a self,
+        filter: &'a TupleFilter,
+        after: Option<&TupleKey>,
+    ) -> impl Iterator<Item = Tuple> + 'a {
+        let first = filter
+            .object_type
+            .as_deref()
+            .and_then(|object_type| first_key(object_type, filter.object_id.as_deref()));
+        let start = match (after, first) {
+            (Some(after), Some(first)) if *after < first => Bound::Included(first),
+            (Some(after), _) => Bound::Excluded(after.clone()),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        self.tuples
+            .range((start, Bound::Unbounded))
+            .take_while(move |(key, _)| within(filter, key))
+            .filter(move |(key, _)| {
+                filter
+                    .relation
+                    .as_deref()
+                    .is_none_or(|relation| relation == &*key.relation)
+                    && filter
+                        .subject
+                        .as_ref()
+                        .is_none_or(|subject| *subject == key.subject)
+            })
+            .map(tuple)
+    }
+
+    /// One round of an evaluation.
+    pub(super) fn read(
+        &self,
+        reads: &[Read],
+        user: &Subject,
+    ) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
+        let mut sets: BTreeMap<_, Vec<Tuple>> = BTreeMap::new();
+        for read in reads {
+            match read {
+                Read::Direct { object, relation } => {
+                    let found = self.direct(object, relation, user);
+                    sets.entry((object.clone(), relation.clone()))
+                        .or_default()
+                        .extend(found);
+                }
+                Read::Parents { object, relation } => {
+                    let found = self
+                        .set(object, relation)
+                        .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
+                        .map(tuple);
+                    sets.entry((object.clone(), relation.clone()))
+                        .or_default()
+                        .extend(found);
+                }
+            }
+        }
+        for tuples in sets.values_mut() {
+            tuples.sort_by(|a, b| a.key.cmp(&b.key));
+            tuples.dedup_by(|a, b| a.key == b.key);
+        }
+        sets
+    }
+
+    fn direct<'a>(
+        &'a self,
+        object: &'a Object,
+        relation: &'a str,
+        user: &Subject,
+    ) -> impl Iterator<Item = Tuple> + 'a {
+        let start = lowest(object.clone(), relation);
+        let usersets = self
+            .usersets
+            .range(start..)
+            .take_while(move |key| key.object == *object && &*key.relation == relation)
+            .cloned();
+        let key = |subject| TupleKey {
+            object: object.clone(),
+            relation: relation.into(),
+            subject,
+        };
+        let points = [
+            key(user.clone()),
+            key(Subject::Wildcard(user.subject_type().into())),
+        ];
+        points
+            .into_iter()
+            .chain(usersets)
+            .filter_map(|key| self.tuples.get_key_value(&key).map(tuple))
+    }
+
+    fn set<'a>(
+        &'a self,
+        object: &'a Object,
+        relation: &'a str,
+    ) -> impl Iterator<Item = (&'a TupleKey, &'a Stored)> + 'a {
+        self.tuples
+            .range(lowest(object.clone(), relation)..)
+            .take_while(move |(key, _)| key.object == *object && &*key.relation == relation)
+    }
+}
+
+fn tuple((key, (condition, timestamp)): (&TupleKey, &Stored)) -> Tuple {
+    Tuple {
+        key: key.clone(),
+        condition: condition.clone(),
+        timestamp: *timestamp,
+    }
+}
+
+/// A key that no key of `object#relation` precedes: no type's name is empty.
+fn lowest(object: Object, relation: &str) -> TupleKey {
+    TupleKey {
+        object,
+        relation: relation.into(),
+        subject: Subject::Wildcard("".into()),
+    }
+}
+
+fn first_key(object_type: &str, id: Option<&str>) -> Option<TupleKey> {
+    Some(lowest(
+        Object::new(object_type, id.unwrap_or(LOWEST_ID)).ok()?,
+        "",
+    ))
+}
+
+/// Whether a key lies in the filter's range of the key order; none follows the first that does not.
+fn within(filter: &TupleFilter, key: &TupleKey) -> bool {
+    filter
+        .object_type
+        .as_deref()
+        .is_none_or(|object_type| object_type == key.object.object_type())
+        && filter
+            .object_id
+            .as_deref()
+            .is_none_or(|id| id == key.object.id())
+}
