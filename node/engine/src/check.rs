@@ -333,12 +333,11 @@ impl<F: Facts> Evaluation<'_, F> {
 
     /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard.
     fn direct(&mut self, definition: &Relation, object_type: TypeId, key: SetKey) -> Value {
-        let Asked { object_type: asked_type, object, userset, wildcard } = self.asked;
+        let Asked { object_type: asked_type, object, userset, is_wildcard, wildcard } = self.asked;
         let admits_wildcard = definition.admits_wildcard(asked_type);
         let admits_self = match userset {
             Some(set) => definition.admits_userset(asked_type, set.relation()),
-            None if Some(object) == wildcard => false,
-            None => definition.admits_object(asked_type),
+            None => !is_wildcard && definition.admits_object(asked_type),
         };
         let overlay = &self.scratch.overlay;
         let contextual = !overlay.is_empty()

@@ -25,7 +25,9 @@ pub(crate) struct Asked {
     /// The object or typed wildcard; for a userset, its object.
     pub(crate) object: ObjectId,
     pub(crate) userset: Option<SetKey>,
-    /// The wildcard of the subject's type.
+    /// Whether the subject is a typed wildcard itself.
+    pub(crate) is_wildcard: bool,
+    /// The wildcard of the subject's type, where its name is known.
     pub(crate) wildcard: Option<ObjectId>,
 }
 
@@ -79,7 +81,7 @@ impl Overlay {
         // "type:*" of a type of at most 254 bytes.
         let mut wildcard = [0; 256];
         let wildcard = wildcard_name(question.subject_type(), &mut wildcard).and_then(|name| facts.object(name));
-        Some(Asked { object_type, object, userset, wildcard })
+        Some(Asked { object_type, object, userset, is_wildcard: question.is_wildcard(), wildcard })
     }
 
     /// Lays contextual tuples over the facts. Those of names no model of the facts knows are left out, as invalid stored

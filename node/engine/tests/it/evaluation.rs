@@ -1,0 +1,159 @@
+//! The evaluator's promises, as properties over random models, tuples, contextual tuples and coverage.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use meridian_engine::symbols::Symbols;
+use meridian_engine::{Budget, Limits, Outcome, Program, Question, RoundFacts, Scratch, View, check};
+use meridian_model::authorization_model::{AuthorizationModel, Userset};
+use meridian_model::ports::Read;
+use meridian_model::{Object, Position, Subject, Tuple, TupleKey};
+use proptest::prelude::*;
+
+use crate::arbitrary::{World, tuple, world};
+use crate::reference::{Reference, Value, Values};
+
+/// Low, so that random graphs meet it, and the reference, which has no memory, ends.
+const DEPTH: u32 = 5;
+
+fn budget() -> Budget<'static> {
+    Budget::of(Limits { depth: DEPTH, ..Limits::default() })
+}
+
+fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
+    let view = View::new(Position::new(1, 1)).with_models([world.stored_model()]);
+    let types = ["user", "group", "folder", "doc"].into_iter().filter(|name| covered(name));
+    types.fold(view, |view, name| view.cover(name, world.tuples.iter().filter(|key| key.object.object_type() == name).cloned()))
+}
+
+fn ask(view: &View, contextual: &[TupleKey], (object, relation, user): &(String, String, String)) -> (Outcome, Vec<Read>) {
+    let model = view.model(None).unwrap();
+    let mut scratch = Scratch::default();
+    let question = Question::parse(object, relation, user).unwrap();
+    let outcome = check(view, &model.compiled.as_ref().unwrap().program, &question, contextual, budget(), &mut scratch);
+    (outcome, scratch.missed().to_vec())
+}
+
+fn reference(world: &World, covered: &dyn Fn(&str) -> bool, (object, relation, user): &(String, String, String)) -> Option<Values> {
+    let types = world.types();
+    let reference = Reference { types: &types, tuples: &world.tuples, contextual: &world.contextual, covered, work: Cell::new(50_000) };
+    reference.check(object, relation, user, DEPTH)
+}
+
+fn outcome(values: &Values) -> Outcome {
+    let only = |allowed: &[Value]| values.iter().all(|value| allowed.contains(value));
+    if only(&[Value::True]) {
+        Outcome::Allowed
+    } else if only(&[Value::False, Value::Cycle]) {
+        Outcome::Denied
+    } else if only(&[Value::Error]) {
+        Outcome::TooDeep
+    } else {
+        Outcome::Unknown
+    }
+}
+
+static SEEN: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn full_coverage_gives_the_full_answer(world in world()) {
+        let view = view(&world, |_| true);
+        for question in &world.questions {
+            let Some(values) = reference(&world, &|_| true, question) else { continue };
+            let (got, _) = ask(&view, &world.contextual, question);
+            prop_assert_eq!(got, outcome(&values), "{:?}: {:?}", question, values);
+            SEEN[match got { Outcome::Allowed => 0, Outcome::Denied => 1, Outcome::TooDeep => 2, _ => 3 }].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn part_of_it_decides_exactly_what_it_proves(world in world()) {
+        let covered = |name: &str| world.covered.contains(name);
+        let (part, whole) = (view(&world, covered), view(&world, |_| true));
+        for question in &world.questions {
+            let Some(values) = reference(&world, &covered, question) else { continue };
+            let (got, missed) = ask(&part, &world.contextual, question);
+            prop_assert_eq!(got, outcome(&values), "{:?}: {:?}", question, values);
+            prop_assert_eq!(got == Outcome::Unknown, !missed.is_empty());
+            if matches!(got, Outcome::Allowed | Outcome::Denied | Outcome::TooDeep) {
+                prop_assert_eq!(got, ask(&whole, &world.contextual, question).0, "{:?}", question);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_branches_changes_nothing(world in world()) {
+        let covered = |name: &str| world.covered.contains(name);
+        let turned = World { model: reversed(&world.model), ..world.clone() };
+        for question in &world.questions {
+            prop_assert_eq!(ask(&view(&world, covered), &world.contextual, question).0, ask(&view(&turned, covered), &world.contextual, question).0);
+        }
+    }
+
+    #[test]
+    fn rounds_over_a_datastore_give_the_full_answer(world in world()) {
+        let whole = view(&world, |_| true);
+        for question in &world.questions {
+            prop_assert_eq!(in_rounds(&world, question), ask(&whole, &world.contextual, question).0, "{:?}", question);
+        }
+    }
+}
+
+/// As a datastore would answer: only what decides a direct relation of this user, and parents.
+fn read(tuples: &BTreeSet<TupleKey>, reads: &[Read], user: &Subject) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for read in reads {
+        let (Read::Direct { object, relation } | Read::Parents { object, relation }) = read;
+        for key in tuples.iter().filter(|key| key.object == *object && key.relation == *relation) {
+            let wanted = match (read, &key.subject) {
+                (Read::Parents { .. }, Subject::Object(_)) | (Read::Direct { .. }, Subject::Userset(..)) => true,
+                (Read::Direct { .. }, Subject::Wildcard(name)) => **name == *user.subject_type(),
+                (Read::Direct { .. }, subject) => subject == user,
+                _ => false,
+            };
+            if wanted {
+                found.entry((object.clone(), relation.clone())).or_default().push(tuple(key));
+            }
+        }
+    }
+    found
+}
+
+fn in_rounds(world: &World, (object, relation, user): &(String, String, String)) -> Outcome {
+    let mut symbols = Symbols::default();
+    let program = Program::compile(&world.types(), &mut symbols).unwrap();
+    let mut facts = RoundFacts::new(&Arc::new(symbols));
+    let (question, mut scratch) = (Question::parse(object, relation, user).unwrap(), Scratch::default());
+    for _ in 0..100 {
+        let outcome = check(&facts, &program, &question, &world.contextual, budget(), &mut scratch);
+        if outcome != Outcome::Unknown {
+            return outcome;
+        }
+        facts.add(scratch.missed(), read(&world.tuples, scratch.missed(), &user.parse().unwrap()));
+    }
+    panic!("not decided after 100 rounds");
+}
+
+fn reversed(model: &AuthorizationModel) -> AuthorizationModel {
+    fn turn(rewrite: &mut Userset) {
+        match rewrite {
+            Userset::Union(of) | Userset::Intersection(of) => {
+                of.child.reverse();
+                of.child.iter_mut().for_each(turn);
+            }
+            Userset::Difference(of) => {
+                turn(&mut of.base);
+                turn(&mut of.subtract);
+            }
+            _ => {}
+        }
+    }
+    let mut model = model.clone();
+    model.type_definitions.iter_mut().flat_map(|definition| definition.relations.values_mut()).for_each(turn);
+    model
+}

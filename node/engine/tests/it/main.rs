@@ -1,0 +1,6 @@
+//! The engine against a plain reference.
+
+mod arbitrary;
+mod evaluation;
+mod reference;
+mod view;

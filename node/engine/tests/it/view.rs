@@ -1,0 +1,108 @@
+//! What a view holds after changes, fills, evictions and a restart.
+
+use std::collections::BTreeSet;
+
+use meridian_engine::{UnreadableFile, View};
+use meridian_model::change::StoreInfo;
+use meridian_model::{Change, ChangeSet, Position, StoreId, Tiers, Timestamp, TupleKey};
+use proptest::prelude::*;
+
+use crate::arbitrary::tuple;
+
+fn store() -> StoreId {
+    "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()
+}
+
+fn change_set(revision: u64, changes: Vec<Change>) -> ChangeSet {
+    let position = Position::new(1, revision);
+    ChangeSet { store: store(), epoch: position.epoch, revision: position.revision, committed_at: Timestamp(0), changes, touched: Vec::new() }
+}
+
+fn key(text: &str) -> TupleKey {
+    let (object, rest) = text.split_once('#').unwrap();
+    let (relation, user) = rest.split_once('@').unwrap();
+    TupleKey::parse(object, relation, user).unwrap()
+}
+
+fn held(view: &View, object_type: &str) -> BTreeSet<TupleKey> {
+    view.tuples_of_type(object_type).into_iter().collect()
+}
+
+/// A few hundred possible tuples of two types.
+fn tuples() -> impl Strategy<Value = TupleKey> {
+    (0..2_usize, 0..40_u8, 0..2_usize, 0..3_u8, 0..12_u8).prop_map(|(object_type, id, relation, kind, user)| {
+        let user = match kind {
+            0 => format!("user:{user}"),
+            1 => format!("team:{user}#member"),
+            _ => "user:*".to_owned(),
+        };
+        TupleKey::parse(&format!("{}:{id}", ["repo", "team"][object_type]), ["reader", "member"][relation], &user).unwrap()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_covered_type_holds_exactly_its_tuples(
+        before in proptest::collection::btree_set(tuples(), 0..200),
+        changes in proptest::collection::vec((any::<bool>(), tuples()), 0..600),
+    ) {
+        let repos = before.iter().filter(|key| key.object.object_type() == "repo").cloned();
+        let mut view = View::new(Position::new(1, 1)).cover("repo", repos.clone());
+        let mut expected: BTreeSet<_> = repos.collect();
+        for (revision, (written, key)) in (2..).zip(&changes) {
+            let change = if *written { Change::TupleWritten(tuple(key)) } else { Change::TupleDeleted(key.clone()) };
+            view = view.apply(&change_set(revision, vec![change]));
+            if key.object.object_type() == "repo" {
+                if *written { expected.insert(key.clone()) } else { expected.remove(key) };
+            }
+        }
+        prop_assert_eq!(held(&view, "repo"), expected.clone());
+        prop_assert_eq!(view.tuple_count(), expected.len(), "nothing of an uncovered type is kept");
+
+        let file = view.to_file();
+        let again = View::from_file(&file).unwrap();
+        prop_assert_eq!(held(&again, "repo"), expected);
+        prop_assert_eq!(again.position(), view.position());
+
+        let gone = view.uncover("repo");
+        prop_assert!(!gone.is_covered("repo") && view.is_covered("repo"));
+        prop_assert_eq!(gone.tuple_count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in any::<prop::sample::Index>()) {
+        let view = View::new(Position::new(3, 7)).cover("repo", [key("repo:core#reader@user:anne"), key("repo:core#reader@team:x#member")]);
+        let file = view.to_file();
+        let mut damaged = file.clone();
+        damaged[at.index(file.len())] ^= 1 << bit;
+        prop_assert!(View::from_file(&damaged).is_err());
+        prop_assert!(View::from_file(&file[..cut.index(file.len())]).is_err());
+    }
+}
+
+#[test]
+fn another_version_of_the_file_is_named_as_such() {
+    assert_eq!(View::from_file(b"MERIDIAN VIEW 9\nwhatever").err(), Some(UnreadableFile::Version));
+}
+
+#[test]
+fn readers_keep_the_view_they_have() {
+    let before = View::new(Position::new(1, 1)).cover("repo", [key("repo:core#reader@user:anne")]);
+    let after = before.apply(&change_set(2, vec![Change::TupleDeleted(key("repo:core#reader@user:anne")), Change::TupleWritten(tuple(&key("repo:core#reader@user:bob")))]));
+    assert_eq!(held(&before, "repo"), [key("repo:core#reader@user:anne")].into());
+    assert_eq!(held(&after, "repo"), [key("repo:core#reader@user:bob")].into());
+}
+
+#[test]
+fn a_deleted_store_holds_nothing() {
+    let info = StoreInfo { id: store(), name: "shop".into(), created_at: Timestamp(5) };
+    let view = View::new(Position::new(1, 0))
+        .apply(&change_set(1, vec![Change::StoreCreated(info.clone())]))
+        .cover("repo", [key("repo:core#reader@user:anne")])
+        .apply(&change_set(2, vec![Change::TiersAssigned(Tiers { critical: ["repo".to_owned()].into(), ..Tiers::default() })]));
+    assert_eq!(view.info(), Some(&info));
+    assert!(view.tiers().critical.contains("repo"));
+    let deleted = view.apply(&change_set(3, vec![Change::StoreDeleted]));
+    assert!(deleted.is_deleted() && !deleted.is_covered("repo"));
+    assert_eq!((deleted.tuple_count(), deleted.position()), (0, Position::new(1, 3)));
+}
