@@ -1,0 +1,5 @@
+//! The wire as its users see it.
+
+mod generate;
+mod generated;
+mod json;
