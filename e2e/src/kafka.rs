@@ -1,0 +1,143 @@
+//! An Apache Kafka broker of a test's own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::ports::free_port;
+use crate::probe::Probe;
+use crate::process::Process;
+use crate::tools;
+use crate::workdir::Workdir;
+
+const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// One Kafka process, broker and controller, on 127.0.0.1. Topics are made only when asked for.
+///
+/// Its files go when it is dropped, but stay when the test fails.
+#[derive(Debug)]
+pub struct Kafka {
+    process: Process,
+    port: u16,
+    _dir: Workdir,
+}
+
+impl Kafka {
+    /// Makes a new, empty cluster and starts it.
+    ///
+    /// # Errors
+    ///
+    /// When Kafka or Java is not there (the message says how to get it) or does not become ready in 90 seconds.
+    pub async fn start() -> Result<Self> {
+        let java = tools::java()?;
+        let mut class_path = tools::kafka_libs()?.into_os_string();
+        class_path.push("/*");
+        let dir = Workdir::new("kafka", None)?;
+        let port = free_port()?;
+        let config = dir.write("server.properties", &properties(&dir, port, free_port()?))?;
+        let run = |name: &str, class: &str| {
+            Process::new(name, &java, dir.path())
+                .args([
+                    "-Xms128m",
+                    "-Xmx512m",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                ])
+                .args(["-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp"])
+                .args([&class_path])
+                .args([class])
+        };
+
+        // Kafka wants a cluster id of 22 characters.
+        let cluster = format!("meridian-e2e-{port:08}A");
+        let mut format = run("format", "kafka.tools.StorageTool")
+            .args(["format", "--cluster-id", &cluster, "--config"])
+            .args([&config]);
+        format.start()?;
+        format.finish(FORMAT_DEADLINE).await?;
+
+        let process = run("kafka", "kafka.Kafka").args([&config]);
+        let mut broker = Self {
+            process,
+            port,
+            _dir: dir,
+        };
+        broker.start_again().await?;
+        Ok(broker)
+    }
+
+    /// Starts a stopped broker on the same data and port.
+    ///
+    /// # Errors
+    ///
+    /// When it runs already, or does not become ready in 90 seconds.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process.start()?;
+        self.process
+            .ready(&Probe::Kafka(self.address()), START_DEADLINE)
+            .await
+    }
+
+    /// Stops the broker in good order.
+    ///
+    /// # Errors
+    ///
+    /// When it has not ended after 30 seconds.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.stop().await
+    }
+
+    /// Ends the broker with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the signal.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Where clients start: `127.0.0.1:<port>`. The same over restarts.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// The broker's process, for its log and for signals.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+}
+
+/// Every internal topic has one replica, for there is one broker, and one partition, for a quick start.
+fn properties(dir: &Workdir, port: u16, controller: u16) -> String {
+    let logs = dir.path().join("data");
+    let logs = logs.display();
+    format!(
+        "process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller}
+log.dirs={logs}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=8388608
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+"
+    )
+}

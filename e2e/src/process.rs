@@ -1,0 +1,343 @@
+//! A program that a test starts, awaits, stops and starts again.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, kill_process, kill_process_group};
+use tokio::time::sleep;
+
+use crate::guard::Guard;
+use crate::probe::Probe;
+
+pub use rustix::process::Signal;
+
+/// How long a process may take to end in good order.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a process may take to end hard, before SIGKILL ends it in any case.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// The time between two looks at a process.
+const TICK: Duration = Duration::from_millis(20);
+/// How much of a log goes into an error.
+const TAIL_LINES: usize = 40;
+
+/// The system account that a process runs under: user and group number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+/// One program with its arguments, environment and log file; running or not.
+///
+/// It runs in a process group of its own. Dropped, it is ended hard.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    dir: PathBuf,
+    account: Option<Account>,
+    stop: Signal,
+    kill: Signal,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    pid: Pid,
+    _guard: Guard,
+}
+
+impl Process {
+    /// Describes `program`, which will run in folder `dir` and write what it prints to `<dir>/<name>.log`.
+    pub fn new(
+        name: impl Into<String>,
+        program: impl Into<PathBuf>,
+        dir: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: dir.into(),
+            account: None,
+            stop: Signal::TERM,
+            kill: Signal::KILL,
+            running: None,
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable, besides those of the test.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Ends the process with other signals than SIGTERM in good order and SIGKILL hard.
+    #[must_use]
+    pub fn signals(mut self, stop: Signal, kill: Signal) -> Self {
+        self.stop = stop;
+        self.kill = kill;
+        self
+    }
+
+    /// Runs the process under another account, which only root may.
+    #[must_use]
+    pub(crate) fn account(mut self, account: Option<Account>) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// Starts the process; does not wait until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it runs already, or the program or its log file cannot be opened.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.running.is_none(), "{} runs already", self.name);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .with_context(|| format!("opening {}", self.log().display()))?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+            .current_dir(&self.dir)
+            .process_group(0)
+            .stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
+        if let Some(account) = self.account {
+            command.uid(account.user).gid(account.group);
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {} ({})", self.name, self.program.display()))?;
+        let pid = Pid::from_child(&child);
+        match Guard::over(child.id(), self.kill) {
+            Ok(guard) => {
+                self.running = Some(Running {
+                    child,
+                    pid,
+                    _guard: guard,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the process does what `probe` asks.
+    ///
+    /// # Errors
+    ///
+    /// When it ends, or `deadline` passes; with the end of its log.
+    pub async fn ready(&mut self, probe: &Probe, deadline: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.exit_status()? {
+                bail!(
+                    "{} ended ({status}) before it was ready\n{}",
+                    self.name,
+                    self.log_tail(TAIL_LINES)
+                );
+            }
+            let Err(reason) = probe.ask().await else {
+                return Ok(());
+            };
+            if start.elapsed() > deadline {
+                let tail = self.log_tail(TAIL_LINES);
+                bail!(
+                    "{} is not ready after {deadline:?}: {probe:?}: {reason}\n{tail}",
+                    self.name
+                );
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    /// Waits until the process has ended by itself, with success.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, or `deadline` passes, which ends it hard; with the end of its log.
+    pub async fn finish(&mut self, deadline: Duration) -> Result<()> {
+        let Some(status) = self.ended_within(deadline).await? else {
+            self.kill().await?;
+            bail!(
+                "{} did not finish in {deadline:?}\n{}",
+                self.name,
+                self.log_tail(TAIL_LINES)
+            );
+        };
+        self.running = None;
+        ensure!(
+            status.success(),
+            "{} failed ({status})\n{}",
+            self.name,
+            self.log_tail(TAIL_LINES)
+        );
+        Ok(())
+    }
+
+    /// Ends the process in good order (SIGTERM, if not set otherwise). Does nothing if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// When it has not ended after 30 seconds, which ends it hard; with the end of its log.
+    pub async fn stop(&mut self) -> Result<()> {
+        if self.running.is_none() {
+            return Ok(());
+        }
+        self.signal(self.stop)?;
+        if self.ended_within(STOP_DEADLINE).await?.is_none() {
+            self.kill().await?;
+            bail!(
+                "{} did not stop in {STOP_DEADLINE:?}\n{}",
+                self.name,
+                self.log_tail(TAIL_LINES)
+            );
+        }
+        self.running = None;
+        Ok(())
+    }
+
+    /// Ends the process hard (SIGKILL, if not set otherwise). Does nothing if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the signal.
+    pub async fn kill(&mut self) -> Result<()> {
+        if self.running.is_none() {
+            return Ok(());
+        }
+        self.signal(self.kill)?;
+        self.ended_within(KILL_DEADLINE).await?;
+        self.end_now();
+        Ok(())
+    }
+
+    /// Sends a signal, such as [`Signal::STOP`] and [`Signal::CONT`] to freeze the process and to let it go on.
+    ///
+    /// # Errors
+    ///
+    /// When the process does not run, or the system refuses the signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.exit_status()?.is_some() {
+            return Ok(());
+        }
+        let running = self
+            .running
+            .as_ref()
+            .ok_or_else(|| anyhow!("{} does not run", self.name))?;
+        kill_process(running.pid, signal)
+            .with_context(|| format!("sending {signal:?} to {}", self.name))
+    }
+
+    /// Whether the process has been started and has not ended.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.running.is_some() && self.exit_status()?.is_none())
+    }
+
+    /// The process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
+    /// The file that takes what the process prints, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.name))
+    }
+
+    /// The log's last `lines`, headed by its path.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        let path = self.log();
+        match tail(&path, lines) {
+            Ok(tail) => format!("--- {}\n{tail}", path.display()),
+            Err(error) => format!("--- {}: {error}", path.display()),
+        }
+    }
+
+    fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        match &mut self.running {
+            Some(running) => Ok(running.child.try_wait()?),
+            None => Ok(None),
+        }
+    }
+
+    async fn ended_within(&mut self, deadline: Duration) -> Result<Option<ExitStatus>> {
+        let start = Instant::now();
+        ensure!(self.running.is_some(), "{} does not run", self.name);
+        while start.elapsed() < deadline {
+            if let Some(status) = self.exit_status()? {
+                return Ok(Some(status));
+            }
+            sleep(TICK).await;
+        }
+        Ok(None)
+    }
+
+    /// SIGKILL to whatever is left of the group.
+    fn end_now(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // Refused only when nothing is left.
+            let _ = kill_process_group(running.pid, Signal::KILL);
+            let _ = running.child.wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.running.is_some() && self.kill != Signal::KILL && self.signal(self.kill).is_ok() {
+            let start = Instant::now();
+            while matches!(self.exit_status(), Ok(None)) && start.elapsed() < KILL_DEADLINE {
+                std::thread::sleep(TICK);
+            }
+        }
+        self.end_now();
+    }
+}
+
+fn tail(path: &Path, lines: usize) -> Result<String> {
+    const AT_MOST: u64 = 64 * 1024;
+    let mut file = File::open(path)?;
+    let length = fs::metadata(path)?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(AT_MOST)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    let skipped = all.len().saturating_sub(lines);
+    Ok(all.into_iter().skip(skipped).collect::<Vec<_>>().join("\n"))
+}

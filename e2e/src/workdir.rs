@@ -1,0 +1,57 @@
+//! The folder of one server.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::process::Account;
+
+/// A temporary folder that goes with its owner, but stays when a test fails, for its logs.
+#[derive(Debug)]
+pub(crate) struct Workdir {
+    dir: Option<TempDir>,
+    path: PathBuf,
+}
+
+impl Workdir {
+    /// Makes a folder named after `name`, owned by `account` if one is given.
+    pub(crate) fn new(name: &str, account: Option<Account>) -> Result<Self> {
+        let prefix = format!("meridian-{name}-");
+        let dir = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir()
+            .with_context(|| format!("making a temporary folder {prefix}*"))?;
+        let path = dir.path().to_owned();
+        if let Some(account) = account {
+            chown(&path, Some(account.user), Some(account.group))
+                .with_context(|| format!("giving {} to user {}", path.display(), account.user))?;
+        }
+        Ok(Self {
+            dir: Some(dir),
+            path,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Workdir {
+    fn drop(&mut self) {
+        if let Some(dir) = self.dir.take()
+            && std::thread::panicking()
+        {
+            eprintln!("data and logs are kept in {}", dir.keep().display());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use std::fs;
+use std::time::Duration;
+
+use meridian_e2e::{Postgres, Process, tools};
+
+/// What `psql` prints for one statement.
+async fn sql(server: &Postgres, statement: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut psql = Process::new(
+        "psql",
+        tools::postgres_bin().unwrap().join("psql"),
+        dir.path(),
+    )
+    .args([
+        "--no-psqlrc",
+        "--tuples-only",
+        "--no-align",
+        "--set=ON_ERROR_STOP=1",
+        "--command",
+        statement,
+    ])
+    .args([server.url()]);
+    psql.start().unwrap();
+    psql.finish(Duration::from_secs(20)).await.unwrap();
+    fs::read_to_string(psql.log()).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn data_and_address_survive_a_stop_and_a_crash() {
+    let mut server = Postgres::start().await.unwrap();
+    let url = server.url();
+    assert_eq!(sql(&server, "show fsync").await, "on");
+    sql(&server, "create table kept as select 'stop' as after").await;
+
+    server.stop().await.unwrap();
+    assert!(!server.process().is_running().unwrap());
+    server.start_again().await.unwrap();
+    sql(&server, "insert into kept values ('crash')").await;
+
+    server.kill().await.unwrap();
+    server.start_again().await.unwrap();
+    assert_eq!(sql(&server, "select after from kept").await, "stop\ncrash");
+    assert_eq!(server.url(), url);
+}
+
+#[tokio::test]
+async fn two_servers_stand_side_by_side() {
+    let (one, other) = tokio::join!(Postgres::start(), Postgres::start());
+    assert_ne!(one.unwrap().url(), other.unwrap().url());
+}
