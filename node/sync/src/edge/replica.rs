@@ -1,0 +1,311 @@
+//! One live store: a view, what is missing from it, and what was set aside until that arrives.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use meridian_engine::View;
+use meridian_model::change::{Change, ChangeSet, Tier, Tiers};
+use meridian_model::hash::type_hash;
+use meridian_model::ids::{Position, Revision, StoreId};
+use meridian_model::tuple::{Tuple, TupleKey};
+
+use super::{Ask, Command, Limits, Publish, Touched, spread};
+use crate::retry::Retry;
+use crate::tier;
+use crate::watermark::{Admit, admit};
+
+/// A type on its way into the view.
+#[derive(Debug)]
+struct Fill {
+    /// Change sets from behind here on are kept in `recent`, so a reply may be of this position or a later one.
+    min: Position,
+    ask: Retry,
+    /// A reply that is ahead of the view waits here until the view has come so far.
+    arrived: Option<(Position, Vec<Tuple>)>,
+}
+
+/// A live store.
+pub(super) struct Replica {
+    store: StoreId,
+    view: View,
+    /// The latest revision known to exist.
+    known: Revision,
+    /// Later revisions may exist without this node having seen any sign of them.
+    doubted: bool,
+    /// The ask for missing change sets, while some are missing.
+    repair: Option<Retry>,
+    /// Change sets that came before their predecessors.
+    ahead: BTreeMap<Revision, ChangeSet>,
+    fills: BTreeMap<String, Fill>,
+    /// Change sets applied since the oldest fill was asked for.
+    recent: VecDeque<ChangeSet>,
+    touched: Touched,
+    changed: bool,
+    published_lagging: bool,
+}
+
+impl Replica {
+    /// Starts from a view that is true of its position, whatever it covers.
+    pub(super) fn new(store: StoreId, view: View, now: Duration) -> Self {
+        let mut replica = Self {
+            store,
+            known: view.position().revision,
+            view,
+            doubted: false,
+            repair: None,
+            ahead: BTreeMap::new(),
+            fills: BTreeMap::new(),
+            recent: VecDeque::new(),
+            touched: Touched::All,
+            changed: true,
+            published_lagging: false,
+        };
+        let (tiers, from) = (replica.view.tiers().clone(), replica.view.position());
+        replica.follow_tiers(&tiers, from, now);
+        replica
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The latest position known to exist.
+    pub(super) fn known(&self) -> Position {
+        Position { revision: self.known, ..self.view.position() }
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted
+    }
+
+    /// Records may have been missed.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// When something is to be asked (again).
+    pub(super) fn due(&self) -> Option<Duration> {
+        let fills = self.fills.values().filter(|fill| fill.arrived.is_none()).map(|fill| fill.ask.due());
+        fills.chain(self.repair.map(|ask| ask.due())).min()
+    }
+
+    /// Takes a change set of the topic: applied if it is the next, else set aside or left.
+    pub(super) fn offer(&mut self, set: ChangeSet, now: Duration, limits: &Limits) {
+        match admit(self.view.position(), set.position()) {
+            Admit::Apply => {
+                self.apply(set, now, limits);
+                self.drain(now, limits);
+            }
+            Admit::Gap => {
+                self.learn(set.position(), now);
+                // The nearest are kept: what is far ahead is the cheapest to ask for later.
+                self.ahead.insert(set.revision, set);
+                if self.ahead.len() > limits.set_aside {
+                    self.ahead.pop_last();
+                }
+            }
+            // A newer epoch starts the store over before anything is offered.
+            Admit::Skip | Admit::Fenced | Admit::NewEpoch => {}
+        }
+    }
+
+    /// Takes upstream's word on where the store stands. `current` when it was asked after whatever cast doubt.
+    pub(super) fn stands_at(&mut self, position: Position, current: bool, now: Duration) {
+        self.doubted &= !current;
+        self.learn(position, now);
+    }
+
+    /// Takes change sets from upstream, and upstream's own position.
+    pub(super) fn repaired(&mut self, sets: Vec<ChangeSet>, upstream: Position, now: Duration, limits: &Limits) {
+        let before = self.view.position();
+        for set in sets {
+            self.offer(set, now, limits);
+        }
+        self.learn(upstream, now);
+        match &mut self.repair {
+            Some(ask) if self.view.position() == before => ask.failed(now, &limits.patience, spread(self.store)),
+            Some(ask) => *ask = Retry::new(now),
+            None => {}
+        }
+    }
+
+    /// Takes the tuples of a type. Of use if it is still wanted and not older than asked for.
+    pub(super) fn filled(&mut self, object_type: &str, position: Position, tuples: Vec<Tuple>, now: Duration, limits: &Limits) {
+        let Some(fill) = self.fills.get_mut(object_type) else { return };
+        if position < fill.min || position.epoch != fill.min.epoch {
+            fill.ask.failed(now, &limits.patience, spread(self.store));
+            return;
+        }
+        fill.arrived = Some((position, tuples));
+        self.learn(position, now);
+        self.cover_arrived();
+    }
+
+    pub(super) fn failed(&mut self, ask: &Ask, now: Duration, limits: &Limits) {
+        let retry = match ask {
+            Ask::Changes(_) => self.repair.as_mut(),
+            Ask::Fill(_, object_type) => self.fills.get_mut(object_type).map(|fill| &mut fill.ask),
+            Ask::Head(_) => None,
+        };
+        if let Some(retry) = retry {
+            retry.failed(now, &limits.patience, spread(self.store));
+        }
+    }
+
+    /// Says what is to be asked now, and the view if it changed since it was last said.
+    pub(super) fn settle(&mut self, now: Duration, limits: &Limits, out: &mut Vec<Command>) {
+        let store = self.store;
+        if self.repair.as_mut().is_some_and(|ask| ask.take(now, &limits.patience)) {
+            out.push(Command::AskChanges { store, after: self.view.position() });
+        }
+        for (object_type, fill) in &mut self.fills {
+            if fill.arrived.is_none() && fill.ask.take(now, &limits.patience) {
+                out.push(Command::AskFill { store, object_type: object_type.clone(), min: fill.min });
+            }
+        }
+        let lagging = self.doubted || self.known > self.view.position().revision;
+        if self.changed || lagging != self.published_lagging {
+            let touched = std::mem::replace(&mut self.touched, Touched::Sets(Vec::new()));
+            out.push(Command::Publish(Publish { store, view: self.view.clone(), touched, lagging }));
+            (self.changed, self.published_lagging) = (false, lagging);
+        }
+    }
+
+    /// A later revision exists: what lies between is asked for.
+    fn learn(&mut self, position: Position, now: Duration) {
+        if position.epoch == self.view.position().epoch && position.revision > self.known {
+            self.known = position.revision;
+        }
+        if self.known > self.view.position().revision && self.repair.is_none() {
+            self.repair = Some(Retry::new(now));
+        }
+    }
+
+    fn apply(&mut self, set: ChangeSet, now: Duration, limits: &Limits) {
+        if let Some(tiers) = assigned(&set) {
+            self.follow_tiers(tiers, set.position(), now);
+        }
+        self.distrust_left_out(&set, now);
+        self.view = self.view.apply(&set);
+        self.known = self.known.max(set.revision);
+        self.changed = true;
+        if let Touched::Sets(sets) = &mut self.touched {
+            sets.push((set.position(), tier::touched(&set)));
+        }
+        self.keep_for_fills(set, now, limits);
+        self.cover_arrived();
+    }
+
+    /// Applies what was set aside, as far as it follows on.
+    fn drain(&mut self, now: Duration, limits: &Limits) {
+        while let Some((revision, set)) = self.ahead.pop_first() {
+            match admit(self.view.position(), set.position()) {
+                Admit::Apply => self.apply(set, now, limits),
+                Admit::Gap => {
+                    self.ahead.insert(revision, set);
+                    break;
+                }
+                Admit::Skip | Admit::Fenced | Admit::NewEpoch => {}
+            }
+        }
+        if self.known <= self.view.position().revision {
+            self.repair = None;
+        }
+    }
+
+    /// Types that are no longer Critical leave the view before the change set that says so is applied; those that have
+    /// become so are asked for, as of `from`: before it their tuples were not carried.
+    fn follow_tiers(&mut self, tiers: &Tiers, from: Position, now: Duration) {
+        let lost: Vec<_> = self.view.covered_types().filter(|name| tiers.of(name) != Tier::Critical).map(str::to_owned).collect();
+        for object_type in lost {
+            self.view = self.view.uncover(&object_type);
+        }
+        self.fills.retain(|object_type, _| tiers.of(object_type) == Tier::Critical);
+        for object_type in &tiers.critical {
+            if !self.view.is_covered(object_type) && !self.fills.contains_key(object_type) {
+                self.want(object_type, from, now);
+            }
+        }
+    }
+
+    fn want(&mut self, object_type: &str, min: Position, now: Duration) {
+        self.fills.insert(object_type.to_owned(), Fill { min, ask: Retry::new(now), arrived: None });
+    }
+
+    /// A type whose changes were left out of a change set cannot be known from change sets, whatever tiers the sender went
+    /// by: what is held of it ends there, and is asked for anew as of then.
+    fn distrust_left_out(&mut self, set: &ChangeSet, now: Duration) {
+        if set.touched.is_empty() {
+            return;
+        }
+        let mut held: BTreeSet<String> = self.view.covered_types().map(str::to_owned).collect();
+        held.extend(self.fills.keys().cloned());
+        held.retain(|object_type| set.touched.contains(&type_hash(object_type)));
+        for object_type in held {
+            self.view = self.view.uncover(&object_type);
+            self.want(&object_type, set.position(), now);
+        }
+    }
+
+    fn keep_for_fills(&mut self, set: ChangeSet, now: Duration, limits: &Limits) {
+        let Some(oldest) = self.fills.values().map(|fill| fill.min).min() else {
+            self.recent.clear();
+            return;
+        };
+        self.recent.push_back(set);
+        while self.recent.front().is_some_and(|set| set.position() <= oldest) {
+            self.recent.pop_front();
+        }
+        while self.recent.len() > limits.set_aside {
+            let Some(lost) = self.recent.pop_front() else { break };
+            for fill in self.fills.values_mut() {
+                fill.min = fill.min.max(lost.position());
+                let min = fill.min;
+                if fill.arrived.take_if(|(position, _)| *position < min).is_some() {
+                    fill.ask = Retry::new(now);
+                }
+            }
+        }
+    }
+
+    /// Brings the fills that have arrived into the view, as soon as it has reached their position.
+    fn cover_arrived(&mut self) {
+        let here = self.view.position();
+        let ready: Vec<_> = self.fills.iter().filter(|(_, fill)| matches!(&fill.arrived, Some((at, _)) if *at <= here)).map(|(name, _)| name.clone()).collect();
+        for object_type in ready {
+            let Some(Fill { arrived: Some((at, tuples)), .. }) = self.fills.remove(&object_type) else { continue };
+            let mut keys: BTreeSet<TupleKey> = tuples.into_iter().map(|tuple| tuple.key).collect();
+            for set in self.recent.iter().filter(|set| set.position() > at) {
+                replay(&mut keys, set, &object_type);
+            }
+            self.view = self.view.cover(&object_type, keys);
+            self.changed = true;
+        }
+        if self.fills.is_empty() {
+            self.recent.clear();
+        }
+    }
+}
+
+/// The tiers that a change set leaves in force, if it says so.
+fn assigned(set: &ChangeSet) -> Option<&Tiers> {
+    set.changes.iter().rev().find_map(|change| match change {
+        Change::TiersAssigned(tiers) => Some(tiers),
+        _ => None,
+    })
+}
+
+/// What a change set did to the tuples of one type.
+fn replay(keys: &mut BTreeSet<TupleKey>, set: &ChangeSet, object_type: &str) {
+    for change in &set.changes {
+        match change {
+            Change::TupleWritten(tuple) if tuple.key.object.object_type() == object_type => {
+                keys.insert(tuple.key.clone());
+            }
+            Change::TupleDeleted(key) => {
+                keys.remove(key);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Kafka: the topics' names and creation, the relay that fills them, and the two ways of reading them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+pub mod broadcast;
+pub mod group;
+pub mod relay;
+pub mod topics;
+
+/// How long a single request to a broker may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Where Kafka is, and what belongs to this product on it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `host:port`, more of them separated by commas.
+    pub bootstrap_servers: String,
+    /// Further librdkafka options, passed on as they are: `security.protocol`, `sasl.*`, `ssl.*`. What this program relies
+    /// on (acknowledgements, idempotence, commits) cannot be overridden.
+    pub options: BTreeMap<String, String>,
+    /// First part of every topic's name.
+    pub topic_prefix: String,
+    /// Second part: the product.
+    pub product: String,
+    /// Partitions of a topic that this program makes. Never changed afterwards: a store would move between partitions.
+    pub partitions: u16,
+    /// Replicas of a topic that this program makes.
+    pub replication: u16,
+}
+
+impl Settings {
+    /// The topic that carries every revision whole.
+    pub fn changes_topic(&self) -> String {
+        format!("{}.{}.changes", self.topic_prefix, self.product)
+    }
+
+    /// The topic that a region thins out for its edges.
+    pub fn edge_topic(&self, region: &str) -> String {
+        format!("{}.{}.{region}.edge", self.topic_prefix, self.product)
+    }
+
+    /// The consumer group of a region's nodes.
+    pub fn group(&self, region: &str) -> String {
+        format!("{}.{}.{region}", self.topic_prefix, self.product)
+    }
+
+    fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "meridian").set("reconnect.backoff.max.ms", "2000").set("log_level", "4");
+        for (name, value) in &self.options {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        for (name, value) in own {
+            config.set(*name, *value);
+        }
+        config
+    }
+}
+
+/// What did not work with Kafka.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options make no client: a fault of the configuration, which only the operator can mend.
+    #[error("the Kafka options do not make a client; check the names and values under 'options'")]
+    Options(#[source] KafkaError),
+    /// The brokers cannot be reached, or refuse.
+    #[error("Kafka at '{servers}' cannot {what}")]
+    Unavailable {
+        /// The configured servers.
+        servers: String,
+        /// What was attempted.
+        what: String,
+        /// Why not.
+        #[source]
+        source: KafkaError,
+    },
+    /// A topic is not there (yet).
+    #[error("the Kafka topic '{0}' does not exist; the node that writes it makes it when it starts")]
+    NoTopic(String),
+    /// A blocking call did not come back.
+    #[error("a call to Kafka was given up")]
+    GivenUp,
+}
+
+impl Error {
+    fn unavailable(settings: &Settings, what: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+        let (servers, what) = (settings.bootstrap_servers.clone(), what.into());
+        move |source| Self::Unavailable { servers, what, source }
+    }
+}
+
+/// A result of Kafka.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,3 @@
+//! Integration tests of `meridian-sync`.
+
+mod simulator;

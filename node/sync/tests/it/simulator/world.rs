@@ -1,0 +1,448 @@
+//! Central, region and edge, the network between them, and the invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use meridian_engine::View;
+use meridian_model::ids::{Epoch, Position, StoreId, Timestamp};
+use meridian_model::ports::StoreHead;
+use meridian_model::tuple::Tuple;
+use meridian_sync::Patience;
+use meridian_sync::edge::{Ask, Command, Edge, Input, Limits};
+use meridian_sync::envelope::{Heartbeat, Record};
+use meridian_sync::tier::for_edge;
+use meridian_sync::upstream::{Changes, UpstreamError};
+
+use super::bug::{Bug, bend, stages};
+use super::history::{Central, TYPES, USERS};
+use super::link::Link;
+use super::random::Random;
+use super::region::Region;
+
+const STEP: Duration = Duration::from_millis(100);
+const LIMITS: Limits = Limits {
+    // Small, so that histories run over it.
+    set_aside: 5,
+    patience: Patience { timeout: Duration::from_millis(1500), first_pause: Duration::from_millis(100), longest_pause: Duration::from_millis(800) },
+};
+/// Steps without faults after which everyone must agree.
+const HEALING: usize = 300;
+
+/// What an edge asks.
+#[derive(Clone)]
+pub(crate) enum Question {
+    Positions(u64),
+    Store(Ask, Position),
+}
+
+/// What it is answered.
+#[derive(Clone)]
+pub(crate) enum Reply {
+    Positions(u64, Vec<(StoreId, Position)>),
+    Changes(StoreId, Changes),
+    Head(StoreHead),
+    Filled(StoreId, String, Position, Vec<Tuple>),
+    Trimmed(Ask),
+    Behind(Ask),
+    UnknownStore(Ask),
+    Unavailable(Question),
+}
+
+macro_rules! faults {
+    ($($name:ident: $what:literal),* $(,)?) => {
+        /// How often what was made, or met.
+        #[derive(Default)]
+        pub(crate) struct Faults { $(pub(crate) $name: usize),* }
+
+        impl Faults {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            pub(crate) fn assert_all_happened(&self) {
+                $(assert!(self.$name > 0, "never happened: {}", $what);)*
+            }
+        }
+
+        impl fmt::Display for Faults {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>9}  {}", self.$name, $what)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+faults! {
+    writes: "revisions committed at central",
+    dropped: "messages dropped",
+    repeated: "messages repeated",
+    delayed: "messages delayed",
+    overtaken: "messages that overtook another",
+    parted: "messages lost to a parted network",
+    garbage: "records turned to garbage",
+    unavailable: "calls that failed",
+    trims: "times history was trimmed",
+    trimmed: "calls for trimmed history",
+    fail_overs: "failovers that lost revisions (epoch + 1)",
+    regional_crashes: "regional restarts",
+    edge_crashes: "edge crashes",
+    files: "views restored from an older file",
+    gaps: "gaps met by the region",
+    skipped: "change sets skipped by the region",
+    fenced: "change sets of an older epoch refused by the region",
+    new_epochs: "newer epochs met by the region",
+    published: "views published by the edge",
+    coverage_checks: "covered types compared with central",
+    decided: "answers decided and compared with the full answer",
+    undecided: "answers left to upstream",
+}
+
+/// Runs one history; `Err` tells the first invariant that broke.
+pub(crate) fn simulate(seed: u64, steps: usize, bug: Option<Bug>) -> Result<Faults, String> {
+    let mut world = World::new(seed, bug);
+    for _ in 0..steps {
+        world.step().map_err(|what| format!("step {}: {what}", world.step))?;
+    }
+    world.heal().map_err(|what| format!("step {} (healing): {what}", world.step))?;
+    Ok(world.faults)
+}
+
+struct World {
+    random: Random,
+    bug: Option<Bug>,
+    step: usize,
+    central: Central,
+    /// The full topic, whole: what a restarted region reads again.
+    topic: Vec<Vec<u8>>,
+    to_region: Link<Vec<u8>>,
+    region: Region,
+    to_edge: Link<Vec<u8>>,
+    questions: Link<Question>,
+    replies: Link<Reply>,
+    edge: Edge,
+    published: BTreeMap<StoreId, View>,
+    /// The latest position of each store that readers saw at this edge.
+    floors: BTreeMap<StoreId, Position>,
+    files: Vec<Vec<u8>>,
+    faults: Faults,
+}
+
+impl World {
+    fn new(seed: u64, bug: Option<Bug>) -> Self {
+        Self {
+            random: Random::new(seed),
+            bug,
+            step: 0,
+            central: Central::new(),
+            topic: Vec::new(),
+            to_region: Link::new(),
+            region: Region::default(),
+            to_edge: Link::new(),
+            questions: Link::new(),
+            replies: Link::new(),
+            edge: Edge::new(LIMITS, Duration::ZERO),
+            published: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            files: Vec::new(),
+            faults: Faults::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        STEP * u32::try_from(self.step).unwrap()
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.step += 1;
+        if self.random.chance(70) {
+            self.central.write(&mut self.random);
+            self.faults.writes += 1;
+        }
+        self.misfortune()?;
+        self.travel()
+    }
+
+    /// What goes wrong beside the network's small faults.
+    fn misfortune(&mut self) -> Result<(), String> {
+        let random = &mut self.random;
+        for parted in [random.chance(3).then_some(true), random.chance(20).then_some(false)].into_iter().flatten() {
+            match random.below(4) {
+                0 => self.to_region.part(parted),
+                1 => self.to_edge.part(parted),
+                2 => self.questions.part(parted),
+                _ => self.replies.part(parted),
+            }
+        }
+        if random.chance(1) && random.chance(60) {
+            self.central.fail_over(random);
+            self.faults.fail_overs += 1;
+        }
+        if random.chance(4) {
+            let keep = random.below(6);
+            self.central.stores.values_mut().for_each(|kept| kept.trim(keep));
+            self.region.stores.values_mut().for_each(|kept| kept.trim(keep));
+            self.faults.trims += 1;
+        }
+        if random.chance(1) {
+            self.to_region.cut();
+            let again = random.below(20);
+            for record in self.topic.iter().rev().take(again).rev() {
+                self.to_region.send(record.clone(), self.step, random, &mut self.faults);
+            }
+            self.faults.regional_crashes += 1;
+        }
+        if random.chance(4) {
+            self.files = self.edge.views().map(|(_, view)| view.to_file()).collect();
+        }
+        if random.chance(2) {
+            self.crash_edge()?;
+        }
+        if self.random.chance(1) {
+            self.hand(Input::Reset)?;
+        }
+        if self.random.chance(3) {
+            let commands = self.edge.poll(self.now());
+            self.carry_out(commands)?;
+        }
+        Ok(())
+    }
+
+    fn crash_edge(&mut self) -> Result<(), String> {
+        self.faults.edge_crashes += 1;
+        self.questions.cut();
+        self.replies.cut();
+        self.published.clear();
+        self.floors.clear();
+        self.edge = Edge::new(LIMITS, self.now());
+        if self.random.chance(50) {
+            for file in self.files.clone() {
+                let view = View::from_file(&file).map_err(|error| format!("an edge's own file is unreadable: {error}"))?;
+                let commands = self.edge.restore(view, self.now());
+                self.faults.files += 1;
+                self.carry_out(commands)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything moves on by one step.
+    fn travel(&mut self) -> Result<(), String> {
+        if self.random.chance(80) {
+            for (set, _) in std::mem::take(&mut self.central.outbox) {
+                let record = Record::ChangeSet(set).encode();
+                self.topic.push(record.clone());
+                self.to_region.send(record, self.step, &mut self.random, &mut self.faults);
+            }
+        }
+        let reachable = !self.to_region.is_parted() && !self.random.chance(10);
+        for record in self.to_region.arrived(self.step) {
+            let Record::ChangeSet(set) = Record::decode(&record).map_err(|error| format!("own record: {error}"))? else { continue };
+            self.region.record(&set, reachable.then_some(&self.central), &mut self.faults);
+        }
+        if reachable && self.random.chance(8) {
+            self.region.compare(&self.central);
+        }
+        self.relay_to_edge();
+        for record in self.to_edge.arrived(self.step) {
+            match Record::decode(&record) {
+                Ok(Record::ChangeSet(set)) => self.hand(Input::Record(set))?,
+                Ok(Record::Heartbeat(beat)) => self.hand(Input::Reign(beat.epoch))?,
+                Err(_) => self.hand(Input::Reset)?,
+            }
+        }
+        self.ask_and_answer()?;
+        let commands = self.edge.tick(self.now());
+        self.carry_out(commands)?;
+        self.published.iter().try_for_each(|(store, view)| self.agrees(*store, view).map(drop))
+    }
+
+    fn relay_to_edge(&mut self) {
+        for (set, tiers) in std::mem::take(&mut self.region.outbox) {
+            let mut record = Record::ChangeSet(for_edge(&set, &tiers)).encode();
+            if !self.healthy() && self.random.chance(1) {
+                record = vec![0xFF; 3];
+                self.faults.garbage += 1;
+            }
+            self.to_edge.send(record, self.step, &mut self.random, &mut self.faults);
+        }
+        let newest = self.region.stores.values().map(|kept| kept.position.epoch).max();
+        if let Some(epoch) = newest.filter(|_| self.random.chance(5)) {
+            let beat = Heartbeat { epoch, clock: Timestamp(0) };
+            self.to_edge.send(Record::Heartbeat(beat).encode(), self.step, &mut self.random, &mut self.faults);
+        }
+    }
+
+    fn ask_and_answer(&mut self) -> Result<(), String> {
+        for question in self.questions.arrived(self.step) {
+            let reply = if !self.healthy() && self.random.chance(8) {
+                self.faults.unavailable += 1;
+                Reply::Unavailable(question)
+            } else {
+                self.region.answer(&question)
+            };
+            self.replies.send(reply, self.step, &mut self.random, &mut self.faults);
+        }
+        for reply in self.replies.arrived(self.step) {
+            let input = match reply {
+                Reply::Positions(ticket, stores) => Input::Positions { ticket, stores },
+                Reply::Changes(store, changes) => Input::Changes(store, changes),
+                Reply::Head(head) => Input::Head(head),
+                Reply::Filled(store, object_type, position, tuples) => Input::Filled { store, object_type, position, tuples },
+                Reply::Trimmed(ask) => {
+                    self.faults.trimmed += 1;
+                    Input::Failed(ask, UpstreamError::Trimmed)
+                }
+                Reply::Behind(ask) => Input::Failed(ask, UpstreamError::Behind),
+                Reply::UnknownStore(ask) => Input::Failed(ask, UpstreamError::UnknownStore),
+                Reply::Unavailable(Question::Positions(_)) => Input::PositionsFailed,
+                Reply::Unavailable(Question::Store(ask, _)) => Input::Failed(ask, UpstreamError::Unavailable("down".into())),
+            };
+            self.hand(input)?;
+        }
+        Ok(())
+    }
+
+    fn hand(&mut self, input: Input) -> Result<(), String> {
+        let input = bend(self.bug, &self.published, input);
+        let commands = self.edge.handle(input, self.now());
+        self.carry_out(commands)
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) -> Result<(), String> {
+        for command in commands {
+            let question = match command {
+                Command::Publish(publish) => {
+                    for view in stages(self.bug, self.published.get(&publish.store), &publish) {
+                        self.publish(publish.store, view)?;
+                    }
+                    continue;
+                }
+                Command::Drop(store) => {
+                    self.published.remove(&store);
+                    continue;
+                }
+                Command::AskPositions { ticket } => Question::Positions(ticket),
+                Command::AskChanges { store, after } => Question::Store(Ask::Changes(store), after),
+                Command::AskHead { store, min } => Question::Store(Ask::Head(store), min),
+                Command::AskFill { store, object_type, min } => Question::Store(Ask::Fill(store, object_type), min),
+            };
+            self.questions.send(question, self.step, &mut self.random, &mut self.faults);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, store: StoreId, view: View) -> Result<(), String> {
+        let position = view.position();
+        let floor = self.floors.entry(store).or_default();
+        if position < *floor {
+            return Err(format!("store {store}: published {position} after {floor}"));
+        }
+        *floor = position;
+        self.faults.published += 1;
+        self.faults.coverage_checks += self.agrees(store, &view)?;
+        if self.random.chance(30) {
+            self.answers(store, &view)?;
+        }
+        self.published.insert(store, view);
+        Ok(())
+    }
+
+    /// Coverage is truth. Returns how many types were compared.
+    fn agrees(&self, store: StoreId, view: &View) -> Result<usize, String> {
+        let position = view.position();
+        if position.revision.0 == 0 {
+            return Ok(0);
+        }
+        let facts = self.central.at(store, position).ok_or_else(|| format!("store {store}: central never was at {position}"))?;
+        for object_type in view.covered_types() {
+            let held: BTreeSet<_> = view.tuples_of_type(object_type).into_iter().collect();
+            let truth = facts.of_type(object_type);
+            if held != truth {
+                return Err(format!("store {store} at {position}: covered type {object_type} holds {held:?}, central had {truth:?}"));
+            }
+        }
+        if *view.tiers() != facts.tiers || !view.models().eq(facts.models.iter()) {
+            return Err(format!("store {store} at {position}: models or tiers differ from central's"));
+        }
+        Ok(view.covered_types().count())
+    }
+
+    /// A decided answer is the full answer.
+    fn answers(&mut self, store: StoreId, view: &View) -> Result<(), String> {
+        use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, check};
+        let position = view.position();
+        let Some(facts) = self.central.at(store, position).cloned() else { return Ok(()) };
+        let whole = View::new(position).with_models(facts.models.clone());
+        let whole = TYPES.iter().fold(whole, |whole, name| whole.cover(name, facts.of_type(name)));
+        let ask = |view: &View, question: &Question<'_>| {
+            let program = &view.model(None)?.compiled.as_ref()?.program;
+            Some(check(view, program, question, &[], Budget::of(Limits::default()), &mut Scratch::default()))
+        };
+        for _ in 0..4 {
+            let (object_type, relation) = *self.random.pick(&[("doc", "can_view"), ("doc", "viewer"), ("folder", "viewer"), ("group", "member"), ("log", "reader")]);
+            let object = format!("{object_type}:{}", self.random.below(4));
+            let user = *self.random.pick(&USERS);
+            let question = Question::parse(&object, relation, user).map_err(|error| error.to_string())?;
+            match (ask(view, &question), ask(&whole, &question)) {
+                (Some(Outcome::Unknown), _) | (None, None) => self.faults.undecided += 1,
+                (here, full) if here == full => self.faults.decided += 1,
+                (here, full) => return Err(format!("store {store} at {position}: {question:?} is {here:?} here, {full:?} in full")),
+            }
+        }
+        Ok(())
+    }
+
+    fn healthy(&self) -> bool {
+        self.to_region.is_healthy()
+    }
+
+    /// The network works again and writes stop: everyone must come to central's state.
+    fn heal(&mut self) -> Result<(), String> {
+        self.to_region.heal();
+        self.to_edge.heal();
+        self.questions.heal();
+        self.replies.heal();
+        for step in 0..HEALING {
+            self.step += 1;
+            if step % 20 == 10 {
+                // Central's heartbeat, and a silence that makes both look upstream.
+                self.region.compare(&self.central);
+                self.hand(Input::Reign(Epoch(self.central.epoch)))?;
+                self.hand(Input::Reset)?;
+            }
+            self.travel()?;
+            if step > 40 && self.edge.is_settled() && self.converged().is_ok() {
+                return Ok(());
+            }
+        }
+        self.converged()
+    }
+
+    fn converged(&self) -> Result<(), String> {
+        for (store, kept) in &self.central.stores {
+            match self.region.stores.get(store) {
+                Some(copy) if copy.position == kept.position && copy.facts == kept.facts => {}
+                other => return Err(format!("region has store {store} at {:?}, central at {}", other.map(|copy| copy.position), kept.position)),
+            }
+            let view = self.published.get(store);
+            if kept.facts.deleted {
+                if view.is_some() {
+                    return Err(format!("edge still has deleted store {store}"));
+                }
+                continue;
+            }
+            let view = view.ok_or_else(|| format!("edge lacks store {store}"))?;
+            if view.position() != kept.position {
+                return Err(format!("edge has store {store} at {}, central at {}", view.position(), kept.position));
+            }
+            let wanted = kept.facts.tiers.critical.iter().map(String::as_str).collect::<BTreeSet<_>>();
+            if view.covered_types().collect::<BTreeSet<_>>() != wanted {
+                return Err(format!("edge covers {:?} of store {store} instead of {wanted:?}", view.covered_types().collect::<Vec<_>>()));
+            }
+        }
+        let extra = self.published.keys().find(|store| !self.central.stores.contains_key(store));
+        extra.map_or(Ok(()), |store| Err(format!("edge has store {store}, which central has not")))
+    }
+}
