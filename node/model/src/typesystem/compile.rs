@@ -1,0 +1,327 @@
+//! From the author's model to the compiled one, with every rule that looks at one definition and what it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::authorization_model::{
+    AuthorizationModel, RelationReference, TypeDefinition, Userset, Usersets,
+};
+use crate::tuple::{MAX_RELATION_LEN, MAX_TYPE_LEN, is_name};
+
+use super::{
+    Cause, Facet, MAX_REWRITE_DEPTH, MAX_TYPES, ModelError, Relation, Restriction, Rewrite, TypeDef,
+};
+
+/// The condition that brings its expression with the tuple; no model defines it.
+const INLINE_CONDITION: &str = "$expression";
+
+/// # Errors
+/// The first rule broken: those of names first, then type by type and relation by relation in the order of their names.
+pub(super) fn compile(
+    model: &AuthorizationModel,
+) -> Result<BTreeMap<Box<str>, TypeDef>, ModelError> {
+    if !matches!(&*model.schema_version, "1.1" | "1.2") {
+        return Err(ModelError::SchemaVersion(model.schema_version.clone()));
+    }
+    if model.type_definitions.len() > MAX_TYPES {
+        return Err(ModelError::TooManyTypes);
+    }
+    let mut definitions = BTreeMap::new();
+    for definition in &model.type_definitions {
+        check_names(definition)?;
+        if definitions.insert(&*definition.name, definition).is_some() {
+            return Err(ModelError::DuplicateType(definition.name.clone()));
+        }
+    }
+    let mut types = BTreeMap::new();
+    for (name, definition) in &definitions {
+        let tuplesets = tuplesets(definition);
+        let mut relations = BTreeMap::new();
+        for (relation, rewrite) in &definition.relations {
+            let scope = Scope {
+                model,
+                definitions: &definitions,
+                definition,
+                relation,
+                is_tupleset: tuplesets.contains(&**relation),
+            };
+            relations.insert(relation.as_str().into(), scope.relation(rewrite)?);
+        }
+        types.insert((*name).into(), TypeDef { relations });
+    }
+    for (key, condition) in &model.conditions {
+        if *key != condition.name {
+            return Err(ModelError::ConditionKey {
+                key: key.clone(),
+                name: condition.name.clone(),
+            });
+        }
+    }
+    Ok(types)
+}
+
+/// Conditions are kept and printed but not evaluated, so a model that has any would answer wrongly.
+pub(super) fn refuse_conditions(model: &AuthorizationModel) -> Result<(), ModelError> {
+    let defined = model.conditions.keys();
+    let metadata = model
+        .type_definitions
+        .iter()
+        .filter_map(|definition| definition.metadata.as_ref());
+    let referenced = metadata
+        .flat_map(|metadata| metadata.relations.values())
+        .flat_map(|relation| &relation.directly_related_user_types);
+    match defined
+        .chain(referenced.map(|reference| &reference.condition))
+        .find(|name| !name.is_empty())
+    {
+        Some(name) => Err(ModelError::ConditionsUnsupported(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn check_names(definition: &TypeDefinition) -> Result<(), ModelError> {
+    let name = &definition.name;
+    if name.is_empty() {
+        return Err(ModelError::EmptyType);
+    }
+    if let Some(cause) = name_fault(name, MAX_TYPE_LEN) {
+        return Err(ModelError::InvalidType {
+            name: name.clone(),
+            cause,
+        });
+    }
+    for relation in definition.relations.keys() {
+        if relation.is_empty() {
+            return Err(ModelError::EmptyRelation(name.clone()));
+        }
+        if let Some(cause) = name_fault(relation, MAX_RELATION_LEN) {
+            return Err(ModelError::relation(name, relation, cause));
+        }
+    }
+    Ok(())
+}
+
+fn name_fault(name: &str, max_len: usize) -> Option<Cause> {
+    match name {
+        "self" | "this" => Some(Cause::Reserved),
+        _ => (!is_name(name, max_len)).then_some(Cause::Name),
+    }
+}
+
+/// The relations that stand right of a `from` in the type.
+fn tuplesets(definition: &TypeDefinition) -> BTreeSet<&str> {
+    fn collect<'a>(rewrite: &'a Userset, depth: usize, found: &mut BTreeSet<&'a str>) {
+        // What lies deeper is refused when its relation is compiled.
+        if depth > MAX_REWRITE_DEPTH {
+            return;
+        }
+        match rewrite {
+            Userset::This(_) | Userset::ComputedUserset(_) => {}
+            Userset::TupleToUserset(of) => {
+                found.insert(&of.tupleset.relation);
+            }
+            Userset::Union(of) | Userset::Intersection(of) => of
+                .child
+                .iter()
+                .for_each(|child| collect(child, depth + 1, found)),
+            Userset::Difference(of) => {
+                collect(&of.base, depth + 1, found);
+                collect(&of.subtract, depth + 1, found);
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    definition
+        .relations
+        .values()
+        .for_each(|rewrite| collect(rewrite, 1, &mut found));
+    found
+}
+
+fn restrictions_of<'a>(definition: &'a TypeDefinition, relation: &str) -> &'a [RelationReference] {
+    let metadata = definition
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.relations.get(relation));
+    metadata.map_or(&[], |metadata| &metadata.directly_related_user_types)
+}
+
+/// One relation and where it stands.
+struct Scope<'a> {
+    model: &'a AuthorizationModel,
+    definitions: &'a BTreeMap<&'a str, &'a TypeDefinition>,
+    definition: &'a TypeDefinition,
+    relation: &'a str,
+    is_tupleset: bool,
+}
+
+impl Scope<'_> {
+    fn relation(&self, rewrite: &Userset) -> Result<Relation, ModelError> {
+        let rewrite = self.rewrite(rewrite, 1)?;
+        let mut assignable = false;
+        rewrite.for_each_leaf(&mut |leaf| assignable |= *leaf == Rewrite::This);
+        let references = restrictions_of(self.definition, self.relation);
+        let (object_type, relation) = (self.definition.name.clone(), self.relation.to_owned());
+        match (assignable, references.is_empty()) {
+            (true, true) => Err(ModelError::Assignable {
+                object_type,
+                relation,
+            }),
+            (false, false) => Err(ModelError::NonAssignable {
+                object_type,
+                relation,
+            }),
+            _ => Ok(Relation {
+                rewrite,
+                restrictions: references
+                    .iter()
+                    .map(|reference| self.restriction(reference))
+                    .collect::<Result<_, _>>()?,
+            }),
+        }
+    }
+
+    fn rewrite(&self, rewrite: &Userset, depth: usize) -> Result<Rewrite, ModelError> {
+        if depth > MAX_REWRITE_DEPTH {
+            return Err(self.fault(Cause::Depth));
+        }
+        match rewrite {
+            Userset::This(_) => Ok(Rewrite::This),
+            Userset::ComputedUserset(of) if of.relation == self.relation => {
+                Err(self.fault(Cause::Rewrite))
+            }
+            Userset::ComputedUserset(of) => {
+                self.defined(&of.relation)?;
+                Ok(Rewrite::Computed(of.relation.as_str().into()))
+            }
+            Userset::TupleToUserset(of) => {
+                self.from_parent(&of.tupleset.relation, &of.computed_userset.relation)
+            }
+            Userset::Union(of) => self.children(of, "union", depth).map(Rewrite::Union),
+            Userset::Intersection(of) => self
+                .children(of, "intersection", depth)
+                .map(Rewrite::Intersection),
+            Userset::Difference(of) => {
+                let both = (
+                    self.rewrite(&of.base, depth + 1)?,
+                    self.rewrite(&of.subtract, depth + 1)?,
+                );
+                Ok(Rewrite::Exclusion(Box::new(both)))
+            }
+        }
+    }
+
+    fn children(
+        &self,
+        of: &Usersets,
+        operator: &'static str,
+        depth: usize,
+    ) -> Result<Vec<Rewrite>, ModelError> {
+        if of.child.len() < 2 {
+            return Err(ModelError::TooFewChildren {
+                object_type: self.definition.name.clone(),
+                relation: self.relation.to_owned(),
+                operator,
+            });
+        }
+        of.child
+            .iter()
+            .map(|child| self.rewrite(child, depth + 1))
+            .collect()
+    }
+
+    fn from_parent(&self, tupleset: &str, computed: &str) -> Result<Rewrite, ModelError> {
+        let object_type = self.definition.name.clone();
+        if !matches!(self.defined(tupleset)?, Userset::This(_)) {
+            return Err(ModelError::IndirectTupleset {
+                object_type,
+                relation: tupleset.to_owned(),
+            });
+        }
+        let parents = restrictions_of(self.definition, tupleset);
+        if !parents
+            .iter()
+            .any(|parent| self.defines(&parent.type_name, computed))
+        {
+            let names: Vec<&str> = parents.iter().map(|parent| &*parent.type_name).collect();
+            return Err(ModelError::NoParentDefines {
+                object_type,
+                tupleset: tupleset.to_owned(),
+                computed: computed.to_owned(),
+                parents: names.join(", "),
+            });
+        }
+        Ok(Rewrite::FromParent {
+            tupleset: tupleset.into(),
+            computed: computed.into(),
+        })
+    }
+
+    fn restriction(&self, reference: &RelationReference) -> Result<Restriction, ModelError> {
+        let (object_type, relation) = (self.definition.name.clone(), self.relation.to_owned());
+        let type_name = &reference.type_name;
+        let (facet, known) = match (&reference.relation, &reference.wildcard) {
+            (None, None) => (Facet::Object, self.definitions.contains_key(&**type_name)),
+            (None, Some(_)) => (
+                Facet::Wildcard,
+                self.definitions.contains_key(&**type_name) && !self.is_tupleset,
+            ),
+            (Some(of), None) if of.is_empty() => {
+                return Err(ModelError::EmptyRestriction {
+                    object_type,
+                    relation,
+                    restriction: type_name.clone(),
+                });
+            }
+            (Some(of), wildcard) => (
+                Facet::Userset(of.as_str().into()),
+                wildcard.is_none() && self.defines(type_name, of) && !self.is_tupleset,
+            ),
+        };
+        let condition =
+            (!reference.condition.is_empty()).then(|| reference.condition.as_str().into());
+        let restriction = Restriction {
+            type_name: type_name.as_str().into(),
+            facet,
+            condition,
+        };
+        if !known {
+            return Err(ModelError::InvalidRestriction {
+                object_type,
+                relation,
+                restriction: restriction.to_string(),
+            });
+        }
+        match &restriction.condition {
+            Some(name)
+                if **name != *INLINE_CONDITION && !self.model.conditions.contains_key(&**name) =>
+            {
+                Err(ModelError::UndefinedCondition {
+                    relation,
+                    condition: name.to_string(),
+                })
+            }
+            _ => Ok(restriction),
+        }
+    }
+
+    /// The rewrite of another relation of the same type.
+    fn defined(&self, relation: &str) -> Result<&Userset, ModelError> {
+        self.definition
+            .relations
+            .get(relation)
+            .ok_or_else(|| ModelError::UndefinedRelation {
+                object_type: self.definition.name.clone(),
+                relation: relation.to_owned(),
+            })
+    }
+
+    fn defines(&self, object_type: &str, relation: &str) -> bool {
+        self.definitions
+            .get(object_type)
+            .is_some_and(|definition| definition.relations.contains_key(relation))
+    }
+
+    fn fault(&self, cause: Cause) -> ModelError {
+        ModelError::relation(&self.definition.name, self.relation, cause)
+    }
+}
