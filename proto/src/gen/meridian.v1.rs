@@ -195,6 +195,9 @@ pub struct ForwardResponse {
     pub position: ::core::option::Option<Position>,
     #[prost(string, tag = "4")]
     pub served_by: ::prost::alloc::string::String,
+    /// The model the answer was made under, where there is one.
+    #[prost(string, tag = "5")]
+    pub authorization_model_id: ::prost::alloc::string::String,
     #[prost(oneof = "forward_response::Outcome", tags = "1, 2")]
     pub outcome: ::core::option::Option<forward_response::Outcome>,
 }
@@ -218,9 +221,6 @@ pub struct ChangesRequest {
     /// At most so many; the server may return fewer.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
-    /// Thin them out by tier, as on the edge topic.
-    #[prost(bool, tag = "4")]
-    pub for_edge: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChangesResponse {
@@ -272,10 +272,9 @@ pub struct PositionsRequest {}
 pub struct PositionsResponse {
     #[prost(message, repeated, tag = "1")]
     pub stores: ::prost::alloc::vec::Vec<positions_response::Store>,
-    /// The latest heartbeat that the answering node has applied everything before: the writer's database time, in
-    /// microseconds since the Unix epoch.
-    #[prost(int64, tag = "2")]
-    pub heartbeat_micros: i64,
+    /// The latest heartbeat that the answering node has applied everything before; unset while it has none.
+    #[prost(message, optional, tag = "2")]
+    pub heartbeat: ::core::option::Option<Heartbeat>,
     /// How long ago, by the answering node's monotonic clock, it received that heartbeat, in microseconds. 0 at central.
     #[prost(uint64, tag = "3")]
     pub heartbeat_age_micros: u64,
@@ -454,7 +453,7 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Forward"));
             self.inner.unary(req, path, codec).await
         }
-        /// Change sets from behind a revision. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Whole change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
         pub async fn changes(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangesRequest>,
@@ -582,7 +581,7 @@ pub mod node_service_server {
             &self,
             request: tonic::Request<super::ForwardRequest>,
         ) -> std::result::Result<tonic::Response<super::ForwardResponse>, tonic::Status>;
-        /// Change sets from behind a revision. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Whole change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
         async fn changes(
             &self,
             request: tonic::Request<super::ChangesRequest>,

@@ -3,11 +3,11 @@ crate::json::message! { AuthorizationModel {
     id ["id"] => id [];
     schema_version ["schema_version"] => schema_version [];
     type_definitions ["type_definitions"] => type_definitions [];
-    conditions ["conditions"] => conditions [];
+    conditions ["conditions"] => conditions [map];
 } }
 crate::json::message! { TypeDefinition {
     r#type ["type"] => r#type [];
-    relations ["relations"] => relations [];
+    relations ["relations"] => relations [map];
     metadata ["metadata"] => metadata [];
 } }
 crate::json::message! { Relation {
@@ -19,7 +19,7 @@ crate::json::message! { RelationTypeInfo {
     directly_related_user_types ["directly_related_user_types"] => directly_related_user_types [];
 } }
 crate::json::message! { Metadata {
-    relations ["relations"] => relations [];
+    relations ["relations"] => relations [map];
     module ["module"] => module [];
     source_info ["source_info"] => source_info [];
 } }
@@ -70,7 +70,7 @@ crate::json::message! { TupleToUserset {
 crate::json::message! { Condition {
     name ["name"] => name [];
     expression ["expression"] => expression [];
-    parameters ["parameters"] => parameters [];
+    parameters ["parameters"] => parameters [map];
     metadata ["metadata"] => metadata [];
 } }
 crate::json::message! { ConditionMetadata {
@@ -311,7 +311,7 @@ crate::json::message! { BatchCheckItem {
     correlation_id ["correlation_id"] => correlation_id [];
 } }
 crate::json::message! { BatchCheckResponse {
-    result ["result"] => result [];
+    result ["result"] => result [map];
 } }
 crate::json::message! { BatchCheckSingleResult {
     allowed ["allowed"] => check_result [in batch_check_single_result::CheckResult::Allowed];
@@ -347,7 +347,7 @@ crate::json::message! { WriteAuthorizationModelRequest {
     store_id ["store_id"] => store_id [];
     type_definitions ["type_definitions"] => type_definitions [];
     schema_version ["schema_version"] => schema_version [];
-    conditions ["conditions"] => conditions [];
+    conditions ["conditions"] => conditions [map];
 } }
 crate::json::message! { WriteAuthorizationModelResponse {
     authorization_model_id ["authorization_model_id"] => authorization_model_id [];

@@ -86,6 +86,26 @@ fn message_table(out: &mut String, module: &str, message: &DescriptorProto) {
     }
 }
 
+fn is_map_entry(message: &DescriptorProto) -> bool {
+    message
+        .options
+        .as_ref()
+        .is_some_and(|options| options.map_entry())
+}
+
+/// Whether the field is a map, which protobuf declares as a list of a nested message of pairs.
+fn is_map(message: &DescriptorProto, field: &FieldDescriptorProto) -> bool {
+    let mut entries = message
+        .nested_type
+        .iter()
+        .filter(|nested| is_map_entry(nested));
+    entries.any(|entry| {
+        field
+            .type_name()
+            .ends_with(&format!(".{}.{}", message.name(), entry.name()))
+    })
+}
+
 fn field_line(
     inner: &str,
     message: &DescriptorProto,
@@ -97,6 +117,9 @@ fn field_line(
         write!(names, ", \"{}\"", field.name()).unwrap();
     }
     let id = ident(field.name());
+    if is_map(message, field) {
+        return format!("{id} [{names}] => {id} [map];");
+    }
     let codec = codec(message, field).map(|codec| format!("as crate::json::{codec}"));
     match oneof {
         None => format!("{id} [{names}] => {id} [{}];", codec.unwrap_or_default()),

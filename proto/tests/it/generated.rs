@@ -4,9 +4,13 @@
 //! UPDATE=1 cargo test -p meridian-proto --test it generated
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{env, fs};
+
+use meridian_proto::FILE_DESCRIPTOR_SET;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 
 use crate::generate::generate;
 
@@ -37,6 +41,26 @@ fn generated_code_is_fresh() {
             &committed[name] == bytes,
             "src/gen/{name} is stale: run with UPDATE=1"
         );
+    }
+}
+
+#[test]
+fn reflection_knows_every_service_and_import() {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+    let services = files
+        .iter()
+        .flat_map(|file| file.service.iter().map(|service| service.name().to_owned()));
+    let services: BTreeSet<_> = services.collect();
+    assert!(
+        services
+            .iter()
+            .eq(["AdminService", "NodeService", "OpenFGAService"]),
+        "{services:?}"
+    );
+
+    let names: BTreeSet<_> = files.iter().map(|file| file.name()).collect();
+    for import in files.iter().flat_map(|file| &file.dependency) {
+        assert!(names.contains(import.as_str()), "{import} is missing");
     }
 }
 

@@ -1,5 +1,8 @@
 //! The wire as its users see it.
 
+#[cfg(test)]
 mod generate;
+#[cfg(test)]
 mod generated;
+#[cfg(test)]
 mod json;
