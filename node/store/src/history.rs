@@ -1,10 +1,12 @@
 //! What every adapter does alike: compare-and-set of replicated changes, and pages.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use meridian_model::change::{Change, ChangeSet};
 use meridian_model::ids::{Position, Revision};
-use meridian_model::ports::{Applied, DatastoreError, Page, Result};
+use meridian_model::ports::{Applied, DatastoreError, Page, Read, Result};
+use meridian_model::tuple::{Object, Tuple};
 
 /// What is to be done with a change set where the store stands at `have` (`None`: unknown here). The epoch is looked at
 /// first, so that nothing of a deposed writer is ever taken for a duplicate or a gap.
@@ -40,6 +42,30 @@ pub(crate) fn page<T, C>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C)
     rows.truncate(limit);
     let next = if more { rows.last().map(cursor) } else { None };
     Page { items: rows, next }
+}
+
+/// The answer to a round: what was found, under the sets that were asked for. Two reads may ask for the same set and
+/// find the same tuple.
+pub(crate) fn by_set(
+    reads: &[Read],
+    mut found: Vec<Tuple>,
+) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
+    let mut sets: BTreeMap<_, Vec<Tuple>> = reads
+        .iter()
+        .map(|read| match read {
+            Read::Direct { object, relation } | Read::Parents { object, relation } => {
+                ((object.clone(), relation.clone()), Vec::new())
+            }
+        })
+        .collect();
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found.dedup_by(|a, b| a.key == b.key);
+    for tuple in found {
+        sets.entry((tuple.key.object.clone(), tuple.key.relation.clone()))
+            .or_default()
+            .push(tuple);
+    }
+    sets
 }
 
 /// Fails when the deadline has passed.

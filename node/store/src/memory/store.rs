@@ -11,6 +11,8 @@ use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
 use meridian_model::ports::{DatastoreError, Read, Result, StoreHead, StoreRecord, TupleFilter};
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 
+use crate::history::by_set;
+
 /// The lowest character that an object's id may hold: where the ids of a type begin.
 const LOWEST_ID: &str = "!";
 
@@ -190,31 +192,22 @@ impl Store {
         reads: &[Read],
         user: &Subject,
     ) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
-        let mut sets: BTreeMap<_, Vec<Tuple>> = BTreeMap::new();
+        let mut found = Vec::new();
         for read in reads {
             match read {
                 Read::Direct { object, relation } => {
-                    let found = self.direct(object, relation, user);
-                    sets.entry((object.clone(), relation.clone()))
-                        .or_default()
-                        .extend(found);
+                    found.extend(self.direct(object, relation, user))
                 }
                 Read::Parents { object, relation } => {
-                    let found = self
-                        .set(object, relation)
-                        .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
-                        .map(tuple);
-                    sets.entry((object.clone(), relation.clone()))
-                        .or_default()
-                        .extend(found);
+                    found.extend(
+                        self.set(object, relation)
+                            .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
+                            .map(tuple),
+                    );
                 }
             }
         }
-        for tuples in sets.values_mut() {
-            tuples.sort_by(|a, b| a.key.cmp(&b.key));
-            tuples.dedup_by(|a, b| a.key == b.key);
-        }
-        sets
+        by_set(reads, found)
     }
 
     fn direct<'a>(

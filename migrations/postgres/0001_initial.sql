@@ -1,0 +1,85 @@
+-- Key text compares by bytes (COLLATE "C"), as everywhere in a node, whatever the database's own
+-- collation. Times are microseconds since the Unix epoch, UTC.
+
+CREATE TABLE meta (
+    id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    epoch BIGINT  NOT NULL
+);
+INSERT INTO meta (id, epoch) VALUES (1, 1);
+
+CREATE TABLE stores (
+    id         TEXT COLLATE "C"   NOT NULL PRIMARY KEY,
+    name       TEXT COLLATE "C"   NOT NULL,
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT,
+    epoch      BIGINT NOT NULL,
+    revision   BIGINT NOT NULL
+);
+
+CREATE TABLE models (
+    store_id TEXT COLLATE "C"   NOT NULL REFERENCES stores (id),
+    id       TEXT COLLATE "C"   NOT NULL,
+    model    TEXT   NOT NULL,
+    revision BIGINT NOT NULL,
+    PRIMARY KEY (store_id, id)
+);
+
+CREATE TABLE tiers (
+    store_id TEXT COLLATE "C"   NOT NULL REFERENCES stores (id),
+    revision BIGINT NOT NULL,
+    tiers    TEXT   NOT NULL,
+    PRIMARY KEY (store_id, revision)
+);
+
+CREATE TABLE tuples (
+    store_id          TEXT COLLATE "C"   NOT NULL REFERENCES stores (id),
+    object_type       TEXT COLLATE "C"   NOT NULL,
+    object_id         TEXT COLLATE "C"   NOT NULL,
+    relation          TEXT COLLATE "C"   NOT NULL,
+    user_type         TEXT COLLATE "C"   NOT NULL,
+    user_id           TEXT COLLATE "C"   NOT NULL,
+    user_relation     TEXT COLLATE "C"   NOT NULL DEFAULT '',
+    condition_name    TEXT,
+    condition_context TEXT,
+    inserted_at       BIGINT NOT NULL,
+    revision          BIGINT NOT NULL,
+    PRIMARY KEY (store_id, object_type, object_id, relation, user_type, user_id, user_relation)
+);
+CREATE INDEX idx_tuples_object ON tuples (store_id, object_type, object_id);
+CREATE INDEX idx_tuples_user ON tuples (store_id, user_type, user_id);
+CREATE INDEX idx_tuples_userset ON tuples (store_id, user_type, user_id, user_relation) WHERE user_relation <> '';
+-- Finds the few usersets of a set among millions of direct users, which the primary key alone cannot.
+CREATE INDEX idx_tuples_set_usersets ON tuples (store_id, object_type, object_id, relation) WHERE user_relation <> '';
+
+CREATE TABLE changelog (
+    store_id          TEXT COLLATE "C"    NOT NULL REFERENCES stores (id),
+    revision          BIGINT  NOT NULL,
+    ordinal           BIGINT  NOT NULL,
+    kind              TEXT    NOT NULL,
+    object_type       TEXT COLLATE "C",
+    object_id         TEXT COLLATE "C",
+    relation          TEXT COLLATE "C",
+    user_type         TEXT COLLATE "C",
+    user_id           TEXT COLLATE "C",
+    user_relation     TEXT COLLATE "C",
+    condition_name    TEXT,
+    condition_context TEXT,
+    inserted_at       BIGINT,
+    payload           TEXT,
+    committed_at      BIGINT  NOT NULL,
+    epoch             BIGINT  NOT NULL,
+    PRIMARY KEY (store_id, revision, ordinal)
+);
+
+CREATE TABLE outbox (
+    sequence BIGSERIAL NOT NULL PRIMARY KEY,
+    store_id TEXT COLLATE "C"    NOT NULL REFERENCES stores (id),
+    revision BIGINT  NOT NULL
+);
+CREATE INDEX idx_outbox_store ON outbox (store_id, revision);
+
+CREATE TABLE leases (
+    name       TEXT COLLATE "C"   NOT NULL PRIMARY KEY,
+    holder     TEXT COLLATE "C"   NOT NULL,
+    expires_at BIGINT NOT NULL
+);

@@ -1,0 +1,456 @@
+//! SQLite and PostgreSQL through one adapter: the SQL is the same, and what is not is in the dialect.
+
+mod changelog;
+mod dialect;
+mod error;
+mod pool;
+mod read;
+mod rows;
+mod snapshot;
+mod statement;
+mod write;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use meridian_model::AuthorizationModel;
+use meridian_model::change::{ChangeSet, StoredModel, Tiers};
+use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
+use meridian_model::ports::{
+    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Result, Snapshot,
+    StoreHead, StoreRecord, TupleChange, TupleFilter,
+};
+use meridian_model::tuple::{Tuple, TupleKey};
+use sqlx::any::AnyConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout_at;
+
+use crate::history::page;
+use crate::settings::{OpenError, PoolSettings, scheme};
+use dialect::Dialect;
+use error::{classify, classify_migration, corrupt};
+use pool::{Pool, Transaction};
+use statement::Statement;
+
+/// How long migrations may take: they may build indexes over all that is stored.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// A datastore in an SQL database. Clones share its connections.
+#[derive(Clone)]
+pub struct SqlDatastore {
+    dialect: &'static Dialect,
+    options: AnyConnectOptions,
+    connect_timeout: Duration,
+    readers: Pool,
+    writers: Pool,
+}
+
+impl SqlDatastore {
+    /// A datastore at a `sqlite:` or `postgres:` URL, within a Tokio runtime. Connections are made as they are needed.
+    ///
+    /// # Errors
+    /// [`OpenError`] when URL or settings cannot be used.
+    pub fn connect_lazy(
+        url: &str,
+        settings: &PoolSettings,
+    ) -> std::result::Result<Self, OpenError> {
+        let dialect = match scheme(url) {
+            "sqlite" if url.contains(":memory:") || url.contains("mode=memory") => {
+                return Err(OpenError::PrivateDatabase);
+            }
+            "sqlite" => &dialect::SQLITE,
+            "postgres" | "postgresql" => &dialect::POSTGRES,
+            other => return Err(OpenError::UnknownScheme(other.to_owned())),
+        };
+        if settings.max_connections == 0 {
+            return Err(OpenError::NoConnections);
+        }
+        let invalid = |source| OpenError::InvalidUrl {
+            scheme: scheme(url).to_owned(),
+            source,
+        };
+        (dialect.check_url)(url).map_err(invalid)?;
+        let options = AnyConnectOptions::from_str(url).map_err(invalid)?;
+        sqlx::any::install_default_drivers();
+        let readers = Pool::connect_lazy(options.clone(), dialect, settings.clone());
+        let writers = if dialect.single_writer {
+            Pool::connect_lazy(
+                options.clone(),
+                dialect,
+                PoolSettings {
+                    min_connections: 1,
+                    max_connections: 1,
+                    ..settings.clone()
+                },
+            )
+        } else {
+            readers.clone()
+        };
+        Ok(Self {
+            dialect,
+            options,
+            connect_timeout: settings.acquire_timeout,
+            readers,
+            writers,
+        })
+    }
+
+    async fn writing(&self, deadline: Instant) -> Result<Transaction> {
+        self.writers
+            .transaction(self.dialect.begin_write, deadline)
+            .await
+    }
+
+    /// A transaction in which the store's next revision is numbered and its row locked.
+    async fn revising(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<(Transaction, ChangeSet)> {
+        let mut tx = self.writing(deadline).await?;
+        let revision = write::next_revision(&mut tx, self.dialect, store).await?;
+        Ok((tx, revision))
+    }
+}
+
+async fn commit(tx: Transaction, change_set: &ChangeSet) -> Result<Committed> {
+    tx.commit().await?;
+    Ok(Committed {
+        position: change_set.position(),
+        at: change_set.committed_at,
+    })
+}
+
+#[async_trait]
+impl Datastore for SqlDatastore {
+    async fn migrate(&self) -> Result<()> {
+        // A connection of its own: the pool's give long statements up.
+        let connect_until = Instant::now() + self.connect_timeout;
+        let mut connection = pool::within(connect_until, self.options.connect()).await?;
+        let until = Instant::now() + MIGRATION_TIMEOUT;
+        // `Migrator::run` does the same, but is not general enough over lifetimes for an async trait.
+        let run = timeout_at(
+            until.into(),
+            self.dialect
+                .migrations
+                .run_direct(None, &mut connection, false),
+        )
+        .await;
+        run.map_err(|_| DatastoreError::DeadlineExceeded)?
+            .map_err(classify_migration)?;
+        connection.close().await.map_err(classify)
+    }
+
+    async fn epoch(&self, deadline: Instant) -> Result<Epoch> {
+        let row = self
+            .readers
+            .reading(deadline)
+            .await?
+            .row(Statement::new("SELECT epoch FROM meta"))
+            .await?;
+        let row = row.ok_or_else(|| corrupt("meta table", "it has no row"))?;
+        rows::unsigned(&row, "epoch").map(Epoch)
+    }
+
+    async fn now(&self, deadline: Instant) -> Result<Timestamp> {
+        let select = Statement::new(format!("SELECT {} AS now", self.dialect.now));
+        let row = self.readers.reading(deadline).await?.row(select).await?;
+        rows::timestamp(
+            &row.ok_or_else(|| corrupt("clock", "it gave no row"))?,
+            "now",
+        )
+    }
+
+    async fn create_store(
+        &self,
+        id: StoreId,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<StoreRecord> {
+        let mut tx = self.writing(deadline).await?;
+        let (created, info) = write::create_store(&mut tx, self.dialect, id, name).await?;
+        let committed = commit(tx, &created).await?;
+        Ok(StoreRecord {
+            info,
+            position: committed.position,
+            deleted_at: None,
+        })
+    }
+
+    async fn delete_store(&self, id: StoreId, deadline: Instant) -> Result<Option<Committed>> {
+        let (mut tx, revision) = match self.revising(id, deadline).await {
+            Err(DatastoreError::UnknownStore(_)) => return Ok(None),
+            other => other?,
+        };
+        let deleted = write::delete_store(&mut tx, revision).await?;
+        commit(tx, &deleted).await.map(Some)
+    }
+
+    async fn write_model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        model: &AuthorizationModel,
+        deadline: Instant,
+    ) -> Result<Committed> {
+        let (mut tx, revision) = self.revising(store, deadline).await?;
+        let written = write::write_model(
+            &mut tx,
+            revision,
+            StoredModel {
+                id,
+                model: Arc::new(model.clone()),
+            },
+        )
+        .await?;
+        commit(tx, &written).await
+    }
+
+    async fn write_tuples(
+        &self,
+        store: StoreId,
+        deletes: &[TupleKey],
+        writes: &[Tuple],
+        deadline: Instant,
+    ) -> Result<Committed> {
+        let (mut tx, revision) = self.revising(store, deadline).await?;
+        let written = write::write_tuples(&mut tx, revision, deletes, writes).await?;
+        commit(tx, &written).await
+    }
+
+    async fn assign_tiers(
+        &self,
+        store: StoreId,
+        tiers: &Tiers,
+        deadline: Instant,
+    ) -> Result<Committed> {
+        let (mut tx, revision) = self.revising(store, deadline).await?;
+        let assigned = write::assign_tiers(&mut tx, revision, tiers).await?;
+        commit(tx, &assigned).await
+    }
+
+    async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
+        let mut tx = self.writing(deadline).await?;
+        let applied = write::apply(&mut tx, self.dialect, change_set).await?;
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()> {
+        let mut tx = self.writing(deadline).await?;
+        write::replace(&mut tx, head, &tuples).await?;
+        tx.commit().await
+    }
+
+    async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>> {
+        read::store(&mut self.readers.reading(deadline).await?, id).await
+    }
+
+    async fn stores(
+        &self,
+        name: Option<&str>,
+        after: Option<StoreId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoreRecord, StoreId>> {
+        let mut select = Statement::new(format!(
+            "SELECT {} FROM stores WHERE deleted_at IS NULL",
+            rows::STORE_COLUMNS
+        ));
+        if let Some(name) = name {
+            select.push(" AND name = ").bind(name);
+        }
+        if let Some(after) = after {
+            select.push(" AND id > ").bind(after.as_str());
+        }
+        select
+            .push(" ORDER BY id LIMIT ")
+            .bind(u64::from(limit) + 1);
+        let rows = self.readers.reading(deadline).await?.rows(select).await?;
+        Ok(page(
+            rows.iter().map(rows::store).collect::<Result<_>>()?,
+            limit,
+            |record| record.info.id,
+        ))
+    }
+
+    async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>> {
+        let rows = self
+            .readers
+            .reading(deadline)
+            .await?
+            .rows(Statement::new(
+                "SELECT id, epoch, revision FROM stores ORDER BY id",
+            ))
+            .await?;
+        rows.iter()
+            .map(|row| Ok((rows::parsed(row, "id")?, rows::position(row)?)))
+            .collect()
+    }
+
+    async fn model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AuthorizationModel>>> {
+        let select = Statement::new("SELECT id, model FROM models WHERE store_id = $1 AND id = $2")
+            .with(store.as_str())
+            .with(id.as_str());
+        let row = self.readers.reading(deadline).await?.row(select).await?;
+        Ok(row
+            .as_ref()
+            .map(rows::model)
+            .transpose()?
+            .map(|stored| stored.model))
+    }
+
+    async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>> {
+        let select =
+            Statement::new("SELECT id FROM models WHERE store_id = $1 ORDER BY id DESC LIMIT 1")
+                .with(store.as_str());
+        let row = self.readers.reading(deadline).await?.row(select).await?;
+        row.map(|row| rows::parsed(&row, "id")).transpose()
+    }
+
+    async fn models(
+        &self,
+        store: StoreId,
+        before: Option<ModelId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoredModel, ModelId>> {
+        let rows = read::models(
+            &mut self.readers.reading(deadline).await?,
+            store,
+            before,
+            Some(u64::from(limit) + 1),
+        )
+        .await?;
+        Ok(page(rows, limit, |stored| stored.id))
+    }
+
+    async fn tuples(
+        &self,
+        store: StoreId,
+        filter: &TupleFilter,
+        after: Option<&TupleKey>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<Tuple, TupleKey>> {
+        let rows = read::tuples(
+            &mut self.readers.reading(deadline).await?,
+            store,
+            filter,
+            after,
+            u64::from(limit) + 1,
+        )
+        .await?;
+        Ok(page(rows, limit, |tuple| tuple.key.clone()))
+    }
+
+    async fn tuple_changes(
+        &self,
+        store: StoreId,
+        object_type: Option<&str>,
+        since: Option<Timestamp>,
+        after: Option<ChangeCursor>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<TupleChange>> {
+        changelog::tuple_changes(
+            &mut self.readers.reading(deadline).await?,
+            store,
+            object_type,
+            since,
+            after,
+            limit,
+        )
+        .await
+    }
+
+    async fn change_sets(
+        &self,
+        store: StoreId,
+        after: Revision,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<ChangeSet>> {
+        changelog::change_sets(
+            &mut self.readers.reading(deadline).await?,
+            store,
+            after,
+            limit,
+        )
+        .await
+    }
+
+    async fn tiers(&self, store: StoreId, deadline: Instant) -> Result<Tiers> {
+        read::tiers(&mut self.readers.reading(deadline).await?, store).await
+    }
+
+    async fn snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>> {
+        let tx = self
+            .readers
+            .transaction(self.dialect.begin_snapshot, deadline)
+            .await?;
+        snapshot::open(tx, self.dialect, store).await
+    }
+
+    async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>> {
+        changelog::outbox(&mut self.readers.reading(deadline).await?, limit).await
+    }
+
+    async fn outbox_delete(&self, sequences: &[u64], deadline: Instant) -> Result<()> {
+        let mut db = self.writers.reading(deadline).await?;
+        for chunk in sequences.chunks(1000) {
+            let mut delete = Statement::new("DELETE FROM outbox WHERE sequence IN ");
+            delete.tuple(chunk.iter().copied());
+            db.execute(delete).await?;
+        }
+        Ok(())
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let now = self.dialect.now;
+        let upsert = Statement::new(format!(
+            "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = {now} + $3 \
+             WHERE leases.holder = excluded.holder OR leases.expires_at <= {now} RETURNING holder"
+        ));
+        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2);
+        let rows = self
+            .writers
+            .reading(deadline)
+            .await?
+            .rows(upsert.with(name).with(holder).with(ttl))
+            .await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {
+        // What is not yet published stays: the outbox refers to it.
+        let delete = Statement::new(
+            "DELETE FROM changelog WHERE store_id = $1 AND revision <= $2 \
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.store_id = $1 AND o.revision <= changelog.revision)",
+        );
+        self.writers
+            .reading(deadline)
+            .await?
+            .execute(delete.with(store.as_str()).with(upto.0))
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! What changes a store, within a transaction: central's own writes, replication, take-over from a snapshot.
+
+use std::collections::{BTreeMap, HashSet};
+
+use meridian_model::AuthorizationModel;
+use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
+use meridian_model::ids::{ModelId, Position, Revision, StoreId, Timestamp};
+use meridian_model::ports::{Applied, DatastoreError, Result, StoreHead};
+use meridian_model::tuple::{Tuple, TupleKey};
+use sqlx::any::AnyRow;
+
+use super::changelog::record;
+use super::dialect::Dialect;
+use super::pool::Transaction;
+use super::rows::{
+    KEY_COLUMNS, TUPLE_COLUMNS, key, key_and_condition, position, timestamp, to_json,
+};
+use super::statement::{Statement, Value};
+use crate::history::verdict;
+
+/// Rows of one statement: with 11 values each, well below SQLite's 32,766.
+const ROWS_PER_STATEMENT: usize = 1000;
+
+/// What an INSERT does with a tuple that is there.
+#[derive(Clone, Copy)]
+enum OnConflict {
+    /// Leaves it, and does not return its key.
+    Keep,
+    /// Overwrites it.
+    Overwrite,
+}
+
+/// Numbers the store's next revision, which locks the store's row until the transaction ends. The clock is read under
+/// that lock, so time goes on as revisions do.
+pub(super) async fn next_revision(
+    tx: &mut Transaction,
+    dialect: &Dialect,
+    store: StoreId,
+) -> Result<ChangeSet> {
+    let now = dialect.now;
+    let update = Statement::new(format!(
+        "UPDATE stores SET revision = revision + 1, epoch = (SELECT epoch FROM meta) \
+         WHERE id = $1 AND deleted_at IS NULL RETURNING epoch, revision, {now} AS committed_at"
+    ));
+    let row = tx
+        .row(update.with(store.as_str()))
+        .await?
+        .ok_or(DatastoreError::UnknownStore(store))?;
+    change_set(store, &row)
+}
+
+fn change_set(store: StoreId, row: &AnyRow) -> Result<ChangeSet> {
+    let Position { epoch, revision } = position(row)?;
+    Ok(ChangeSet {
+        store,
+        epoch,
+        revision,
+        committed_at: timestamp(row, "committed_at")?,
+        changes: Vec::new(),
+        touched: Vec::new(),
+    })
+}
+
+pub(super) async fn create_store(
+    tx: &mut Transaction,
+    dialect: &Dialect,
+    id: StoreId,
+    name: &str,
+) -> Result<(ChangeSet, StoreInfo)> {
+    let now = dialect.now;
+    let insert = Statement::new(format!(
+        "INSERT INTO stores (id, name, created_at, epoch, revision) SELECT $1, $2, {now}, epoch, 1 FROM meta \
+         RETURNING epoch, revision, created_at AS committed_at"
+    ));
+    let row = tx
+        .row(insert.with(id.as_str()).with(name))
+        .await?
+        .ok_or(DatastoreError::Conflict)?;
+    let mut created = change_set(id, &row)?;
+    let info = StoreInfo {
+        id,
+        name: name.to_owned(),
+        created_at: created.committed_at,
+    };
+    created.changes.push(Change::StoreCreated(info.clone()));
+    record(tx, &created).await?;
+    Ok((created, info))
+}
+
+pub(super) async fn delete_store(
+    tx: &mut Transaction,
+    mut revision: ChangeSet,
+) -> Result<ChangeSet> {
+    mark_deleted(tx, revision.store, revision.committed_at).await?;
+    revision.changes.push(Change::StoreDeleted);
+    record(tx, &revision).await?;
+    Ok(revision)
+}
+
+/// The row stays, for its deletion to be replicated; tuples and models go.
+async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Result<()> {
+    tx.execute(
+        Statement::new("UPDATE stores SET deleted_at = $2 WHERE id = $1")
+            .with(store.as_str())
+            .with(at.0),
+    )
+    .await?;
+    clear(tx, store, &["tuples", "models"]).await
+}
+
+async fn clear(tx: &mut Transaction, store: StoreId, tables: &[&'static str]) -> Result<()> {
+    for table in tables {
+        tx.execute(
+            Statement::new(format!("DELETE FROM {table} WHERE store_id = $1")).with(store.as_str()),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn write_model(
+    tx: &mut Transaction,
+    mut revision: ChangeSet,
+    stored: StoredModel,
+) -> Result<ChangeSet> {
+    let later = Statement::new("SELECT id FROM models WHERE store_id = $1 AND id >= $2 LIMIT 1");
+    if tx
+        .row(later.with(revision.store.as_str()).with(stored.id.as_str()))
+        .await?
+        .is_some()
+    {
+        return Err(DatastoreError::Conflict);
+    }
+    insert_model(
+        tx,
+        revision.store,
+        revision.revision,
+        stored.id,
+        &stored.model,
+    )
+    .await?;
+    revision.changes.push(Change::ModelWritten(stored));
+    record(tx, &revision).await?;
+    Ok(revision)
+}
+
+async fn insert_model(
+    tx: &mut Transaction,
+    store: StoreId,
+    revision: Revision,
+    id: ModelId,
+    model: &AuthorizationModel,
+) -> Result<()> {
+    let insert = Statement::new(
+        "INSERT INTO models (store_id, id, model, revision) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (store_id, id) DO UPDATE SET model = excluded.model, revision = excluded.revision",
+    );
+    tx.execute(
+        insert
+            .with(store.as_str())
+            .with(id.as_str())
+            .with(to_json("authorization model", model)?)
+            .with(revision.0),
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn assign_tiers(
+    tx: &mut Transaction,
+    mut revision: ChangeSet,
+    tiers: &Tiers,
+) -> Result<ChangeSet> {
+    insert_tiers(tx, revision.store, revision.revision, tiers).await?;
+    revision.changes.push(Change::TiersAssigned(tiers.clone()));
+    record(tx, &revision).await?;
+    Ok(revision)
+}
+
+async fn insert_tiers(
+    tx: &mut Transaction,
+    store: StoreId,
+    revision: Revision,
+    tiers: &Tiers,
+) -> Result<()> {
+    let insert =
+        Statement::new("INSERT INTO tiers (store_id, revision, tiers) VALUES ($1, $2, $3)");
+    tx.execute(
+        insert
+            .with(store.as_str())
+            .with(revision.0)
+            .with(to_json("tier assignment", tiers)?),
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn write_tuples(
+    tx: &mut Transaction,
+    mut revision: ChangeSet,
+    deletes: &[TupleKey],
+    writes: &[Tuple],
+) -> Result<ChangeSet> {
+    for chunk in deletes.chunks(ROWS_PER_STATEMENT) {
+        let mut deleted = delete_tuples(tx, revision.store, chunk).await?;
+        if let Some(missing) = chunk.iter().find(|key| !deleted.remove(*key)) {
+            return Err(DatastoreError::TupleMissing(missing.clone()));
+        }
+    }
+    let writes: Vec<Tuple> = writes
+        .iter()
+        .map(|tuple| Tuple {
+            timestamp: revision.committed_at,
+            ..tuple.clone()
+        })
+        .collect();
+    for chunk in writes.chunks(ROWS_PER_STATEMENT) {
+        let mut inserted = insert_tuples(
+            tx,
+            revision.store,
+            revision.revision,
+            chunk,
+            OnConflict::Keep,
+        )
+        .await?;
+        if let Some(existing) = chunk.iter().find(|tuple| !inserted.remove(&tuple.key)) {
+            return Err(DatastoreError::TupleExists(existing.key.clone()));
+        }
+    }
+    revision.changes = deletes
+        .iter()
+        .cloned()
+        .map(Change::TupleDeleted)
+        .chain(writes.into_iter().map(Change::TupleWritten))
+        .collect();
+    record(tx, &revision).await?;
+    Ok(revision)
+}
+
+/// Deletes tuples and returns the keys of those that were there.
+async fn delete_tuples(
+    tx: &mut Transaction,
+    store: StoreId,
+    keys: &[TupleKey],
+) -> Result<HashSet<TupleKey>> {
+    let mut delete = Statement::new("DELETE FROM tuples WHERE store_id = ");
+    delete
+        .bind(store.as_str())
+        .push(" AND (")
+        .push(KEY_COLUMNS)
+        .push(") IN (VALUES ");
+    delete
+        .tuples(keys.iter().map(TupleKey::columns))
+        .push(") RETURNING ")
+        .push(KEY_COLUMNS);
+    tx.rows(delete).await?.iter().map(key).collect()
+}
+
+/// Inserts tuples and returns the keys of those that were inserted.
+async fn insert_tuples(
+    tx: &mut Transaction,
+    store: StoreId,
+    revision: Revision,
+    tuples: &[Tuple],
+    on_conflict: OnConflict,
+) -> Result<HashSet<TupleKey>> {
+    let mut insert = Statement::new(format!(
+        "INSERT INTO tuples (store_id, {TUPLE_COLUMNS}, revision) VALUES "
+    ));
+    insert.tuples(tuples.iter().map(|tuple| {
+        let mut row = vec![Value::from(store.as_str())];
+        row.extend(key_and_condition(&tuple.key, tuple.condition.as_ref()));
+        row.extend([Value::from(tuple.timestamp.0), revision.0.into()]);
+        row
+    }));
+    insert.push(match on_conflict {
+        OnConflict::Keep => " ON CONFLICT DO NOTHING",
+        OnConflict::Overwrite => {
+            " ON CONFLICT (store_id, object_type, object_id, relation, user_type, user_id, user_relation) DO UPDATE SET \
+             condition_name = excluded.condition_name, condition_context = excluded.condition_context, \
+             inserted_at = excluded.inserted_at, revision = excluded.revision"
+        }
+    });
+    insert.push(" RETURNING ").push(KEY_COLUMNS);
+    tx.rows(insert).await?.iter().map(key).collect()
+}
+
+/// Applies a replicated change set if it is the store's next.
+pub(super) async fn apply(
+    tx: &mut Transaction,
+    dialect: &Dialect,
+    change_set: &ChangeSet,
+) -> Result<Applied> {
+    let store = change_set.store;
+    let select = Statement::new(format!(
+        "SELECT epoch, revision FROM stores WHERE id = $1{}",
+        dialect.for_update
+    ));
+    let have = tx
+        .row(select.with(store.as_str()))
+        .await?
+        .as_ref()
+        .map(position)
+        .transpose()?;
+    let verdict = verdict(have, change_set);
+    if verdict != Applied::Applied {
+        return Ok(verdict);
+    }
+    let mut tuples: BTreeMap<&TupleKey, Option<&Tuple>> = BTreeMap::new();
+    for change in &change_set.changes {
+        match change {
+            Change::TupleWritten(tuple) => drop(tuples.insert(&tuple.key, Some(tuple))),
+            Change::TupleDeleted(key) => drop(tuples.insert(key, None)),
+            Change::ModelWritten(stored) => {
+                insert_model(tx, store, change_set.revision, stored.id, &stored.model).await?
+            }
+            Change::StoreCreated(info) => put_store(tx, info, change_set.position(), None).await?,
+            Change::StoreDeleted => {
+                tuples.clear();
+                mark_deleted(tx, store, change_set.committed_at).await?;
+            }
+            Change::TiersAssigned(tiers) => {
+                insert_tiers(tx, store, change_set.revision, tiers).await?
+            }
+        }
+    }
+    let deleted: Vec<TupleKey> = tuples
+        .iter()
+        .filter(|(_, tuple)| tuple.is_none())
+        .map(|(key, _)| (*key).clone())
+        .collect();
+    for chunk in deleted.chunks(ROWS_PER_STATEMENT) {
+        delete_tuples(tx, store, chunk).await?;
+    }
+    let written: Vec<Tuple> = tuples.into_values().flatten().cloned().collect();
+    for chunk in written.chunks(ROWS_PER_STATEMENT) {
+        insert_tuples(tx, store, change_set.revision, chunk, OnConflict::Overwrite).await?;
+    }
+    let advance = Statement::new("UPDATE stores SET revision = $2 WHERE id = $1");
+    tx.execute(advance.with(store.as_str()).with(change_set.revision.0))
+        .await?;
+    record(tx, change_set).await?;
+    Ok(Applied::Applied)
+}
+
+async fn put_store(
+    tx: &mut Transaction,
+    info: &StoreInfo,
+    position: Position,
+    deleted_at: Option<Timestamp>,
+) -> Result<()> {
+    let upsert = Statement::new(
+        "INSERT INTO stores (id, name, created_at, deleted_at, epoch, revision) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, created_at = excluded.created_at, deleted_at = excluded.deleted_at, \
+         epoch = excluded.epoch, revision = excluded.revision",
+    );
+    let upsert = upsert
+        .with(info.id.as_str())
+        .with(info.name.as_str())
+        .with(info.created_at.0)
+        .with(Value::Number(deleted_at.map(|at| at.0)));
+    tx.execute(upsert.with(position.epoch.0).with(position.revision.0))
+        .await?;
+    Ok(())
+}
+
+/// Replaces all that is here of a store by a snapshot, history included.
+pub(super) async fn replace(
+    tx: &mut Transaction,
+    head: &StoreHead,
+    tuples: &[Tuple],
+) -> Result<()> {
+    let store = head.info.id;
+    put_store(tx, &head.info, head.position, head.deleted_at).await?;
+    clear(
+        tx,
+        store,
+        &["tuples", "models", "tiers", "changelog", "outbox"],
+    )
+    .await?;
+    for stored in &head.models {
+        insert_model(tx, store, head.position.revision, stored.id, &stored.model).await?;
+    }
+    insert_tiers(tx, store, head.position.revision, &head.tiers).await?;
+    for chunk in tuples.chunks(ROWS_PER_STATEMENT) {
+        insert_tuples(
+            tx,
+            store,
+            head.position.revision,
+            chunk,
+            OnConflict::Overwrite,
+        )
+        .await?;
+    }
+    Ok(())
+}
