@@ -6,3 +6,9 @@ mod settings;
 pub mod sql;
 
 pub use settings::{DatastoreSettings, OpenError, PoolSettings, open};
+
+#[cfg(test)]
+extern crate self as meridian_store;
+#[cfg(test)]
+#[path = "../tests/it/support.rs"]
+mod support;

@@ -8,6 +8,8 @@ mod read;
 mod rows;
 mod snapshot;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::str::FromStr;

@@ -112,3 +112,12 @@ impl Statement {
             )
     }
 }
+
+#[cfg(test)]
+impl Statement {
+    /// The statement behind a prefix, as `EXPLAIN`.
+    pub(crate) fn behind(mut self, prefix: &str) -> Self {
+        self.text.insert_str(0, prefix);
+        self
+    }
+}

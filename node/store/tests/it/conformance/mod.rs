@@ -1,0 +1,42 @@
+//! What every datastore does alike.
+
+mod reads;
+mod replication;
+mod snapshots;
+mod writes;
+
+macro_rules! suite {
+    ($($case:path => $name:ident,)+) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { crate::support::in_memory($case).await; })+
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { crate::support::in_sqlite($case).await; })+
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() { crate::support::in_postgres($case).await; })+
+        }
+    };
+}
+
+suite! {
+    super::writes::concurrent_writers_leave_no_gaps => concurrent_writers_leave_no_gaps,
+    super::writes::a_failed_write_changes_nothing => a_failed_write_changes_nothing,
+    super::writes::deletes_come_before_writes => deletes_come_before_writes,
+    super::writes::a_store_is_created_listed_and_deleted => a_store_is_created_listed_and_deleted,
+    super::writes::later_models_follow_earlier_ones => later_models_follow_earlier_ones,
+    super::writes::a_lease_is_taken_over_once_it_ends => a_lease_is_taken_over_once_it_ends,
+    super::writes::a_passed_deadline_is_an_error => a_passed_deadline_is_an_error,
+    super::reads::tuples_are_filtered => tuples_are_filtered,
+    super::reads::pages_follow_the_order_of_bytes => pages_follow_the_order_of_bytes,
+    super::reads::changes_are_paged_and_filtered => changes_are_paged_and_filtered,
+    super::snapshots::a_snapshot_does_not_see_later_writes => a_snapshot_does_not_see_later_writes,
+    super::snapshots::a_round_reads_what_decides => a_round_reads_what_decides,
+    super::snapshots::a_round_may_be_large => a_round_may_be_large,
+    super::replication::replayed_changes_make_the_same_store => replayed_changes_make_the_same_store,
+    super::replication::only_the_next_change_of_the_epoch_is_applied => only_the_next_change_of_the_epoch_is_applied,
+    super::replication::applying_is_idempotent => applying_is_idempotent,
+    super::replication::a_snapshot_replaces_the_store => a_snapshot_replaces_the_store,
+    super::replication::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
+    super::replication::trimmed_history_is_an_error => trimmed_history_is_an_error,
+}
