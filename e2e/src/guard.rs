@@ -25,17 +25,13 @@ kill -s KILL -- "-$1" 2>/dev/null
 /// It is a small shell in a process group of its own, so that Ctrl-C in a terminal does not reach it, which waits for
 /// the end of a pipe that only this process holds open.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     shell: Child,
 }
 
 impl Guard {
     /// Watches over process group `group`, to be ended with `end` and, 5 seconds later, with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// When `sh` cannot be started.
-    pub fn over(group: u32, end: Signal) -> Result<Self> {
+    pub(crate) fn over(group: u32, end: Signal) -> Result<Self> {
         let shell = Command::new("sh")
             .args([
                 "-c",

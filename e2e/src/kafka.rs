@@ -14,6 +14,14 @@ use crate::workdir::Workdir;
 const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 const START_DEADLINE: Duration = Duration::from_secs(90);
 
+/// With the time of day, and without the lists of all settings, which would crowd out an error's log tail.
+const LOGGING: [&str; 4] = [
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
+];
+
 /// One Kafka process, broker and controller, on 127.0.0.1. Topics are made only when asked for.
 ///
 /// Its files go when it is dropped, but stay when the test fails.
@@ -45,7 +53,8 @@ impl Kafka {
                     "-XX:+UseSerialGC",
                     "-XX:TieredStopAtLevel=1",
                 ])
-                .args(["-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp"])
+                .args(LOGGING)
+                .args(["-cp"])
                 .args([&class_path])
                 .args([class])
         };
@@ -90,12 +99,8 @@ impl Kafka {
     }
 
     /// Ends the broker with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses the signal.
-    pub async fn kill(&mut self) -> Result<()> {
-        self.process.kill().await
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
     }
 
     /// Where clients start: `127.0.0.1:<port>`. The same over restarts.
@@ -114,7 +119,8 @@ impl Kafka {
     }
 }
 
-/// Every internal topic has one replica, for there is one broker, and one partition, for a quick start.
+/// Every internal topic has one replica, for there is one broker, and one partition, for a quick start. A killed broker
+/// is let in again only when its last session has timed out, hence the short one.
 fn properties(dir: &Workdir, port: u16, controller: u16) -> String {
     let logs = dir.path().join("data");
     let logs = logs.display();
@@ -128,6 +134,8 @@ controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={logs}
 auto.create.topics.enable=false
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=4000
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=8388608
 offsets.topic.num.partitions=1

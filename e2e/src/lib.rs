@@ -4,6 +4,7 @@
 //! Each is awaited on a condition with a deadline, can be stopped in good order or hard and started again on the same
 //! data and port, and never outlives the test: dropping it ends it, and so does the death of the test's process.
 
+mod group;
 mod guard;
 mod kafka;
 mod ports;
@@ -13,7 +14,7 @@ mod process;
 pub mod tools;
 mod workdir;
 
-pub use guard::Guard;
+pub use group::Group;
 pub use kafka::Kafka;
 pub use ports::free_port;
 pub use postgres::Postgres;

@@ -102,12 +102,8 @@ impl Postgres {
     }
 
     /// Ends the server as a crash does: no checkpoint, recovery at the next start.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses the signal.
-    pub async fn kill(&mut self) -> Result<()> {
-        self.process.kill().await
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
     }
 
     /// Where it is reached, as `postgres://postgres@127.0.0.1:<port>/postgres`. The same over restarts.

@@ -1,27 +1,24 @@
 //! A program that a test starts, awaits, stops and starts again.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, kill_process, kill_process_group};
 use tokio::time::sleep;
 
-use crate::guard::Guard;
+use crate::group::Group;
 use crate::probe::Probe;
 
 pub use rustix::process::Signal;
 
 /// How long a process may take to end in good order.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a process may take to end hard, before SIGKILL ends it in any case.
-const KILL_DEADLINE: Duration = Duration::from_secs(5);
-/// The time between two looks at a process.
+/// The time between two tries of a probe.
 const TICK: Duration = Duration::from_millis(20);
 /// How much of a log goes into an error.
 const TAIL_LINES: usize = 40;
@@ -46,14 +43,7 @@ pub struct Process {
     account: Option<Account>,
     stop: Signal,
     kill: Signal,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    pid: Pid,
-    _guard: Guard,
+    running: Option<Group>,
 }
 
 impl Process {
@@ -111,43 +101,25 @@ impl Process {
     ///
     /// When it runs already, or the program or its log file cannot be opened.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.running.is_none(), "{} runs already", self.name);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .with_context(|| format!("opening {}", self.log().display()))?;
+        ensure!(!self.is_running()?, "{} runs already", self.name);
+        let path = self.log();
+        let log = OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("opening {}", path.display()))?;
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
             .current_dir(&self.dir)
-            .process_group(0)
-            .stdin(Stdio::null());
-        command.stdout(log.try_clone()?).stderr(log);
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         if let Some(account) = self.account {
             command.uid(account.user).gid(account.group);
         }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("starting {} ({})", self.name, self.program.display()))?;
-        let pid = Pid::from_child(&child);
-        match Guard::over(child.id(), self.kill) {
-            Ok(guard) => {
-                self.running = Some(Running {
-                    child,
-                    pid,
-                    _guard: guard,
-                });
-                Ok(())
-            }
-            Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                Err(error)
-            }
-        }
+        self.running = None; // what an earlier run has left behind ends first
+        self.running = Some(Group::spawn(&mut command, self.kill)?);
+        Ok(())
     }
 
     /// Waits until the process does what `probe` asks.
@@ -158,7 +130,7 @@ impl Process {
     pub async fn ready(&mut self, probe: &Probe, deadline: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.exit_status()? {
+            if let Some(status) = self.group()?.exit_status()? {
                 bail!(
                     "{} ended ({status}) before it was ready\n{}",
                     self.name,
@@ -185,20 +157,16 @@ impl Process {
     ///
     /// When it fails, or `deadline` passes, which ends it hard; with the end of its log.
     pub async fn finish(&mut self, deadline: Duration) -> Result<()> {
-        let Some(status) = self.ended_within(deadline).await? else {
-            self.kill().await?;
-            bail!(
-                "{} did not finish in {deadline:?}\n{}",
-                self.name,
-                self.log_tail(TAIL_LINES)
-            );
-        };
-        self.running = None;
+        let ended = self.group()?.ended_within(deadline).await?;
+        self.kill().await;
+        let tail = || self.log_tail(TAIL_LINES);
+        let status = ended
+            .ok_or_else(|| anyhow!("{} did not finish in {deadline:?}\n{}", self.name, tail()))?;
         ensure!(
             status.success(),
             "{} failed ({status})\n{}",
             self.name,
-            self.log_tail(TAIL_LINES)
+            tail()
         );
         Ok(())
     }
@@ -209,52 +177,35 @@ impl Process {
     ///
     /// When it has not ended after 30 seconds, which ends it hard; with the end of its log.
     pub async fn stop(&mut self) -> Result<()> {
-        if self.running.is_none() {
+        let Some(group) = &mut self.running else {
             return Ok(());
-        }
-        self.signal(self.stop)?;
-        if self.ended_within(STOP_DEADLINE).await?.is_none() {
-            self.kill().await?;
-            bail!(
-                "{} did not stop in {STOP_DEADLINE:?}\n{}",
-                self.name,
-                self.log_tail(TAIL_LINES)
-            );
-        }
-        self.running = None;
+        };
+        group.signal(self.stop)?;
+        let ended = group.ended_within(STOP_DEADLINE).await?.is_some();
+        self.kill().await;
+        ensure!(
+            ended,
+            "{} did not stop in {STOP_DEADLINE:?}\n{}",
+            self.name,
+            self.log_tail(TAIL_LINES)
+        );
         Ok(())
     }
 
     /// Ends the process hard (SIGKILL, if not set otherwise). Does nothing if it does not run.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses the signal.
-    pub async fn kill(&mut self) -> Result<()> {
-        if self.running.is_none() {
-            return Ok(());
+    pub async fn kill(&mut self) {
+        if let Some(group) = self.running.take() {
+            group.end().await;
         }
-        self.signal(self.kill)?;
-        self.ended_within(KILL_DEADLINE).await?;
-        self.end_now();
-        Ok(())
     }
 
     /// Sends a signal, such as [`Signal::STOP`] and [`Signal::CONT`] to freeze the process and to let it go on.
     ///
     /// # Errors
     ///
-    /// When the process does not run, or the system refuses the signal.
+    /// When the process has not been started, or the system refuses the signal.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        if self.exit_status()?.is_some() {
-            return Ok(());
-        }
-        let running = self
-            .running
-            .as_ref()
-            .ok_or_else(|| anyhow!("{} does not run", self.name))?;
-        kill_process(running.pid, signal)
-            .with_context(|| format!("sending {signal:?} to {}", self.name))
+        self.group()?.signal(signal)
     }
 
     /// Whether the process has been started and has not ended.
@@ -263,13 +214,16 @@ impl Process {
     ///
     /// When the system does not say.
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.running.is_some() && self.exit_status()?.is_none())
+        match &mut self.running {
+            Some(group) => Ok(group.exit_status()?.is_none()),
+            None => Ok(false),
+        }
     }
 
-    /// The process id, while it runs.
+    /// The process id, from its start until it is stopped.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.child.id())
+        self.running.as_ref().map(Group::id)
     }
 
     /// The file that takes what the process prints, over all its starts.
@@ -288,51 +242,17 @@ impl Process {
         }
     }
 
-    fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
-        match &mut self.running {
-            Some(running) => Ok(running.child.try_wait()?),
-            None => Ok(None),
-        }
-    }
-
-    async fn ended_within(&mut self, deadline: Duration) -> Result<Option<ExitStatus>> {
-        let start = Instant::now();
-        ensure!(self.running.is_some(), "{} does not run", self.name);
-        while start.elapsed() < deadline {
-            if let Some(status) = self.exit_status()? {
-                return Ok(Some(status));
-            }
-            sleep(TICK).await;
-        }
-        Ok(None)
-    }
-
-    /// SIGKILL to whatever is left of the group.
-    fn end_now(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Refused only when nothing is left.
-            let _ = kill_process_group(running.pid, Signal::KILL);
-            let _ = running.child.wait();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.running.is_some() && self.kill != Signal::KILL && self.signal(self.kill).is_ok() {
-            let start = Instant::now();
-            while matches!(self.exit_status(), Ok(None)) && start.elapsed() < KILL_DEADLINE {
-                std::thread::sleep(TICK);
-            }
-        }
-        self.end_now();
+    fn group(&mut self) -> Result<&mut Group> {
+        self.running
+            .as_mut()
+            .ok_or_else(|| anyhow!("{} has not been started", self.name))
     }
 }
 
 fn tail(path: &Path, lines: usize) -> Result<String> {
     const AT_MOST: u64 = 64 * 1024;
     let mut file = File::open(path)?;
-    let length = fs::metadata(path)?.len();
+    let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(AT_MOST)))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

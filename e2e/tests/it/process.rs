@@ -78,7 +78,7 @@ async fn stop_lets_a_process_finish_and_kill_does_not() {
         printed(1)(&fs::read_to_string(&log).unwrap())
     })
     .await;
-    process.kill().await.unwrap();
+    process.kill().await;
     assert!(!process.log_tail(10).contains("tidied"));
 
     process.start().unwrap();
@@ -150,6 +150,6 @@ async fn nothing_outlives_a_killed_test() {
     .await;
     let orphan = fs::read_to_string(&log).unwrap().trim().to_owned();
     assert!(alive(&orphan));
-    test.kill().await.unwrap();
+    test.kill().await;
     until("end of the orphan", || !alive(&orphan)).await;
 }

@@ -1,0 +1,64 @@
+//! `cargo xtask <command>`: run the system, and test it.
+
+mod dev;
+mod report;
+mod setup;
+mod stage;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Run the system, and test it"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and run a central, a regional and an edge node with a sample store; Ctrl-C stops them
+    Dev {
+        /// Passed on to `meridian dev`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Bring what the tests need: Kafka, PostgreSQL, cargo-deny
+    Setup,
+    /// Set up, then check format, lints and licences, build, and run every test on real Kafka and PostgreSQL
+    Test,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // The signals are taken over only for commands that have something to tidy up.
+    match arguments.command {
+        Command::Dev { args } => Err(dev::exec(&args)),
+        Command::Setup => until_interrupted(setup::command()).await,
+        Command::Test => until_interrupted(test::command()).await,
+    }
+}
+
+/// Runs a command; Ctrl-C drops it, which ends everything that it has started.
+async fn until_interrupted(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let code = tokio::select! {
+        done = command => return done,
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+        _ = hang_up.recv() => 129,
+    };
+    stage::say("interrupted: everything started has been stopped");
+    Ok(ExitCode::from(code))
+}

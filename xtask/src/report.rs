@@ -1,0 +1,148 @@
+//! What is said when all stages are over.
+
+use std::process::ExitCode;
+
+use crate::stage::{Done, Outcome, say};
+
+/// How many lines of a failed stage are shown again.
+const TAIL_LINES: usize = 60;
+
+/// Prints each failure with the end of its output, then a table of all stages.
+pub(crate) fn print(stages: &[Done]) -> ExitCode {
+    for stage in stages {
+        if let Outcome::Failed(error) = &stage.outcome {
+            say(&format!("\n---- {} failed: {error}", stage.name));
+            excerpt(&stage.lines).into_iter().for_each(say);
+        }
+    }
+    say("\nstage     result    seconds");
+    for stage in stages {
+        let (result, reason) = match &stage.outcome {
+            Outcome::Passed => ("passed", ""),
+            Outcome::Failed(_) => ("FAILED", ""),
+            Outcome::Skipped(reason) => ("skipped", reason.as_str()),
+        };
+        let row = format!(
+            "{:<9} {result:<9} {:>7.1}  {reason}",
+            stage.name,
+            stage.took.as_secs_f64()
+        );
+        say(row.trim_end());
+    }
+    if stages.iter().all(Done::passed) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Prints cargo's closing line for each test program, and their sum last.
+pub(crate) fn print_test_results(stage: &Done) {
+    say("");
+    stage
+        .lines
+        .iter()
+        .filter(|line| is_result(line))
+        .for_each(|line| say(line));
+    let (passed, failed) = sum(&stage.lines);
+    say(&format!("{passed} passed, {failed} failed"));
+}
+
+/// The lists of failures, if these are tests; else the end of the output.
+fn excerpt(lines: &[String]) -> Vec<&str> {
+    let mut failures = Vec::new();
+    let mut inside = false;
+    for line in lines {
+        inside = (inside || line == "failures:") && !is_result(line);
+        if inside {
+            failures.push(line.as_str());
+        }
+    }
+    if failures.is_empty() {
+        failures.extend(
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(TAIL_LINES))
+                .map(String::as_str),
+        );
+    }
+    failures
+}
+
+fn is_result(line: &str) -> bool {
+    line.starts_with("test result: ")
+}
+
+/// Tests passed and failed. A program that ended without a closing line, such as by a signal, counts as one failed.
+fn sum(lines: &[String]) -> (u64, u64) {
+    let programs = lines
+        .iter()
+        .filter(|line| line.trim_start().starts_with("Running "))
+        .count();
+    let results: Vec<_> = lines.iter().filter(|line| is_result(line)).collect();
+    let crashed = programs.saturating_sub(results.len()) as u64;
+    let count = |what: &str| {
+        results
+            .iter()
+            .filter_map(|line| number_before(line, what))
+            .sum::<u64>()
+    };
+    (count("passed;"), count("failed;") + crashed)
+}
+
+fn number_before(line: &str, what: &str) -> Option<u64> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == what)?;
+    words.get(at.checked_sub(1)?)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{excerpt, sum};
+
+    const OUTPUT: &str = "\
+     Running unittests src/lib.rs (target/debug/deps/one-1)
+running 2 tests
+test a ... ok
+test b ... FAILED
+
+failures:
+
+---- b stdout ----
+left is not right
+
+failures:
+    b
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+     Running tests/it/main.rs (target/debug/deps/it-2)
+running 3 tests
+test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s
+
+     Running tests/it/main.rs (target/debug/deps/it-3)
+error: test failed: signal: 11, SIGSEGV";
+
+    fn lines() -> Vec<String> {
+        OUTPUT.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_crashed_program_counts_as_a_failure() {
+        assert_eq!(sum(&lines()), (4, 2));
+    }
+
+    #[test]
+    fn the_failures_are_picked_from_all_programs() {
+        let lines = lines();
+        let excerpt = excerpt(&lines);
+        assert!(excerpt.contains(&"left is not right"));
+        assert!(!excerpt.contains(&"running 3 tests"));
+    }
+
+    #[test]
+    fn without_failed_tests_the_end_is_shown() {
+        let lines: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert_eq!(excerpt(&lines).first(), Some(&"40"));
+    }
+}

@@ -1,0 +1,163 @@
+//! `cargo xtask setup`: what tests need and Rust does not bring.
+
+mod packages;
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use meridian_e2e::tools::{self, KAFKA_VERSION};
+
+use crate::report;
+use crate::stage::{self, Stage, stage};
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+const COPY_DEPENDENCIES: &str =
+    "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+const KAFKA_POM: &str = include_str!("../kafka/pom.xml");
+
+/// Sets everything up.
+pub(crate) async fn command() -> Result<ExitCode> {
+    let (tools, deny) = tokio::join!(
+        stage("tools", servers),
+        stage("deny", async |stage| cargo_deny(stage).await)
+    );
+    Ok(report::print(&[tools.0, deny.0]))
+}
+
+/// Kafka and PostgreSQL.
+pub(crate) async fn servers(stage: &Stage) -> Result<()> {
+    packages::install_missing(stage).await?;
+    let jars = match tools::kafka_libs() {
+        Ok(jars) => jars,
+        Err(_) => kafka(stage).await?,
+    };
+    stage.line(&format!("Kafka      {}", jars.display()));
+    stage.line(&format!("PostgreSQL {}", tools::postgres_bin()?.display()));
+    stage.line(&format!("Java       {}", tools::java()?.display()));
+    Ok(())
+}
+
+/// The `cargo-deny` program.
+pub(crate) async fn cargo_deny(stage: &Stage) -> Result<PathBuf> {
+    let dir = once(stage, "cargo-deny", CARGO_DENY_VERSION, async |dir| {
+        // In the background, since a build of our own runs beside it.
+        let mut install = Command::new("nice");
+        install.arg(stage::cargo()?.get_program()).current_dir(dir);
+        install
+            .args([
+                "install",
+                "--locked",
+                &format!("cargo-deny@{CARGO_DENY_VERSION}"),
+                "--root",
+            ])
+            .arg(dir);
+        let target = dir.join("target");
+        stage.run(install.env("CARGO_TARGET_DIR", &target)).await?;
+        fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))
+    })
+    .await?;
+    Ok(dir.join("bin/cargo-deny"))
+}
+
+/// Checks for what crates written in C are built with.
+pub(crate) fn require_compilers() -> Result<()> {
+    let missing: Vec<_> = ["cc", "make", "perl"]
+        .into_iter()
+        .filter(|name| tools::on_path(name).is_none())
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "not on the path: {}. Install a C compiler, make and perl (Debian: `apt-get install build-essential perl`)",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+async fn kafka(stage: &Stage) -> Result<PathBuf> {
+    let dir = once(stage, "kafka", KAFKA_VERSION, async |dir| {
+        let pom = dir.join("pom.xml");
+        fs::write(&pom, KAFKA_POM).with_context(|| format!("writing {}", pom.display()))?;
+        stage.line(&format!(
+            "fetching Kafka {KAFKA_VERSION} and what it needs, about 90 jars"
+        ));
+        let mut maven = Command::new("mvn");
+        maven.current_dir(dir).args([
+            "--quiet",
+            "--batch-mode",
+            "--strict-checksums",
+            COPY_DEPENDENCIES,
+        ]);
+        maven
+            .arg(format!("-Dkafka.version={KAFKA_VERSION}"))
+            .arg("-DincludeScope=runtime");
+        let mut libs = OsString::from("-DoutputDirectory=");
+        libs.push(dir.join("libs"));
+        stage.run(maven.arg(libs)).await
+    })
+    .await?;
+    Ok(dir.join("libs"))
+}
+
+/// The folder of a tool, which `make` fills if it is not there. It appears whole, under its name, or not at all; of
+/// several processes that want it, one makes it.
+async fn once(
+    stage: &Stage,
+    tool: &str,
+    version: &str,
+    make: impl AsyncFnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let dir = tools::tool_dir(tool, version)?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let _lock = lock(stage, &beside(&dir, ".lock")).await?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let partial = beside(&dir, ".partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+    }
+    fs::create_dir_all(&partial).with_context(|| format!("making {}", partial.display()))?;
+    make(&partial).await?;
+    fs::rename(&partial, &dir)
+        .with_context(|| format!("renaming {} to {}", partial.display(), dir.display()))?;
+    Ok(dir)
+}
+
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut path = dir.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Waits for the lock; it is let go when the file is dropped, or this process dies.
+async fn lock(stage: &Stage, path: &Path) -> Result<File> {
+    const RETRY: Duration = Duration::from_millis(200);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    let file = File::create(path).with_context(|| format!("opening {}", path.display()))?;
+    let mut said = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) if !said => {
+                stage.line(&format!(
+                    "waiting for another process that holds {}",
+                    path.display()
+                ));
+                said = true;
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,168 @@
+//! What comes from the system's packages: Java, Maven, PostgreSQL.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use meridian_e2e::tools::{self, POSTGRES_OLDEST};
+
+use crate::stage::Stage;
+
+/// The oldest Java that Kafka runs on.
+const JAVA_OLDEST: u32 = 17;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Java,
+    Maven,
+    Postgres,
+}
+
+impl Need {
+    fn description(self) -> String {
+        match self {
+            Self::Java => format!("Java {JAVA_OLDEST} or newer (or set JAVA_HOME)"),
+            Self::Maven => {
+                "Maven 3, which fetches Kafka (or set MERIDIAN_KAFKA_LIBS to a folder of its jars)"
+                    .to_owned()
+            }
+            Self::Postgres => {
+                format!(
+                    "PostgreSQL {POSTGRES_OLDEST} or newer (or set MERIDIAN_POSTGRES_BIN to the folder of `initdb`)"
+                )
+            }
+        }
+    }
+
+    /// Debian's packages for it, the best first; a release has not all of them.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
+            Self::Maven => &["maven"],
+            Self::Postgres => &["postgresql"],
+        }
+    }
+
+    fn is_missing(self) -> bool {
+        match self {
+            Self::Java => java_version().is_none_or(|version| version < JAVA_OLDEST),
+            Self::Maven => tools::kafka_libs().is_err() && tools::on_path("mvn").is_none(),
+            Self::Postgres => tools::postgres_bin().is_err(),
+        }
+    }
+}
+
+/// Installs what is missing, as root on Debian; elsewhere says what to install.
+pub(super) async fn install_missing(stage: &Stage) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let all = missing
+        .iter()
+        .map(|need| need.description())
+        .collect::<Vec<_>>()
+        .join("; ");
+    ensure!(
+        tools::on_path("apt-get").is_some() && is_root()?,
+        "tests need {all}. Install these, then run `cargo xtask setup` again; as root on Debian it installs them itself"
+    );
+    stage.line(&format!("installing {all}"));
+    stage.run(apt_get().arg("update")).await?;
+    let mut packages = Vec::new();
+    for need in missing {
+        packages.push(available(need)?);
+    }
+    stage
+        .run(
+            apt_get()
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(&packages),
+        )
+        .await?;
+    let still: Vec<_> = self::missing()
+        .iter()
+        .map(|need| need.description())
+        .collect();
+    ensure!(
+        still.is_empty(),
+        "after installing {}, tests still need {}",
+        packages.join(" "),
+        still.join("; ")
+    );
+    Ok(())
+}
+
+fn missing() -> Vec<Need> {
+    [Need::Java, Need::Maven, Need::Postgres]
+        .into_iter()
+        .filter(|need| need.is_missing())
+        .collect()
+}
+
+fn is_root() -> Result<bool> {
+    let output = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("starting `id`")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "--quiet",
+    ]);
+    command
+}
+
+fn available(need: Need) -> Result<&'static str> {
+    for package in need.packages() {
+        let output = Command::new("apt-cache")
+            .args(["show", package])
+            .output()
+            .context("starting `apt-cache`")?;
+        if output.status.success() {
+            return Ok(package);
+        }
+    }
+    anyhow::bail!(
+        "apt has none of {}: install {}",
+        need.packages().join(", "),
+        need.description()
+    )
+}
+
+fn java_version() -> Option<u32> {
+    let output = Command::new(tools::java().ok()?)
+        .arg("-version")
+        .output()
+        .ok()?;
+    parse_java_version(&String::from_utf8(output.stderr).ok()?)
+}
+
+/// From a line such as `openjdk version "17.0.15" 2025-04-15`; before Java 9 it was `"1.8.0"`.
+fn parse_java_version(text: &str) -> Option<u32> {
+    let version = text.split('"').nth(1)?;
+    version.split(['.', '-', '+']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_java_version;
+
+    #[test]
+    fn java_versions_of_all_shapes_are_read() {
+        assert_eq!(
+            parse_java_version("openjdk version \"17.0.15\" 2025-04-15\n"),
+            Some(17)
+        );
+        assert_eq!(
+            parse_java_version("Picked up JAVA_OPTS\nopenjdk version \"21-ea\"\n"),
+            Some(21)
+        );
+        assert_eq!(parse_java_version("java version \"1.8.0_402\"\n"), Some(1));
+        assert_eq!(parse_java_version("no such program"), None);
+    }
+}
