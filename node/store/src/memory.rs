@@ -3,6 +3,7 @@
 //! Its history ends with the process, so its epoch is the time it was made: whatever consumed an earlier life takes the
 //! stores over anew.
 
+mod snapshot;
 mod store;
 
 use std::collections::BTreeMap;
@@ -14,13 +15,14 @@ use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
-    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Read, Result,
-    Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Result, Snapshot,
+    StoreHead, StoreRecord, TupleChange, TupleFilter,
 };
-use meridian_model::tuple::{Object, Subject, Tuple, TupleKey};
+use meridian_model::tuple::{Tuple, TupleKey};
 
 use crate::history::{check_deadline, page, verdict};
-use store::Store;
+use snapshot::MemorySnapshot;
+use store::{Store, rows_of};
 
 /// A datastore in memory. Clones share it.
 #[derive(Clone)]
@@ -489,85 +491,5 @@ impl Datastore for MemoryDatastore {
                 .collect();
         }
         Ok(())
-    }
-}
-
-/// The tuple changes of a change set, each with its place.
-fn rows_of(set: &ChangeSet) -> impl Iterator<Item = TupleChange> + '_ {
-    let numbered = (0u32..).zip(&set.changes);
-    numbered.filter_map(move |(ordinal, change)| {
-        let (tuple, deleted) = match change {
-            Change::TupleWritten(tuple) => (tuple.clone(), false),
-            Change::TupleDeleted(key) => (
-                Tuple {
-                    key: key.clone(),
-                    condition: None,
-                    timestamp: set.committed_at,
-                },
-                true,
-            ),
-            _ => return None,
-        };
-        Some(TupleChange {
-            cursor: ChangeCursor {
-                revision: set.revision,
-                ordinal,
-            },
-            tuple,
-            deleted,
-        })
-    })
-}
-
-struct MemorySnapshot {
-    store: Store,
-    deadline: Instant,
-}
-
-#[async_trait]
-impl Snapshot for MemorySnapshot {
-    fn position(&self) -> Position {
-        self.store.position
-    }
-
-    async fn read(
-        &mut self,
-        reads: &[Read],
-        user: &Subject,
-    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>> {
-        check_deadline(self.deadline)?;
-        Ok(self.store.read(reads, user))
-    }
-
-    async fn tuples_of_type(
-        &mut self,
-        object_type: &str,
-        after: Option<&TupleKey>,
-        limit: u32,
-    ) -> Result<Vec<Tuple>> {
-        check_deadline(self.deadline)?;
-        let filter = TupleFilter {
-            object_type: Some(object_type.to_owned()),
-            ..TupleFilter::default()
-        };
-        Ok(self
-            .store
-            .filtered(&filter, after)
-            .take(limit as usize)
-            .collect())
-    }
-
-    async fn tuples(&mut self, after: Option<&TupleKey>, limit: u32) -> Result<Vec<Tuple>> {
-        check_deadline(self.deadline)?;
-        Ok(self
-            .store
-            .filtered(&TupleFilter::default(), after)
-            .take(limit as usize)
-            .collect())
-    }
-
-    async fn head(&mut self) -> Result<StoreHead> {
-        check_deadline(self.deadline)?;
-        Ok(self.store.head())
     }
 }

@@ -8,7 +8,9 @@ use imbl::{OrdMap, OrdSet};
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
-use meridian_model::ports::{DatastoreError, Read, Result, StoreHead, StoreRecord, TupleFilter};
+use meridian_model::ports::{
+    ChangeCursor, DatastoreError, Read, Result, StoreHead, StoreRecord, TupleChange, TupleFilter,
+};
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 
 use crate::history::by_set;
@@ -282,4 +284,31 @@ fn within(filter: &TupleFilter, key: &TupleKey) -> bool {
             .object_id
             .as_deref()
             .is_none_or(|id| id == key.object.id())
+}
+
+/// The tuple changes of a change set, each with its place.
+pub(super) fn rows_of(set: &ChangeSet) -> impl Iterator<Item = TupleChange> + '_ {
+    let numbered = (0u32..).zip(&set.changes);
+    numbered.filter_map(move |(ordinal, change)| {
+        let (tuple, deleted) = match change {
+            Change::TupleWritten(tuple) => (tuple.clone(), false),
+            Change::TupleDeleted(key) => (
+                Tuple {
+                    key: key.clone(),
+                    condition: None,
+                    timestamp: set.committed_at,
+                },
+                true,
+            ),
+            _ => return None,
+        };
+        Some(TupleChange {
+            cursor: ChangeCursor {
+                revision: set.revision,
+                ordinal,
+            },
+            tuple,
+            deleted,
+        })
+    })
 }

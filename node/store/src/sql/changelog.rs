@@ -17,7 +17,7 @@ use super::rows::{
     TUPLE_COLUMNS, from_json, key, key_and_condition, optional_text, parsed, text, tiers,
     timestamp, to_json, tuple, unsigned,
 };
-use super::statement::{Statement, Value};
+use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
 
 const TUPLE_WRITTEN: &str = "tuple_written";
 const TUPLE_DELETED: &str = "tuple_deleted";
@@ -27,9 +27,6 @@ const STORE_DELETED: &str = "store_deleted";
 const TIERS_ASSIGNED: &str = "tiers_assigned";
 /// The only row of a revision without changes, so that every revision is there.
 const NOTHING: &str = "nothing";
-
-/// Rows of one statement: with 16 values each, well below SQLite's 32,766.
-const ROWS_PER_STATEMENT: usize = 1000;
 
 #[derive(Serialize, Deserialize)]
 struct ModelPayload<M> {

@@ -18,8 +18,8 @@ use super::rows::{
 use super::statement::Statement;
 use crate::history::by_set;
 
-/// Reads of one statement: with 3 values each, well below SQLite's 32,766.
-const READS_PER_STATEMENT: usize = 5000;
+/// Reads of one statement, with 3 values each; see [`super::statement::ROWS_PER_STATEMENT`].
+const READS_PER_STATEMENT: usize = 1000;
 
 pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,

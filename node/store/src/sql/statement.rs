@@ -4,6 +4,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::{Any, AnyArguments};
 use sqlx::query::Query;
 
+/// Rows of one statement, with up to 16 values each. All engines would take more values, but SQLite finds each placeholder
+/// by walking all before it.
+pub(crate) const ROWS_PER_STATEMENT: usize = 100;
+
 /// A value of one of the two types that all engines and all our columns share.
 #[derive(Clone)]
 pub(crate) enum Value {

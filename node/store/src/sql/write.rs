@@ -15,11 +15,8 @@ use super::pool::Transaction;
 use super::rows::{
     KEY_COLUMNS, TUPLE_COLUMNS, key, key_and_condition, position, timestamp, to_json,
 };
-use super::statement::{Statement, Value};
+use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
 use crate::history::verdict;
-
-/// Rows of one statement: with 11 values each, well below SQLite's 32,766.
-const ROWS_PER_STATEMENT: usize = 1000;
 
 /// What an INSERT does with a tuple that is there.
 #[derive(Clone, Copy)]

@@ -9,17 +9,32 @@ use meridian_store::{DatastoreSettings, OpenError, PoolSettings, open};
 use crate::support::{deadline, keys, opened, pool, store_id, tuples, with_postgres, with_sqlite};
 
 fn small() -> PoolSettings {
-    PoolSettings { min_connections: 0, max_connections: 1, acquire_timeout: Duration::from_millis(200), ..PoolSettings::default() }
+    PoolSettings {
+        min_connections: 0,
+        max_connections: 1,
+        acquire_timeout: Duration::from_millis(200),
+        ..PoolSettings::default()
+    }
 }
 
 async fn an_exhausted_pool_is_told_from_a_passed_deadline(url: String) {
     let db = SqlDatastore::connect_lazy(&url, &small()).unwrap();
-    db.create_store(store_id(1), "one", deadline()).await.unwrap();
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
     let held = db.snapshot(store_id(1), deadline()).await.unwrap();
     let exhausted = db.store(store_id(1), deadline()).await;
-    assert!(matches!(exhausted, Err(DatastoreError::Exhausted { max: 1, .. })), "{exhausted:?}");
-    let late = db.store(store_id(1), Instant::now() + Duration::from_millis(50)).await;
-    assert!(matches!(late, Err(DatastoreError::DeadlineExceeded)), "{late:?}");
+    assert!(
+        matches!(exhausted, Err(DatastoreError::Exhausted { max: 1, .. })),
+        "{exhausted:?}"
+    );
+    let late = db
+        .store(store_id(1), Instant::now() + Duration::from_millis(50))
+        .await;
+    assert!(
+        matches!(late, Err(DatastoreError::DeadlineExceeded)),
+        "{late:?}"
+    );
     drop(held);
     assert!(db.store(store_id(1), deadline()).await.unwrap().is_some());
 }
@@ -37,15 +52,40 @@ async fn exhaustion_in_postgres() {
 #[tokio::test]
 async fn a_statement_is_bounded_by_the_deadline() {
     with_postgres(|db, url| async move {
-        db.create_store(store_id(1), "one", deadline()).await.unwrap();
-        let mut blocker = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
-        sqlx::raw_sql("BEGIN; LOCK TABLE stores").execute(&mut blocker).await.unwrap();
+        db.create_store(store_id(1), "one", deadline())
+            .await
+            .unwrap();
+        let mut blocker = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+            .await
+            .unwrap();
+        sqlx::raw_sql("BEGIN; LOCK TABLE stores")
+            .execute(&mut blocker)
+            .await
+            .unwrap();
         let waited = Instant::now();
-        let late = db.write_tuples(store_id(1), &[], &tuples(&["repo:a#admin@user:anne"]), waited + Duration::from_millis(200)).await;
-        assert!(matches!(late, Err(DatastoreError::DeadlineExceeded)), "{late:?}");
+        let late = db
+            .write_tuples(
+                store_id(1),
+                &[],
+                &tuples(&["repo:a#admin@user:anne"]),
+                waited + Duration::from_millis(200),
+            )
+            .await;
+        assert!(
+            matches!(late, Err(DatastoreError::DeadlineExceeded)),
+            "{late:?}"
+        );
         assert!(waited.elapsed() < Duration::from_secs(5));
         sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
-        let written = db.write_tuples(store_id(1), &[], &tuples(&["repo:a#admin@user:anne"]), deadline()).await.unwrap();
+        let written = db
+            .write_tuples(
+                store_id(1),
+                &[],
+                &tuples(&["repo:a#admin@user:anne"]),
+                deadline(),
+            )
+            .await
+            .unwrap();
         assert_eq!(written.position.revision.0, 2);
     })
     .await;
@@ -54,13 +94,34 @@ async fn a_statement_is_bounded_by_the_deadline() {
 #[tokio::test]
 async fn a_reopened_file_keeps_everything() {
     with_sqlite(|db, url| async move {
-        db.create_store(store_id(1), "one", deadline()).await.unwrap();
-        let written = db.write_tuples(store_id(1), &[], &tuples(&["repo:a#admin@user:anne"]), deadline()).await.unwrap();
+        db.create_store(store_id(1), "one", deadline())
+            .await
+            .unwrap();
+        let written = db
+            .write_tuples(
+                store_id(1),
+                &[],
+                &tuples(&["repo:a#admin@user:anne"]),
+                deadline(),
+            )
+            .await
+            .unwrap();
         drop(db);
         let again = opened(&url);
         again.migrate().await.unwrap();
-        assert_eq!(again.store(store_id(1), deadline()).await.unwrap().unwrap().position, written.position);
-        let kept = again.tuples(store_id(1), &TupleFilter::default(), None, 10, deadline()).await.unwrap();
+        assert_eq!(
+            again
+                .store(store_id(1), deadline())
+                .await
+                .unwrap()
+                .unwrap()
+                .position,
+            written.position
+        );
+        let kept = again
+            .tuples(store_id(1), &TupleFilter::default(), None, 10, deadline())
+            .await
+            .unwrap();
         assert_eq!(keys(&kept.items), ["repo:a#admin@user:anne"]);
         assert_eq!(again.outbox(10, deadline()).await.unwrap().len(), 2);
     })
@@ -70,12 +131,26 @@ async fn a_reopened_file_keeps_everything() {
 #[tokio::test]
 async fn an_unreachable_server_is_unavailable_within_the_deadline() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let db = opened(&format!("postgres://meridian:secret@127.0.0.1:{port}/meridian"));
-    assert!(matches!(db.migrate().await, Err(DatastoreError::Unavailable(_))));
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let db = opened(&format!(
+        "postgres://meridian:secret@127.0.0.1:{port}/meridian"
+    ));
+    assert!(matches!(
+        db.migrate().await,
+        Err(DatastoreError::Unavailable(_))
+    ));
     let started = Instant::now();
-    let away = db.store(store_id(1), started + Duration::from_millis(300)).await;
-    assert!(matches!(away, Err(DatastoreError::Unavailable(_))), "{away:?}");
+    let away = db
+        .store(store_id(1), started + Duration::from_millis(300))
+        .await;
+    assert!(
+        matches!(away, Err(DatastoreError::Unavailable(_))),
+        "{away:?}"
+    );
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
@@ -101,7 +176,10 @@ async fn a_lost_connection_is_replaced() {
 #[tokio::test]
 async fn a_migration_runs_once_however_many_start_it() {
     with_postgres(|_, url| async move {
-        let several: Vec<_> = (0..4).map(|_| opened(&url)).map(|db| tokio::spawn(async move { db.migrate().await })).collect();
+        let several: Vec<_> = (0..4)
+            .map(|_| opened(&url))
+            .map(|db| tokio::spawn(async move { db.migrate().await }))
+            .collect();
         for migration in several {
             migration.await.unwrap().unwrap();
         }
@@ -111,20 +189,74 @@ async fn a_migration_runs_once_however_many_start_it() {
 
 #[tokio::test]
 async fn unusable_settings_say_why_and_keep_the_password() {
-    let refused = |url: &str| open(&DatastoreSettings { url: url.to_owned(), pool: pool() }).map(|_| ()).unwrap_err();
+    let refused = |url: &str| {
+        open(&DatastoreSettings {
+            url: url.to_owned(),
+            pool: pool(),
+        })
+        .map(|_| ())
+        .unwrap_err()
+    };
     let unknown = refused("mongodb://meridian:secret@localhost/meridian");
     assert!(matches!(&unknown, OpenError::UnknownScheme(scheme) if scheme == "mongodb"));
     for allowed in ["mongodb", "memory:", "sqlite:", "postgres:"] {
         assert!(unknown.to_string().contains(allowed), "{unknown}");
     }
-    assert!(matches!(refused("sqlite::memory:"), OpenError::PrivateDatabase));
-    assert!(matches!(refused("postgres://meridian:secret@localhost:many/meridian"), OpenError::InvalidUrl { .. }));
-    for url in ["mongodb://meridian:secret@localhost", "postgres://meridian:secret@localhost:many/meridian", "host=db password=secret"] {
+    assert!(matches!(
+        refused("sqlite::memory:"),
+        OpenError::PrivateDatabase
+    ));
+    assert!(matches!(
+        refused("postgres://meridian:secret@localhost:many/meridian"),
+        OpenError::InvalidUrl { .. }
+    ));
+    for url in [
+        "mongodb://meridian:secret@localhost",
+        "postgres://meridian:secret@localhost:many/meridian",
+        "host=db password=secret",
+    ] {
         let error = refused(url);
-        assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
+        assert!(
+            !format!("{error:?} {error}").contains("secret"),
+            "{error:?}"
+        );
     }
-    let settings = DatastoreSettings { url: "postgres://meridian:secret@localhost/meridian".to_owned(), pool: pool() };
+    let settings = DatastoreSettings {
+        url: "postgres://meridian:secret@localhost/meridian".to_owned(),
+        pool: pool(),
+    };
     assert!(!format!("{settings:?}").contains("secret"));
-    let none = PoolSettings { max_connections: 0, ..pool() };
-    assert!(matches!(SqlDatastore::connect_lazy("postgres://localhost/meridian", &none), Err(OpenError::NoConnections)));
+    let none = PoolSettings {
+        max_connections: 0,
+        ..pool()
+    };
+    assert!(matches!(
+        SqlDatastore::connect_lazy("postgres://localhost/meridian", &none),
+        Err(OpenError::NoConnections)
+    ));
+}
+
+#[tokio::test]
+async fn a_database_that_comes_later_is_used_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("later");
+    let db = opened(&format!(
+        "sqlite://{}?mode=rwc",
+        place.join("test.db").display()
+    ));
+    assert!(matches!(
+        db.migrate().await,
+        Err(DatastoreError::Unavailable(_))
+    ));
+    let away = db.store(store_id(1), deadline()).await;
+    assert!(
+        matches!(away, Err(DatastoreError::Unavailable(_))),
+        "{away:?}"
+    );
+    std::fs::create_dir(&place).unwrap();
+    db.migrate().await.unwrap();
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    assert!(db.store(store_id(1), deadline()).await.unwrap().is_some());
 }

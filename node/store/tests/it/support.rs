@@ -1,6 +1,10 @@
 //! Datastores to test, and short ways to say what is in them. Shared with the crate's unit tests.
 
-#![allow(dead_code, unreachable_pub, reason = "each of the two test binaries uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each of the two test binaries uses a part"
+)]
 
 use std::env;
 use std::future::Future;
@@ -21,8 +25,15 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A number no other test has, in this run or another.
 pub fn unique() -> String {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    format!("{}_{nanos}_{}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos();
+    format!(
+        "{}_{nanos}_{}",
+        process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Far enough to be no concern.
@@ -31,7 +42,11 @@ pub fn deadline() -> Instant {
 }
 
 pub fn pool() -> PoolSettings {
-    PoolSettings { min_connections: 0, max_connections: 8, ..PoolSettings::default() }
+    PoolSettings {
+        min_connections: 0,
+        max_connections: 8,
+        ..PoolSettings::default()
+    }
 }
 
 /// A store id; the number tells ids apart and orders them.
@@ -45,7 +60,10 @@ pub fn model_id(number: u32) -> ModelId {
 }
 
 pub fn model(schema_version: &str) -> AuthorizationModel {
-    AuthorizationModel { schema_version: schema_version.to_owned(), ..AuthorizationModel::default() }
+    AuthorizationModel {
+        schema_version: schema_version.to_owned(),
+        ..AuthorizationModel::default()
+    }
 }
 
 /// `repo:core#admin@user:anne`
@@ -56,7 +74,11 @@ pub fn key(text: &str) -> TupleKey {
 }
 
 pub fn tuple(text: &str) -> Tuple {
-    Tuple { key: key(text), condition: None, timestamp: Timestamp(0) }
+    Tuple {
+        key: key(text),
+        condition: None,
+        timestamp: Timestamp(0),
+    }
 }
 
 pub fn tuples(texts: &[&str]) -> Vec<Tuple> {
@@ -67,33 +89,50 @@ pub fn keys(tuples: &[Tuple]) -> Vec<String> {
     tuples.iter().map(|tuple| tuple.key.to_string()).collect()
 }
 
-pub async fn in_memory<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Arc<dyn Datastore>) -> F) {
+pub async fn in_memory<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<dyn Datastore>) -> F,
+) {
     test(Arc::new(MemoryDatastore::new())).await;
 }
 
-pub async fn in_sqlite<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Arc<dyn Datastore>) -> F) {
+pub async fn in_sqlite<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<dyn Datastore>) -> F,
+) {
     with_sqlite(|db, _| test(Arc::new(db))).await;
 }
 
-pub async fn in_postgres<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Arc<dyn Datastore>) -> F) {
+pub async fn in_postgres<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<dyn Datastore>) -> F,
+) {
     with_postgres(|db, _| test(Arc::new(db))).await;
 }
 
 /// A new database file, which is gone afterwards.
-pub async fn with_sqlite<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(SqlDatastore, String) -> F) {
+pub async fn with_sqlite<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(SqlDatastore, String) -> F,
+) {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", folder.path().join("test.db").display());
+    let url = format!(
+        "sqlite://{}?mode=rwc",
+        folder.path().join("test.db").display()
+    );
     let db = SqlDatastore::connect_lazy(&url, &pool()).unwrap();
     db.migrate().await.unwrap();
     test(db, url).await;
 }
 
 /// A new database, which is dropped afterwards, also when the test fails.
-pub async fn with_postgres<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(SqlDatastore, String) -> F) {
-    let server = env::var("MERIDIAN_TEST_POSTGRES").expect("set MERIDIAN_TEST_POSTGRES or run `cargo xtask test`");
+pub async fn with_postgres<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(SqlDatastore, String) -> F,
+) {
+    let server = env::var("MERIDIAN_TEST_POSTGRES")
+        .expect("set MERIDIAN_TEST_POSTGRES or run `cargo xtask test`");
     let name = format!("meridian_test_{}", unique());
     let mut admin = PgConnection::connect(&server).await.unwrap();
-    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    admin
+        .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .await
+        .unwrap();
     let url = at_database(&server, &name);
     let db = SqlDatastore::connect_lazy(&url, &pool()).unwrap();
     let migrated = db.migrate().await;
@@ -101,20 +140,33 @@ pub async fn with_postgres<F: Future<Output = ()> + Send + 'static>(test: impl F
         Ok(()) => tokio::spawn(test(db, url)).await,
         Err(error) => tokio::spawn(async move { panic!("{error:?}") }).await,
     };
-    admin.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    admin
+        .execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
+        .await
+        .unwrap();
     if let Err(failed) = tested {
         panic::resume_unwind(failed.into_panic());
     }
 }
 
 fn at_database(server: &str, name: &str) -> String {
-    let (base, query) = server.split_once('?').map_or((server, String::new()), |(base, query)| (base, format!("?{query}")));
+    let (base, query) = server
+        .split_once('?')
+        .map_or((server, String::new()), |(base, query)| {
+            (base, format!("?{query}"))
+        });
     let authority_end = base.find("://").unwrap() + 3;
-    let end = base[authority_end..].find('/').map_or(base.len(), |slash| authority_end + slash);
+    let end = base[authority_end..]
+        .find('/')
+        .map_or(base.len(), |slash| authority_end + slash);
     format!("{}/{name}{query}", &base[..end])
 }
 
 /// A datastore by its settings, as the server opens it.
 pub fn opened(url: &str) -> Arc<dyn Datastore> {
-    open(&meridian_store::DatastoreSettings { url: url.to_owned(), pool: pool() }).unwrap()
+    open(&meridian_store::DatastoreSettings {
+        url: url.to_owned(),
+        pool: pool(),
+    })
+    .unwrap()
 }

@@ -10,31 +10,65 @@ use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tupl
 type Db = Arc<dyn Datastore>;
 
 fn tiers(cold: &str) -> Tiers {
-    Tiers { cold: [cold.to_owned()].into(), ..Tiers::default() }
+    Tiers {
+        cold: [cold.to_owned()].into(),
+        ..Tiers::default()
+    }
 }
 
 /// Something of every kind: revisions 1 to 6.
 async fn fill(db: &dyn Datastore) {
-    db.create_store(store_id(1), "one", deadline()).await.unwrap();
-    db.write_model(store_id(1), model_id(1), &model("1.1"), deadline()).await.unwrap();
-    let condition = Some(TupleCondition { name: "c".into(), context: "{}".into() });
-    let writes = [tuple("repo:a#admin@user:anne"), Tuple { condition, ..tuple("repo:a#admin@team:core#member") }];
-    db.write_tuples(store_id(1), &[], &writes, deadline()).await.unwrap();
-    db.assign_tiers(store_id(1), &tiers("repo"), deadline()).await.unwrap();
-    db.write_tuples(store_id(1), &[key("repo:a#admin@user:anne")], &tuples(&["repo:b#admin@user:*"]), deadline()).await.unwrap();
-    db.assign_tiers(store_id(1), &tiers("team"), deadline()).await.unwrap();
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    db.write_model(store_id(1), model_id(1), &model("1.1"), deadline())
+        .await
+        .unwrap();
+    let condition = Some(TupleCondition {
+        name: "c".into(),
+        context: "{}".into(),
+    });
+    let writes = [
+        tuple("repo:a#admin@user:anne"),
+        Tuple {
+            condition,
+            ..tuple("repo:a#admin@team:core#member")
+        },
+    ];
+    db.write_tuples(store_id(1), &[], &writes, deadline())
+        .await
+        .unwrap();
+    db.assign_tiers(store_id(1), &tiers("repo"), deadline())
+        .await
+        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[key("repo:a#admin@user:anne")],
+        &tuples(&["repo:b#admin@user:*"]),
+        deadline(),
+    )
+    .await
+    .unwrap();
+    db.assign_tiers(store_id(1), &tiers("team"), deadline())
+        .await
+        .unwrap();
 }
 
 async fn history(db: &dyn Datastore) -> Vec<ChangeSet> {
-    db.change_sets(store_id(1), Revision::ZERO, 100, deadline()).await.unwrap()
+    db.change_sets(store_id(1), Revision::ZERO, 100, deadline())
+        .await
+        .unwrap()
 }
 
 async fn content(db: &dyn Datastore) -> (StoreHead, Vec<Tuple>) {
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
-    (snapshot.head().await.unwrap(), snapshot.tuples(None, 1000).await.unwrap())
+    (
+        snapshot.head().await.unwrap(),
+        snapshot.tuples(None, 1000).await.unwrap(),
+    )
 }
 
-pub async fn replayed_changes_make_the_same_store(db: Db) {
+pub(super) async fn replayed_changes_make_the_same_store(db: Db) {
     let central = MemoryDatastore::new();
     fill(&central).await;
     for set in history(&central).await {
@@ -42,113 +76,299 @@ pub async fn replayed_changes_make_the_same_store(db: Db) {
     }
     assert_eq!(history(db.as_ref()).await, history(&central).await);
     assert_eq!(content(db.as_ref()).await, content(&central).await);
-    assert_eq!(db.outbox(100, deadline()).await.unwrap(), central.outbox(100, deadline()).await.unwrap());
-    assert_eq!(db.change_sets(store_id(1), Revision(2), 2, deadline()).await.unwrap(), history(&central).await[2..4]);
+    assert_eq!(
+        db.outbox(100, deadline()).await.unwrap(),
+        central.outbox(100, deadline()).await.unwrap()
+    );
+    assert_eq!(
+        db.change_sets(store_id(1), Revision(2), 2, deadline())
+            .await
+            .unwrap(),
+        history(&central).await[2..4]
+    );
 
     central.delete_store(store_id(1), deadline()).await.unwrap();
-    let last = central.change_sets(store_id(1), Revision(6), 10, deadline()).await.unwrap();
-    assert_eq!(db.apply(&last[0], deadline()).await.unwrap(), Applied::Applied);
+    let last = central
+        .change_sets(store_id(1), Revision(6), 10, deadline())
+        .await
+        .unwrap();
+    assert_eq!(
+        db.apply(&last[0], deadline()).await.unwrap(),
+        Applied::Applied
+    );
     assert_eq!(content(db.as_ref()).await, content(&central).await);
 }
 
-pub async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
+pub(super) async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
     let central = MemoryDatastore::new();
     fill(&central).await;
     let sets = history(&central).await;
-    assert_eq!(db.apply(&sets[1], deadline()).await.unwrap(), Applied::Gap { have: Position::default() });
+    assert_eq!(
+        db.apply(&sets[1], deadline()).await.unwrap(),
+        Applied::Gap {
+            have: Position::default()
+        }
+    );
     for set in &sets[..3] {
         assert_eq!(db.apply(set, deadline()).await.unwrap(), Applied::Applied);
     }
     let before = content(db.as_ref()).await;
     let have = sets[2].position();
-    assert_eq!(db.apply(&sets[2], deadline()).await.unwrap(), Applied::Skipped);
-    assert_eq!(db.apply(&sets[0], deadline()).await.unwrap(), Applied::Skipped);
-    assert_eq!(db.apply(&sets[4], deadline()).await.unwrap(), Applied::Gap { have });
-    let in_epoch = |set: &ChangeSet, epoch: u64| ChangeSet { epoch: Epoch(epoch), ..set.clone() };
+    assert_eq!(
+        db.apply(&sets[2], deadline()).await.unwrap(),
+        Applied::Skipped
+    );
+    assert_eq!(
+        db.apply(&sets[0], deadline()).await.unwrap(),
+        Applied::Skipped
+    );
+    assert_eq!(
+        db.apply(&sets[4], deadline()).await.unwrap(),
+        Applied::Gap { have }
+    );
+    let in_epoch = |set: &ChangeSet, epoch: u64| ChangeSet {
+        epoch: Epoch(epoch),
+        ..set.clone()
+    };
     let older = have.epoch.0 - 1;
     for set in &sets {
-        assert_eq!(db.apply(&in_epoch(set, older), deadline()).await.unwrap(), Applied::Fenced { have });
-        assert_eq!(db.apply(&in_epoch(set, have.epoch.0 + 1), deadline()).await.unwrap(), Applied::NewEpoch { have });
+        assert_eq!(
+            db.apply(&in_epoch(set, older), deadline()).await.unwrap(),
+            Applied::Fenced { have }
+        );
+        assert_eq!(
+            db.apply(&in_epoch(set, have.epoch.0 + 1), deadline())
+                .await
+                .unwrap(),
+            Applied::NewEpoch { have }
+        );
     }
     assert_eq!(content(db.as_ref()).await, before);
     assert_eq!(db.outbox(100, deadline()).await.unwrap().len(), 3);
-    assert_eq!(db.apply(&sets[3], deadline()).await.unwrap(), Applied::Applied);
+    assert_eq!(
+        db.apply(&sets[3], deadline()).await.unwrap(),
+        Applied::Applied
+    );
 }
 
-pub async fn applying_is_idempotent(db: Db) {
+pub(super) async fn applying_is_idempotent(db: Db) {
     fill(db.as_ref()).await;
-    let have = db.store(store_id(1), deadline()).await.unwrap().unwrap().position;
-    let again = Tuple { timestamp: Timestamp(5), ..tuple("repo:b#admin@user:*") };
+    let have = db
+        .store(store_id(1), deadline())
+        .await
+        .unwrap()
+        .unwrap()
+        .position;
+    let again = Tuple {
+        timestamp: Timestamp(5),
+        ..tuple("repo:b#admin@user:*")
+    };
     let set = ChangeSet {
         store: store_id(1),
         epoch: have.epoch,
         revision: have.revision.next(),
         committed_at: Timestamp(5),
-        changes: vec![Change::TupleDeleted(key("repo:z#admin@user:anne")), Change::TupleWritten(again.clone()), Change::TupleWritten(again.clone())],
+        changes: vec![
+            Change::TupleDeleted(key("repo:z#admin@user:anne")),
+            Change::TupleWritten(again.clone()),
+            Change::TupleWritten(again.clone()),
+        ],
         touched: Vec::new(),
     };
     assert_eq!(db.apply(&set, deadline()).await.unwrap(), Applied::Applied);
-    let empty = ChangeSet { revision: set.revision.next(), changes: Vec::new(), ..set.clone() };
-    assert_eq!(db.apply(&empty, deadline()).await.unwrap(), Applied::Applied);
-    let filter = TupleFilter { object_type: Some("repo".to_owned()), object_id: Some("b".to_owned()), ..TupleFilter::default() };
-    assert_eq!(db.tuples(store_id(1), &filter, None, 10, deadline()).await.unwrap().items, [again]);
-    assert_eq!(db.change_sets(store_id(1), have.revision, 10, deadline()).await.unwrap(), [set, empty]);
+    let empty = ChangeSet {
+        revision: set.revision.next(),
+        changes: Vec::new(),
+        ..set.clone()
+    };
+    assert_eq!(
+        db.apply(&empty, deadline()).await.unwrap(),
+        Applied::Applied
+    );
+    let filter = TupleFilter {
+        object_type: Some("repo".to_owned()),
+        object_id: Some("b".to_owned()),
+        ..TupleFilter::default()
+    };
+    assert_eq!(
+        db.tuples(store_id(1), &filter, None, 10, deadline())
+            .await
+            .unwrap()
+            .items,
+        [again]
+    );
+    assert_eq!(
+        db.change_sets(store_id(1), have.revision, 10, deadline())
+            .await
+            .unwrap(),
+        [set, empty]
+    );
 }
 
-pub async fn a_snapshot_replaces_the_store(db: Db) {
+pub(super) async fn a_snapshot_replaces_the_store(db: Db) {
     fill(db.as_ref()).await;
-    db.create_store(store_id(2), "two", deadline()).await.unwrap();
+    db.create_store(store_id(2), "two", deadline())
+        .await
+        .unwrap();
     let central = MemoryDatastore::new();
     fill(&central).await;
-    central.write_tuples(store_id(1), &[], &tuples(&["repo:new#admin@user:anne"]), deadline()).await.unwrap();
+    central
+        .write_tuples(
+            store_id(1),
+            &[],
+            &tuples(&["repo:new#admin@user:anne"]),
+            deadline(),
+        )
+        .await
+        .unwrap();
     let (head, tuples) = content(&central).await;
     db.replace(&head, tuples, deadline()).await.unwrap();
 
     assert_eq!(content(db.as_ref()).await, content(&central).await);
     assert_eq!(db.tiers(store_id(1), deadline()).await.unwrap(), head.tiers);
     let outbox = db.outbox(100, deadline()).await.unwrap();
-    assert_eq!(outbox.iter().map(|row| row.change_set.store).collect::<Vec<_>>(), [store_id(2)]);
-    let trimmed = db.change_sets(store_id(1), Revision(3), 10, deadline()).await;
-    assert!(matches!(trimmed, Err(DatastoreError::Trimmed { oldest: Revision(8) })), "{trimmed:?}");
-    assert!(db.change_sets(store_id(1), Revision(7), 10, deadline()).await.unwrap().is_empty());
+    assert_eq!(
+        outbox
+            .iter()
+            .map(|row| row.change_set.store)
+            .collect::<Vec<_>>(),
+        [store_id(2)]
+    );
+    let trimmed = db
+        .change_sets(store_id(1), Revision(3), 10, deadline())
+        .await;
+    assert!(
+        matches!(
+            trimmed,
+            Err(DatastoreError::Trimmed {
+                oldest: Revision(8)
+            })
+        ),
+        "{trimmed:?}"
+    );
+    assert!(
+        db.change_sets(store_id(1), Revision(7), 10, deadline())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
-    central.assign_tiers(store_id(1), &tiers("none"), deadline()).await.unwrap();
-    let next = central.change_sets(store_id(1), Revision(7), 10, deadline()).await.unwrap();
-    assert_eq!(db.apply(&next[0], deadline()).await.unwrap(), Applied::Applied);
-    assert_eq!(db.change_sets(store_id(1), Revision(7), 10, deadline()).await.unwrap(), next);
+    central
+        .assign_tiers(store_id(1), &tiers("none"), deadline())
+        .await
+        .unwrap();
+    let next = central
+        .change_sets(store_id(1), Revision(7), 10, deadline())
+        .await
+        .unwrap();
+    assert_eq!(
+        db.apply(&next[0], deadline()).await.unwrap(),
+        Applied::Applied
+    );
+    assert_eq!(
+        db.change_sets(store_id(1), Revision(7), 10, deadline())
+            .await
+            .unwrap(),
+        next
+    );
 }
 
-pub async fn the_outbox_holds_every_revision_in_order(db: Db) {
+pub(super) async fn the_outbox_holds_every_revision_in_order(db: Db) {
     fill(db.as_ref()).await;
     let rows = db.outbox(100, deadline()).await.unwrap();
     assert!(rows.is_sorted_by_key(|row| row.sequence));
-    assert_eq!(rows.iter().map(|row| row.change_set.clone()).collect::<Vec<_>>(), history(db.as_ref()).await);
-    let expected = [Tiers::default(), Tiers::default(), Tiers::default(), tiers("repo"), tiers("repo"), tiers("team")];
-    assert_eq!(rows.iter().map(|row| row.tiers.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        rows.iter()
+            .map(|row| row.change_set.clone())
+            .collect::<Vec<_>>(),
+        history(db.as_ref()).await
+    );
+    let expected = [
+        Tiers::default(),
+        Tiers::default(),
+        Tiers::default(),
+        tiers("repo"),
+        tiers("repo"),
+        tiers("team"),
+    ];
+    assert_eq!(
+        rows.iter().map(|row| row.tiers.clone()).collect::<Vec<_>>(),
+        expected
+    );
     assert_eq!(db.outbox(2, deadline()).await.unwrap(), rows[..2]);
-    db.outbox_delete(&[rows[0].sequence, rows[2].sequence], deadline()).await.unwrap();
-    db.outbox_delete(&[rows[0].sequence], deadline()).await.unwrap();
+    db.outbox_delete(&[rows[0].sequence, rows[2].sequence], deadline())
+        .await
+        .unwrap();
+    db.outbox_delete(&[rows[0].sequence], deadline())
+        .await
+        .unwrap();
     db.outbox_delete(&[], deadline()).await.unwrap();
-    assert_eq!(db.outbox(2, deadline()).await.unwrap(), [rows[1].clone(), rows[3].clone()]);
+    assert_eq!(
+        db.outbox(2, deadline()).await.unwrap(),
+        [rows[1].clone(), rows[3].clone()]
+    );
 }
 
-pub async fn trimmed_history_is_an_error(db: Db) {
+pub(super) async fn trimmed_history_is_an_error(db: Db) {
     fill(db.as_ref()).await;
     // Unpublished revisions are kept.
-    db.trim_changes(store_id(1), Revision(3), deadline()).await.unwrap();
+    db.trim_changes(store_id(1), Revision(3), deadline())
+        .await
+        .unwrap();
     assert_eq!(history(db.as_ref()).await.len(), 6);
-    let sequences: Vec<_> = db.outbox(100, deadline()).await.unwrap().iter().map(|row| row.sequence).collect();
+    let sequences: Vec<_> = db
+        .outbox(100, deadline())
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.sequence)
+        .collect();
     db.outbox_delete(&sequences, deadline()).await.unwrap();
-    db.trim_changes(store_id(1), Revision(3), deadline()).await.unwrap();
+    db.trim_changes(store_id(1), Revision(3), deadline())
+        .await
+        .unwrap();
     for after in [0, 1, 2] {
-        let trimmed = db.change_sets(store_id(1), Revision(after), 1, deadline()).await;
-        assert!(matches!(trimmed, Err(DatastoreError::Trimmed { oldest: Revision(4) })), "{trimmed:?}");
+        let trimmed = db
+            .change_sets(store_id(1), Revision(after), 1, deadline())
+            .await;
+        assert!(
+            matches!(
+                trimmed,
+                Err(DatastoreError::Trimmed {
+                    oldest: Revision(4)
+                })
+            ),
+            "{trimmed:?}"
+        );
     }
-    assert_eq!(db.change_sets(store_id(1), Revision(3), 10, deadline()).await.unwrap().len(), 3);
+    assert_eq!(
+        db.change_sets(store_id(1), Revision(3), 10, deadline())
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
     let (_, tuples) = content(db.as_ref()).await;
     assert_eq!(keys(&tuples).len(), 2);
-    db.trim_changes(store_id(1), Revision(100), deadline()).await.unwrap();
-    let trimmed = db.change_sets(store_id(1), Revision(5), 1, deadline()).await;
-    assert!(matches!(trimmed, Err(DatastoreError::Trimmed { oldest: Revision(7) })), "{trimmed:?}");
-    assert!(db.change_sets(store_id(1), Revision(6), 1, deadline()).await.unwrap().is_empty());
+    db.trim_changes(store_id(1), Revision(100), deadline())
+        .await
+        .unwrap();
+    let trimmed = db
+        .change_sets(store_id(1), Revision(5), 1, deadline())
+        .await;
+    assert!(
+        matches!(
+            trimmed,
+            Err(DatastoreError::Trimmed {
+                oldest: Revision(7)
+            })
+        ),
+        "{trimmed:?}"
+    );
+    assert!(
+        db.change_sets(store_id(1), Revision(6), 1, deadline())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
