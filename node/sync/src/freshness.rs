@@ -33,9 +33,10 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Starts anew with a topic of so many partitions: until each has brought a heartbeat, the topic's word is not known.
+    /// The topic has so many partitions: until each has brought a heartbeat, the topic's word is not known. What a
+    /// partition said before it was read anew stays true, and ages.
     pub fn assign(&mut self, partitions: usize) {
-        self.partitions = vec![None; partitions];
+        self.partitions.resize(partitions, None);
     }
 
     /// Takes a heartbeat of a partition. One that is older than what is known (repeated, or of an older epoch) does nothing.
@@ -73,10 +74,19 @@ impl Freshness {
         self.worst(|beat| now.saturating_sub(beat.received))
     }
 
-    /// The heartbeat that all partitions have reached, and when the last to reach it did.
+    /// The latest heartbeat that all partitions have reached, or upstream vouched for, and when it was received.
     pub fn heartbeat(&self) -> Option<(Heartbeat, Duration)> {
-        let slowest = self.partitions.iter().copied().collect::<Option<Vec<_>>>()?.into_iter().min_by_key(|beat| beat.clock)?;
-        Some((Heartbeat { epoch: self.epoch, clock: slowest.clock }, slowest.received))
+        let partitions = self.partitions.iter().copied().collect::<Option<Vec<_>>>();
+        let slowest = partitions.and_then(|beats| beats.into_iter().min_by_key(|beat| beat.clock));
+        let best = slowest.into_iter().chain(self.upstream).max_by_key(|beat| beat.clock)?;
+        Some((Heartbeat { epoch: self.epoch, clock: best.clock }, best.received))
+    }
+
+    /// The newest heartbeat that this node has applied everything before, by the topic or by upstream's word, and when it
+    /// was received: what a node tells those below it.
+    pub fn newest(&self) -> Option<(Heartbeat, Duration)> {
+        let upstream = self.upstream.map(|beat| (Heartbeat { epoch: self.epoch, clock: beat.clock }, beat.received));
+        self.heartbeat().into_iter().chain(upstream).max_by_key(|(beat, _)| beat.clock)
     }
 
     /// A heartbeat of a newer epoch makes those of the older say nothing: their clock was another writer's.

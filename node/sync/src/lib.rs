@@ -6,11 +6,15 @@
 //! [`upstream`] (what is asked of the node above, by whatever transport).
 
 pub mod edge;
+pub mod edge_driver;
 pub mod envelope;
 pub mod freshness;
+pub mod kafka;
+pub mod regional;
 mod retry;
 pub mod tier;
 pub mod upstream;
+pub mod views;
 pub mod watermark;
 
 pub use retry::Patience;

@@ -1,3 +1,4 @@
 //! Integration tests of `meridian-sync`.
 
+mod kafka;
 mod simulator;

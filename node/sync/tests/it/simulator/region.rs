@@ -104,7 +104,9 @@ impl Region {
         let Some(theirs) = central.stores.get(&store) else { return };
         let have = self.position(store);
         match theirs.changes(have, usize::MAX).filter(|_| have.epoch == theirs.position.epoch) {
-            Some(sets) => sets.iter().for_each(|set| drop(self.apply(set))),
+            Some(sets) => sets.iter().for_each(|set| {
+                self.apply(set);
+            }),
             None => self.replace(store, central),
         }
     }

@@ -1,0 +1,224 @@
+//! The task that drives an edge's replicas: records and answers go into the machine, its commands are carried out, its
+//! views are shown.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meridian_engine::View;
+use meridian_model::ids::{Position, StoreId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::{Ask, Command, Edge, Input, Limits};
+use crate::envelope::{Heartbeat, Record};
+use crate::freshness::Freshness;
+use crate::kafka::broadcast::Event;
+use crate::upstream::{Standing, Upstream, UpstreamError};
+use crate::views::Views;
+
+/// Times and sizes.
+#[derive(Debug, Clone)]
+pub struct DriverSettings {
+    /// The machine's.
+    pub limits: Limits,
+    /// How long one call upstream may take. Shorter than the machine's own patience.
+    pub deadline: Duration,
+    /// How many calls upstream at a time.
+    pub calls: usize,
+    /// How many change sets are asked for at a time.
+    pub page: u32,
+    /// After so long without a heartbeat upstream is asked where the stores stand; and again after each such time.
+    pub silence: Duration,
+}
+
+impl Default for DriverSettings {
+    fn default() -> Self {
+        Self { limits: Limits::default(), deadline: Duration::from_secs(30), calls: 16, page: 500, silence: Duration::from_secs(3) }
+    }
+}
+
+/// Keeps an edge's views.
+pub struct EdgeDriver {
+    /// The node above.
+    pub upstream: Arc<dyn Upstream>,
+    /// Where readers look. Made with the same `start`.
+    pub views: Arc<Views>,
+    /// Views from before a restart.
+    pub kept: Vec<View>,
+    /// Times and sizes.
+    pub settings: DriverSettings,
+    /// The start of this node's monotonic clock.
+    pub start: Instant,
+}
+
+/// What a call upstream came to.
+enum Answer {
+    /// Where all stores stand, asked at that moment.
+    Standing(u64, Duration, Box<Result<Standing, UpstreamError>>),
+    /// About one store.
+    Store(Ask, Input),
+}
+
+/// The task's own.
+struct Task {
+    driver: EdgeDriver,
+    edge: Edge,
+    freshness: Freshness,
+    /// A heartbeat by upstream, held back until everything it vouches for is in.
+    vouched: Option<(Heartbeat, Duration, Duration)>,
+    calls: JoinSet<Answer>,
+    running: BTreeSet<Ask>,
+    permits: Arc<Semaphore>,
+    polled: Duration,
+}
+
+impl EdgeDriver {
+    /// Works until `stop`, or until `events` ends.
+    pub async fn run(self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
+        let now = self.start.elapsed();
+        let permits = Arc::new(Semaphore::new(self.settings.calls));
+        let edge = Edge::new(self.settings.limits, now);
+        let mut task =
+            Task { driver: self, edge, freshness: Freshness::default(), vouched: None, calls: JoinSet::new(), running: BTreeSet::new(), permits, polled: now };
+        for view in std::mem::take(&mut task.driver.kept) {
+            let commands = task.edge.restore(view, now);
+            task.carry_out(commands);
+        }
+        loop {
+            let now = task.now();
+            let commands = task.edge.tick(now);
+            task.carry_out(commands);
+            let due = task.edge.next_tick().map_or(Duration::MAX, |due| due.saturating_sub(now)).min(task.driver.settings.silence / 3);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.recv() => match event {
+                    Some(event) => task.work_in(event),
+                    None => return,
+                },
+                Some(answer) = task.calls.join_next() => if let Ok(answer) = answer { task.answered(answer) },
+                () = tokio::time::sleep(due) => {}
+            }
+            task.mind_silence();
+        }
+    }
+}
+
+impl Task {
+    fn now(&self) -> Duration {
+        self.driver.start.elapsed()
+    }
+
+    fn hand(&mut self, input: Input) {
+        let commands = self.edge.handle(input, self.now());
+        self.carry_out(commands);
+    }
+
+    fn work_in(&mut self, event: Event) {
+        match event {
+            Event::Reset { partitions } => {
+                // First, so that what is shown meanwhile is as old as the heartbeats from before.
+                self.hand(Input::Reset);
+                self.freshness.assign(partitions);
+                self.driver.views.set_freshness(&self.freshness);
+            }
+            Event::Garbage => self.hand(Input::Reset),
+            Event::Record { partition, record } => match *record {
+                Record::ChangeSet(set) => self.hand(Input::Record(set)),
+                Record::Heartbeat(beat) => {
+                    self.hand(Input::Reign(beat.epoch));
+                    let now = self.now();
+                    self.freshness.beat(partition, beat, now);
+                    self.driver.views.set_freshness(&self.freshness);
+                }
+            },
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Standing(ticket, asked, standing) => match *standing {
+                Ok(Standing { stores, heartbeat }) => {
+                    self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
+                    self.hand(Input::Positions { ticket, stores });
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "upstream does not say where the stores stand");
+                    self.hand(Input::PositionsFailed);
+                }
+            },
+            Answer::Store(ask, input) => {
+                self.running.remove(&ask);
+                if let Input::Failed(ask, error) = &input {
+                    tracing::warn!(?ask, error = error as &dyn std::error::Error, "upstream did not answer");
+                }
+                self.hand(input);
+            }
+        }
+        if self.edge.is_settled()
+            && let Some((beat, age, asked)) = self.vouched.take()
+        {
+            self.freshness.upstream(beat, age, asked);
+            self.driver.views.set_freshness(&self.freshness);
+        }
+    }
+
+    /// While the topic brings no heartbeat, upstream is asked.
+    fn mind_silence(&mut self) {
+        let (now, silence) = (self.now(), self.driver.settings.silence);
+        let silent = self.freshness.silence(now).is_none_or(|quiet| quiet > silence);
+        if silent && now.saturating_sub(self.polled) >= silence {
+            self.polled = now;
+            let commands = self.edge.poll(now);
+            self.carry_out(commands);
+        }
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Publish(publish) => self.driver.views.publish(publish),
+                Command::Drop(store) => self.driver.views.drop_store(store),
+                Command::AskPositions { ticket } => self.ask_positions(ticket),
+                Command::AskChanges { store, after } => self.ask(Ask::Changes(store), after),
+                Command::AskHead { store, min } => self.ask(Ask::Head(store), min),
+                Command::AskFill { store, object_type, min } => self.ask(Ask::Fill(store, object_type), min),
+            }
+        }
+    }
+
+    fn ask_positions(&mut self, ticket: u64) {
+        let (upstream, asked) = (Arc::clone(&self.driver.upstream), self.now());
+        let deadline = Instant::now() + self.driver.settings.deadline;
+        self.calls.spawn(async move { Answer::Standing(ticket, asked, Box::new(upstream.positions(deadline).await)) });
+    }
+
+    fn ask(&mut self, ask: Ask, position: Position) {
+        // One call for one question at a time; when it comes back, the machine asks again if it must.
+        if !self.running.insert(ask.clone()) {
+            return;
+        }
+        let (upstream, permits) = (Arc::clone(&self.driver.upstream), Arc::clone(&self.permits));
+        let (limit, page) = (self.driver.settings.deadline, self.driver.settings.page);
+        self.calls.spawn(async move {
+            let _permit = permits.acquire().await;
+            let input = call(&*upstream, &ask, position, page, Instant::now() + limit).await;
+            let input = input.unwrap_or_else(|error| Input::Failed(ask.clone(), error));
+            Answer::Store(ask, input)
+        });
+    }
+}
+
+async fn call(upstream: &dyn Upstream, ask: &Ask, position: Position, page: u32, deadline: Instant) -> Result<Input, UpstreamError> {
+    Ok(match ask {
+        Ask::Changes(store) => Input::Changes(*store, upstream.changes(*store, position, page, deadline).await?),
+        Ask::Head(store) => Input::Head(upstream.head(*store, position, deadline).await?),
+        Ask::Fill(store, object_type) => fill(upstream, *store, object_type, position, deadline).await?,
+    })
+}
+
+async fn fill(upstream: &dyn Upstream, store: StoreId, object_type: &str, min: Position, deadline: Instant) -> Result<Input, UpstreamError> {
+    let (position, tuples) = upstream.fill(store, object_type, min, deadline).await?;
+    Ok(Input::Filled { store, object_type: object_type.to_owned(), position, tuples })
+}

@@ -1,0 +1,122 @@
+//! Reading the full topic as the nodes of a region do: one group, each partition read by one of them.
+//!
+//! A message's offset is stored only when its reader says [`GroupConsumer::done`], and only stored offsets are committed;
+//! so a crash repeats messages and loses none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use tokio::task::JoinHandle;
+
+use super::broadcast::{Event, event};
+use super::{Error, Result, Settings, topics};
+use crate::retry::Patience;
+
+/// A member of a region's group.
+pub struct GroupConsumer {
+    settings: Settings,
+    topic: String,
+    consumer: Arc<StreamConsumer<Watch>>,
+    /// Where the last message handed out stands.
+    last: Option<(i32, i64)>,
+    troubled: bool,
+    /// The topic's partitions being counted after a rebalance; a task, so that a cancelled [`Self::next`] finds it again.
+    count: Option<JoinHandle<Result<Option<usize>>>>,
+}
+
+/// Notes that partitions came or went.
+struct Watch {
+    rebalanced: AtomicBool,
+}
+
+impl ClientContext for Watch {}
+
+impl ConsumerContext for Watch {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
+        self.rebalanced.store(true, Ordering::Release);
+    }
+}
+
+impl GroupConsumer {
+    /// Joins the region's group when first read from.
+    ///
+    /// # Errors
+    /// [`Error::Options`] when the options make no client.
+    pub fn new(settings: &Settings, region: &str) -> Result<Self> {
+        let group = settings.group(region);
+        let own = [
+            ("group.id", group.as_str()),
+            ("enable.auto.commit", "true"),
+            ("auto.commit.interval.ms", "1000"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "earliest"),
+        ];
+        let context = Watch { rebalanced: AtomicBool::new(false) };
+        let consumer: StreamConsumer<Watch> = settings.client(&own).create_with_context(context).map_err(Error::Options)?;
+        let topic = settings.changes_topic();
+        consumer.subscribe(&[&topic]).map_err(Error::Options)?;
+        Ok(Self { settings: settings.clone(), topic, consumer: Arc::new(consumer), last: None, troubled: false, count: None })
+    }
+
+    /// The next event. [`Event::Reset`] when partitions came or went. Kafka being away is logged and waited out. May be
+    /// cancelled without losing anything.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            // Looked at before each message: what is read after a rebalance comes after its Reset.
+            if self.consumer.context().rebalanced.swap(false, Ordering::AcqRel) {
+                let (settings, consumer, topic) = (self.settings.clone(), Arc::clone(&self.consumer), self.topic.clone());
+                self.count = Some(tokio::spawn(async move { topics::partitions(&settings, &consumer, &topic).await }));
+            }
+            if let Some(count) = &mut self.count {
+                let counted = count.await.map_err(|_| Error::GivenUp).flatten();
+                self.count = None;
+                match counted {
+                    Ok(count) => return Event::Reset { partitions: count.unwrap_or_default() },
+                    Err(error) => {
+                        self.consumer.context().rebalanced.store(true, Ordering::Release);
+                        self.interrupted(&error);
+                        tokio::time::sleep(Patience::default().first_pause).await;
+                        continue;
+                    }
+                }
+            }
+            match self.consumer.recv().await {
+                Ok(message) => {
+                    self.last = Some((message.partition(), message.offset()));
+                    let event = event(&self.topic, &message);
+                    drop(message);
+                    self.troubled = false;
+                    return event;
+                }
+                Err(error) => {
+                    self.interrupted(&error);
+                    if !matches!(error, KafkaError::MessageConsumption(_)) {
+                        tokio::time::sleep(Patience::default().first_pause).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the last message asked for is done: it need not be read again after a crash.
+    pub fn done(&self) {
+        if let Some((partition, offset)) = self.last
+            && let Err(error) = self.consumer.store_offset(&self.topic, partition, offset)
+        {
+            // The partition has gone to another member, which reads the message again and skips it.
+            tracing::debug!(partition, offset, error = &error as &dyn std::error::Error, "offset not stored");
+        }
+    }
+
+    /// Told once, not with every try.
+    fn interrupted(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if !self.troubled {
+            tracing::warn!(topic = %self.topic, error, "reading is interrupted");
+        }
+        self.troubled = true;
+    }
+}

@@ -1,0 +1,120 @@
+//! What readers see: for each store the view of this moment, and how fresh it is.
+//!
+//! Publishing swaps one pointer, so a reader has either the whole old revision or the whole new one, and never waits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use meridian_engine::View;
+use meridian_model::ids::{Position, StoreId, Timestamp};
+use tokio::sync::watch;
+
+use crate::edge::{Publish, Touched};
+use crate::freshness::Freshness;
+
+/// Told of every publication before readers see it: what keeps answers ends the touched ones here.
+pub trait Observer: Send + Sync + 'static {
+    /// A store has a new view.
+    fn publish(&self, store: StoreId, view: &View, touched: &Touched);
+
+    /// Nothing of a store is held any longer.
+    fn drop_store(&self, store: StoreId);
+}
+
+/// The views of a node.
+pub struct Views {
+    stores: DashMap<StoreId, Entry>,
+    freshness: ArcSwap<Freshness>,
+    fresh: watch::Sender<bool>,
+    start: Instant,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+struct Entry {
+    shown: Arc<ArcSwap<Shown>>,
+    position: watch::Sender<Position>,
+}
+
+/// A store as readers see it.
+#[derive(Clone)]
+pub struct Shown {
+    /// The view.
+    pub view: View,
+    /// While the store lags: the heartbeats from before it did. Later ones prove nothing of this store.
+    lagging: Option<Arc<Freshness>>,
+}
+
+impl Views {
+    /// No store. `start` is where the node's monotonic clock begins.
+    pub fn new(start: Instant, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { stores: DashMap::new(), freshness: ArcSwap::default(), fresh: watch::Sender::new(false), start, observer }
+    }
+
+    /// A store's view; `None` when nothing of it is held.
+    pub fn get(&self, store: StoreId) -> Option<Arc<Shown>> {
+        Some(self.stores.get(&store)?.shown.load_full())
+    }
+
+    /// Every store held, with its position.
+    pub fn positions(&self) -> Vec<(StoreId, Position)> {
+        self.stores.iter().map(|entry| (*entry.key(), entry.shown.load().view.position())).collect()
+    }
+
+    /// How old what is shown of a store is, by the wall clock `wall`; `None` when nothing proves any age.
+    pub fn age(&self, shown: &Shown, wall: Timestamp) -> Option<Duration> {
+        let now = self.start.elapsed();
+        match &shown.lagging {
+            Some(before) => before.age(wall, now),
+            None => self.freshness.load().age(wall, now),
+        }
+    }
+
+    /// How fresh the node is.
+    pub fn freshness(&self) -> Arc<Freshness> {
+        self.freshness.load_full()
+    }
+
+    /// Waits until the age of what is held is known for the first time: every store and every Critical type is then in.
+    pub async fn fresh(&self) {
+        // The sender is `self.fresh`, so the wait cannot fail.
+        let _ = self.fresh.subscribe().wait_for(|fresh| *fresh).await;
+    }
+
+    /// Waits until a store's view is at `min` or later; `false` when it is not by `deadline`, or is not held.
+    pub async fn reached(&self, store: StoreId, min: Position, deadline: Instant) -> bool {
+        let Some(mut position) = self.stores.get(&store).map(|entry| entry.position.subscribe()) else { return false };
+        let waited = tokio::time::timeout_at(deadline.into(), position.wait_for(|at| *at >= min)).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+
+    pub(crate) fn publish(&self, publish: Publish) {
+        let Publish { store, view, touched, lagging } = publish;
+        if let Some(observer) = &self.observer {
+            observer.publish(store, &view, &touched);
+        }
+        let position = view.position();
+        let before = self.get(store).and_then(|shown| shown.lagging.clone());
+        let lagging = lagging.then(|| before.unwrap_or_else(|| self.freshness.load_full()));
+        let shown = Arc::new(Shown { view, lagging });
+        let entry = self.stores.entry(store).or_insert_with(|| Entry {
+            shown: Arc::new(ArcSwap::new(Arc::clone(&shown))),
+            position: watch::Sender::new(position),
+        });
+        entry.shown.store(shown);
+        entry.position.send_replace(position);
+    }
+
+    pub(crate) fn drop_store(&self, store: StoreId) {
+        self.stores.remove(&store);
+        if let Some(observer) = &self.observer {
+            observer.drop_store(store);
+        }
+    }
+
+    pub(crate) fn set_freshness(&self, freshness: &Freshness) {
+        self.freshness.store(Arc::new(freshness.clone()));
+        self.fresh.send_if_modified(|fresh| !std::mem::replace(fresh, freshness.newest().is_some()) && *fresh);
+    }
+}
