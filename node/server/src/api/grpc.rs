@@ -1,0 +1,217 @@
+//! gRPC: `openfga.v1.OpenFGAService` with OpenFGA's raw error numbers, health and reflection.
+//!
+//! The service is taken from the path by hand and not from tonic's router: its layers box every request, and a Check
+//! answered from memory would spend more on them than on its answer. What is rare goes the ordinary way.
+//!
+//! OpenFGA's numbers stand in `grpc-status` as they are (2000 and up), which tonic's [`Code`] cannot hold. A refusal
+//! therefore travels as the source of its [`Status`], and [`Grpc::handle`] puts the number into the finished answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ::http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http_body::Body as HttpBody;
+use meridian_model::{ApiError, Code as ApiCode};
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::{Code, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_prost::ProstCodec;
+use tower::ServiceExt;
+
+use crate::api::operations::{self, Check, Operation, Visitor};
+use crate::api::{Api, Outcome, Rejection};
+
+/// The service's full name.
+pub const SERVICE: &str = "openfga.v1.OpenFGAService";
+const PATH: &str = "/openfga.v1.OpenFGAService/";
+
+/// The gRPC side of a node's API.
+pub struct Grpc {
+    api: Arc<Api>,
+    others: Routes,
+}
+
+/// Says to health checks, gRPC and HTTP alike, whether the node is ready. It is not until told so.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    reporter: HealthReporter,
+    ready: tokio::sync::watch::Sender<bool>,
+}
+
+impl Readiness {
+    /// Changes what health checks are told.
+    pub async fn set(&self, ready: bool) {
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.ready.send_replace(ready);
+        self.reporter.set_service_status("", status).await;
+        self.reporter.set_service_status(SERVICE, status).await;
+    }
+
+    /// Waits until the node is ready.
+    pub async fn wait(&self) {
+        // The sender is `self.ready`, so the wait cannot fail.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the node is ready.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+}
+
+/// Why the gRPC side could not be put together.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve reflection: the built-in descriptors are unreadable")]
+pub struct UnreadableDescriptors(#[from] tonic_reflection::server::Error);
+
+/// Starts the list of services that a node's port has beside OpenFGA's: health and reflection. Others may be added.
+///
+/// # Errors
+/// [`UnreadableDescriptors`] when the program was built with broken descriptors.
+pub async fn common_services() -> Result<(RoutesBuilder, Readiness), UnreadableDescriptors> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let readiness = Readiness {
+        reporter,
+        ready: tokio::sync::watch::Sender::new(false),
+    };
+    readiness.set(false).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(meridian_proto::FILE_DESCRIPTOR_SET)
+    };
+    let mut services = Routes::builder();
+    services
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((services, readiness))
+}
+
+impl Grpc {
+    /// Serves `api` and, on the same port, `others`.
+    pub fn new(api: Arc<Api>, others: RoutesBuilder) -> Self {
+        Self {
+            api,
+            others: others.routes().prepare(),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        match request.uri().path().strip_prefix(PATH) {
+            Some("Check") => unary::<Check, B>(&self.api, request).await,
+            Some(name) => {
+                let name = name.to_owned();
+                let found = operations::find(
+                    &name,
+                    Unary {
+                        api: &self.api,
+                        request,
+                    },
+                );
+                match found {
+                    Some(answer) => answer.await,
+                    None => {
+                        Status::unimplemented(format!("method {name} not implemented")).into_http()
+                    }
+                }
+            }
+            None => self
+                .others
+                .clone()
+                .oneshot(request)
+                .await
+                .unwrap_or_else(|never| match never {}),
+        }
+    }
+}
+
+struct Unary<'a, B> {
+    api: &'a Api,
+    request: Request<B>,
+}
+
+impl<'a, B> Visitor for Unary<'a, B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    type Output = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+    fn visit<O: Operation>(self) -> Self::Output {
+        Box::pin(unary::<O, B>(self.api, self.request))
+    }
+}
+
+async fn unary<O: Operation, B>(api: &Api, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let call = tower::service_fn(async |request: tonic::Request<O::Request>| {
+        let (metadata, _, message) = request.into_parts();
+        let Outcome { result, headers } = api.call::<O>(metadata.as_ref(), message).await;
+        let metadata = MetadataMap::from_headers(headers);
+        match result {
+            Ok(body) => Ok(tonic::Response::from_parts(
+                metadata,
+                body,
+                Default::default(),
+            )),
+            Err(rejection) => Err(status(rejection, metadata)),
+        }
+    });
+    let codec = ProstCodec::<O::Response, O::Request>::default();
+    let mut grpc =
+        tonic::server::Grpc::new(codec).max_decoding_message_size(api.limits().request_bytes);
+    let mut response = grpc.unary(call, request).await;
+    if let Some(number) = response.extensions().get::<Status>().and_then(raw_number) {
+        response
+            .headers_mut()
+            .insert(Status::GRPC_STATUS, HeaderValue::from(number));
+    }
+    response
+}
+
+/// Codes that upstream sends as gRPC's own, which clients know to retry (or not), go out as these; others as raw numbers.
+fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
+    let Rejection::Refused(refusal) = rejection else {
+        return Status::with_metadata(Code::InvalidArgument, rejection.message(), metadata);
+    };
+    let code = match refusal.error.code {
+        ApiCode::Aborted => Code::Aborted,
+        ApiCode::ResourceExhausted => Code::ResourceExhausted,
+        ApiCode::Unavailable => Code::Unavailable,
+        ApiCode::Unimplemented => Code::Unimplemented,
+        _ => Code::Unknown,
+    };
+    let mut status = Status::with_metadata(code, &refusal.error.message, metadata);
+    if code == Code::Unknown {
+        status.set_source(Arc::new(refusal.error));
+    }
+    status
+}
+
+/// The number that belongs into `grpc-status` instead of the status's own code.
+fn raw_number(status: &Status) -> Option<u16> {
+    if let Some(error) =
+        std::error::Error::source(status).and_then(|source| source.downcast_ref::<ApiError>())
+    {
+        return Some(error.code.number());
+    }
+    // tonic's decoder says "out of range" of a message that is too large; gRPC's other implementations, and OpenFGA's
+    // clients with them, expect RESOURCE_EXHAUSTED.
+    (status.code() == Code::OutOfRange).then_some(Code::ResourceExhausted as u16)
+}

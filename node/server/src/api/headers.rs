@@ -1,0 +1,123 @@
+//! What stands in headers, on gRPC as metadata: from the request the deadline and the asked position, on the answer
+//! where it comes from.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use meridian_model::Position;
+
+use crate::api::fields::{self, Fields, InvalidFields};
+use crate::calls::ServedBy;
+
+const MIN_REVISION: HeaderName = HeaderName::from_static("meridian-min-revision");
+const REVISION: HeaderName = HeaderName::from_static("meridian-revision");
+const SERVED_BY: HeaderName = HeaderName::from_static("meridian-served-by");
+const STORE_ID: HeaderName = HeaderName::from_static("openfga-store-id");
+const MODEL_ID: HeaderName = HeaderName::from_static("openfga-authorization-model-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The headers an answer has however the call goes. Sized for all that [`add_origin`] and [`add_model`] add.
+pub(super) fn for_request(request_id: u64, request: &impl Fields) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    add(&mut headers, REQUEST_ID, format!("{request_id:016x}"));
+    if !request.store_id().is_empty() {
+        add(&mut headers, STORE_ID, request.store_id().to_owned());
+    }
+    headers
+}
+
+/// Says where an answer comes from.
+pub(super) fn add_origin(
+    headers: &mut HeaderMap,
+    position: Option<Position>,
+    served_by: &ServedBy,
+) {
+    headers.insert(SERVED_BY, served_by.header());
+    if let Some(position) = position {
+        let mut number = itoa::Buffer::new();
+        let mut text = String::with_capacity(24);
+        text.push_str(number.format(position.epoch.0));
+        text.push('.');
+        text.push_str(number.format(position.revision.0));
+        add(headers, REVISION, text);
+    }
+}
+
+/// Names the model an answer was made under.
+pub(super) fn add_model(headers: &mut HeaderMap, model_id: &str) {
+    add(headers, MODEL_ID, model_id.to_owned());
+}
+
+/// Leaves out what cannot stand in a header: a malformed store id is told in the error's message.
+fn add(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The position asked for in `meridian-min-revision`.
+pub(super) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, InvalidFields> {
+    headers
+        .get(MIN_REVISION)
+        .map(|value| fields::min_position(value.as_bytes()))
+        .transpose()
+}
+
+/// The time a gRPC caller gives. A malformed `grpc-timeout` counts as none, as the gRPC specification allows.
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(TIMEOUT)?.as_bytes();
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(amount * 3600)),
+        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'S' => Some(Duration::from_secs(amount)),
+        b'm' => Some(Duration::from_millis(amount)),
+        b'u' => Some(Duration::from_micros(amount)),
+        b'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_every_unit() {
+        let timeout_of = |text: &'static str| {
+            timeout(&HeaderMap::from_iter([(
+                TIMEOUT,
+                HeaderValue::from_static(text),
+            )]))
+        };
+        assert_eq!(timeout_of("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(timeout_of("150m"), Some(Duration::from_millis(150)));
+        assert_eq!(
+            timeout_of("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for bad in ["", "S", "2", "2s", "-2S", "123456789S"] {
+            assert_eq!(timeout_of(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn positions_and_request_ids_are_written_whole() {
+        let mut headers = HeaderMap::new();
+        add_origin(
+            &mut headers,
+            Some(Position::new(u64::MAX, u64::MAX)),
+            &ServedBy::new("central").unwrap(),
+        );
+        assert_eq!(
+            headers[REVISION],
+            "18446744073709551615.18446744073709551615"
+        );
+        assert_eq!(headers[SERVED_BY], "central");
+    }
+}

@@ -1,0 +1,167 @@
+//! The OpenFGA API on gRPC and HTTP: two skins over one [`Calls`] object.
+//!
+//! A request's way is the same on both: read the context from its headers, check its fields, ask [`Calls`], say in
+//! headers where the answer comes from. All of that is [`Api::call`]; the skins only decode and encode.
+
+pub mod convert;
+pub mod fields;
+pub mod grpc;
+mod headers;
+pub mod http;
+mod meters;
+pub mod operations;
+pub mod serve;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use ::http::HeaderMap;
+use meridian_model::{ApiError, Code};
+
+use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
+use crate::limits::Limits;
+use fields::{Fields, InvalidFields};
+pub(crate) use headers::timeout;
+use meters::Meters;
+use operations::Operation;
+
+/// The API of one node, shared by its transports.
+pub struct Api {
+    calls: Arc<dyn Calls>,
+    name: ServedBy,
+    limits: Limits,
+    meters: Meters,
+    next_request_id: AtomicU64,
+}
+
+/// A request's result as both transports show it.
+pub struct Outcome<T> {
+    /// The response message, or why there is none.
+    pub result: Result<T, Rejection>,
+    /// What stands in the answer's headers, errors included.
+    pub headers: HeaderMap,
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// It broke a rule of its message's fields.
+    #[error(transparent)]
+    Fields(#[from] InvalidFields),
+    /// The call refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Rejection {
+    /// The code's name in the JSON body and in metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fields(fields) => fields.code,
+            Self::Refused(refusal) => refusal.error.code.name(),
+        }
+    }
+
+    /// The message for the client.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Fields(fields) => &fields.message,
+            Self::Refused(refusal) => &refusal.error.message,
+        }
+    }
+}
+
+impl Api {
+    /// The API of the node `name`, answered by `calls`.
+    pub fn new(calls: Arc<dyn Calls>, name: ServedBy, limits: Limits) -> Self {
+        // Ids of different starts and nodes differ; they need not be secret.
+        let first = RandomState::new().hash_one(name.as_str());
+        Self {
+            calls,
+            name,
+            limits,
+            meters: Meters::new(),
+            next_request_id: AtomicU64::new(first),
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Runs one call. `headers` are the request's headers or gRPC metadata.
+    pub async fn call<O: Operation>(
+        &self,
+        headers: &HeaderMap,
+        request: O::Request,
+    ) -> Outcome<O::Response> {
+        let started = Instant::now();
+        let request_id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
+        let mut answer_headers = headers::for_request(request_id, &request);
+        let answer = self
+            .answer::<O>(headers, request, started, request_id)
+            .await;
+        let result = match answer {
+            Ok(Ok(reply)) => {
+                headers::add_origin(&mut answer_headers, reply.position, &reply.served_by);
+                if let Some(model) = reply.model {
+                    headers::add_model(&mut answer_headers, model.as_str());
+                }
+                Ok(reply.body)
+            }
+            Ok(Err(refusal)) => {
+                headers::add_origin(
+                    &mut answer_headers,
+                    refusal.position,
+                    refusal.served_by.as_ref().unwrap_or(&self.name),
+                );
+                Err(Rejection::Refused(refusal))
+            }
+            Err(fields) => {
+                headers::add_origin(&mut answer_headers, None, &self.name);
+                Err(Rejection::Fields(fields))
+            }
+        };
+        self.meters.record::<O>(
+            started.elapsed(),
+            result.as_ref().err().map(Rejection::code),
+        );
+        Outcome {
+            result,
+            headers: answer_headers,
+        }
+    }
+
+    async fn answer<O: Operation>(
+        &self,
+        headers: &HeaderMap,
+        request: O::Request,
+        started: Instant,
+        request_id: u64,
+    ) -> Result<Answer<O::Response>, InvalidFields> {
+        let cx = Context {
+            deadline: started
+                + timeout(headers).map_or(self.limits.request_timeout, |asked| {
+                    asked.min(self.limits.request_timeout)
+                }),
+            min_position: headers::min_position(headers)?,
+            request_id,
+        };
+        request.check_fields(&self.limits)?;
+        if let Some(answer) = O::now(&*self.calls, &cx, &request) {
+            return Ok(answer);
+        }
+        let run = O::run(&*self.calls, &cx, request);
+        Ok(tokio::time::timeout_at(cx.deadline.into(), run)
+            .await
+            .unwrap_or_else(|_| Err(deadline_exceeded().into())))
+    }
+}
+
+/// The error of a request whose time was up.
+pub(crate) fn deadline_exceeded() -> ApiError {
+    ApiError::new(Code::DeadlineExceeded, "Request Deadline Exceeded")
+}

@@ -1,0 +1,171 @@
+//! The OpenFGA calls as a port without a transport. gRPC and HTTP both speak to one [`Calls`] object, and each role
+//! brings its own: central answers from its datastore, a regional and an edge from their view or from upstream.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use meridian_model::{ApiError, ModelId, Position};
+use meridian_proto::openfga::v1;
+
+/// What a call knows beside its request message.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// When the caller stops waiting. Bounds everything done for the call.
+    pub deadline: Instant,
+    /// Answer at this position or a later one (`meridian-min-revision`).
+    pub min_position: Option<Position>,
+    /// Names the call in logs and in the answer's `x-request-id`.
+    pub request_id: u64,
+}
+
+/// A node's name as it stands in `meridian-served-by`; cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedBy(HeaderValue);
+
+/// Why a text cannot be a node's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be visible ASCII characters, like edge/eu-west-1")]
+pub struct InvalidName;
+
+impl ServedBy {
+    /// The node `name`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when it is empty or cannot stand in a header.
+    pub fn new(name: &str) -> Result<Self, InvalidName> {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(InvalidName);
+        }
+        HeaderValue::from_str(name)
+            .map(Self)
+            .map_err(|_| InvalidName)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The name as a header's value.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// A call's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply<T> {
+    /// The response message.
+    pub body: T,
+    /// The store's position that the answer holds at; `None` where the call names no store.
+    pub position: Option<Position>,
+    /// The authorization model it was made under, where there is one.
+    pub model: Option<ModelId>,
+    /// The node that answered.
+    pub served_by: ServedBy,
+}
+
+/// A call's error, with as much as is known about who refused it and where its store stood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Refusal {
+    /// What the client sees.
+    pub error: ApiError,
+    /// The store's position, where known.
+    pub position: Option<Position>,
+    /// The node that refused; `None` for the one that was asked.
+    pub served_by: Option<ServedBy>,
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self {
+            error,
+            position: None,
+            served_by: None,
+        }
+    }
+}
+
+/// What every call returns.
+pub type Answer<T> = Result<Reply<T>, Refusal>;
+
+/// One method per OpenFGA call. Requests have passed [`crate::api::fields`]: ids, names and sizes are well formed.
+#[async_trait]
+pub trait Calls: Send + Sync {
+    /// Answers a check at once, without waiting for anything, or returns `None` and leaves it to [`Calls::check`].
+    /// It runs on the connection's own task, so it must be quick.
+    fn check_now(
+        &self,
+        _cx: &Context,
+        _request: &v1::CheckRequest,
+    ) -> Option<Answer<v1::CheckResponse>> {
+        None
+    }
+
+    /// Whether a user has a relation to an object.
+    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse>;
+
+    /// Creates a store.
+    async fn create_store(
+        &self,
+        cx: &Context,
+        request: v1::CreateStoreRequest,
+    ) -> Answer<v1::CreateStoreResponse>;
+
+    /// A store's metadata.
+    async fn get_store(
+        &self,
+        cx: &Context,
+        request: v1::GetStoreRequest,
+    ) -> Answer<v1::GetStoreResponse>;
+
+    /// The stores that exist.
+    async fn list_stores(
+        &self,
+        cx: &Context,
+        request: v1::ListStoresRequest,
+    ) -> Answer<v1::ListStoresResponse>;
+
+    /// Deletes a store; deleting one that does not exist succeeds.
+    async fn delete_store(
+        &self,
+        cx: &Context,
+        request: v1::DeleteStoreRequest,
+    ) -> Answer<v1::DeleteStoreResponse>;
+
+    /// Adds an authorization model.
+    async fn write_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::WriteAuthorizationModelRequest,
+    ) -> Answer<v1::WriteAuthorizationModelResponse>;
+
+    /// One authorization model.
+    async fn read_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelRequest,
+    ) -> Answer<v1::ReadAuthorizationModelResponse>;
+
+    /// A store's models, newest first.
+    async fn read_authorization_models(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelsRequest,
+    ) -> Answer<v1::ReadAuthorizationModelsResponse>;
+
+    /// Writes and deletes tuples, all or nothing.
+    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse>;
+
+    /// The stored tuples that match a filter.
+    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse>;
+
+    /// The tuples that were written and deleted, in commit order.
+    async fn read_changes(
+        &self,
+        cx: &Context,
+        request: v1::ReadChangesRequest,
+    ) -> Answer<v1::ReadChangesResponse>;
+}

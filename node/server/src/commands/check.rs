@@ -1,0 +1,313 @@
+//! Check over a datastore, by rounds.
+//!
+//! The evaluator runs over what has been read so far and says what it missed; all of that is one query; and so on until
+//! it decides. Everything is read through one snapshot, so the answer is of one revision.
+//!
+//! The hazard: an evaluation is computation without a pause, and a hostile model can make it long. So each run is given
+//! little work on the thread that serves connections; what needs more goes on on a blocking thread, a few at a time,
+//! and stops when its caller's time is up or the caller has gone.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meridian_engine::{Budget, Outcome, Question, RoundFacts, Scratch};
+use meridian_model::hash::{set_hash, type_hash};
+use meridian_model::ports::Snapshot;
+use meridian_model::tuple::InvalidTuple;
+use meridian_model::{
+    ApiError, Code, ModelId, Object, Position, Subject, TupleKey, TypeSystem, validate,
+};
+use meridian_proto::openfga::v1;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::convert::condition_of_wire;
+use crate::api::deadline_exceeded;
+use crate::calls::{Answer, Context};
+use crate::commands::errors::from_datastore;
+use crate::commands::{Compiled, Local, at_least, models, store_id};
+
+/// More sets than this are named by the types they can be of.
+const MAX_SET_HASHES: usize = 32;
+
+/// A decided check, with what the decision rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the user has the relation.
+    pub allowed: bool,
+    /// The position it holds at.
+    pub position: Position,
+    /// The model it was decided under.
+    pub model: ModelId,
+    /// Hashes of the sets that were read ([`meridian_model::hash::set_hash`]); when there are more than 32, of the types
+    /// that the relation can touch ([`meridian_model::hash::type_hash`]). It holds until one of them is touched.
+    pub reads: Vec<u64>,
+}
+
+pub(super) async fn answer(
+    local: &Local,
+    cx: &Context,
+    request: &v1::CheckRequest,
+) -> Answer<v1::CheckResponse> {
+    let decision = local.decide(cx, request).await?;
+    let body = v1::CheckResponse {
+        allowed: decision.allowed,
+        resolution: String::new(),
+    };
+    Ok(local.reply(body, Some(decision.position), Some(decision.model)))
+}
+
+impl Local {
+    /// Decides a check at the datastore's latest revision.
+    ///
+    /// # Errors
+    /// What breaks a rule of the model, `authorization_model_resolution_too_complex` for what goes too deep or takes too
+    /// much work, `unavailable` when the datastore is behind the asked position, and the datastore's own.
+    pub async fn decide(
+        &self,
+        cx: &Context,
+        request: &v1::CheckRequest,
+    ) -> Result<Decision, ApiError> {
+        let store = store_id(&request.store_id)?;
+        let model = self
+            .models
+            .resolve(store, &request.authorization_model_id, cx.deadline)
+            .await?;
+        let checked = CheckedRequest::new(&model.types, request)?;
+        let subject: Subject = checked
+            .question
+            .subject()
+            .parse()
+            .map_err(|why| invalid_question(&why))?;
+        let snapshot = self
+            .datastore
+            .snapshot(store, cx.deadline)
+            .await
+            .map_err(from_datastore)?;
+        let mut snapshot = snapshot.ok_or_else(|| models::no_model(store))?;
+        let position = at_least(cx, snapshot.position())?;
+        let (allowed, facts) = self
+            .rounds(
+                cx,
+                &mut *snapshot,
+                &subject,
+                Evaluation::new(model.clone(), &checked),
+            )
+            .await?;
+        Ok(Decision {
+            allowed,
+            position,
+            model: model.id,
+            reads: hashes(&facts, &model.types, &checked.question),
+        })
+    }
+
+    async fn rounds(
+        &self,
+        cx: &Context,
+        snapshot: &mut dyn Snapshot,
+        subject: &Subject,
+        mut evaluation: Evaluation,
+    ) -> Result<(bool, RoundFacts), ApiError> {
+        let mut sets = 0;
+        loop {
+            let outcome;
+            (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
+            match outcome {
+                Outcome::Allowed => return Ok((true, evaluation.facts)),
+                Outcome::Denied => return Ok((false, evaluation.facts)),
+                Outcome::Unknown => {}
+                Outcome::TooDeep | Outcome::OutOfWork => return Err(too_complex()),
+                Outcome::Interrupted => return Err(deadline_exceeded()),
+            }
+            let reads = evaluation.scratch.missed();
+            sets += reads.len();
+            if sets > self.limits.check_reads {
+                return Err(too_complex());
+            }
+            let found = snapshot
+                .read(reads, subject)
+                .await
+                .map_err(from_datastore)?;
+            evaluation.facts.add(reads, found);
+        }
+    }
+
+    /// Runs the evaluator once: here if it is quick, else on a blocking thread.
+    async fn evaluate(
+        &self,
+        mut evaluation: Evaluation,
+        deadline: Instant,
+    ) -> Result<(Evaluation, Outcome), ApiError> {
+        let limits = |work| meridian_engine::Limits {
+            work,
+            ..Default::default()
+        };
+        let outcome = evaluation.run(Budget::of(limits(self.limits.check_inline_work)))?;
+        if outcome != Outcome::OutOfWork {
+            return Ok((evaluation, outcome));
+        }
+        let limits = limits(self.limits.check_work);
+        let run = move |interrupted: &dyn Fn() -> bool| {
+            let outcome = evaluation.run(Budget {
+                limits,
+                interrupted,
+            })?;
+            Ok((evaluation, outcome))
+        };
+        off_thread(&self.long_checks, deadline, run).await?
+    }
+}
+
+/// Runs a long computation on a blocking thread once one of `slots` is free. What it is given says when to give up: at
+/// the deadline, or when its caller is gone.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    slots: &Arc<Semaphore>,
+    deadline: Instant,
+    run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let slot = tokio::time::timeout_at(deadline.into(), Arc::clone(slots).acquire_owned()).await;
+    let Ok(Ok(slot)) = slot else {
+        return Err(deadline_exceeded());
+    };
+    let caller_gone = CancellationToken::new();
+    let _on_drop = caller_gone.clone().drop_guard();
+    let task = tokio::task::spawn_blocking(move || {
+        let done = run(&|| caller_gone.is_cancelled() || Instant::now() >= deadline);
+        drop(slot);
+        done
+    });
+    task.await.map_err(|why| {
+        tracing::error!(error = %why, "a computation ended unexpectedly");
+        ApiError::new(Code::Internal, "Internal Server Error")
+    })
+}
+
+/// A Check request whose question and contextual tuples the model allows.
+#[derive(Debug)]
+pub struct CheckedRequest<'a> {
+    /// The question.
+    pub question: Question<'a>,
+    /// The tuples to take as given.
+    pub contextual: Vec<TupleKey>,
+}
+
+impl<'a> CheckedRequest<'a> {
+    /// Checks a request by a model.
+    ///
+    /// # Errors
+    /// `validation_error` for a malformed question or one about unknown types and relations; `invalid_tuple` for a
+    /// contextual tuple that the model does not allow.
+    pub fn new(types: &TypeSystem, request: &'a v1::CheckRequest) -> Result<Self, ApiError> {
+        let key = request
+            .tuple_key
+            .as_ref()
+            .ok_or_else(|| ApiError::validation("tuple_key: value is required"))?;
+        let question = Question::parse(&key.object, &key.relation, &key.user)
+            .map_err(|why| invalid_question(&why))?;
+        known_names(types, &question)?;
+        let contextual = request
+            .contextual_tuples
+            .iter()
+            .flat_map(|tuples| &tuples.tuple_keys);
+        let allowed = |wire: &v1::TupleKey| {
+            let key = validate::parse_contextual(&wire.object, &wire.relation, &wire.user)?;
+            validate::contextual(types, &key, condition_of_wire(wire).as_ref())?;
+            Ok::<_, ApiError>(key)
+        };
+        Ok(Self {
+            question,
+            contextual: contextual.map(allowed).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Refuses types and relations that the model does not define.
+fn known_names(types: &TypeSystem, question: &Question<'_>) -> Result<(), ApiError> {
+    for object_type in [question.subject_type(), question.object_type()] {
+        if !types.has_type(object_type) {
+            return Err(ApiError::validation(format!(
+                "invalid relation: type '{object_type}' not found"
+            )));
+        }
+    }
+    let userset = question
+        .userset()
+        .map(|(_, relation)| (question.subject_type(), relation));
+    for (object_type, relation) in userset
+        .into_iter()
+        .chain([(question.object_type(), question.relation())])
+    {
+        if types.relation(object_type, relation).is_none() {
+            return Err(ApiError::validation(format!(
+                "invalid relation: relation '{object_type}#{relation}' not found"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn invalid_question(why: &InvalidTuple) -> ApiError {
+    ApiError::validation(format!("invalid relation: {why}"))
+}
+
+/// The error of a check that goes deeper or takes more work than the limits allow.
+pub(crate) fn too_complex() -> ApiError {
+    ApiError::new(
+        Code::ResolutionTooComplex,
+        "Authorization Model resolution required too many rewrite rules to be resolved. Check your authorization model for infinite recursion or too much nesting",
+    )
+}
+
+/// An evaluation between two rounds, all its own so that it can change threads.
+struct Evaluation {
+    model: Arc<Compiled>,
+    asked: [String; 3],
+    contextual: Vec<TupleKey>,
+    facts: RoundFacts,
+    scratch: Scratch,
+}
+
+impl Evaluation {
+    fn new(model: Arc<Compiled>, checked: &CheckedRequest<'_>) -> Self {
+        let question = &checked.question;
+        Self {
+            asked: [question.object(), question.relation(), question.subject()].map(str::to_owned),
+            contextual: checked.contextual.clone(),
+            facts: RoundFacts::new(&model.symbols),
+            scratch: Scratch::default(),
+            model,
+        }
+    }
+
+    fn run(&mut self, budget: Budget<'_>) -> Result<Outcome, ApiError> {
+        let [object, relation, subject] = &self.asked;
+        let question =
+            Question::parse(object, relation, subject).map_err(|why| invalid_question(&why))?;
+        Ok(meridian_engine::check(
+            &self.facts,
+            &self.model.program,
+            &question,
+            &self.contextual,
+            budget,
+            &mut self.scratch,
+        ))
+    }
+}
+
+/// What a decision rests on, as changes name it.
+fn hashes(facts: &RoundFacts, types: &TypeSystem, question: &Question<'_>) -> Vec<u64> {
+    let sets: Option<Vec<u64>> = facts
+        .sets_read()
+        .take(MAX_SET_HASHES + 1)
+        .map(|(object, relation)| Some(set_hash(&object.parse::<Object>().ok()?, relation)))
+        .collect();
+    match sets {
+        Some(sets) if sets.len() <= MAX_SET_HASHES => sets,
+        _ => types
+            .closure_types(question.object_type(), question.relation())
+            .into_iter()
+            .map(type_hash)
+            .collect(),
+    }
+}

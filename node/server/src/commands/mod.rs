@@ -1,0 +1,193 @@
+//! What the calls do at a node that has a datastore, transport-free: one file per group.
+
+mod authorization_models;
+mod changes;
+pub mod check;
+mod errors;
+mod ids;
+mod models;
+mod stores;
+mod tokens;
+mod tuples;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meridian_model::ports::Datastore;
+use meridian_model::{ApiError, Code, ModelId, Position, StoreId};
+use meridian_proto::openfga::v1;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
+use crate::limits::Limits;
+use ids::Ids;
+pub use models::{Compiled, Models};
+
+/// The calls answered from a datastore: all of central's, and what a regional node answers itself.
+pub struct Local {
+    datastore: Arc<dyn Datastore>,
+    models: Models,
+    ids: Ids,
+    limits: Limits,
+    name: ServedBy,
+    long_checks: Arc<Semaphore>,
+    committed: Arc<Notify>,
+}
+
+impl Local {
+    /// The calls of the node `name` over `datastore`. `committed` is told of each commit: it wakes the relay.
+    pub fn new(
+        datastore: Arc<dyn Datastore>,
+        name: ServedBy,
+        limits: Limits,
+        committed: Arc<Notify>,
+    ) -> Self {
+        let long_checks = Arc::new(Semaphore::new(limits.concurrent_long_checks));
+        Self {
+            models: Models::new(Arc::clone(&datastore)),
+            datastore,
+            ids: Ids::new(),
+            limits,
+            name,
+            long_checks,
+            committed,
+        }
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &ServedBy {
+        &self.name
+    }
+
+    /// The compiled models of this node.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    fn reply<T>(&self, body: T, position: Option<Position>, model: Option<ModelId>) -> Reply<T> {
+        Reply {
+            body,
+            position,
+            model,
+            served_by: self.name.clone(),
+        }
+    }
+
+    /// Where the store stands, read before what is answered so that the answer is of this position or a later one.
+    /// `None` for a store that does not exist (any more).
+    async fn position(&self, cx: &Context, store: StoreId) -> Result<Option<Position>, ApiError> {
+        let record = self
+            .datastore
+            .store(store, cx.deadline)
+            .await
+            .map_err(errors::from_datastore)?;
+        let position = record
+            .filter(|record| record.deleted_at.is_none())
+            .map(|record| record.position);
+        position.map(|position| at_least(cx, position)).transpose()
+    }
+
+    fn page_size(&self, asked: Option<i32>) -> u32 {
+        asked
+            .and_then(|size| u32::try_from(size).ok())
+            .unwrap_or(self.limits.default_page_size)
+    }
+}
+
+/// The store id of a request. Its form was checked with the request's fields; a caller that skips that gets an error.
+fn store_id(text: &str) -> Result<StoreId, ApiError> {
+    text.parse()
+        .map_err(|why| ApiError::validation(format!("store_id '{text}' {why}")))
+}
+
+/// Refuses to answer from before the position the caller asked for.
+fn at_least(cx: &Context, position: Position) -> Result<Position, ApiError> {
+    match cx.min_position {
+        Some(asked) if position < asked => Err(ApiError::new(
+            Code::Unavailable,
+            format!(
+                "the store is at {position} here, behind {asked} as asked for in meridian-min-revision; try again"
+            ),
+        )),
+        _ => Ok(position),
+    }
+}
+
+#[async_trait]
+impl Calls for Local {
+    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
+        check::answer(self, cx, &request).await
+    }
+
+    async fn create_store(
+        &self,
+        cx: &Context,
+        request: v1::CreateStoreRequest,
+    ) -> Answer<v1::CreateStoreResponse> {
+        stores::create(self, cx, &request).await
+    }
+
+    async fn get_store(
+        &self,
+        cx: &Context,
+        request: v1::GetStoreRequest,
+    ) -> Answer<v1::GetStoreResponse> {
+        stores::get(self, cx, &request).await
+    }
+
+    async fn list_stores(
+        &self,
+        cx: &Context,
+        request: v1::ListStoresRequest,
+    ) -> Answer<v1::ListStoresResponse> {
+        stores::list(self, cx, &request).await
+    }
+
+    async fn delete_store(
+        &self,
+        cx: &Context,
+        request: v1::DeleteStoreRequest,
+    ) -> Answer<v1::DeleteStoreResponse> {
+        stores::delete(self, cx, &request).await
+    }
+
+    async fn write_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::WriteAuthorizationModelRequest,
+    ) -> Answer<v1::WriteAuthorizationModelResponse> {
+        authorization_models::write(self, cx, request).await
+    }
+
+    async fn read_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelRequest,
+    ) -> Answer<v1::ReadAuthorizationModelResponse> {
+        authorization_models::read(self, cx, &request).await
+    }
+
+    async fn read_authorization_models(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelsRequest,
+    ) -> Answer<v1::ReadAuthorizationModelsResponse> {
+        authorization_models::list(self, cx, &request).await
+    }
+
+    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse> {
+        tuples::write(self, cx, &request).await
+    }
+
+    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse> {
+        tuples::read(self, cx, &request).await
+    }
+
+    async fn read_changes(
+        &self,
+        cx: &Context,
+        request: v1::ReadChangesRequest,
+    ) -> Answer<v1::ReadChangesResponse> {
+        changes::read(self, cx, &request).await
+    }
+}

@@ -1,0 +1,58 @@
+//! How much one request may ask for. OpenFGA's defaults, so that what its server takes, this one takes.
+
+use std::time::Duration;
+
+/// The limits of a node's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest an API call may take when its caller sets no shorter deadline.
+    pub request_timeout: Duration,
+    /// Largest request message in bytes, on gRPC and HTTP alike.
+    pub request_bytes: usize,
+    /// Writes and deletes of one Write together.
+    pub tuples_per_write: usize,
+    /// Contextual tuples of one Check.
+    pub contextual_tuples: usize,
+    /// Bytes of one tuple's condition context, as JSON.
+    pub condition_context_bytes: usize,
+    /// Types of one authorization model.
+    pub types_per_model: usize,
+    /// Bytes of one authorization model on the wire.
+    pub model_bytes: usize,
+    /// Rows of a page when the caller names no size.
+    pub default_page_size: u32,
+    /// Sets that one Check may read from the datastore before it is refused as too complex.
+    pub check_reads: usize,
+    /// Evaluation work (sets visited, members walked) of one round that is done on the connection's own thread; a longer
+    /// one moves to a blocking thread.
+    pub check_inline_work: u64,
+    /// Evaluation work of one round before the Check is refused as too complex.
+    pub check_work: u64,
+    /// Long evaluations that run at a time, one blocking thread each.
+    pub concurrent_long_checks: usize,
+}
+
+/// Largest page a caller may ask for. Fixed, as it is part of the API's contract.
+pub const MAX_PAGE_SIZE: i32 = 100;
+
+/// Longest continuation token in bytes.
+pub const MAX_TOKEN_LEN: usize = 5120;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(3),
+            request_bytes: 616_448,
+            tuples_per_write: 100,
+            contextual_tuples: 100,
+            condition_context_bytes: 32 * 1024,
+            types_per_model: 100,
+            model_bytes: 262_144,
+            default_page_size: 50,
+            check_reads: 100_000,
+            check_inline_work: 10_000,
+            check_work: 20_000_000,
+            concurrent_long_checks: 4,
+        }
+    }
+}

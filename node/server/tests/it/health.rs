@@ -1,0 +1,83 @@
+//! Health and reflection.
+
+use http::StatusCode;
+use prost::Message;
+use serde_json::json;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+
+use crate::harness::Node;
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let node = Node::start().await;
+    let ask = async |service: &str| {
+        let reply = node
+            .raw_rpc(
+                "grpc.health.v1.Health/Check",
+                &HealthCheckRequest {
+                    service: service.into(),
+                }
+                .encode_to_vec(),
+                &[],
+            )
+            .await;
+        (reply.status == 0).then(|| {
+            HealthCheckResponse::decode(&reply.body[5..])
+                .unwrap()
+                .status()
+        })
+    };
+    for (ready, status, http, body) in [
+        (true, ServingStatus::Serving, StatusCode::OK, "SERVING"),
+        (
+            false,
+            ServingStatus::NotServing,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "NOT_SERVING",
+        ),
+    ] {
+        node.readiness.set(ready).await;
+        assert_eq!(ask("").await, Some(status));
+        assert_eq!(ask("openfga.v1.OpenFGAService").await, Some(status));
+        let reply = node.get("/healthz").await;
+        assert_eq!((reply.status, reply.body), (http, json!({"status": body})));
+    }
+    assert_eq!(ask("no.such.Service").await, None);
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, ServerReflectionResponse, server_reflection_request,
+        server_reflection_response,
+    };
+    let node = Node::start().await;
+    let message_request = Some(server_reflection_request::MessageRequest::ListServices(
+        String::new(),
+    ));
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request,
+    };
+    let reply = node
+        .raw_rpc(
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            &request.encode_to_vec(),
+            &[],
+        )
+        .await;
+    let response = ServerReflectionResponse::decode(&reply.body[5..]).unwrap();
+    let Some(server_reflection_response::MessageResponse::ListServicesResponse(list)) =
+        response.message_response
+    else {
+        panic!("{response:?}")
+    };
+    let names: Vec<_> = list
+        .service
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    assert!(names.contains(&"openfga.v1.OpenFGAService"), "{names:?}");
+}

@@ -1,0 +1,15 @@
+//! The API as clients meet it: both transports of a central node over the memory datastore, on loopback sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod bad_input;
+mod check;
+mod harness;
+mod health;
+mod life;
+mod wire;

@@ -1,0 +1,177 @@
+//! What is wrong below the level of a call: no JSON, no route, too large, no protocol at all, no time, no position.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use meridian_proto::openfga::v1;
+use prost::Message;
+use serde_json::json;
+
+use crate::harness::{NOBODY, Node, check_request, speak};
+
+#[tokio::test]
+async fn json_that_is_none_says_where() {
+    let node = Node::start().await;
+    for (body, place) in [
+        ("{\"name\":", "line 1 column 8"),
+        ("{\"name\":\n 1}", "line 2 column 2"),
+        ("[]", "line 1"),
+    ] {
+        let reply = node
+            .send(Method::POST, "/stores", &[], Bytes::from(body))
+            .await;
+        let message = reply.message(400, "validation_error");
+        assert!(
+            message.starts_with("malformed JSON: ") && message.contains(place),
+            "{body}: {message}"
+        );
+    }
+    let reply = node.get("/stores?page_size=x").await;
+    assert_eq!(
+        reply.message(400, "validation_error"),
+        "parsing field \"page_size\": 'x' is not a whole number"
+    );
+}
+
+#[tokio::test]
+async fn routes_that_are_none() {
+    let node = Node::start().await;
+    node.get("/nope")
+        .await
+        .assert_error(404, "undefined_endpoint", "Not Found");
+    let path = node.get("/stores/%ff").await;
+    let message = path.message(400, "validation_error");
+    assert!(message.starts_with("parsing the path: "), "{message}");
+    node.send(Method::PUT, "/stores", &[], Bytes::new())
+        .await
+        .assert_error(404, "unimplemented", "Method Not Allowed");
+    let update = node
+        .send(
+            Method::PATCH,
+            &format!("/stores/{NOBODY}"),
+            &[],
+            Bytes::from("{}"),
+        )
+        .await;
+    update.assert_error(404, "unimplemented", "method UpdateStore not implemented");
+    let list = node
+        .post(&format!("/stores/{NOBODY}/list-objects"), &json!({}))
+        .await;
+    list.assert_error(404, "unimplemented", "method ListObjects not implemented");
+
+    assert_eq!(
+        node.rpc("ListObjects", &v1::ListObjectsRequest::default())
+            .await
+            .status,
+        12
+    );
+    assert_eq!(
+        node.raw_rpc("no.such.Service/Call", &[], &[]).await.status,
+        12
+    );
+}
+
+#[tokio::test]
+async fn requests_that_are_too_large() {
+    let node = Node::start().await;
+    let key = json!({"user": format!("user:{}", "x".repeat(500)), "relation": "owner", "object": "repo:1"});
+    let keys: Vec<_> = std::iter::repeat_n(key, 3000).collect();
+    let body = json!({"writes": {"tuple_keys": keys}, "store_id": NOBODY});
+    let reply = node.post(&format!("/stores/{NOBODY}/write"), &body).await;
+    reply.assert_error(
+        413,
+        "resource_exhausted",
+        "the request is larger than 616448 bytes; split it up",
+    );
+
+    let request: v1::WriteRequest = serde_json::from_value(body).unwrap();
+    let reply = node.rpc("Write", &request).await;
+    assert_eq!(reply.status, 8, "{reply:?}");
+    assert!(reply.message.contains("616448"), "{reply:?}");
+}
+
+#[tokio::test]
+async fn garbage_on_the_wire() {
+    let node = Node::start().await;
+    let garbage = node
+        .raw_rpc(
+            "openfga.v1.OpenFGAService/Check",
+            b"\xff\xff\xff\xff garbage",
+            &[],
+        )
+        .await;
+    assert_eq!(garbage.status, 13, "{garbage:?}");
+    assert!(garbage.message.contains("decode"), "{garbage:?}");
+    // Neither HTTP nor TLS: the connection ends, the node does not.
+    for address in [node.grpc, node.http] {
+        speak(address, b"\x16\x03\x01\x02\x00\x01\x00garbage\r\n\r\n").await;
+    }
+    let alive = node
+        .rpc("ListStores", &v1::ListStoresRequest::default())
+        .await;
+    assert_eq!(alive.status, 0);
+    assert_eq!(node.get("/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_position_that_is_none_or_of_the_future() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let body = json!({"tuple_key": {"user": "user:anne", "relation": "owner", "object": "repo:1"}})
+        .to_string();
+    let check = async |position: &str| {
+        node.send(
+            Method::POST,
+            &format!("/stores/{store}/check"),
+            &[("meridian-min-revision", position)],
+            body.clone().into(),
+        )
+        .await
+    };
+    let reply = check("yesterday").await;
+    let message = reply.message(400, "validation_error");
+    assert!(
+        message.starts_with(
+            "invalid header meridian-min-revision: 'yesterday' must be two whole numbers"
+        ),
+        "{message}"
+    );
+    let reply = check("99999999999999.1").await;
+    assert!(
+        reply
+            .message(503, "unavailable")
+            .contains("meridian-min-revision")
+    );
+    let request = check_request(&store, ("user:anne", "owner", "repo:1")).encode_to_vec();
+    let path = "openfga.v1.OpenFGAService/Check";
+    assert_eq!(
+        node.raw_rpc(path, &request, &[("meridian-min-revision", "x")])
+            .await
+            .status,
+        3
+    );
+    assert_eq!(
+        node.raw_rpc(
+            path,
+            &request,
+            &[("meridian-min-revision", "99999999999999.1")]
+        )
+        .await
+        .status,
+        14
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_that_is_over() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let request = check_request(&store, ("user:anne", "owner", "repo:1")).encode_to_vec();
+    let late = node
+        .raw_rpc(
+            "openfga.v1.OpenFGAService/Check",
+            &request,
+            &[("grpc-timeout", "0n")],
+        )
+        .await;
+    assert_eq!(late.status, 4004, "{late:?}");
+}
