@@ -61,7 +61,10 @@ pub struct Limits {
 impl Default for Limits {
     /// OpenFGA's depth limit of 25, and work for about a second.
     fn default() -> Self {
-        Self { depth: 25, work: 20_000_000 }
+        Self {
+            depth: 25,
+            work: 20_000_000,
+        }
     }
 }
 
@@ -77,7 +80,10 @@ pub struct Budget<'a> {
 impl Budget<'static> {
     /// Bounds alone.
     pub fn of(limits: Limits) -> Self {
-        Self { limits, interrupted: &|| false }
+        Self {
+            limits,
+            interrupted: &|| false,
+        }
     }
 }
 
@@ -158,13 +164,27 @@ pub fn check<F: Facts>(
         overlay.add(facts, contextual);
     }
     let symbols = facts.symbols();
-    let (Some(object_type), Some(relation)) = (symbols.object_type(question.object_type()), symbols.relation(question.relation())) else {
+    let (Some(object_type), Some(relation)) = (
+        symbols.object_type(question.object_type()),
+        symbols.relation(question.relation()),
+    ) else {
         return Outcome::Denied;
     };
-    let (Some(asked), Some(object)) = (overlay.ask(facts, question), overlay.object(facts, question.object())) else {
+    let (Some(asked), Some(object)) = (
+        overlay.ask(facts, question),
+        overlay.object(facts, question.object()),
+    ) else {
         return Outcome::Denied;
     };
-    let mut evaluation = Evaluation { facts, program, asked, budget, scratch, work: 0, stopped: None };
+    let mut evaluation = Evaluation {
+        facts,
+        program,
+        asked,
+        budget,
+        scratch,
+        work: 0,
+        stopped: None,
+    };
     let found = evaluation.set(object, object_type, relation, budget.limits.depth);
     let stopped = evaluation.stopped;
     match (found.value.decided(), stopped) {
@@ -184,7 +204,9 @@ impl Scratch {
         self.missed.sort_unstable();
         self.missed.dedup();
         for (set, missing) in &self.missed {
-            let Ok(object) = self.overlay.name(facts, set.object()).parse() else { continue };
+            let Ok(object) = self.overlay.name(facts, set.object()).parse() else {
+                continue;
+            };
             let relation = facts.symbols().relation_name(set.relation()).into();
             self.reads.push(match missing {
                 Missing::Direct => Read::Direct { object, relation },
@@ -206,19 +228,35 @@ struct Evaluation<'a, F> {
 
 impl<F: Facts> Evaluation<'_, F> {
     /// The value of a set for the asked subject, with `left` steps to go.
-    fn set(&mut self, object: ObjectId, object_type: TypeId, relation: RelationId, left: u32) -> Found {
+    fn set(
+        &mut self,
+        object: ObjectId,
+        object_type: TypeId,
+        relation: RelationId,
+        left: u32,
+    ) -> Found {
         let key = SetKey::new(object, relation);
-        let plain = |value| Found { value, hits: 0, fewest_left: left };
+        let plain = |value| Found {
+            value,
+            hits: 0,
+            fewest_left: left,
+        };
         if left == 0 {
             return plain(Value::ERROR);
         }
         if let Some(at) = self.scratch.path.iter().position(|frame| frame.set == key) {
-            return Found { value: Value::CYCLE, hits: 1 << at.min(127), fewest_left: left };
+            return Found {
+                value: Value::CYCLE,
+                hits: 1 << at.min(127),
+                fewest_left: left,
+            };
         }
         if self.asked.userset == Some(key) {
             return plain(Value::TRUE);
         }
-        let Some(definition) = self.program.relation(object_type, relation) else { return plain(Value::FALSE) };
+        let Some(definition) = self.program.relation(object_type, relation) else {
+            return plain(Value::FALSE);
+        };
         if !self.spend(1) {
             return plain(Value::UNKNOWN);
         }
@@ -229,11 +267,18 @@ impl<F: Facts> Evaluation<'_, F> {
             return found;
         }
         if self.scratch.path.len() >= MAX_PATH {
-            return Found { value: Value::ERROR, hits: 0, fewest_left: 0 };
+            return Found {
+                value: Value::ERROR,
+                hits: 0,
+                fewest_left: 0,
+            };
         }
         let at = self.scratch.path.len();
         self.scratch.frames += 1;
-        self.scratch.path.push(Frame { set: key, serial: self.scratch.frames });
+        self.scratch.path.push(Frame {
+            set: key,
+            serial: self.scratch.frames,
+        });
         let mut found = self.rewrite(&definition.rewrite, definition, object_type, key, left);
         self.scratch.path.pop();
         // A proof rests on no hit; and hits on this set itself end here.
@@ -248,8 +293,17 @@ impl<F: Facts> Evaluation<'_, F> {
 
     fn recall(&self, key: SetKey, left: u32) -> Option<Found> {
         let kept = self.scratch.memo.get(&key)?;
-        let standing = kept.hits == 0 || self.scratch.path.get(topmost(kept.hits)).is_some_and(|frame| frame.serial == kept.serial);
-        (standing && left > kept.height).then(|| Found { value: kept.value, hits: kept.hits, fewest_left: left - kept.height })
+        let standing = kept.hits == 0
+            || self
+                .scratch
+                .path
+                .get(topmost(kept.hits))
+                .is_some_and(|frame| frame.serial == kept.serial);
+        (standing && left > kept.height).then(|| Found {
+            value: kept.value,
+            hits: kept.hits,
+            fewest_left: left - kept.height,
+        })
     }
 
     fn keep(&mut self, key: SetKey, found: Found, left: u32) {
@@ -259,15 +313,39 @@ impl<F: Facts> Evaluation<'_, F> {
         if !found.is_proof() && (found.fewest_left == 0 || found.hits >> 127 != 0) {
             return;
         }
-        let serial = if found.hits == 0 { 0 } else { self.scratch.path.get(topmost(found.hits)).map_or(0, |frame| frame.serial) };
-        self.scratch.memo.insert(key, Kept { value: found.value, hits: found.hits, height: left - found.fewest_left.min(left), serial });
+        let serial = if found.hits == 0 {
+            0
+        } else {
+            self.scratch
+                .path
+                .get(topmost(found.hits))
+                .map_or(0, |frame| frame.serial)
+        };
+        self.scratch.memo.insert(
+            key,
+            Kept {
+                value: found.value,
+                hits: found.hits,
+                height: left - found.fewest_left.min(left),
+                serial,
+            },
+        );
     }
 
-    fn rewrite(&mut self, node: &Node, definition: &Relation, object_type: TypeId, key: SetKey, left: u32) -> Found {
+    fn rewrite(
+        &mut self,
+        node: &Node,
+        definition: &Relation,
+        object_type: TypeId,
+        key: SetKey,
+        left: u32,
+    ) -> Found {
         match node {
             Node::This => self.this(definition, object_type, key, left),
             Node::Computed(relation) => self.set(key.object(), object_type, *relation, left),
-            Node::FromParent { tupleset, computed } => self.from_parent(object_type, key.object(), *tupleset, *computed, left),
+            Node::FromParent { tupleset, computed } => {
+                self.from_parent(object_type, key.object(), *tupleset, *computed, left)
+            }
             Node::Union(children) => {
                 let mut all = Sum::union(left);
                 for child in children {
@@ -301,15 +379,29 @@ impl<F: Facts> Evaluation<'_, F> {
     }
 
     /// The relation's own tuples: the subject itself, its type's wildcard, and whoever is in the usersets.
-    fn this(&mut self, definition: &Relation, object_type: TypeId, key: SetKey, left: u32) -> Found {
+    fn this(
+        &mut self,
+        definition: &Relation,
+        object_type: TypeId,
+        key: SetKey,
+        left: u32,
+    ) -> Found {
         let mut any = Sum::union(left);
         let value = self.direct(definition, object_type, key);
-        if any.add(Found { value, hits: 0, fewest_left: left }) || !definition.has_usersets() {
+        if any.add(Found {
+            value,
+            hits: 0,
+            fewest_left: left,
+        }) || !definition.has_usersets()
+        {
             return any.found;
         }
         let stored = self.facts.direct(object_type, key);
         for index in 0..self.scratch.overlay.get(key).len() {
-            let Some((_, Subject::Userset(of))) = self.scratch.overlay.get(key).get(index).copied() else { continue };
+            let Some((_, Subject::Userset(of))) = self.scratch.overlay.get(key).get(index).copied()
+            else {
+                continue;
+            };
             if self.userset(&mut any, definition, of, left) {
                 return any.found;
             }
@@ -324,16 +416,25 @@ impl<F: Facts> Evaluation<'_, F> {
 
     /// Adds what a userset gives; whether that settles it.
     fn userset(&mut self, any: &mut Sum, definition: &Relation, of: SetKey, left: u32) -> bool {
-        let Some(object_type) = self.scratch.overlay.type_of(self.facts, of.object()) else { return false };
+        let Some(object_type) = self.scratch.overlay.type_of(self.facts, of.object()) else {
+            return false;
+        };
         if !definition.admits_userset(object_type, of.relation()) {
             return false;
         }
-        any.add(self.set(of.object(), object_type, of.relation(), left - 1)) || self.stopped.is_some()
+        any.add(self.set(of.object(), object_type, of.relation(), left - 1))
+            || self.stopped.is_some()
     }
 
     /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard.
     fn direct(&mut self, definition: &Relation, object_type: TypeId, key: SetKey) -> Value {
-        let Asked { object_type: asked_type, object, userset, is_wildcard, wildcard } = self.asked;
+        let Asked {
+            object_type: asked_type,
+            object,
+            userset,
+            is_wildcard,
+            wildcard,
+        } = self.asked;
         let admits_wildcard = definition.admits_wildcard(asked_type);
         let admits_self = match userset {
             Some(set) => definition.admits_userset(asked_type, set.relation()),
@@ -343,7 +444,9 @@ impl<F: Facts> Evaluation<'_, F> {
         let contextual = !overlay.is_empty()
             && overlay.get(key).iter().any(|(_, subject)| match *subject {
                 Subject::Userset(set) => admits_self && userset == Some(set),
-                Subject::Object(id) if overlay.is_wildcard(self.facts, id) => admits_wildcard && overlay.is_wildcard_of(self.facts, id, asked_type),
+                Subject::Object(id) if overlay.is_wildcard(self.facts, id) => {
+                    admits_wildcard && overlay.is_wildcard_of(self.facts, id, asked_type)
+                }
                 Subject::Object(id) => admits_self && userset.is_none() && id == object,
             });
         if contextual {
@@ -356,24 +459,47 @@ impl<F: Facts> Evaluation<'_, F> {
             self.scratch.missed.push((key, Missing::Direct));
             return Value::UNKNOWN;
         };
-        let itself = admits_self && userset.map_or_else(|| set.objects.contains(object), |asked| set.usersets.contains(asked));
-        Value::of(itself || (admits_wildcard && wildcard.is_some_and(|id| set.objects.contains(id))))
+        let itself = admits_self
+            && userset.map_or_else(
+                || set.objects.contains(object),
+                |asked| set.usersets.contains(asked),
+            );
+        Value::of(
+            itself || (admits_wildcard && wildcard.is_some_and(|id| set.objects.contains(id))),
+        )
     }
 
     /// `computed from tupleset`: the relation at every parent.
-    fn from_parent(&mut self, object_type: TypeId, object: ObjectId, tupleset: RelationId, computed: RelationId, left: u32) -> Found {
+    fn from_parent(
+        &mut self,
+        object_type: TypeId,
+        object: ObjectId,
+        tupleset: RelationId,
+        computed: RelationId,
+        left: u32,
+    ) -> Found {
         let mut any = Sum::union(left);
-        let Some(definition) = self.program.relation(object_type, tupleset) else { return any.found };
+        let Some(definition) = self.program.relation(object_type, tupleset) else {
+            return any.found;
+        };
         let key = SetKey::new(object, tupleset);
         for index in 0..self.scratch.overlay.get(key).len() {
-            let Some((_, Subject::Object(parent))) = self.scratch.overlay.get(key).get(index).copied() else { continue };
+            let Some((_, Subject::Object(parent))) =
+                self.scratch.overlay.get(key).get(index).copied()
+            else {
+                continue;
+            };
             if self.parent(&mut any, definition, parent, computed, left) {
                 return any.found;
             }
         }
         let Some(set) = self.facts.parents(object_type, key) else {
             self.scratch.missed.push((key, Missing::Parents));
-            any.add(Found { value: Value::UNKNOWN, hits: 0, fewest_left: left });
+            any.add(Found {
+                value: Value::UNKNOWN,
+                hits: 0,
+                fewest_left: left,
+            });
             return any.found;
         };
         for parent in set.objects.iter() {
@@ -385,13 +511,26 @@ impl<F: Facts> Evaluation<'_, F> {
     }
 
     /// Adds what a parent gives; whether that settles it.
-    fn parent(&mut self, any: &mut Sum, definition: &Relation, parent: ObjectId, computed: RelationId, left: u32) -> bool {
+    fn parent(
+        &mut self,
+        any: &mut Sum,
+        definition: &Relation,
+        parent: ObjectId,
+        computed: RelationId,
+        left: u32,
+    ) -> bool {
         if !self.spend(1) {
-            any.add(Found { value: Value::UNKNOWN, hits: 0, fewest_left: left });
+            any.add(Found {
+                value: Value::UNKNOWN,
+                hits: 0,
+                fewest_left: left,
+            });
             return true;
         }
         let overlay = &self.scratch.overlay;
-        let Some(object_type) = overlay.type_of(self.facts, parent) else { return false };
+        let Some(object_type) = overlay.type_of(self.facts, parent) else {
+            return false;
+        };
         if !definition.admits_object(object_type)
             || overlay.is_wildcard(self.facts, parent)
             || self.program.relation(object_type, computed).is_none()
@@ -429,17 +568,44 @@ struct Sum {
 
 impl Sum {
     fn union(left: u32) -> Self {
-        Self { found: Found { value: Value::FALSE, hits: 0, fewest_left: left }, union: true }
+        Self {
+            found: Found {
+                value: Value::FALSE,
+                hits: 0,
+                fewest_left: left,
+            },
+            union: true,
+        }
     }
 
     fn intersection(left: u32) -> Self {
-        Self { found: Found { value: Value::TRUE, hits: 0, fewest_left: left }, union: false }
+        Self {
+            found: Found {
+                value: Value::TRUE,
+                hits: 0,
+                fewest_left: left,
+            },
+            union: false,
+        }
     }
 
     /// Adds a branch; whether no other branch can change the value any more.
     fn add(&mut self, branch: Found) -> bool {
-        let value = if self.union { self.found.value.or(branch.value) } else { self.found.value.and(branch.value) };
-        self.found = Found { value, hits: self.found.hits | branch.hits, fewest_left: self.found.fewest_left.min(branch.fewest_left) };
-        value == if self.union { Value::TRUE } else { Value::FALSE }
+        let value = if self.union {
+            self.found.value.or(branch.value)
+        } else {
+            self.found.value.and(branch.value)
+        };
+        self.found = Found {
+            value,
+            hits: self.found.hits | branch.hits,
+            fewest_left: self.found.fewest_left.min(branch.fewest_left),
+        };
+        value
+            == if self.union {
+                Value::TRUE
+            } else {
+                Value::FALSE
+            }
     }
 }

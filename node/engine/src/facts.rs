@@ -15,7 +15,10 @@ impl SetKey {
     }
 
     /// The object.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half, 32 bits wide")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper half, 32 bits wide"
+    )]
     pub fn object(self) -> ObjectId {
         ObjectId((self.0 >> 32) as u32)
     }
@@ -44,7 +47,11 @@ pub struct Members<'a, T> {
 impl<'a, T: Ord + Copy> Members<'a, T> {
     /// Nothing but a sorted array.
     pub(crate) const fn whole(base: &'a [T]) -> Self {
-        Self { base, added: &[], removed: &[] }
+        Self {
+            base,
+            added: &[],
+            removed: &[],
+        }
     }
 
     /// Whether it is a member.
@@ -59,7 +66,12 @@ impl<'a, T: Ord + Copy> Members<'a, T> {
     /// Every member, in order.
     pub fn iter(&self) -> impl Iterator<Item = T> + use<'a, T> {
         let removed = self.removed;
-        let mut kept = self.base.iter().copied().filter(move |member| removed.is_empty() || removed.binary_search(member).is_err()).peekable();
+        let mut kept = self
+            .base
+            .iter()
+            .copied()
+            .filter(move |member| removed.is_empty() || removed.binary_search(member).is_err())
+            .peekable();
         let mut added = self.added.iter().copied().peekable();
         std::iter::from_fn(move || match (kept.peek(), added.peek()) {
             (Some(a), Some(b)) if b < a => added.next(),
@@ -85,7 +97,10 @@ pub struct SetRef<'a> {
 
 impl SetRef<'_> {
     /// The empty set.
-    pub const EMPTY: Self = SetRef { objects: Members::whole(&[]), usersets: Members::whole(&[]) };
+    pub const EMPTY: Self = SetRef {
+        objects: Members::whole(&[]),
+        usersets: Members::whole(&[]),
+    };
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
@@ -116,7 +131,8 @@ pub trait Facts {
 
 /// The type's text of an object's text.
 pub(crate) fn type_part(name: &str) -> &str {
-    name.split_once(':').map_or("", |(object_type, _)| object_type)
+    name.split_once(':')
+        .map_or("", |(object_type, _)| object_type)
 }
 
 /// Adds an object's name, and its type's.

@@ -51,19 +51,32 @@ pub(crate) fn write(root: &Root) -> Vec<u8> {
         out.json(&*model.stored.model);
     });
     out.list(root.symbols.type_names().iter(), |out, name| out.text(name));
-    out.list(root.symbols.relation_names().iter(), |out, name| out.text(name));
+    out.list(root.symbols.relation_names().iter(), |out, name| {
+        out.text(name)
+    });
 
     let mut numbers = BTreeMap::new();
     for (key, set) in root.sets.iter() {
         let of_usersets = set.usersets.iter().map(SetKey::object);
-        for id in [key.object()].into_iter().chain(set.objects.iter()).chain(of_usersets) {
+        for id in [key.object()]
+            .into_iter()
+            .chain(set.objects.iter())
+            .chain(of_usersets)
+        {
             numbers.insert(id, 0);
         }
     }
-    numbers.values_mut().zip(0_u32..).for_each(|(number, next)| *number = next);
+    numbers
+        .values_mut()
+        .zip(0_u32..)
+        .for_each(|(number, next)| *number = next);
     out.list(numbers.keys(), |out, id| {
         out.text(root.names.text(*id));
-        out.u32(root.names.type_of(*id).map_or(u32::MAX, |id| u32::from(id.0)));
+        out.u32(
+            root.names
+                .type_of(*id)
+                .map_or(u32::MAX, |id| u32::from(id.0)),
+        );
     });
     let number = |id: ObjectId| numbers.get(&id).copied().unwrap_or(u32::MAX);
     out.list(root.covered.iter(), |out, id| out.u32(u32::from(id.0)));
@@ -86,7 +99,9 @@ pub(crate) fn write(root: &Root) -> Vec<u8> {
 
 pub(crate) fn read(content: &[u8]) -> Result<Root, UnreadableFile> {
     let rest = content.strip_prefix(MAGIC).ok_or(UnreadableFile::Version)?;
-    let (body, checksum) = rest.split_last_chunk::<8>().ok_or(UnreadableFile::Checksum)?;
+    let (body, checksum) = rest
+        .split_last_chunk::<8>()
+        .ok_or(UnreadableFile::Checksum)?;
     let sealed = content.get(..content.len() - 8).unwrap_or_default();
     if xxh3_64(sealed) != u64::from_le_bytes(*checksum) {
         return Err(UnreadableFile::Checksum);
@@ -94,31 +109,52 @@ pub(crate) fn read(content: &[u8]) -> Result<Root, UnreadableFile> {
     let mut input = Reader(body);
     let mut root = View::new(Position::new(input.u64()?, input.u64()?)).into_root();
     for _ in 0..input.u32()? {
-        let id = input.text()?.parse().map_err(|_| UnreadableFile::Content("store id"))?;
+        let id = input
+            .text()?
+            .parse()
+            .map_err(|_| UnreadableFile::Content("store id"))?;
         let name = input.text()?.to_owned();
-        root.info = Some(StoreInfo { id, name, created_at: Timestamp(input.u64()?.cast_signed()) });
+        root.info = Some(StoreInfo {
+            id,
+            name,
+            created_at: Timestamp(input.u64()?.cast_signed()),
+        });
     }
     root.deleted = input.u32()? != 0;
     root.tiers = std::sync::Arc::new(input.json::<Tiers>("tier assignment")?);
     let mut models = Vec::new();
     for _ in 0..input.u32()? {
-        let id = input.text()?.parse().map_err(|_| UnreadableFile::Content("model id"))?;
-        models.push(StoredModel { id, model: std::sync::Arc::new(input.json::<AuthorizationModel>("model")?) });
+        let id = input
+            .text()?
+            .parse()
+            .map_err(|_| UnreadableFile::Content("model id"))?;
+        models.push(StoredModel {
+            id,
+            model: std::sync::Arc::new(input.json::<AuthorizationModel>("model")?),
+        });
     }
     read_symbols(&mut input, &mut root)?;
     // Names first, so that compiling the models finds the numbers the file speaks of.
     models.into_iter().for_each(|model| root.add_model(model));
     read_sets(&mut input, &mut root)?;
-    if input.0.is_empty() { Ok(root) } else { Err(UnreadableFile::Content("end")) }
+    if input.0.is_empty() {
+        Ok(root)
+    } else {
+        Err(UnreadableFile::Content("end"))
+    }
 }
 
 fn read_symbols(input: &mut Reader<'_>, root: &mut Root) -> Result<(), UnreadableFile> {
     let symbols = std::sync::Arc::make_mut(&mut root.symbols);
     for _ in 0..input.u32()? {
-        symbols.add_type(input.text()?).ok_or(UnreadableFile::Content("type name"))?;
+        symbols
+            .add_type(input.text()?)
+            .ok_or(UnreadableFile::Content("type name"))?;
     }
     for _ in 0..input.u32()? {
-        symbols.add_relation(input.text()?).ok_or(UnreadableFile::Content("relation name"))?;
+        symbols
+            .add_relation(input.text()?)
+            .ok_or(UnreadableFile::Content("relation name"))?;
     }
     let mut names = Vec::new();
     for _ in 0..input.u32()? {
@@ -129,7 +165,11 @@ fn read_symbols(input: &mut Reader<'_>, root: &mut Root) -> Result<(), Unreadabl
 }
 
 fn read_sets(input: &mut Reader<'_>, root: &mut Root) -> Result<(), UnreadableFile> {
-    let (types, relations, names) = (root.symbols.type_names().len(), root.symbols.relation_names().len(), root.names.len());
+    let (types, relations, names) = (
+        root.symbols.type_names().len(),
+        root.symbols.relation_names().len(),
+        root.names.len(),
+    );
     let covered = std::sync::Arc::make_mut(&mut root.covered);
     for _ in 0..input.u32()? {
         covered.insert(input.type_id(types)?);
@@ -169,7 +209,11 @@ impl Writer {
         self.text(&serde_json::to_string(value).unwrap_or_default());
     }
 
-    fn list<T>(&mut self, items: impl ExactSizeIterator<Item = T>, mut write: impl FnMut(&mut Self, T)) {
+    fn list<T>(
+        &mut self,
+        items: impl ExactSizeIterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
         self.u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
         items.for_each(|item| write(self, item));
     }
@@ -179,18 +223,27 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], UnreadableFile> {
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(UnreadableFile::Content("length"))?;
+        let (bytes, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or(UnreadableFile::Content("length"))?;
         self.0 = rest;
         Ok(bytes)
     }
 
     fn u32(&mut self) -> Result<u32, UnreadableFile> {
-        let bytes = self.bytes(4)?.try_into().map_err(|_| UnreadableFile::Content("number"))?;
+        let bytes = self
+            .bytes(4)?
+            .try_into()
+            .map_err(|_| UnreadableFile::Content("number"))?;
         Ok(u32::from_le_bytes(bytes))
     }
 
     fn u64(&mut self) -> Result<u64, UnreadableFile> {
-        let bytes = self.bytes(8)?.try_into().map_err(|_| UnreadableFile::Content("number"))?;
+        let bytes = self
+            .bytes(8)?
+            .try_into()
+            .map_err(|_| UnreadableFile::Content("number"))?;
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -199,18 +252,27 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes(len)?).map_err(|_| UnreadableFile::Content("text"))
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&mut self, what: &'static str) -> Result<T, UnreadableFile> {
+    fn json<T: serde::de::DeserializeOwned>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<T, UnreadableFile> {
         serde_json::from_str(self.text()?).map_err(|_| UnreadableFile::Content(what))
     }
 
     fn below(&mut self, count: usize, what: &'static str) -> Result<u32, UnreadableFile> {
         let number = self.u32()?;
-        if (number as usize) < count { Ok(number) } else { Err(UnreadableFile::Content(what)) }
+        if (number as usize) < count {
+            Ok(number)
+        } else {
+            Err(UnreadableFile::Content(what))
+        }
     }
 
     fn type_id(&mut self, count: usize) -> Result<TypeId, UnreadableFile> {
         let id = self.below(count, "type number")?;
-        u16::try_from(id).map(TypeId).map_err(|_| UnreadableFile::Content("type number"))
+        u16::try_from(id)
+            .map(TypeId)
+            .map_err(|_| UnreadableFile::Content("type number"))
     }
 
     fn object_id(&mut self, count: usize) -> Result<ObjectId, UnreadableFile> {
@@ -219,7 +281,8 @@ impl<'a> Reader<'a> {
 
     fn set_key(&mut self, names: usize, relations: usize) -> Result<SetKey, UnreadableFile> {
         let object = self.object_id(names)?;
-        let relation = u16::try_from(self.below(relations, "relation number")?).map_err(|_| UnreadableFile::Content("relation number"))?;
+        let relation = u16::try_from(self.below(relations, "relation number")?)
+            .map_err(|_| UnreadableFile::Content("relation number"))?;
         Ok(SetKey::new(object, RelationId(relation)))
     }
 }

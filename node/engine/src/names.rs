@@ -41,19 +41,25 @@ struct Arena {
 impl Arena {
     fn text(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |start| *start);
+        let start = index
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before))
+            .map_or(0, |start| *start);
         std::str::from_utf8(self.bytes.get(start as usize..end as usize)?).ok()
     }
 
     fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name.as_bytes());
-        self.table.find(hash, |&id| self.text(id as usize) == Some(name)).copied()
+        self.table
+            .find(hash, |&id| self.text(id as usize) == Some(name))
+            .copied()
     }
 
     fn push(&mut self, name: &str, object_type: TypeId) -> u32 {
         let id = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(name.as_bytes());
-        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.ends
+            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
         self.types.push(object_type);
         id
     }
@@ -61,7 +67,11 @@ impl Arena {
     /// Rebuilds the table over all names.
     fn index(&mut self) {
         let mut table = HashTable::with_capacity(self.ends.len());
-        let hash = |arena: &Self, id: u32| arena.hasher.hash_one(arena.text(id as usize).unwrap_or_default().as_bytes());
+        let hash = |arena: &Self, id: u32| {
+            arena
+                .hasher
+                .hash_one(arena.text(id as usize).unwrap_or_default().as_bytes())
+        };
         for id in 0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX) {
             table.insert_unique(hash(self, id), id, |&other| hash(self, other));
         }
@@ -115,12 +125,20 @@ impl Names {
 
     /// Moves everything into one arena.
     pub(crate) fn fold(&mut self) {
-        let mut arena = Arena { bytes: self.arena.bytes.clone(), ends: self.arena.ends.clone(), types: self.arena.types.clone(), ..Arena::default() };
+        let mut arena = Arena {
+            bytes: self.arena.bytes.clone(),
+            ends: self.arena.ends.clone(),
+            types: self.arena.types.clone(),
+            ..Arena::default()
+        };
         for (name, object_type) in &self.added {
             arena.push(name, *object_type);
         }
         arena.index();
-        *self = Self { arena: Arc::new(arena), ..Self::default() };
+        *self = Self {
+            arena: Arc::new(arena),
+            ..Self::default()
+        };
     }
 
     /// Names in the order of their numbers, from outside; the caller numbered them so.
@@ -130,6 +148,9 @@ impl Names {
             arena.push(name, object_type);
         }
         arena.index();
-        Self { arena: Arc::new(arena), ..Self::default() }
+        Self {
+            arena: Arc::new(arena),
+            ..Self::default()
+        }
     }
 }

@@ -54,7 +54,9 @@ impl Overlay {
                 self.names.len() - 1
             }
         };
-        Some(ObjectId(LOCAL_TOP - u32::try_from(index).unwrap_or(LOCAL_TOP)))
+        Some(ObjectId(
+            LOCAL_TOP - u32::try_from(index).unwrap_or(LOCAL_TOP),
+        ))
     }
 
     fn local(&self, id: ObjectId) -> Option<&(String, TypeId)> {
@@ -62,11 +64,14 @@ impl Overlay {
     }
 
     pub(crate) fn type_of(&self, facts: &impl Facts, id: ObjectId) -> Option<TypeId> {
-        self.local(id).map(|(_, object_type)| *object_type).or_else(|| facts.type_of(id))
+        self.local(id)
+            .map(|(_, object_type)| *object_type)
+            .or_else(|| facts.type_of(id))
     }
 
     pub(crate) fn name<'a>(&'a self, facts: &'a impl Facts, id: ObjectId) -> &'a str {
-        self.local(id).map_or_else(|| facts.object_name(id), |(name, _)| name)
+        self.local(id)
+            .map_or_else(|| facts.object_name(id), |(name, _)| name)
     }
 
     pub(crate) fn ask(&mut self, facts: &impl Facts, question: &Question<'_>) -> Option<Asked> {
@@ -75,20 +80,32 @@ impl Overlay {
             None => (self.object(facts, question.subject())?, None),
             Some((of, relation)) => {
                 let object = self.object(facts, of)?;
-                (object, Some(SetKey::new(object, facts.symbols().relation(relation)?)))
+                (
+                    object,
+                    Some(SetKey::new(object, facts.symbols().relation(relation)?)),
+                )
             }
         };
         // "type:*" of a type of at most 254 bytes.
         let mut wildcard = [0; 256];
-        let wildcard = wildcard_name(question.subject_type(), &mut wildcard).and_then(|name| facts.object(name));
-        Some(Asked { object_type, object, userset, is_wildcard: question.is_wildcard(), wildcard })
+        let wildcard = wildcard_name(question.subject_type(), &mut wildcard)
+            .and_then(|name| facts.object(name));
+        Some(Asked {
+            object_type,
+            object,
+            userset,
+            is_wildcard: question.is_wildcard(),
+            wildcard,
+        })
     }
 
     /// Lays contextual tuples over the facts. Those of names no model of the facts knows are left out, as invalid stored
     /// ones are.
     pub(crate) fn add(&mut self, facts: &impl Facts, tuples: &[TupleKey]) {
         for key in tuples {
-            let Some((set, subject)) = self.resolve(facts, key) else { continue };
+            let Some((set, subject)) = self.resolve(facts, key) else {
+                continue;
+            };
             self.members.push((set, subject));
         }
         self.members.sort_unstable();
@@ -96,13 +113,20 @@ impl Overlay {
 
     fn resolve(&mut self, facts: &impl Facts, key: &TupleKey) -> Option<(SetKey, Subject)> {
         let set_of = |overlay: &mut Self, object: &Object, relation: &str| {
-            Some(SetKey::new(overlay.object(facts, object.as_str())?, facts.symbols().relation(relation)?))
+            Some(SetKey::new(
+                overlay.object(facts, object.as_str())?,
+                facts.symbols().relation(relation)?,
+            ))
         };
         let set = set_of(self, &key.object, &key.relation)?;
         let subject = match &key.subject {
             TupleSubject::Object(object) => Subject::Object(self.object(facts, object.as_str())?),
-            TupleSubject::Wildcard(object_type) => Subject::Object(self.object(facts, &format!("{object_type}:*"))?),
-            TupleSubject::Userset(object, relation) => Subject::Userset(set_of(self, object, relation)?),
+            TupleSubject::Wildcard(object_type) => {
+                Subject::Object(self.object(facts, &format!("{object_type}:*"))?)
+            }
+            TupleSubject::Userset(object, relation) => {
+                Subject::Userset(set_of(self, object, relation)?)
+            }
         };
         Some((set, subject))
     }
@@ -111,7 +135,8 @@ impl Overlay {
     pub(crate) fn get(&self, set: SetKey) -> &[(SetKey, Subject)] {
         let start = self.members.partition_point(|(key, _)| *key < set);
         let rest = self.members.get(start..).unwrap_or_default();
-        rest.get(..rest.partition_point(|(key, _)| *key == set)).unwrap_or_default()
+        rest.get(..rest.partition_point(|(key, _)| *key == set))
+            .unwrap_or_default()
     }
 
     pub(crate) fn is_wildcard(&self, facts: &impl Facts, id: ObjectId) -> bool {
@@ -119,7 +144,12 @@ impl Overlay {
     }
 
     /// Whether a contextual wildcard of the asked subject's type is meant by this number.
-    pub(crate) fn is_wildcard_of(&self, facts: &impl Facts, id: ObjectId, object_type: TypeId) -> bool {
+    pub(crate) fn is_wildcard_of(
+        &self,
+        facts: &impl Facts,
+        id: ObjectId,
+        object_type: TypeId,
+    ) -> bool {
         self.type_of(facts, id) == Some(object_type) && self.is_wildcard(facts, id)
     }
 }
@@ -131,4 +161,3 @@ fn wildcard_name<'a>(object_type: &str, buffer: &'a mut [u8; 256]) -> Option<&'a
     tail.copy_from_slice(b":*");
     std::str::from_utf8(name).ok()
 }
-

@@ -26,7 +26,10 @@ pub(crate) struct Relation {
 pub(crate) enum Node {
     This,
     Computed(RelationId),
-    FromParent { tupleset: RelationId, computed: RelationId },
+    FromParent {
+        tupleset: RelationId,
+        computed: RelationId,
+    },
     Union(Box<[Self]>),
     Intersection(Box<[Self]>),
     Exclusion(Box<(Self, Self)>),
@@ -64,7 +67,9 @@ impl Program {
                     *slot = Some(compile_relation(relation, symbols)?);
                 }
             }
-            program.types.resize_with(program.types.len().max(id + 1), || None);
+            program
+                .types
+                .resize_with(program.types.len().max(id + 1), || None);
             if let Some(slot) = program.types.get_mut(id) {
                 *slot = Some(relations.into());
             }
@@ -73,7 +78,11 @@ impl Program {
     }
 
     pub(crate) fn relation(&self, object_type: TypeId, relation: RelationId) -> Option<&Relation> {
-        self.types.get(usize::from(object_type.0))?.as_ref()?.get(usize::from(relation.0))?.as_ref()
+        self.types
+            .get(usize::from(object_type.0))?
+            .as_ref()?
+            .get(usize::from(relation.0))?
+            .as_ref()
     }
 }
 
@@ -84,24 +93,41 @@ fn compile_relation(relation: &ModelRelation, symbols: &mut Symbols) -> Option<R
         match &restriction.facet {
             Facet::Object => objects.push(object_type),
             Facet::Wildcard => wildcards.push(object_type),
-            Facet::Userset(relation) => usersets.push((object_type, symbols.add_relation(relation)?)),
+            Facet::Userset(relation) => {
+                usersets.push((object_type, symbols.add_relation(relation)?))
+            }
         }
     }
     let rewrite = compile_rewrite(&relation.rewrite, symbols)?;
     let leaf = matches!(rewrite, Node::This) && usersets.is_empty();
-    Some(Relation { rewrite, objects: objects.into(), wildcards: wildcards.into(), usersets: usersets.into(), leaf })
+    Some(Relation {
+        rewrite,
+        objects: objects.into(),
+        wildcards: wildcards.into(),
+        usersets: usersets.into(),
+        leaf,
+    })
 }
 
 fn compile_rewrite(rewrite: &Rewrite, symbols: &mut Symbols) -> Option<Node> {
-    let mut children = |children: &[Rewrite]| children.iter().map(|child| compile_rewrite(child, symbols)).collect::<Option<Box<[_]>>>();
+    let mut children = |children: &[Rewrite]| {
+        children
+            .iter()
+            .map(|child| compile_rewrite(child, symbols))
+            .collect::<Option<Box<[_]>>>()
+    };
     Some(match rewrite {
         Rewrite::This => Node::This,
         Rewrite::Computed(relation) => Node::Computed(symbols.add_relation(relation)?),
-        Rewrite::FromParent { tupleset, computed } => {
-            Node::FromParent { tupleset: symbols.add_relation(tupleset)?, computed: symbols.add_relation(computed)? }
-        }
+        Rewrite::FromParent { tupleset, computed } => Node::FromParent {
+            tupleset: symbols.add_relation(tupleset)?,
+            computed: symbols.add_relation(computed)?,
+        },
         Rewrite::Union(of) => Node::Union(children(of)?),
         Rewrite::Intersection(of) => Node::Intersection(children(of)?),
-        Rewrite::Exclusion(of) => Node::Exclusion(Box::new((compile_rewrite(&of.0, symbols)?, compile_rewrite(&of.1, symbols)?))),
+        Rewrite::Exclusion(of) => Node::Exclusion(Box::new((
+            compile_rewrite(&of.0, symbols)?,
+            compile_rewrite(&of.1, symbols)?,
+        ))),
     })
 }

@@ -1,6 +1,8 @@
 //! One question, parsed without allocating.
 
-use meridian_model::tuple::{InvalidTuple, MAX_RELATION_LEN, MAX_USER_LEN, TupleKey, is_name, split_object};
+use meridian_model::tuple::{
+    InvalidTuple, MAX_RELATION_LEN, MAX_USER_LEN, TupleKey, is_name, split_object,
+};
 use meridian_model::{Object, Subject};
 
 /// Has `subject` the relation to the object? Borrowed from the request, well-formed, not yet looked up anywhere.
@@ -28,7 +30,8 @@ impl<'a> Question<'a> {
             Some(_) => return Err(malformed()),
             None => None,
         };
-        let (subject_type, subject_id) = split_object(userset.map_or(user, |(of, _)| of)).ok_or_else(malformed)?;
+        let (subject_type, subject_id) =
+            split_object(userset.map_or(user, |(of, _)| of)).ok_or_else(malformed)?;
         let wildcard = subject_id == "*";
         if user.len() > MAX_USER_LEN || (wildcard && userset.is_some()) {
             return Err(malformed());
@@ -39,7 +42,15 @@ impl<'a> Question<'a> {
         match split_object(object) {
             None => Err(InvalidTuple::Object(object.to_owned())),
             Some((_, "*")) => Err(InvalidTuple::WildcardObject(object.to_owned())),
-            Some((object_type, _)) => Ok(Self { object, object_type, relation, subject: user, subject_type, userset, wildcard }),
+            Some((object_type, _)) => Ok(Self {
+                object,
+                object_type,
+                relation,
+                subject: user,
+                subject_type,
+                userset,
+                wildcard,
+            }),
         }
     }
 
@@ -85,7 +96,11 @@ impl<'a> Question<'a> {
     pub fn to_key(&self) -> Result<TupleKey, InvalidTuple> {
         let object: Object = self.object.parse()?;
         let subject: Subject = self.subject.parse()?;
-        Ok(TupleKey { object, relation: self.relation.into(), subject })
+        Ok(TupleKey {
+            object,
+            relation: self.relation.into(),
+            subject,
+        })
     }
 }
 

@@ -32,14 +32,22 @@ struct Set {
 
 impl Set {
     fn as_ref(&self) -> SetRef<'_> {
-        SetRef { objects: Members::whole(&self.objects), usersets: Members::whole(&self.usersets) }
+        SetRef {
+            objects: Members::whole(&self.objects),
+            usersets: Members::whole(&self.usersets),
+        }
     }
 }
 
 impl RoundFacts {
     /// Nothing read yet. `symbols` are those the program was compiled with.
     pub fn new(symbols: &Arc<Symbols>) -> Self {
-        Self { symbols: Symbols::clone(symbols), names: Names::default(), direct: HashMap::default(), parents: HashMap::default() }
+        Self {
+            symbols: Symbols::clone(symbols),
+            names: Names::default(),
+            direct: HashMap::default(),
+            parents: HashMap::default(),
+        }
     }
 
     /// Takes in what a round read: for each of `reads`, the tuples found (none for a set without an entry).
@@ -47,7 +55,9 @@ impl RoundFacts {
         for read in reads {
             let (Read::Direct { object, relation } | Read::Parents { object, relation }) = read;
             let tuples = found.get_mut(&(object.clone(), relation.clone()));
-            let Some(key) = self.set_key(object, relation) else { continue };
+            let Some(key) = self.set_key(object, relation) else {
+                continue;
+            };
             let mut set = Set::default();
             for tuple in tuples.into_iter().flat_map(|tuples| tuples.iter()) {
                 self.member(&tuple.key.subject, &mut set);
@@ -63,21 +73,41 @@ impl RoundFacts {
 
     /// Every set read so far, each once.
     pub fn sets_read(&self) -> impl Iterator<Item = (&str, &str)> {
-        let parents_only = self.parents.keys().filter(|key| !self.direct.contains_key(*key));
-        self.direct.keys().chain(parents_only).map(|key| (self.names.text(key.object()), self.symbols.relation_name(key.relation())))
+        let parents_only = self
+            .parents
+            .keys()
+            .filter(|key| !self.direct.contains_key(*key));
+        self.direct.keys().chain(parents_only).map(|key| {
+            (
+                self.names.text(key.object()),
+                self.symbols.relation_name(key.relation()),
+            )
+        })
     }
 
     fn set_key(&mut self, object: &Object, relation: &str) -> Option<SetKey> {
         let relation: RelationId = self.symbols.relation(relation)?;
-        Some(SetKey::new(intern(&mut self.names, &mut self.symbols, object.as_str())?, relation))
+        Some(SetKey::new(
+            intern(&mut self.names, &mut self.symbols, object.as_str())?,
+            relation,
+        ))
     }
 
     /// Adds a subject to a set, unless it is a userset of a relation that the model does not name.
     fn member(&mut self, subject: &TupleSubject, set: &mut Set) {
         match subject {
-            TupleSubject::Object(object) => set.objects.extend(intern(&mut self.names, &mut self.symbols, object.as_str())),
-            TupleSubject::Wildcard(object_type) => set.objects.extend(intern(&mut self.names, &mut self.symbols, &format!("{object_type}:*"))),
-            TupleSubject::Userset(object, relation) => set.usersets.extend(self.set_key(object, relation)),
+            TupleSubject::Object(object) => {
+                set.objects
+                    .extend(intern(&mut self.names, &mut self.symbols, object.as_str()))
+            }
+            TupleSubject::Wildcard(object_type) => set.objects.extend(intern(
+                &mut self.names,
+                &mut self.symbols,
+                &format!("{object_type}:*"),
+            )),
+            TupleSubject::Userset(object, relation) => {
+                set.usersets.extend(self.set_key(object, relation))
+            }
         }
     }
 }

@@ -70,7 +70,10 @@ struct Difference<T> {
 
 impl<T> Default for Difference<T> {
     fn default() -> Self {
-        Self { added: Vec::new(), removed: Vec::new() }
+        Self {
+            added: Vec::new(),
+            removed: Vec::new(),
+        }
     }
 }
 
@@ -98,21 +101,34 @@ fn hash(key: SetKey) -> u64 {
 
 impl Base {
     fn get(&self, key: SetKey) -> Option<(&[ObjectId], &[SetKey])> {
-        let index = *self.table.find(hash(key), |&index| self.sets.get(index as usize).is_some_and(|set| set.key == key))?;
+        let index = *self.table.find(hash(key), |&index| {
+            self.sets
+                .get(index as usize)
+                .is_some_and(|set| set.key == key)
+        })?;
         self.members(index as usize)
     }
 
     fn members(&self, index: usize) -> Option<(&[ObjectId], &[SetKey])> {
         let set = self.sets.get(index)?;
-        let (objects_start, usersets_start) =
-            index.checked_sub(1).and_then(|before| self.sets.get(before)).map_or((0, 0), |before| (before.objects_end, before.usersets_end));
+        let (objects_start, usersets_start) = index
+            .checked_sub(1)
+            .and_then(|before| self.sets.get(before))
+            .map_or((0, 0), |before| (before.objects_end, before.usersets_end));
         Some((
-            self.objects.get(objects_start as usize..set.objects_end as usize)?,
-            self.usersets.get(usersets_start as usize..set.usersets_end as usize)?,
+            self.objects
+                .get(objects_start as usize..set.objects_end as usize)?,
+            self.usersets
+                .get(usersets_start as usize..set.usersets_end as usize)?,
         ))
     }
 
-    fn push(&mut self, key: SetKey, objects: impl Iterator<Item = ObjectId>, usersets: impl Iterator<Item = SetKey>) {
+    fn push(
+        &mut self,
+        key: SetKey,
+        objects: impl Iterator<Item = ObjectId>,
+        usersets: impl Iterator<Item = SetKey>,
+    ) {
         let before = (self.objects.len(), self.usersets.len());
         self.objects.extend(objects);
         self.usersets.extend(usersets);
@@ -129,8 +145,13 @@ impl Base {
     fn index(&mut self) {
         let mut table = HashTable::with_capacity(self.sets.len());
         for (index, set) in self.sets.iter().enumerate() {
-            let rehash = |&other: &u32| self.sets.get(other as usize).map_or(0, |set| hash(set.key));
-            table.insert_unique(hash(set.key), u32::try_from(index).unwrap_or(u32::MAX), rehash);
+            let rehash =
+                |&other: &u32| self.sets.get(other as usize).map_or(0, |set| hash(set.key));
+            table.insert_unique(
+                hash(set.key),
+                u32::try_from(index).unwrap_or(u32::MAX),
+                rehash,
+            );
         }
         self.table = table;
         self.sets.shrink_to_fit();
@@ -142,21 +163,47 @@ impl Base {
 impl Shard {
     fn get(&self, key: SetKey) -> SetRef<'_> {
         let (objects, usersets) = self.base.get(key).unwrap_or_default();
-        match (!self.delta.is_empty()).then(|| self.delta.get(&key)).flatten() {
-            None => SetRef { objects: Members::whole(objects), usersets: Members::whole(usersets) },
+        match (!self.delta.is_empty())
+            .then(|| self.delta.get(&key))
+            .flatten()
+        {
+            None => SetRef {
+                objects: Members::whole(objects),
+                usersets: Members::whole(usersets),
+            },
             Some(delta) => SetRef {
-                objects: Members { base: objects, added: &delta.objects.added, removed: &delta.objects.removed },
-                usersets: Members { base: usersets, added: &delta.usersets.added, removed: &delta.usersets.removed },
+                objects: Members {
+                    base: objects,
+                    added: &delta.objects.added,
+                    removed: &delta.objects.removed,
+                },
+                usersets: Members {
+                    base: usersets,
+                    added: &delta.usersets.added,
+                    removed: &delta.usersets.removed,
+                },
             },
         }
     }
 
     fn change(&mut self, key: SetKey, subject: Subject, present: bool) {
         let (objects, usersets) = self.base.get(key).unwrap_or_default();
-        let mut delta = self.delta.get(&key).map(|delta| (**delta).clone()).unwrap_or_default();
+        let mut delta = self
+            .delta
+            .get(&key)
+            .map(|delta| (**delta).clone())
+            .unwrap_or_default();
         match subject {
-            Subject::Object(id) => delta.objects.change(id, objects.binary_search(&id).is_ok(), present),
-            Subject::Userset(set) => delta.usersets.change(set, usersets.binary_search(&set).is_ok(), present),
+            Subject::Object(id) => {
+                delta
+                    .objects
+                    .change(id, objects.binary_search(&id).is_ok(), present)
+            }
+            Subject::Userset(set) => {
+                delta
+                    .usersets
+                    .change(set, usersets.binary_search(&set).is_ok(), present)
+            }
         }
         self.delta.insert(key, Arc::new(delta));
         if self.delta.len() > FOLD_MIN.max(self.base.sets.len() / FOLD_SHARE) {
@@ -167,8 +214,15 @@ impl Shard {
     /// Every set that is not empty.
     fn iter(&self) -> impl Iterator<Item = (SetKey, SetRef<'_>)> {
         let in_base = self.base.sets.iter().map(|set| set.key);
-        let only_in_delta = self.delta.keys().copied().filter(|key| self.base.get(*key).is_none());
-        in_base.chain(only_in_delta).map(|key| (key, self.get(key))).filter(|(_, set)| !set.is_empty())
+        let only_in_delta = self
+            .delta
+            .keys()
+            .copied()
+            .filter(|key| self.base.get(*key).is_none());
+        in_base
+            .chain(only_in_delta)
+            .map(|key| (key, self.get(key)))
+            .filter(|(_, set)| !set.is_empty())
     }
 
     fn lay_out(&mut self, keep: impl Fn(SetKey) -> bool) {
@@ -177,13 +231,18 @@ impl Shard {
             base.push(key, set.objects.iter(), set.usersets.iter());
         }
         base.index();
-        *self = Self { base: Arc::new(base), delta: imbl::GenericHashMap::default() };
+        *self = Self {
+            base: Arc::new(base),
+            delta: imbl::GenericHashMap::default(),
+        };
     }
 }
 
 impl Default for Sets {
     fn default() -> Self {
-        Self { shards: std::iter::repeat_with(Arc::default).take(SHARDS).collect() }
+        Self {
+            shards: std::iter::repeat_with(Arc::default).take(SHARDS).collect(),
+        }
     }
 }
 
@@ -194,7 +253,9 @@ impl Sets {
 
     /// A set; empty when nothing of it is held.
     pub(crate) fn get(&self, key: SetKey) -> SetRef<'_> {
-        self.shards.get(Self::shard_of(key)).map_or(SetRef::EMPTY, |shard| shard.get(key))
+        self.shards
+            .get(Self::shard_of(key))
+            .map_or(SetRef::EMPTY, |shard| shard.get(key))
     }
 
     /// Every set that is not empty, in no particular order.
@@ -222,7 +283,8 @@ impl Sets {
         members.dedup();
         let mut rest = members.as_slice();
         for (number, shard) in Arc::make_mut(&mut self.shards).iter_mut().enumerate() {
-            let (mine, others) = rest.split_at(rest.partition_point(|(key, _)| Self::shard_of(*key) == number));
+            let (mine, others) =
+                rest.split_at(rest.partition_point(|(key, _)| Self::shard_of(*key) == number));
             rest = others;
             if mine.is_empty() {
                 continue;
@@ -232,13 +294,30 @@ impl Sets {
                 base.push(key, set.objects.iter(), set.usersets.iter());
             }
             for set in mine.chunk_by(|a, b| a.0 == b.0) {
-                let Some((key, _)) = set.first() else { continue };
-                let objects = set.iter().filter_map(|(_, subject)| if let Subject::Object(id) = subject { Some(*id) } else { None });
-                let usersets = set.iter().filter_map(|(_, subject)| if let Subject::Userset(key) = subject { Some(*key) } else { None });
+                let Some((key, _)) = set.first() else {
+                    continue;
+                };
+                let objects = set.iter().filter_map(|(_, subject)| {
+                    if let Subject::Object(id) = subject {
+                        Some(*id)
+                    } else {
+                        None
+                    }
+                });
+                let usersets = set.iter().filter_map(|(_, subject)| {
+                    if let Subject::Userset(key) = subject {
+                        Some(*key)
+                    } else {
+                        None
+                    }
+                });
                 base.push(*key, objects, usersets);
             }
             base.index();
-            *shard = Arc::new(Shard { base: Arc::new(base), delta: imbl::GenericHashMap::default() });
+            *shard = Arc::new(Shard {
+                base: Arc::new(base),
+                delta: imbl::GenericHashMap::default(),
+            });
         }
     }
 }

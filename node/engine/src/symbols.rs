@@ -67,12 +67,18 @@ impl Symbols {
 
     /// The type's name.
     pub fn type_name(&self, id: TypeId) -> &str {
-        self.types.names.get(usize::from(id.0)).map_or("", |name| name)
+        self.types
+            .names
+            .get(usize::from(id.0))
+            .map_or("", |name| name)
     }
 
     /// The relation's name.
     pub fn relation_name(&self, id: RelationId) -> &str {
-        self.relations.names.get(usize::from(id.0)).map_or("", |name| name)
+        self.relations
+            .names
+            .get(usize::from(id.0))
+            .map_or("", |name| name)
     }
 
     pub(crate) fn type_names(&self) -> &[Box<str>] {

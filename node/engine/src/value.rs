@@ -81,14 +81,21 @@ mod tests {
     }
 
     fn singles(set: Value) -> impl Iterator<Item = Value> {
-        [T, F, C, E].into_iter().filter(move |bit| set.0 & bit != 0).map(Value)
+        [T, F, C, E]
+            .into_iter()
+            .filter(move |bit| set.0 & bit != 0)
+            .map(Value)
     }
 
     #[test]
     fn sets_combine_as_their_members_do() {
         for a in all() {
             for b in all() {
-                let pairs = |op: fn(Value, Value) -> Value| singles(a).flat_map(|x| singles(b).map(move |y| op(x, y))).fold(0, |bits, v| bits | v.0);
+                let pairs = |op: fn(Value, Value) -> Value| {
+                    singles(a)
+                        .flat_map(|x| singles(b).map(move |y| op(x, y)))
+                        .fold(0, |bits, v| bits | v.0)
+                };
                 assert_eq!(a.or(b).0, pairs(Value::or), "{a:?} or {b:?}");
                 assert_eq!(a.and(b).0, pairs(Value::and), "{a:?} and {b:?}");
             }
@@ -113,8 +120,15 @@ mod tests {
         let (t, f, c, e) = (Value::TRUE, Value::FALSE, Value::CYCLE, Value::ERROR);
         assert_eq!([t.or(e), e.or(c), c.or(f), f.or(f)], [t, e, c, f]);
         assert_eq!([f.and(c), c.and(e), e.and(t), t.and(t)], [f, c, e, t]);
-        assert_eq!([t.invert(), f.invert(), c.invert(), e.invert()], [f, t, c, e]);
-        assert_eq!(t.and(c.invert()).decided(), Some(false), "a cycle in what is subtracted denies");
+        assert_eq!(
+            [t.invert(), f.invert(), c.invert(), e.invert()],
+            [f, t, c, e]
+        );
+        assert_eq!(
+            t.and(c.invert()).decided(),
+            Some(false),
+            "a cycle in what is subtracted denies"
+        );
         assert_eq!(Value::UNKNOWN.or(e).decided(), None);
         assert_eq!(Value::UNKNOWN.or(t).decided(), Some(true));
         assert_eq!(Value::UNKNOWN.and(f).decided(), Some(false));

@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meridian_model::change::{StoreInfo, StoredModel};
-use meridian_model::{Change, ChangeSet, ModelId, Position, Subject as TupleSubject, Tiers, Tuple, TupleKey, TypeSystem};
+use meridian_model::{
+    Change, ChangeSet, ModelId, Position, Subject as TupleSubject, Tiers, Tuple, TupleKey,
+    TypeSystem,
+};
 
 use crate::facts::{Facts, ObjectId, SetKey, SetRef, intern};
 pub use crate::file::UnreadableFile;
@@ -69,7 +72,9 @@ impl View {
             sets: Sets::default(),
             covered: Arc::default(),
         };
-        Self { root: Arc::new(root) }
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The revision up to which the view has everything of its covered types.
@@ -107,24 +112,41 @@ impl View {
 
     /// Whether every set of the type is known.
     pub fn is_covered(&self, object_type: &str) -> bool {
-        self.root.symbols.object_type(object_type).is_some_and(|id| self.root.covered.contains(&id))
+        self.root
+            .symbols
+            .object_type(object_type)
+            .is_some_and(|id| self.root.covered.contains(&id))
     }
 
     /// The covered types.
     pub fn covered_types(&self) -> impl Iterator<Item = &str> {
-        self.root.covered.iter().map(|id| self.root.symbols.type_name(*id))
+        self.root
+            .covered
+            .iter()
+            .map(|id| self.root.symbols.type_name(*id))
     }
 
     /// The tuples held of a type, in no particular order: all of them when the type is covered, else none.
     pub fn tuples_of_type(&self, object_type: &str) -> Vec<TupleKey> {
-        let Some(id) = self.root.symbols.object_type(object_type) else { return Vec::new() };
+        let Some(id) = self.root.symbols.object_type(object_type) else {
+            return Vec::new();
+        };
         let of_type = |key: SetKey| self.root.names.type_of(key.object()) == Some(id);
-        self.root.sets.iter().filter(|(key, _)| of_type(*key)).flat_map(|(key, set)| self.root.tuples_of(key, set)).collect()
+        self.root
+            .sets
+            .iter()
+            .filter(|(key, _)| of_type(*key))
+            .flat_map(|(key, set)| self.root.tuples_of(key, set))
+            .collect()
     }
 
     /// The number of tuples held.
     pub fn tuple_count(&self) -> usize {
-        self.root.sets.iter().map(|(_, set)| set.objects.iter().count() + set.usersets.iter().count()).sum()
+        self.root
+            .sets
+            .iter()
+            .map(|(_, set)| set.objects.iter().count() + set.usersets.iter().count())
+            .sum()
     }
 
     /// The next view: at the change set's position, with its models, tiers and the tuples of covered types. Others are
@@ -136,7 +158,9 @@ impl View {
         for change in &change_set.changes {
             root.change(change);
         }
-        Self { root: Arc::new(root) }
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The same view with these models added.
@@ -144,14 +168,22 @@ impl View {
     pub fn with_models(&self, models: impl IntoIterator<Item = StoredModel>) -> Self {
         let mut root = Root::clone(&self.root);
         models.into_iter().for_each(|model| root.add_model(model));
-        Self { root: Arc::new(root) }
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The same view with the store's metadata and tiers set.
     #[must_use]
     pub fn with_head(&self, info: StoreInfo, tiers: Tiers) -> Self {
-        let root = Root { info: Some(info), tiers: Arc::new(tiers), ..Root::clone(&self.root) };
-        Self { root: Arc::new(root) }
+        let root = Root {
+            info: Some(info),
+            tiers: Arc::new(tiers),
+            ..Root::clone(&self.root)
+        };
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The same view with a type wholly known: exactly these tuples of it exist at the view's position. Tuples of other
@@ -159,25 +191,44 @@ impl View {
     #[must_use]
     pub fn cover(&self, object_type: &str, tuples: impl IntoIterator<Item = TupleKey>) -> Self {
         let mut root = Root::clone(&self.uncover(object_type).root);
-        let Some(id) = Arc::make_mut(&mut root.symbols).add_type(object_type) else { return self.clone() };
-        let members = tuples.into_iter().filter(|key| key.object.object_type() == object_type).map(|key| root.member(&key)).collect();
+        let Some(id) = Arc::make_mut(&mut root.symbols).add_type(object_type) else {
+            return self.clone();
+        };
+        let members = tuples
+            .into_iter()
+            .filter(|key| key.object.object_type() == object_type)
+            .map(|key| root.member(&key))
+            .collect();
         // Numbers running out leaves the type uncovered: answered upstream, never wrongly.
-        let Some(members) = members else { return self.clone() };
+        let Some(members) = members else {
+            return self.clone();
+        };
         root.names.fold();
         root.sets.extend(members);
         Arc::make_mut(&mut root.covered).insert(id);
-        Self { root: Arc::new(root) }
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The same view without a type.
     #[must_use]
     pub fn uncover(&self, object_type: &str) -> Self {
-        let Some(id) = self.root.symbols.object_type(object_type).filter(|id| self.root.covered.contains(id)) else { return self.clone() };
+        let Some(id) = self
+            .root
+            .symbols
+            .object_type(object_type)
+            .filter(|id| self.root.covered.contains(id))
+        else {
+            return self.clone();
+        };
         let mut root = Root::clone(&self.root);
         Arc::make_mut(&mut root.covered).remove(&id);
         let Root { names, sets, .. } = &mut root;
         sets.retain(|key| names.type_of(key.object()) != Some(id));
-        Self { root: Arc::new(root) }
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// The view as a file's content: its position, models and tiers, then the names and sets as they are laid out in
@@ -195,7 +246,9 @@ impl View {
     /// # Errors
     /// [`UnreadableFile`] when the content is not a whole view of this format: start over from upstream.
     pub fn from_file(content: &[u8]) -> Result<Self, UnreadableFile> {
-        Ok(Self { root: Arc::new(crate::file::read(content)?) })
+        Ok(Self {
+            root: Arc::new(crate::file::read(content)?),
+        })
     }
 }
 
@@ -209,13 +262,20 @@ impl Root {
             Change::TiersAssigned(tiers) => self.tiers = Arc::new(tiers.clone()),
             Change::StoreDeleted => {
                 let emptied = View::new(self.position).root;
-                *self = Self { deleted: true, info: self.info.take(), ..Self::clone(&emptied) };
+                *self = Self {
+                    deleted: true,
+                    info: self.info.take(),
+                    ..Self::clone(&emptied)
+                };
             }
         }
     }
 
     fn change_tuple(&mut self, key: &TupleKey, present: bool) {
-        let covered = self.symbols.object_type(key.object.object_type()).is_some_and(|id| self.covered.contains(&id));
+        let covered = self
+            .symbols
+            .object_type(key.object.object_type())
+            .is_some_and(|id| self.covered.contains(&id));
         if !covered {
             return;
         }
@@ -223,7 +283,10 @@ impl Root {
             Some((set, subject)) => self.sets.change(set, subject, present),
             // No number is left for a name: the type is no longer whole.
             None => {
-                let uncovered = View { root: Arc::new(self.clone()) }.uncover(key.object.object_type());
+                let uncovered = View {
+                    root: Arc::new(self.clone()),
+                }
+                .uncover(key.object.object_type());
                 *self = Self::clone(&uncovered.root);
             }
         }
@@ -233,8 +296,11 @@ impl Root {
         let symbols = Arc::make_mut(&mut self.symbols);
         let compiled = TypeSystem::new(stored.model.clone())
             .ok()
-            .and_then(|types| Program::compile(&types, symbols).map(|program| CompiledModel { types, program }));
-        self.models.insert(stored.id, Arc::new(ViewModel { stored, compiled }));
+            .and_then(|types| {
+                Program::compile(&types, symbols).map(|program| CompiledModel { types, program })
+            });
+        self.models
+            .insert(stored.id, Arc::new(ViewModel { stored, compiled }));
     }
 
     /// Numbers for a tuple's names; `None` when there are none left.
@@ -242,8 +308,12 @@ impl Root {
         let set = self.set_key(key.object.as_str(), &key.relation)?;
         let subject = match &key.subject {
             TupleSubject::Object(object) => Subject::Object(self.object_id(object.as_str())?),
-            TupleSubject::Wildcard(object_type) => Subject::Object(self.object_id(&format!("{object_type}:*"))?),
-            TupleSubject::Userset(object, relation) => Subject::Userset(self.set_key(object.as_str(), relation)?),
+            TupleSubject::Wildcard(object_type) => {
+                Subject::Object(self.object_id(&format!("{object_type}:*"))?)
+            }
+            TupleSubject::Userset(object, relation) => {
+                Subject::Userset(self.set_key(object.as_str(), relation)?)
+            }
         };
         Some((set, subject))
     }
@@ -266,9 +336,21 @@ impl Root {
     fn tuples_of(&self, key: SetKey, set: SetRef<'_>) -> Vec<TupleKey> {
         let object = self.names.text(key.object());
         let relation = self.symbols.relation_name(key.relation());
-        let usersets = set.usersets.iter().map(|of| format!("{}#{}", self.names.text(of.object()), self.symbols.relation_name(of.relation())));
-        let subjects = set.objects.iter().map(|id| self.names.text(id).to_owned()).chain(usersets);
-        subjects.filter_map(|subject| TupleKey::parse(object, relation, &subject).ok()).collect()
+        let usersets = set.usersets.iter().map(|of| {
+            format!(
+                "{}#{}",
+                self.names.text(of.object()),
+                self.symbols.relation_name(of.relation())
+            )
+        });
+        let subjects = set
+            .objects
+            .iter()
+            .map(|id| self.names.text(id).to_owned())
+            .chain(usersets);
+        subjects
+            .filter_map(|subject| TupleKey::parse(object, relation, &subject).ok())
+            .collect()
     }
 }
 
@@ -290,7 +372,10 @@ impl Facts for View {
     }
 
     fn direct(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
-        self.root.covered.contains(&object_type).then(|| self.root.sets.get(set))
+        self.root
+            .covered
+            .contains(&object_type)
+            .then(|| self.root.sets.get(set))
     }
 
     fn parents(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {

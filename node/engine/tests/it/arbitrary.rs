@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meridian_model::authorization_model::{
-    AuthorizationModel, Difference, Empty, Metadata, ObjectRelation, RelationMetadata, RelationReference, TupleToUserset, TypeDefinition, Userset,
-    Usersets,
+    AuthorizationModel, Difference, Empty, Metadata, ObjectRelation, RelationMetadata,
+    RelationReference, TupleToUserset, TypeDefinition, Userset, Usersets,
 };
 use meridian_model::change::StoredModel;
 use meridian_model::{Timestamp, Tuple, TupleKey, TypeSystem};
@@ -31,25 +31,41 @@ impl World {
     }
 
     pub(crate) fn stored_model(&self) -> StoredModel {
-        StoredModel { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), model: Arc::new(self.model.clone()) }
+        StoredModel {
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            model: Arc::new(self.model.clone()),
+        }
     }
 }
 
 pub(crate) fn tuple(key: &TupleKey) -> Tuple {
-    Tuple { key: key.clone(), condition: None, timestamp: Timestamp(0) }
+    Tuple {
+        key: key.clone(),
+        condition: None,
+        timestamp: Timestamp(0),
+    }
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    proptest::collection::vec(any::<u8>(), 400).prop_filter_map("the model breaks a rule", |bytes| {
-        let mut draw = Draw { bytes, at: 0 };
-        let model = draw.model();
-        TypeSystem::new(Arc::new(model.clone())).ok()?;
-        let tuples = (0..draw.below(28)).map(|_| draw.tuple(&model)).collect();
-        let contextual = (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
-        let covered = TYPES.into_iter().filter(|_| draw.chance(2)).collect();
-        let questions = (0..6).map(|_| draw.question()).collect();
-        Some(World { model, tuples, contextual, covered, questions })
-    })
+    proptest::collection::vec(any::<u8>(), 400).prop_filter_map(
+        "the model breaks a rule",
+        |bytes| {
+            let mut draw = Draw { bytes, at: 0 };
+            let model = draw.model();
+            TypeSystem::new(Arc::new(model.clone())).ok()?;
+            let tuples = (0..draw.below(28)).map(|_| draw.tuple(&model)).collect();
+            let contextual = (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
+            let covered = TYPES.into_iter().filter(|_| draw.chance(2)).collect();
+            let questions = (0..6).map(|_| draw.question()).collect();
+            Some(World {
+                model,
+                tuples,
+                contextual,
+                covered,
+                questions,
+            })
+        },
+    )
 }
 
 struct Draw {
@@ -71,7 +87,10 @@ impl Draw {
     }
 
     fn model(&mut self) -> AuthorizationModel {
-        let mut type_definitions = vec![TypeDefinition { name: "user".into(), ..TypeDefinition::default() }];
+        let mut type_definitions = vec![TypeDefinition {
+            name: "user".into(),
+            ..TypeDefinition::default()
+        }];
         for name in TYPES {
             let mut relations = BTreeMap::new();
             let mut metadata = Metadata::default();
@@ -81,17 +100,39 @@ impl Draw {
                     _ => self.rewrite(index, 2),
                 };
                 let restrictions = match relation {
-                    "parent" => TYPES.iter().filter(|_| self.chance(2)).map(|name| reference(name, None, false)).collect(),
+                    "parent" => TYPES
+                        .iter()
+                        .filter(|_| self.chance(2))
+                        .map(|name| reference(name, None, false))
+                        .collect(),
                     _ if has_this(&rewrite) => self.restrictions(),
                     _ => Vec::new(),
                 };
-                let restrictions = if relation == "parent" && restrictions.is_empty() { vec![reference("folder", None, false)] } else { restrictions };
-                metadata.relations.insert(relation.into(), RelationMetadata { directly_related_user_types: restrictions, ..RelationMetadata::default() });
+                let restrictions = if relation == "parent" && restrictions.is_empty() {
+                    vec![reference("folder", None, false)]
+                } else {
+                    restrictions
+                };
+                metadata.relations.insert(
+                    relation.into(),
+                    RelationMetadata {
+                        directly_related_user_types: restrictions,
+                        ..RelationMetadata::default()
+                    },
+                );
                 relations.insert(relation.into(), rewrite);
             }
-            type_definitions.push(TypeDefinition { name: name.into(), relations, metadata: Some(metadata) });
+            type_definitions.push(TypeDefinition {
+                name: name.into(),
+                relations,
+                metadata: Some(metadata),
+            });
         }
-        AuthorizationModel { schema_version: "1.1".into(), type_definitions, conditions: BTreeMap::new() }
+        AuthorizationModel {
+            schema_version: "1.1".into(),
+            type_definitions,
+            conditions: BTreeMap::new(),
+        }
     }
 
     fn restrictions(&mut self) -> Vec<RelationReference> {
@@ -103,7 +144,11 @@ impl Draw {
             restrictions.push(reference("user", None, true));
         }
         for _ in 0..self.below(3) {
-            let userset = reference(TYPES[self.below(TYPES.len())], Some(RELATIONS[self.below(4)]), false);
+            let userset = reference(
+                TYPES[self.below(TYPES.len())],
+                Some(RELATIONS[self.below(4)]),
+                false,
+            );
             if !restrictions.contains(&userset) {
                 restrictions.push(userset);
             }
@@ -116,14 +161,24 @@ impl Draw {
 
     /// Computed relations refer to earlier ones only: a loop of them alone is not a model.
     fn rewrite(&mut self, index: usize, depth: usize) -> Userset {
-        let children = |draw: &mut Self| Usersets { child: (0..2 + draw.below(2)).map(|_| draw.rewrite(index, depth - 1)).collect() };
+        let children = |draw: &mut Self| Usersets {
+            child: (0..2 + draw.below(2))
+                .map(|_| draw.rewrite(index, depth - 1))
+                .collect(),
+        };
         match self.below(if depth == 0 { 4 } else { 8 }) {
             0 | 1 => Userset::This(Empty {}),
             2 => Userset::ComputedUserset(relation(RELATIONS[self.below(index)])),
-            3 => Userset::TupleToUserset(TupleToUserset { tupleset: relation("parent"), computed_userset: relation(RELATIONS[self.below(4)]) }),
+            3 => Userset::TupleToUserset(TupleToUserset {
+                tupleset: relation("parent"),
+                computed_userset: relation(RELATIONS[self.below(4)]),
+            }),
             4 | 5 => Userset::Union(children(self)),
             6 => Userset::Intersection(children(self)),
-            _ => Userset::Difference(Box::new(Difference { base: self.rewrite(index, depth - 1), subtract: self.rewrite(index, depth - 1) })),
+            _ => Userset::Difference(Box::new(Difference {
+                base: self.rewrite(index, depth - 1),
+                subtract: self.rewrite(index, depth - 1),
+            })),
         }
     }
 
@@ -135,8 +190,13 @@ impl Draw {
     fn tuple(&mut self, model: &AuthorizationModel) -> TupleKey {
         let object = self.object();
         let relation = RELATIONS[self.below(RELATIONS.len())];
-        let definition = model.type_definitions.iter().find(|definition| object.starts_with(&format!("{}:", definition.name))).unwrap();
-        let restrictions = &definition.metadata.as_ref().unwrap().relations[relation].directly_related_user_types;
+        let definition = model
+            .type_definitions
+            .iter()
+            .find(|definition| object.starts_with(&format!("{}:", definition.name)))
+            .unwrap();
+        let restrictions =
+            &definition.metadata.as_ref().unwrap().relations[relation].directly_related_user_types;
         let stale = self.chance(12) || restrictions.is_empty();
         let user = if stale {
             self.user()
@@ -161,7 +221,11 @@ impl Draw {
     }
 
     fn question(&mut self) -> (String, String, String) {
-        (self.object(), RELATIONS[self.below(RELATIONS.len())].into(), self.user())
+        (
+            self.object(),
+            RELATIONS[self.below(RELATIONS.len())].into(),
+            self.user(),
+        )
     }
 }
 
@@ -175,7 +239,10 @@ fn has_this(rewrite: &Userset) -> bool {
 }
 
 fn relation(name: &str) -> ObjectRelation {
-    ObjectRelation { object: String::new(), relation: name.into() }
+    ObjectRelation {
+        object: String::new(),
+        relation: name.into(),
+    }
 }
 
 fn reference(type_name: &str, relation: Option<&str>, wildcard: bool) -> RelationReference {

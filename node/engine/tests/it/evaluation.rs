@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use meridian_engine::symbols::Symbols;
-use meridian_engine::{Budget, Limits, Outcome, Program, Question, RoundFacts, Scratch, View, check};
+use meridian_engine::{
+    Budget, Limits, Outcome, Program, Question, RoundFacts, Scratch, View, check,
+};
 use meridian_model::authorization_model::{AuthorizationModel, Userset};
 use meridian_model::ports::Read;
 use meridian_model::{Object, Position, Subject, Tuple, TupleKey};
@@ -19,26 +21,61 @@ use crate::reference::{Reference, Value, Values};
 const DEPTH: u32 = 5;
 
 fn budget() -> Budget<'static> {
-    Budget::of(Limits { depth: DEPTH, ..Limits::default() })
+    Budget::of(Limits {
+        depth: DEPTH,
+        ..Limits::default()
+    })
 }
 
 fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
     let view = View::new(Position::new(1, 1)).with_models([world.stored_model()]);
-    let types = ["user", "group", "folder", "doc"].into_iter().filter(|name| covered(name));
-    types.fold(view, |view, name| view.cover(name, world.tuples.iter().filter(|key| key.object.object_type() == name).cloned()))
+    let types = ["user", "group", "folder", "doc"]
+        .into_iter()
+        .filter(|name| covered(name));
+    types.fold(view, |view, name| {
+        view.cover(
+            name,
+            world
+                .tuples
+                .iter()
+                .filter(|key| key.object.object_type() == name)
+                .cloned(),
+        )
+    })
 }
 
-fn ask(view: &View, contextual: &[TupleKey], (object, relation, user): &(String, String, String)) -> (Outcome, Vec<Read>) {
+fn ask(
+    view: &View,
+    contextual: &[TupleKey],
+    (object, relation, user): &(String, String, String),
+) -> (Outcome, Vec<Read>) {
     let model = view.model(None).unwrap();
     let mut scratch = Scratch::default();
     let question = Question::parse(object, relation, user).unwrap();
-    let outcome = check(view, &model.compiled.as_ref().unwrap().program, &question, contextual, budget(), &mut scratch);
+    let outcome = check(
+        view,
+        &model.compiled.as_ref().unwrap().program,
+        &question,
+        contextual,
+        budget(),
+        &mut scratch,
+    );
     (outcome, scratch.missed().to_vec())
 }
 
-fn reference(world: &World, covered: &dyn Fn(&str) -> bool, (object, relation, user): &(String, String, String)) -> Option<Values> {
+fn reference(
+    world: &World,
+    covered: &dyn Fn(&str) -> bool,
+    (object, relation, user): &(String, String, String),
+) -> Option<Values> {
     let types = world.types();
-    let reference = Reference { types: &types, tuples: &world.tuples, contextual: &world.contextual, covered, work: Cell::new(50_000) };
+    let reference = Reference {
+        types: &types,
+        tuples: &world.tuples,
+        contextual: &world.contextual,
+        covered,
+        work: Cell::new(50_000),
+    };
     reference.check(object, relation, user, DEPTH)
 }
 
@@ -105,19 +142,30 @@ proptest! {
 }
 
 /// As a datastore would answer: only what decides a direct relation of this user, and parents.
-fn read(tuples: &BTreeSet<TupleKey>, reads: &[Read], user: &Subject) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
+fn read(
+    tuples: &BTreeSet<TupleKey>,
+    reads: &[Read],
+    user: &Subject,
+) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for read in reads {
         let (Read::Direct { object, relation } | Read::Parents { object, relation }) = read;
-        for key in tuples.iter().filter(|key| key.object == *object && key.relation == *relation) {
+        for key in tuples
+            .iter()
+            .filter(|key| key.object == *object && key.relation == *relation)
+        {
             let wanted = match (read, &key.subject) {
-                (Read::Parents { .. }, Subject::Object(_)) | (Read::Direct { .. }, Subject::Userset(..)) => true,
+                (Read::Parents { .. }, Subject::Object(_))
+                | (Read::Direct { .. }, Subject::Userset(..)) => true,
                 (Read::Direct { .. }, Subject::Wildcard(name)) => **name == *user.subject_type(),
                 (Read::Direct { .. }, subject) => subject == user,
                 _ => false,
             };
             if wanted {
-                found.entry((object.clone(), relation.clone())).or_default().push(tuple(key));
+                found
+                    .entry((object.clone(), relation.clone()))
+                    .or_default()
+                    .push(tuple(key));
             }
         }
     }
@@ -128,13 +176,26 @@ fn in_rounds(world: &World, (object, relation, user): &(String, String, String))
     let mut symbols = Symbols::default();
     let program = Program::compile(&world.types(), &mut symbols).unwrap();
     let mut facts = RoundFacts::new(&Arc::new(symbols));
-    let (question, mut scratch) = (Question::parse(object, relation, user).unwrap(), Scratch::default());
+    let (question, mut scratch) = (
+        Question::parse(object, relation, user).unwrap(),
+        Scratch::default(),
+    );
     for _ in 0..100 {
-        let outcome = check(&facts, &program, &question, &world.contextual, budget(), &mut scratch);
+        let outcome = check(
+            &facts,
+            &program,
+            &question,
+            &world.contextual,
+            budget(),
+            &mut scratch,
+        );
         if outcome != Outcome::Unknown {
             return outcome;
         }
-        facts.add(scratch.missed(), read(&world.tuples, scratch.missed(), &user.parse().unwrap()));
+        facts.add(
+            scratch.missed(),
+            read(&world.tuples, scratch.missed(), &user.parse().unwrap()),
+        );
     }
     panic!("not decided after 100 rounds");
 }
@@ -154,6 +215,10 @@ fn reversed(model: &AuthorizationModel) -> AuthorizationModel {
         }
     }
     let mut model = model.clone();
-    model.type_definitions.iter_mut().flat_map(|definition| definition.relations.values_mut()).for_each(turn);
+    model
+        .type_definitions
+        .iter_mut()
+        .flat_map(|definition| definition.relations.values_mut())
+        .for_each(turn);
     model
 }

@@ -15,7 +15,14 @@ fn store() -> StoreId {
 
 fn change_set(revision: u64, changes: Vec<Change>) -> ChangeSet {
     let position = Position::new(1, revision);
-    ChangeSet { store: store(), epoch: position.epoch, revision: position.revision, committed_at: Timestamp(0), changes, touched: Vec::new() }
+    ChangeSet {
+        store: store(),
+        epoch: position.epoch,
+        revision: position.revision,
+        committed_at: Timestamp(0),
+        changes,
+        touched: Vec::new(),
+    }
 }
 
 fn key(text: &str) -> TupleKey {
@@ -30,14 +37,21 @@ fn held(view: &View, object_type: &str) -> BTreeSet<TupleKey> {
 
 /// A few hundred possible tuples of two types.
 fn tuples() -> impl Strategy<Value = TupleKey> {
-    (0..2_usize, 0..40_u8, 0..2_usize, 0..3_u8, 0..12_u8).prop_map(|(object_type, id, relation, kind, user)| {
-        let user = match kind {
-            0 => format!("user:{user}"),
-            1 => format!("team:{user}#member"),
-            _ => "user:*".to_owned(),
-        };
-        TupleKey::parse(&format!("{}:{id}", ["repo", "team"][object_type]), ["reader", "member"][relation], &user).unwrap()
-    })
+    (0..2_usize, 0..40_u8, 0..2_usize, 0..3_u8, 0..12_u8).prop_map(
+        |(object_type, id, relation, kind, user)| {
+            let user = match kind {
+                0 => format!("user:{user}"),
+                1 => format!("team:{user}#member"),
+                _ => "user:*".to_owned(),
+            };
+            TupleKey::parse(
+                &format!("{}:{id}", ["repo", "team"][object_type]),
+                ["reader", "member"][relation],
+                &user,
+            )
+            .unwrap()
+        },
+    )
 }
 
 proptest! {
@@ -82,27 +96,55 @@ proptest! {
 
 #[test]
 fn another_version_of_the_file_is_named_as_such() {
-    assert_eq!(View::from_file(b"MERIDIAN VIEW 9\nwhatever").err(), Some(UnreadableFile::Version));
+    assert_eq!(
+        View::from_file(b"MERIDIAN VIEW 9\nwhatever").err(),
+        Some(UnreadableFile::Version)
+    );
 }
 
 #[test]
 fn readers_keep_the_view_they_have() {
     let before = View::new(Position::new(1, 1)).cover("repo", [key("repo:core#reader@user:anne")]);
-    let after = before.apply(&change_set(2, vec![Change::TupleDeleted(key("repo:core#reader@user:anne")), Change::TupleWritten(tuple(&key("repo:core#reader@user:bob")))]));
-    assert_eq!(held(&before, "repo"), [key("repo:core#reader@user:anne")].into());
-    assert_eq!(held(&after, "repo"), [key("repo:core#reader@user:bob")].into());
+    let after = before.apply(&change_set(
+        2,
+        vec![
+            Change::TupleDeleted(key("repo:core#reader@user:anne")),
+            Change::TupleWritten(tuple(&key("repo:core#reader@user:bob"))),
+        ],
+    ));
+    assert_eq!(
+        held(&before, "repo"),
+        [key("repo:core#reader@user:anne")].into()
+    );
+    assert_eq!(
+        held(&after, "repo"),
+        [key("repo:core#reader@user:bob")].into()
+    );
 }
 
 #[test]
 fn a_deleted_store_holds_nothing() {
-    let info = StoreInfo { id: store(), name: "shop".into(), created_at: Timestamp(5) };
+    let info = StoreInfo {
+        id: store(),
+        name: "shop".into(),
+        created_at: Timestamp(5),
+    };
     let view = View::new(Position::new(1, 0))
         .apply(&change_set(1, vec![Change::StoreCreated(info.clone())]))
         .cover("repo", [key("repo:core#reader@user:anne")])
-        .apply(&change_set(2, vec![Change::TiersAssigned(Tiers { critical: ["repo".to_owned()].into(), ..Tiers::default() })]));
+        .apply(&change_set(
+            2,
+            vec![Change::TiersAssigned(Tiers {
+                critical: ["repo".to_owned()].into(),
+                ..Tiers::default()
+            })],
+        ));
     assert_eq!(view.info(), Some(&info));
     assert!(view.tiers().critical.contains("repo"));
     let deleted = view.apply(&change_set(3, vec![Change::StoreDeleted]));
     assert!(deleted.is_deleted() && !deleted.is_covered("repo"));
-    assert_eq!((deleted.tuple_count(), deleted.position()), (0, Position::new(1, 3)));
+    assert_eq!(
+        (deleted.tuple_count(), deleted.position()),
+        (0, Position::new(1, 3))
+    );
 }

@@ -1,0 +1,224 @@
+//! The command line: `meridian`, and the three node binaries.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use meridian_model::{TypeSystem, dsl};
+
+use crate::client::{Client, parse_model, parse_tuple};
+use crate::config::{Config, Source};
+use crate::dev::{self, Dev};
+use crate::roles::Node;
+use crate::telemetry::{self, Logging};
+
+/// Authorization that answers next to the user.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version)]
+struct Meridian {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs central, regional and edge in one process, with a sample store to try.
+    Dev(Dev),
+    /// Asks a node whether a user has a relation to an object.
+    Check {
+        #[command(flatten)]
+        at: At,
+        /// The question: object#relation@user, like repo:acme/api#reader@user:anne.
+        question: String,
+    },
+    /// Writes tuples.
+    Write {
+        #[command(flatten)]
+        at: At,
+        /// Tuples: object#relation@user.
+        #[arg(required = true)]
+        tuples: Vec<String>,
+    },
+    /// Deletes tuples.
+    Delete {
+        #[command(flatten)]
+        at: At,
+        /// Tuples: object#relation@user.
+        #[arg(required = true)]
+        tuples: Vec<String>,
+    },
+    /// Assigns how far the data of a store's types travel: Critical to every edge, Cold to none, all others Warm.
+    Tiers {
+        #[command(flatten)]
+        at: At,
+        /// Types of which every edge holds every tuple.
+        #[arg(long, value_delimiter = ',')]
+        critical: Vec<String>,
+        /// Types of which no edge keeps anything.
+        #[arg(long, value_delimiter = ',')]
+        cold: Vec<String>,
+    },
+    /// Creates a store and prints its id.
+    CreateStore {
+        /// gRPC address of a node.
+        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
+        api: String,
+        /// Its name.
+        name: String,
+    },
+    /// Checks a model in the modelling language, and writes it to a store or prints it.
+    Model {
+        /// The file.
+        file: PathBuf,
+        /// Prints it as OpenFGA's JSON instead of the modelling language.
+        #[arg(long, conflicts_with = "store")]
+        json: bool,
+        /// Writes it to this store and prints its id.
+        #[arg(long)]
+        store: Option<String>,
+        /// gRPC address of a node.
+        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
+        api: String,
+    },
+}
+
+/// A store at a node.
+#[derive(Debug, Args)]
+struct At {
+    /// gRPC address of a node.
+    #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
+    api: String,
+    /// The store's id.
+    #[arg(long, env = "MERIDIAN_STORE")]
+    store: String,
+}
+
+/// `meridian`.
+pub fn meridian() -> ExitCode {
+    exit(run(Meridian::parse().command))
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match command {
+        Command::Dev(options) => runtime.block_on(dev::run(options)),
+        other => runtime.block_on(ask(other)),
+    }
+}
+
+async fn ask(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Dev(_) => {}
+        Command::Check { at, question } => {
+            let checked = Client::new(&at.api)?
+                .check(&at.store, &parse_tuple(&question)?)
+                .await?;
+            println!(
+                "{}  served by {}  at revision {}",
+                if checked.allowed { "allowed" } else { "denied" },
+                checked.served_by,
+                checked.revision
+            );
+        }
+        Command::Write { at, tuples } => {
+            let tuples = tuples
+                .iter()
+                .map(|text| parse_tuple(text))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            println!(
+                "written  revision {}",
+                Client::new(&at.api)?.write(&at.store, &tuples).await?
+            );
+        }
+        Command::Delete { at, tuples } => {
+            let tuples = tuples
+                .iter()
+                .map(|text| parse_tuple(text))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            println!(
+                "deleted  revision {}",
+                Client::new(&at.api)?.delete(&at.store, &tuples).await?
+            );
+        }
+        Command::Tiers { at, critical, cold } => {
+            Client::new(&at.api)?
+                .assign_tiers(&at.store, critical, cold)
+                .await?
+        }
+        Command::CreateStore { api, name } => {
+            println!("{}", Client::new(&api)?.create_store(&name).await?)
+        }
+        Command::Model {
+            file,
+            json,
+            store,
+            api,
+        } => {
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            let model = parse_model(&text).with_context(|| file.display().to_string())?;
+            TypeSystem::new(model.clone().into()).with_context(|| file.display().to_string())?;
+            match store {
+                Some(store) => println!("{}", Client::new(&api)?.write_model(&store, &text).await?),
+                None if json => println!("{}", serde_json::to_string_pretty(&model)?),
+                None => print!("{}", dsl::print(&model)),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Parser)]
+#[command(version)]
+struct NodeOptions {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+/// A node's binary: reads its settings, starts, and stops in order when told to.
+pub fn node(start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>) -> ExitCode {
+    let options = NodeOptions::parse();
+    let run = async {
+        options.logging.start()?;
+        let config = options.source.load()?;
+        if let Some(address) = config.listen.metrics {
+            telemetry::serve_metrics(address)?;
+        }
+        let node = start(&config).await?;
+        let signal = stop_signal().await?;
+        tracing::info!(signal, "stopping");
+        node.stop().await;
+        Ok(())
+    };
+    exit(
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(run)),
+    )
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn stop_signal() -> anyhow::Result<&'static str> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => { interrupted?; Ok("SIGINT") }
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
+}
+
+fn exit(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

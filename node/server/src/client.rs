@@ -1,0 +1,250 @@
+//! A small client of a node's API, for the command line and the demonstration.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use meridian_model::{Code, TupleKey, dsl};
+use meridian_proto::meridian::v1 as node;
+use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
+use meridian_proto::openfga::v1;
+use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::api::convert;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to a node.
+#[derive(Clone)]
+pub struct Client {
+    api: OpenFgaServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
+}
+
+/// A check's answer with where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The answer.
+    pub allowed: bool,
+    /// `meridian-served-by`.
+    pub served_by: String,
+    /// `meridian-revision`.
+    pub revision: String,
+}
+
+impl Client {
+    /// A client of the node at `address`, `host:port` of its gRPC side. Connects when first used.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn new(address: &str) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .with_context(|| format!("address '{address}'"))?;
+        let channel = endpoint
+            .connect_timeout(TIMEOUT)
+            .timeout(TIMEOUT)
+            .connect_lazy();
+        Ok(Self {
+            api: OpenFgaServiceClient::new(channel.clone()),
+            admin: AdminServiceClient::new(channel),
+        })
+    }
+
+    /// Creates a store; returns its id.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn create_store(&mut self, name: &str) -> anyhow::Result<String> {
+        let created = self
+            .api
+            .create_store(v1::CreateStoreRequest {
+                name: name.to_owned(),
+            })
+            .await
+            .map_err(told)?;
+        Ok(created.into_inner().id)
+    }
+
+    /// Writes a model, given in the modelling language; returns its id.
+    ///
+    /// # Errors
+    /// Each mistake in the text with line and column, or as the node answers.
+    pub async fn write_model(&mut self, store: &str, text: &str) -> anyhow::Result<String> {
+        let v1::AuthorizationModel {
+            schema_version,
+            type_definitions,
+            conditions,
+            ..
+        } = convert::model_to_wire("", &parse_model(text)?);
+        let request = v1::WriteAuthorizationModelRequest {
+            store_id: store.to_owned(),
+            type_definitions,
+            schema_version,
+            conditions,
+        };
+        Ok(self
+            .api
+            .write_authorization_model(request)
+            .await
+            .map_err(told)?
+            .into_inner()
+            .authorization_model_id)
+    }
+
+    /// Assigns tiers.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn assign_tiers(
+        &mut self,
+        store: &str,
+        critical: Vec<String>,
+        cold: Vec<String>,
+    ) -> anyhow::Result<()> {
+        let tiers = Some(node::Tiers { critical, cold });
+        self.admin
+            .assign_tiers(node::AssignTiersRequest {
+                store_id: store.to_owned(),
+                tiers,
+            })
+            .await
+            .map_err(told)?;
+        Ok(())
+    }
+
+    /// Writes tuples, all or nothing.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn write(&mut self, store: &str, tuples: &[TupleKey]) -> anyhow::Result<String> {
+        let tuple_keys = tuples.iter().map(|key| v1::TupleKey {
+            user: key.subject.to_string(),
+            relation: key.relation.to_string(),
+            object: key.object.to_string(),
+            condition: None,
+        });
+        let writes = Some(v1::WriteRequestWrites {
+            tuple_keys: tuple_keys.collect(),
+            ..Default::default()
+        });
+        let written = self
+            .api
+            .write(v1::WriteRequest {
+                store_id: store.to_owned(),
+                writes,
+                ..Default::default()
+            })
+            .await
+            .map_err(told)?;
+        Ok(header(&written, "meridian-revision"))
+    }
+
+    /// Deletes tuples, all or nothing.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn delete(&mut self, store: &str, tuples: &[TupleKey]) -> anyhow::Result<String> {
+        let tuple_keys = tuples.iter().map(|key| v1::TupleKeyWithoutCondition {
+            user: key.subject.to_string(),
+            relation: key.relation.to_string(),
+            object: key.object.to_string(),
+        });
+        let deletes = Some(v1::WriteRequestDeletes {
+            tuple_keys: tuple_keys.collect(),
+            ..Default::default()
+        });
+        let written = self
+            .api
+            .write(v1::WriteRequest {
+                store_id: store.to_owned(),
+                deletes,
+                ..Default::default()
+            })
+            .await
+            .map_err(told)?;
+        Ok(header(&written, "meridian-revision"))
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn check(&mut self, store: &str, key: &TupleKey) -> anyhow::Result<Checked> {
+        let tuple_key = Some(v1::CheckRequestTupleKey {
+            user: key.subject.to_string(),
+            relation: key.relation.to_string(),
+            object: key.object.to_string(),
+        });
+        let answer = self
+            .api
+            .check(v1::CheckRequest {
+                store_id: store.to_owned(),
+                tuple_key,
+                ..Default::default()
+            })
+            .await
+            .map_err(told)?;
+        let (served_by, revision) = (
+            header(&answer, "meridian-served-by"),
+            header(&answer, "meridian-revision"),
+        );
+        Ok(Checked {
+            allowed: answer.into_inner().allowed,
+            served_by,
+            revision,
+        })
+    }
+}
+
+/// Reads a model's text.
+///
+/// # Errors
+/// Each mistake with line and column.
+pub fn parse_model(text: &str) -> anyhow::Result<meridian_model::AuthorizationModel> {
+    dsl::parse(text).map_err(|mistakes| {
+        anyhow::anyhow!(
+            mistakes
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
+    })
+}
+
+/// Reads `object#relation@user`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_tuple(text: &str) -> anyhow::Result<TupleKey> {
+    let parts = text.split_once('#').and_then(|(object, rest)| {
+        rest.split_once('@')
+            .map(|(relation, user)| (object, relation, user))
+    });
+    let Some((object, relation, user)) = parts else {
+        bail!("'{text}' must be object#relation@user, like repo:acme/api#reader@user:anne")
+    };
+    Ok(TupleKey::parse(object, relation, user)?)
+}
+
+fn header<T>(response: &Response<T>, name: &'static str) -> String {
+    response
+        .metadata()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("-")
+        .to_owned()
+}
+
+/// A refusal in OpenFGA's words: its number does not fit tonic's code, its message does.
+fn told(status: Status) -> anyhow::Error {
+    let raw = status
+        .metadata()
+        .get("grpc-status")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    match raw.and_then(Code::from_number) {
+        Some(code) => anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message()),
+        None => anyhow::anyhow!("{}: {}", status.code(), status.message()),
+    }
+}

@@ -1,0 +1,319 @@
+//! What a node is told: one file, and in its environment what differs from machine to machine or is secret.
+//!
+//! This is the only place that reads the environment. Every setting has the default that its documentation states; a
+//! key that does not exist is an error that names it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use meridian_store::PoolSettings;
+use serde::Deserialize;
+
+use crate::limits::Limits;
+
+/// Where a node's settings come from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The configuration file (YAML).
+    #[arg(long, env = "MERIDIAN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The node's name; overrides `name`.
+    #[arg(long, env = "MERIDIAN_NAME")]
+    name: Option<String>,
+    /// URL of the datastore, which may hold a password; overrides `datastore.url`.
+    #[arg(long, env = "MERIDIAN_DATASTORE_URL", hide_env_values = true)]
+    datastore_url: Option<String>,
+    /// Kafka's bootstrap servers; overrides `kafka.bootstrap`.
+    #[arg(long, env = "MERIDIAN_KAFKA_BOOTSTRAP")]
+    kafka_bootstrap: Option<String>,
+}
+
+/// The settings of a node. Which of them a role reads stands at each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// The node's name, unique within its product; shown in `meridian-served-by`.
+    pub name: String,
+    /// The product whose stores it holds: letters, digits, `-` and `_`.
+    pub product: String,
+    /// The region (regional and edge): letters, digits, `-` and `_`.
+    pub region: String,
+    /// Where it listens.
+    pub listen: Listen,
+    /// The database (central and regional).
+    pub datastore: Datastore,
+    /// The change topics.
+    pub kafka: Kafka,
+    /// URLs of the nodes above, nearest first (regional and edge): their `listen.nodes` address.
+    pub upstream: Vec<String>,
+    /// What an edge keeps.
+    pub edge: Edge,
+    /// What one request may ask for.
+    #[serde(skip)]
+    pub limits: Limits,
+    /// How long open requests may take to finish once the node is told to stop.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listen {
+    /// OpenFGA's API on gRPC, with health and reflection.
+    pub grpc: SocketAddr,
+    /// OpenFGA's API on HTTP, with `/healthz`.
+    pub http: SocketAddr,
+    /// `meridian.v1` for the nodes below (central and regional). Reachable by them alone: it is not authenticated yet.
+    pub nodes: SocketAddr,
+    /// Prometheus metrics at `/metrics`; not served unless set.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// The database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Datastore {
+    /// `memory:`, `sqlite:///path/file.db?mode=rwc` or `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Connections kept open even when idle.
+    pub min_connections: u32,
+    /// Connections at most.
+    pub max_connections: u32,
+    /// Longest wait for a connection; a request's own deadline may end it sooner.
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    /// How long a connection beyond the minimum may be idle.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long a connection lives.
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
+}
+
+/// The change topics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub bootstrap: String,
+    /// First part of every topic's name.
+    pub topic_prefix: String,
+    /// Partitions of a topic, fixed when it is made.
+    pub partitions: u16,
+    /// Copies of a topic.
+    pub replication_factor: u16,
+    /// Further settings of the client (librdkafka's names), like `security.protocol`.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// What an edge keeps, and how far it trusts it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Edge {
+    /// Folder of the snapshot files; without it an edge starts empty every time.
+    pub directory: Option<PathBuf>,
+    /// How often changed views are written there. They are also written at shutdown.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
+    /// Age of its knowledge beyond which an edge no longer answers from it but asks upstream.
+    #[serde(with = "humantime_serde")]
+    pub max_staleness: Duration,
+    /// How long an answer from upstream is kept at most.
+    #[serde(with = "humantime_serde")]
+    pub answer_max_age: Duration,
+    /// Answers kept at most.
+    pub max_answers: u64,
+    /// How long a check waits for a revision that this edge has already shown somebody, before it goes upstream.
+    #[serde(with = "humantime_serde")]
+    pub revision_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            product: "default".into(),
+            region: "default".into(),
+            listen: Listen::default(),
+            datastore: Datastore::default(),
+            kafka: Kafka::default(),
+            upstream: Vec::new(),
+            edge: Edge::default(),
+            limits: Limits::default(),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        Self {
+            grpc: any(8081),
+            http: any(8080),
+            nodes: any(8082),
+            metrics: None,
+        }
+    }
+}
+
+impl Default for Datastore {
+    fn default() -> Self {
+        let pool = PoolSettings::default();
+        Self {
+            url: "sqlite://meridian.db?mode=rwc".into(),
+            min_connections: pool.min_connections,
+            max_connections: pool.max_connections,
+            acquire_timeout: pool.acquire_timeout,
+            idle_timeout: pool.idle_timeout,
+            max_lifetime: pool.max_lifetime,
+        }
+    }
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            bootstrap: "localhost:9092".into(),
+            topic_prefix: "meridian".into(),
+            partitions: 8,
+            replication_factor: 1,
+            properties: Default::default(),
+        }
+    }
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            snapshot_interval: Duration::from_secs(60),
+            max_staleness: Duration::from_secs(10),
+            answer_max_age: Duration::from_secs(300),
+            max_answers: 100_000,
+            revision_wait: Duration::from_millis(20),
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {0}")]
+    Unreadable(PathBuf, #[source] std::io::Error),
+    /// The file is not valid.
+    #[error("the configuration file {0} is not valid: {1}")]
+    Invalid(PathBuf, String),
+    /// A setting is out of its range.
+    #[error("{setting} is '{value}': {remedy}")]
+    Setting {
+        /// Its path in the file.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        remedy: &'static str,
+    },
+}
+
+impl Source {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file or the setting, and what to do.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = self
+            .config
+            .as_deref()
+            .map_or_else(|| Ok(Config::default()), read)?;
+        if let Some(name) = &self.name {
+            config.name.clone_from(name);
+        }
+        if let Some(url) = &self.datastore_url {
+            config.datastore.url.clone_from(url);
+        }
+        if let Some(bootstrap) = &self.kafka_bootstrap {
+            config.kafka.bootstrap.clone_from(bootstrap);
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|why| ConfigError::Unreadable(path.to_owned(), why))?;
+    serde_saphyr::from_str(&text)
+        .map_err(|why| ConfigError::Invalid(path.to_owned(), why.to_string()))
+}
+
+impl Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |setting, value: &dyn ToString, remedy| {
+            Err(ConfigError::Setting {
+                setting,
+                value: value.to_string(),
+                remedy,
+            })
+        };
+        let topic_part = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 60
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        const TOPIC_PART: &str =
+            "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
+        for (setting, text) in [
+            ("product", &self.product),
+            ("region", &self.region),
+            ("kafka.topicPrefix", &self.kafka.topic_prefix),
+        ] {
+            if !topic_part(text) {
+                return fail(setting, text, TOPIC_PART);
+            }
+        }
+        if self.kafka.partitions < 1 {
+            return fail("kafka.partitions", &self.kafka.partitions, "use 1 or more");
+        }
+        if self.kafka.bootstrap.is_empty() {
+            return fail("kafka.bootstrap", &"", "name at least one host:port");
+        }
+        if self.datastore.max_connections == 0
+            || self.datastore.min_connections > self.datastore.max_connections
+        {
+            return fail(
+                "datastore.maxConnections",
+                &self.datastore.max_connections,
+                "use at least 1, and no less than datastore.minConnections",
+            );
+        }
+        Ok(())
+    }
+
+    /// The database's settings as its adapter takes them.
+    pub fn datastore_settings(&self) -> meridian_store::DatastoreSettings {
+        let Datastore {
+            url,
+            min_connections,
+            max_connections,
+            acquire_timeout,
+            idle_timeout,
+            max_lifetime,
+        } = self.datastore.clone();
+        let pool = PoolSettings {
+            min_connections,
+            max_connections,
+            acquire_timeout,
+            idle_timeout,
+            max_lifetime,
+            ..PoolSettings::default()
+        };
+        meridian_store::DatastoreSettings { url, pool }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a newcomer sees: a sample store, a check answered at the edge, one that had to go up, a revocation arriving.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use meridian_model::TupleKey;
+
+use super::Stage;
+use crate::client::{Checked, Client, parse_tuple};
+
+const MODEL: &str = include_str!("../../../../examples/github/model.fga");
+const TUPLES: &str = include_str!("../../../../examples/github/tuples.txt");
+/// Types of which the edge holds every tuple. Issues are Warm.
+const CRITICAL: [&str; 4] = ["user", "organization", "team", "repo"];
+
+const AT_THE_EDGE: &str = "repo:acme/api#admin@user:diane";
+const NOT_ALLOWED: &str = "repo:acme/api#reader@user:mallory";
+const GOES_UP: &str = "issue:acme/api/17#can_close@user:anne";
+const REVOKED: &str = "team:acme/backend#member@user:diane";
+
+/// How long a change may take to reach the edge here.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
+/// Says what has come up.
+pub(super) fn step(what: &str) {
+    println!("  up  {what}");
+}
+
+pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
+    let mut central = Client::new(&stage.central.grpc.to_string())?;
+    let mut edge = Client::new(&stage.edge.grpc.to_string())?;
+    let store = load(&mut central).await?;
+    step("sample store: GitHub's organizations, teams, repositories and issues");
+
+    let (at_edge, refused, goes_up, revoked) = (
+        parse_tuple(AT_THE_EDGE)?,
+        parse_tuple(NOT_ALLOWED)?,
+        parse_tuple(GOES_UP)?,
+        parse_tuple(REVOKED)?,
+    );
+    let covered = arrives(&mut edge, &store, &at_edge, |answer| {
+        answer.allowed && by_edge(answer)
+    })
+    .await?;
+    let denied = edge.check(&store, &refused).await?;
+    ensure!(!denied.allowed, "{NOT_ALLOWED} was allowed");
+    let up = edge.check(&store, &goes_up).await?;
+    ensure!(
+        up.allowed && !by_edge(&up),
+        "{GOES_UP} was not answered above: {up:?}"
+    );
+    let kept = edge.check(&store, &goes_up).await?;
+
+    screen(
+        stage,
+        &store,
+        &[
+            (AT_THE_EDGE, &covered),
+            (NOT_ALLOWED, &denied),
+            (GOES_UP, &up),
+            (GOES_UP, &kept),
+        ],
+    );
+
+    let watched = Instant::now();
+    let revision = central
+        .delete(&store, std::slice::from_ref(&revoked))
+        .await?;
+    let committed = watched.elapsed();
+    let after = arrives(&mut edge, &store, &at_edge, |answer| {
+        !answer.allowed && by_edge(answer)
+    })
+    .await?;
+    println!("A revocation, watched arriving");
+    println!(
+        "  at central   delete {REVOKED}   committed as revision {revision} in {committed:.1?}"
+    );
+    println!(
+        "  at the edge  {AT_THE_EDGE}   {} {:.1?} after that, by {}",
+        verdict(&after),
+        watched.elapsed().saturating_sub(committed),
+        after.served_by
+    );
+    central.write(&store, &[revoked]).await?;
+    println!("  (given back to diane, so that the lines above work as printed)\n");
+    println!("Running. Ctrl-C stops everything.");
+    Ok(())
+}
+
+async fn load(central: &mut Client) -> anyhow::Result<String> {
+    let store = central.create_store("GitHub").await?;
+    central
+        .write_model(&store, MODEL)
+        .await
+        .context("the sample model")?;
+    central
+        .assign_tiers(&store, CRITICAL.map(str::to_owned).to_vec(), Vec::new())
+        .await?;
+    let lines = TUPLES
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let tuples = lines
+        .map(parse_tuple)
+        .collect::<anyhow::Result<Vec<TupleKey>>>()?;
+    central.write(&store, &tuples).await?;
+    Ok(store)
+}
+
+fn by_edge(answer: &Checked) -> bool {
+    answer.served_by.starts_with("edge/")
+}
+
+fn verdict(answer: &Checked) -> &'static str {
+    if answer.allowed { "allowed" } else { "denied" }
+}
+
+/// Asks the edge until its answer is as wanted.
+async fn arrives(
+    edge: &mut Client,
+    store: &str,
+    question: &TupleKey,
+    wanted: impl Fn(&Checked) -> bool,
+) -> anyhow::Result<Checked> {
+    let start = Instant::now();
+    loop {
+        let answer = edge.check(store, question).await;
+        match answer {
+            Ok(answer) if wanted(&answer) => return Ok(answer),
+            other => ensure!(
+                start.elapsed() < ARRIVAL,
+                "{question} at the edge is still {other:?}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn screen(stage: &Stage, store: &str, checks: &[(&str, &Checked)]) {
+    println!("\nMeridian runs: a central, a regional and an edge node\n");
+    println!("                gRPC                  HTTP");
+    for node in [&stage.central, &stage.regional, &stage.edge] {
+        println!(
+            "  {:<12}  {:<20}  http://{}",
+            node.name, node.grpc, node.http
+        );
+    }
+    println!("\nStore  {store}  (model and data: examples/github)\n");
+    println!("Asked at the edge");
+    for (question, answer) in checks {
+        println!(
+            "  {question:<42} {:<8} by {:<14} at revision {}",
+            verdict(answer),
+            answer.served_by,
+            answer.revision
+        );
+    }
+    println!(
+        "  The third is about an issue, which the edge does not hold: it went up, and the answer was kept.\n"
+    );
+    println!("Paste");
+    println!(
+        "  target/debug/meridian check --api {} --store {store} {AT_THE_EDGE}",
+        stage.edge.grpc
+    );
+    println!(
+        "  curl -si http://{}/stores/{store}/check -d '{}'\n",
+        stage.edge.http,
+        json(AT_THE_EDGE)
+    );
+}
+
+fn json(question: &str) -> String {
+    parse_tuple(question)
+        .map(|key| {
+            format!(
+                r#"{{"tuple_key":{{"user":"{}","relation":"{}","object":"{}"}}}}"#,
+                key.subject, key.relation, key.object
+            )
+        })
+        .unwrap_or_default()
+}

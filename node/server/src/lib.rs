@@ -1,0 +1,17 @@
+//! Roles, configuration, API, routing; the binaries.
+
+pub mod admin;
+pub mod api;
+pub mod calls;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod dev;
+pub mod limits;
+pub mod node_service;
+pub mod peer;
+pub mod roles;
+pub mod routing;
+pub mod snapshots;
+pub mod telemetry;

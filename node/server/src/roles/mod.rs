@@ -1,0 +1,232 @@
+//! The three roles: what each is made of, how it starts and how it stops. The only place that builds a node.
+//!
+//! A node listens at once and is not ready at first: databases, Kafka and the nodes above may be away, now or later. What
+//! is missing is logged and tried again, and calls that need it say so.
+
+mod central;
+mod edge;
+mod regional;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use meridian_model::ports::Datastore;
+use meridian_proto::meridian::v1::admin_service_server::AdminServiceServer;
+use meridian_proto::meridian::v1::node_service_server::NodeServiceServer;
+use meridian_sync::kafka;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::api::grpc::{Grpc, Readiness, common_services};
+use crate::api::serve::{self, Drain};
+use crate::api::{Api, http};
+use crate::calls::{Calls, ServedBy};
+use crate::config::Config;
+use crate::node_service::Nodes;
+pub use central::start as central;
+pub use edge::start as edge;
+pub use regional::start as regional;
+
+/// How often something that is not there yet is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A node that runs.
+pub struct Node {
+    /// Its name, as in `meridian-served-by`.
+    pub name: String,
+    /// OpenFGA's API on gRPC.
+    pub grpc: SocketAddr,
+    /// OpenFGA's API on HTTP.
+    pub http: SocketAddr,
+    /// What it gives the nodes below; an edge has none.
+    pub nodes: Option<SocketAddr>,
+    readiness: Readiness,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    servers: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Waits until the node is ready to answer.
+    pub async fn ready(&self) {
+        self.readiness.wait().await;
+    }
+
+    /// Stops it: health checks say so first, open requests may finish, then everything else ends.
+    pub async fn stop(mut self) {
+        self.readiness.set(false).await;
+        self.drain.cancel();
+        while self.servers.join_next().await.is_some() {}
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A node under construction: its listeners, and the tasks started so far.
+struct Building {
+    name: ServedBy,
+    config: Config,
+    grpc: TcpListener,
+    http: TcpListener,
+    nodes: Option<TcpListener>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// What a node does, once it is put together.
+struct Behaviour {
+    calls: Arc<dyn Calls>,
+    admin: Admin,
+    nodes: Option<Nodes>,
+}
+
+impl Building {
+    async fn new(role: &str, config: &Config, has_nodes: bool) -> anyhow::Result<Self> {
+        let own = if config.name.is_empty() {
+            "0"
+        } else {
+            &config.name
+        };
+        let name =
+            ServedBy::new(&format!("{role}/{own}")).with_context(|| format!("name '{own}'"))?;
+        let listen = async |address: SocketAddr, what: &str| {
+            serve::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address} ({what})"))
+        };
+        Ok(Self {
+            name,
+            grpc: listen(config.listen.grpc, "listen.grpc").await?,
+            http: listen(config.listen.http, "listen.http").await?,
+            nodes: if has_nodes {
+                Some(listen(config.listen.nodes, "listen.nodes").await?)
+            } else {
+                None
+            },
+            config: config.clone(),
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    fn kafka(&self) -> kafka::Settings {
+        let config = &self.config.kafka;
+        kafka::Settings {
+            bootstrap_servers: config.bootstrap.clone(),
+            options: config.properties.clone(),
+            topic_prefix: config.topic_prefix.clone(),
+            product: self.config.product.clone(),
+            partitions: config.partitions,
+            replication: config.replication_factor,
+        }
+    }
+
+    /// Serves; `ready` decides when health checks say so.
+    async fn serve(
+        mut self,
+        behaviour: Behaviour,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<Node> {
+        let Behaviour {
+            calls,
+            admin,
+            nodes,
+        } = behaviour;
+        let (mut services, readiness) = common_services().await?;
+        services.add_service(AdminServiceServer::new(admin));
+        let api = Arc::new(Api::new(calls, self.name.clone(), self.config.limits));
+        let addresses = (self.grpc.local_addr()?, self.http.local_addr()?);
+        let drain = CancellationToken::new();
+        let patience = Drain(self.config.shutdown_timeout);
+        let mut servers = JoinSet::new();
+        let router = http::router(Arc::clone(&api), readiness.clone());
+        servers.spawn(serve::grpc(
+            Arc::new(Grpc::new(api, services)),
+            self.grpc,
+            drain.clone().cancelled_owned(),
+            patience,
+        ));
+        servers.spawn(serve::http(
+            router,
+            self.http,
+            drain.clone().cancelled_owned(),
+            patience,
+        ));
+        let mut nodes_address = None;
+        if let (Some(nodes), Some(listener)) = (nodes, self.nodes) {
+            nodes_address = Some(listener.local_addr()?);
+            let admin = AdminServiceServer::from_arc(Arc::clone(&nodes.admin));
+            let server = tonic::transport::Server::builder()
+                .add_service(NodeServiceServer::new(nodes))
+                .add_service(admin);
+            let (stop, name) = (drain.clone(), self.name.clone());
+            servers.spawn(async move {
+                let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+                let drained = async { tokio::time::sleep(patience.0).await };
+                let serve = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+                tokio::select! {
+                    served = serve => if let Err(error) = served {
+                        tracing::error!(node = name.as_str(), error = %error, "serving the nodes below ended");
+                    },
+                    () = async { stop.cancelled().await; drained.await } => {}
+                }
+            });
+        }
+        let (set, name) = (readiness.clone(), self.name.clone());
+        let drained = drain.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = drained.cancelled() => {}
+                () = ready => {
+                    set.set(true).await;
+                    tracing::info!(node = name.as_str(), "ready");
+                }
+            }
+        });
+        let name = self.name.as_str().to_owned();
+        tracing::info!(node = %name, grpc = %addresses.0, http = %addresses.1, "listening");
+        Ok(Node {
+            name,
+            grpc: addresses.0,
+            http: addresses.1,
+            nodes: nodes_address,
+            readiness,
+            drain,
+            stop: self.stop,
+            servers,
+            tasks: self.tasks,
+        })
+    }
+}
+
+/// Opens the node's datastore. The database may be away: [`migrated`] waits for it.
+fn open_datastore(config: &Config) -> anyhow::Result<Arc<dyn Datastore>> {
+    Ok(meridian_store::open(&config.datastore_settings())?)
+}
+
+/// Brings the database to this program's schema, as soon as it is there.
+async fn migrated(datastore: Arc<dyn Datastore>) {
+    let mut told = false;
+    while let Err(error) = datastore.migrate().await {
+        if !told {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the database cannot be brought to this version's schema; trying again"
+            );
+            told = true;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    if told {
+        tracing::info!("the database is there and of this version's schema");
+    }
+}

@@ -1,0 +1,107 @@
+//! A regional node: a full copy in its own datastore, for its region and for the edges below.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use meridian_sync::freshness::Freshness;
+use meridian_sync::kafka::group::GroupConsumer;
+use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
+use meridian_sync::regional::{Applier, Regional as Replication, RegionalSettings};
+use tokio::sync::{Notify, watch};
+
+use super::{Behaviour, Building, Node, migrated, open_datastore};
+use crate::admin::Admin;
+use crate::commands::Local;
+use crate::config::Config;
+use crate::node_service::{Clock, Nodes};
+use crate::peer::Peers;
+use crate::routing::Upwards;
+use crate::routing::regional::Regional;
+
+/// Starts a regional node.
+///
+/// # Errors
+/// When an address cannot be listened on, or a setting cannot be used.
+pub async fn start(config: &Config) -> anyhow::Result<Node> {
+    anyhow::ensure!(
+        !config.upstream.is_empty(),
+        "upstream is empty: name the address of central's listen.nodes, like http://central:8082"
+    );
+    let mut building = Building::new("regional", config, true).await?;
+    let datastore = open_datastore(config)?;
+    let peers = || Peers::new(&config.upstream);
+    let (applied, beginning) = (Arc::new(Notify::new()), Instant::now());
+    let (heartbeat, freshness) = (
+        watch::Sender::new(None),
+        watch::Sender::new(Freshness::default()),
+    );
+    let (kafka, stop) = (building.kafka(), building.stop.clone());
+
+    let consumer = GroupConsumer::new(&kafka, &config.region).context("kafka.properties")?;
+    let relay = Relay {
+        datastore: Arc::clone(&datastore),
+        topic: kafka.edge_topic(&config.region),
+        kafka,
+        role: Role::Region(heartbeat.subscribe()),
+        holder: building.name.as_str().to_owned(),
+        wake: Arc::clone(&applied),
+        settings: RelaySettings::default(),
+    };
+    let applier = Applier {
+        datastore: Arc::clone(&datastore),
+        upstream: Arc::new(peers()?),
+        settings: RegionalSettings::default(),
+    };
+    let replication = Replication {
+        applier,
+        applied: Arc::clone(&applied),
+        heartbeat,
+        freshness: freshness.clone(),
+        start: beginning,
+    };
+    let schema = Arc::clone(&datastore);
+    building.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = migrated(schema) => {}
+        }
+        tokio::join!(replication.run(consumer, stop.clone()), relay.run(stop));
+    });
+
+    let local = Local::new(
+        Arc::clone(&datastore),
+        building.name.clone(),
+        config.limits,
+        applied,
+    );
+    let regional = Arc::new(Regional::new(local, Upwards::new(peers()?)));
+    let known = freshness.subscribe();
+    let behaviour = Behaviour {
+        calls: Arc::clone(&regional) as _,
+        admin: Admin::Below(peers()?),
+        nodes: Some(Nodes {
+            decide: Arc::clone(&regional) as _,
+            calls: regional,
+            datastore,
+            clock: Clock::Replica(Arc::new(move || {
+                let (beat, received) = known.borrow().newest()?;
+                Some((beat, beginning.elapsed().saturating_sub(received)))
+            })),
+            name: building.name.clone(),
+            admin: Arc::new(Admin::Below(peers()?)),
+        }),
+    };
+    // Everything up to some heartbeat of the writer is here.
+    let mut fresh = freshness.subscribe();
+    let ready = async move {
+        if fresh
+            .wait_for(|freshness| freshness.newest().is_some())
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
+    };
+    building.serve(behaviour, ready).await
+}

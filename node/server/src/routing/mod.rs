@@ -1,0 +1,128 @@
+//! Who answers: this node, or one above it.
+//!
+//! Central answers everything itself ([`crate::commands::Local`]). A regional node answers what its datastore decides, an
+//! edge what its views decide; both pass writes up, and every question that they may not or cannot answer: one that must
+//! come from central's primary, or from a later position than they have reached.
+
+pub mod answers;
+pub mod edge;
+pub mod floors;
+pub mod regional;
+
+use async_trait::async_trait;
+use meridian_model::{Code, StoreId};
+use meridian_proto::openfga::v1;
+
+use crate::api::operations::Operation;
+use crate::calls::{Answer, Context, Refusal, ServedBy};
+use crate::commands::Local;
+use crate::commands::check::Decision;
+use crate::peer::Peers;
+use floors::Floors;
+
+/// A decision, and the node that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The decision with what it rests on.
+    pub decision: Decision,
+    /// The node.
+    pub served_by: ServedBy,
+}
+
+/// Decides checks for the nodes below.
+#[async_trait]
+pub trait Decide: Send + Sync {
+    /// Decides a check at the asked position or later.
+    async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal>;
+}
+
+#[async_trait]
+impl Decide for Local {
+    async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal> {
+        let decision = Self::decide(self, cx, request).await?;
+        Ok(Decided {
+            decision,
+            served_by: self.name().clone(),
+        })
+    }
+}
+
+/// Passes calls up, and remembers how far the answers were.
+pub struct Upwards {
+    peers: Peers,
+    floors: Floors,
+}
+
+impl Upwards {
+    /// Passes calls up to `peers`.
+    pub fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            floors: Floors::default(),
+        }
+    }
+
+    /// The positions this node has returned.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// The call's context, asking for the store's floor or later.
+    pub fn above_floor(&self, cx: &Context, store: Option<StoreId>) -> Context {
+        let floor = store
+            .map(|store| self.floors.get(store))
+            .filter(|floor| *floor != meridian_model::Position::default());
+        Context {
+            min_position: cx.min_position.max(floor),
+            ..*cx
+        }
+    }
+
+    async fn decide(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        request: &v1::CheckRequest,
+    ) -> Result<Decided, Refusal> {
+        let decided = self.peers.decide(cx, request).await;
+        if let Ok(decided) = &decided {
+            self.floors.lift(store, decided.decision.position);
+        }
+        decided
+    }
+
+    async fn forward<O: Operation>(
+        &self,
+        cx: &Context,
+        store: Option<StoreId>,
+        request: &O::Request,
+        writes: bool,
+    ) -> Answer<O::Response> {
+        let answer = self
+            .peers
+            .forward::<O>(&self.above_floor(cx, store), request, writes)
+            .await;
+        if let (Some(store), Ok(reply)) = (store, &answer)
+            && let Some(position) = reply.position
+        {
+            self.floors.lift(store, position);
+        }
+        answer
+    }
+}
+
+/// Whether a refusal says something about this node rather than about the request: it lags, or lacks its datastore.
+fn is_about_here(refusal: &Refusal) -> bool {
+    match refusal.error.code {
+        Code::Unavailable | Code::ResourceExhausted => true,
+        // What is new at central may not have arrived here.
+        Code::StoreIdNotFound
+        | Code::LatestAuthorizationModelNotFound
+        | Code::AuthorizationModelNotFound => true,
+        _ => false,
+    }
+}
+
+fn wants_primary(consistency: i32) -> bool {
+    consistency == v1::ConsistencyPreference::HigherConsistency as i32
+}

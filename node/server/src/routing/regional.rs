@@ -1,0 +1,197 @@
+//! A regional node: answers from its own copy, passes the rest up to central.
+
+use async_trait::async_trait;
+use meridian_model::StoreId;
+use meridian_proto::openfga::v1;
+
+use crate::api::fields::Fields;
+use crate::api::operations::{
+    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
+    ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
+};
+use crate::calls::{Answer, Calls, Context, Refusal};
+use crate::commands::Local;
+use crate::routing::{Decide, Decided, Upwards, is_about_here, wants_primary};
+
+/// The calls of a regional node.
+pub struct Regional {
+    local: Local,
+    upwards: Upwards,
+}
+
+impl Regional {
+    /// Answers from `local`'s datastore, or from above.
+    pub fn new(local: Local, upwards: Upwards) -> Self {
+        Self { local, upwards }
+    }
+
+    /// Answers here if this node has come far enough, else above.
+    async fn read_here<O>(
+        &self,
+        cx: &Context,
+        request: O::Request,
+        primary: bool,
+    ) -> Answer<O::Response>
+    where
+        O: Operation,
+        O::Request: Clone,
+    {
+        let store = store_of(&request);
+        if primary {
+            return self.upwards.forward::<O>(cx, store, &request, false).await;
+        }
+        let above_floor = self.upwards.above_floor(cx, store);
+        match O::run(&self.local, &above_floor, request.clone()).await {
+            Err(refusal) if is_about_here(&refusal) => {
+                self.upwards.forward::<O>(cx, store, &request, false).await
+            }
+            answer => {
+                if let (Some(store), Ok(Some(position))) =
+                    (store, answer.as_ref().map(|reply| reply.position))
+                {
+                    self.upwards.floors().lift(store, position);
+                }
+                answer
+            }
+        }
+    }
+
+    async fn write_above<O: Operation>(
+        &self,
+        cx: &Context,
+        request: &O::Request,
+    ) -> Answer<O::Response> {
+        self.upwards
+            .forward::<O>(cx, store_of(request), request, true)
+            .await
+    }
+}
+
+fn store_of(request: &impl Fields) -> Option<StoreId> {
+    request.store_id().parse().ok()
+}
+
+#[async_trait]
+impl Decide for Regional {
+    async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal> {
+        let above_floor = self.upwards.above_floor(cx, store_of(request));
+        let here = if wants_primary(request.consistency) {
+            None
+        } else {
+            Some(Decide::decide(&self.local, &above_floor, request).await)
+        };
+        match (here, store_of(request)) {
+            (Some(Ok(decided)), Some(store)) => {
+                self.upwards.floors().lift(store, decided.decision.position);
+                Ok(decided)
+            }
+            (Some(Err(refusal)), _) if !is_about_here(&refusal) => Err(refusal),
+            (_, Some(store)) => self.upwards.decide(&above_floor, store, request).await,
+            (Some(here), None) => here,
+            (None, None) => Decide::decide(&self.local, cx, request).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Calls for Regional {
+    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<Check>(cx, request, primary).await
+    }
+
+    async fn create_store(
+        &self,
+        cx: &Context,
+        request: v1::CreateStoreRequest,
+    ) -> Answer<v1::CreateStoreResponse> {
+        created(
+            &self.upwards,
+            self.write_above::<CreateStore>(cx, &request).await,
+        )
+    }
+
+    async fn get_store(
+        &self,
+        cx: &Context,
+        request: v1::GetStoreRequest,
+    ) -> Answer<v1::GetStoreResponse> {
+        self.read_here::<GetStore>(cx, request, false).await
+    }
+
+    async fn list_stores(
+        &self,
+        cx: &Context,
+        request: v1::ListStoresRequest,
+    ) -> Answer<v1::ListStoresResponse> {
+        // Which stores exist is not any one store's revision: only central's list shows a store just created.
+        self.upwards
+            .forward::<ListStores>(cx, None, &request, false)
+            .await
+    }
+
+    async fn delete_store(
+        &self,
+        cx: &Context,
+        request: v1::DeleteStoreRequest,
+    ) -> Answer<v1::DeleteStoreResponse> {
+        self.write_above::<DeleteStore>(cx, &request).await
+    }
+
+    async fn write_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::WriteAuthorizationModelRequest,
+    ) -> Answer<v1::WriteAuthorizationModelResponse> {
+        self.write_above::<WriteAuthorizationModel>(cx, &request)
+            .await
+    }
+
+    async fn read_authorization_model(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelRequest,
+    ) -> Answer<v1::ReadAuthorizationModelResponse> {
+        self.read_here::<ReadAuthorizationModel>(cx, request, false)
+            .await
+    }
+
+    async fn read_authorization_models(
+        &self,
+        cx: &Context,
+        request: v1::ReadAuthorizationModelsRequest,
+    ) -> Answer<v1::ReadAuthorizationModelsResponse> {
+        self.read_here::<ReadAuthorizationModels>(cx, request, false)
+            .await
+    }
+
+    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse> {
+        self.write_above::<Write>(cx, &request).await
+    }
+
+    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<Read>(cx, request, primary).await
+    }
+
+    async fn read_changes(
+        &self,
+        cx: &Context,
+        request: v1::ReadChangesRequest,
+    ) -> Answer<v1::ReadChangesResponse> {
+        self.read_here::<ReadChanges>(cx, request, false).await
+    }
+}
+
+/// A created store's floor, so that its creator finds it here at once.
+pub(super) fn created(
+    upwards: &Upwards,
+    answer: Answer<v1::CreateStoreResponse>,
+) -> Answer<v1::CreateStoreResponse> {
+    if let Ok(reply) = &answer
+        && let (Ok(store), Some(position)) = (reply.body.id.parse(), reply.position)
+    {
+        upwards.floors().lift(store, position);
+    }
+    answer
+}

@@ -1,0 +1,178 @@
+//! The snapshot files of an edge: one a store, `<store id>.view` in the edge's folder.
+//!
+//! A file is written beside its place, synced and moved there, so a crash leaves the old one or the new one. One that
+//! cannot be read is set aside and its store is loaded from upstream.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use meridian_engine::View;
+use meridian_model::{Position, StoreId};
+use meridian_sync::views::Views;
+use tokio_util::sync::CancellationToken;
+
+const EXTENSION: &str = "view";
+
+/// The folder.
+pub struct Snapshots {
+    folder: PathBuf,
+    /// What each store's file holds.
+    written: HashMap<StoreId, Position>,
+}
+
+impl Snapshots {
+    /// Opens the folder, made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made or written to.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let writable = || {
+            fs::create_dir_all(folder)?;
+            let probe = folder.join(".probe");
+            File::create(&probe)?;
+            fs::remove_file(probe)
+        };
+        writable().with_context(|| {
+            format!("edge.directory '{}' cannot be written to", folder.display())
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            written: HashMap::new(),
+        })
+    }
+
+    /// Reads every file. What cannot be read is logged and set aside.
+    pub fn load(&self) -> Vec<View> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(folder = %self.folder.display(), %error, "cannot list the snapshot files; starting empty");
+                return Vec::new();
+            }
+        };
+        let paths = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+        paths.filter_map(|path| read(&path)).collect()
+    }
+
+    /// Writes the views that changed every `interval`, and once more at the stop.
+    pub async fn keep(mut self, views: Arc<Views>, interval: Duration, stop: CancellationToken) {
+        loop {
+            let stopped = tokio::time::timeout(interval, stop.cancelled())
+                .await
+                .is_ok();
+            let views = Arc::clone(&views);
+            let written = tokio::task::spawn_blocking(move || {
+                self.write_changed(&views);
+                self
+            });
+            match written.await {
+                Ok(snapshots) if !stopped => self = snapshots,
+                _ => return,
+            }
+        }
+    }
+
+    fn write_changed(&mut self, views: &Views) {
+        let held: HashMap<StoreId, Position> = views.positions().into_iter().collect();
+        for gone in self
+            .written
+            .keys()
+            .filter(|store| !held.contains_key(store))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            self.written.remove(&gone);
+            if let Err(error) = fs::remove_file(self.path(gone)) {
+                tracing::warn!(store = %gone, %error, "cannot remove a snapshot file");
+            }
+        }
+        for (store, position) in held {
+            if self.written.get(&store) == Some(&position) {
+                continue;
+            }
+            let Some(shown) = views.get(store) else {
+                continue;
+            };
+            match self.write(store, &shown.view.to_file()) {
+                Ok(()) => {
+                    self.written.insert(store, shown.view.position());
+                }
+                Err(error) => tracing::warn!(%store, %error, "cannot write a snapshot file"),
+            }
+        }
+    }
+
+    fn write(&self, store: StoreId, content: &[u8]) -> io::Result<()> {
+        let beside = self.folder.join(format!("{store}.tmp"));
+        let mut file = File::create(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, self.path(store))?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn path(&self, store: StoreId) -> PathBuf {
+        self.folder.join(format!("{store}.{EXTENSION}"))
+    }
+}
+
+fn read(path: &Path) -> Option<View> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "cannot read a snapshot file; loading its store from upstream");
+            return None;
+        }
+    };
+    match View::from_file(&content) {
+        Ok(view) => Some(view),
+        Err(error) => {
+            let aside = path.with_extension("unreadable");
+            let moved = fs::rename(path, &aside).is_ok();
+            tracing::warn!(file = %path.display(), %error, moved, "a snapshot file cannot be used; loading its store from upstream");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meridian_model::change::StoreInfo;
+    use meridian_model::{Tiers, Timestamp};
+
+    #[test]
+    fn a_view_comes_back_and_a_damaged_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(folder.path()).unwrap();
+        let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let info = StoreInfo {
+            id: store,
+            name: "shop".into(),
+            created_at: Timestamp(1),
+        };
+        let view = View::new(Position::new(1, 9)).with_head(info.clone(), Tiers::default());
+        snapshots.write(store, &view.to_file()).unwrap();
+        let loaded = snapshots.load();
+        assert_eq!(
+            loaded
+                .iter()
+                .map(|view| (view.position(), view.info().cloned()))
+                .collect::<Vec<_>>(),
+            [(Position::new(1, 9), Some(info))]
+        );
+
+        fs::write(snapshots.path(store), b"MERIDIAN VIEW 1\nnot really").unwrap();
+        assert!(snapshots.load().is_empty());
+        assert!(folder.path().join(format!("{store}.unreadable")).exists());
+        assert!(snapshots.load().is_empty());
+    }
+}

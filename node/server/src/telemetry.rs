@@ -1,0 +1,72 @@
+//! Logs and metrics of a process.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tracing_subscriber::EnvFilter;
+
+/// How a process logs.
+#[derive(Debug, Clone, Args)]
+pub struct Logging {
+    /// What is logged: a level, or targets with levels, like `info,meridian_sync=debug`.
+    #[arg(
+        long = "log",
+        env = "MERIDIAN_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    filter: String,
+    /// How a line looks.
+    #[arg(
+        long = "log-format",
+        env = "MERIDIAN_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    format: Format,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Logging {
+    /// Starts logging to standard error.
+    ///
+    /// # Errors
+    /// When the filter cannot be read.
+    pub fn start(&self) -> anyhow::Result<()> {
+        let filter: EnvFilter = self
+            .filter
+            .parse()
+            .with_context(|| format!("log filter '{}'", self.filter))?;
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        match self.format {
+            Format::Text => builder.init(),
+            Format::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+}
+
+/// Serves Prometheus metrics at `address`.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn serve_metrics(address: SocketAddr) -> anyhow::Result<()> {
+    PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()
+        .with_context(|| format!("cannot serve metrics on {address}"))
+}
