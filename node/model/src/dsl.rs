@@ -1,1 +1,65 @@
-//! The DSL.
+//! OpenFGA's modelling language.
+//!
+//! [`parse`] reads what OpenFGA's own tools read, but for modules (`module`, `extend type`), and a little more: type
+//! restrictions may stand anywhere in a definition, so that [`print`] can write every model that
+//! [`crate::TypeSystem`] accepts, and names may be OpenFGA's keywords wherever that leaves no doubt.
+
+mod lexer;
+mod parser;
+mod printer;
+use std::fmt;
+
+use crate::authorization_model::AuthorizationModel;
+
+/// A mistake in a model's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DslError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for DslError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.message
+        )
+    }
+}
+
+impl std::error::Error for DslError {}
+
+/// Reads a model. It is well-formed, but only [`crate::TypeSystem::new`] says whether it keeps the rules of models.
+///
+/// # Errors
+/// Every mistake found, in the order of the text; at least one.
+pub fn parse(text: &str) -> Result<AuthorizationModel, Vec<DslError>> {
+    parser::parse(text)
+}
+
+/// Writes a model the way OpenFGA's tools do: relations and conditions in the order of their names, the type
+/// restrictions first in a union or intersection.
+pub fn print(model: &AuthorizationModel) -> String {
+    printer::print(model)
+}
+
+/// The names of parameter types and OpenFGA's enum names for them.
+const PARAMETER_TYPES: [(&str, &str); 9] = [
+    ("any", "TYPE_NAME_ANY"),
+    ("bool", "TYPE_NAME_BOOL"),
+    ("string", "TYPE_NAME_STRING"),
+    ("int", "TYPE_NAME_INT"),
+    ("uint", "TYPE_NAME_UINT"),
+    ("double", "TYPE_NAME_DOUBLE"),
+    ("duration", "TYPE_NAME_DURATION"),
+    ("timestamp", "TYPE_NAME_TIMESTAMP"),
+    ("ipaddress", "TYPE_NAME_IPADDRESS"),
+];
+
+/// Those that take an element type, `list<string>`.
+const CONTAINER_TYPES: [(&str, &str); 2] = [("map", "TYPE_NAME_MAP"), ("list", "TYPE_NAME_LIST")];

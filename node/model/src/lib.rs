@@ -16,6 +16,7 @@ pub mod ids;
 pub mod ports;
 pub mod tuple;
 pub mod typesystem;
+pub mod validate;
 
 pub use authorization_model::AuthorizationModel;
 pub use change::{Change, ChangeSet, Tier, Tiers};

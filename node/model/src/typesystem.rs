@@ -3,9 +3,6 @@
 mod compile;
 mod entrypoints;
 mod error;
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +39,7 @@ pub struct TypeDef {
 pub struct Relation {
     /// How its users are computed.
     pub rewrite: Rewrite,
-    /// Who may be related directly; empty when the rewrite has no [`Rewrite::This`].
+    /// Who may be related directly, each once; empty when the rewrite has no [`Rewrite::This`].
     pub restrictions: Vec<Restriction>,
 }
 
@@ -69,7 +66,7 @@ pub enum Rewrite {
 }
 
 /// One type restriction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Restriction {
     /// The subject's type.
     pub type_name: Box<str>,
@@ -80,7 +77,7 @@ pub struct Restriction {
 }
 
 /// Which subjects of a type a restriction lets in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Facet {
     /// Concrete objects, `user`.
     Object,

@@ -14,6 +14,11 @@ use super::{
 /// The condition that brings its expression with the tuple; no model defines it.
 const INLINE_CONDITION: &str = "$expression";
 
+/// Tupleset relations of a type and the types of their parents.
+type Tuplesets<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+/// Every type of the model, compiled.
+///
 /// # Errors
 /// The first rule broken: those of names first, then type by type and relation by relation in the order of their names.
 pub(super) fn compile(
@@ -42,7 +47,7 @@ pub(super) fn compile(
                 definitions: &definitions,
                 definition,
                 relation,
-                is_tupleset: tuplesets.contains(&**relation),
+                tuplesets: &tuplesets,
             };
             relations.insert(relation.as_str().into(), scope.relation(rewrite)?);
         }
@@ -107,8 +112,9 @@ fn name_fault(name: &str, max_len: usize) -> Option<Cause> {
     }
 }
 
-/// The relations that stand right of a `from` in the type.
-fn tuplesets(definition: &TypeDefinition) -> BTreeSet<&str> {
+/// The relations that stand right of a `from` in the type, with the types they admit. Gathered once a type, since a
+/// model may name the same tupleset thousands of times.
+fn tuplesets(definition: &TypeDefinition) -> Tuplesets<'_> {
     fn collect<'a>(rewrite: &'a Userset, depth: usize, found: &mut BTreeSet<&'a str>) {
         // What lies deeper is refused when its relation is compiled.
         if depth > MAX_REWRITE_DEPTH {
@@ -134,7 +140,16 @@ fn tuplesets(definition: &TypeDefinition) -> BTreeSet<&str> {
         .relations
         .values()
         .for_each(|rewrite| collect(rewrite, 1, &mut found));
+    let parents = |tupleset| {
+        restrictions_of(definition, tupleset)
+            .iter()
+            .map(|reference| &*reference.type_name)
+            .collect()
+    };
     found
+        .into_iter()
+        .map(|tupleset| (tupleset, parents(tupleset)))
+        .collect()
 }
 
 fn restrictions_of<'a>(definition: &'a TypeDefinition, relation: &str) -> &'a [RelationReference] {
@@ -151,7 +166,7 @@ struct Scope<'a> {
     definitions: &'a BTreeMap<&'a str, &'a TypeDefinition>,
     definition: &'a TypeDefinition,
     relation: &'a str,
-    is_tupleset: bool,
+    tuplesets: &'a Tuplesets<'a>,
 }
 
 impl Scope<'_> {
@@ -172,12 +187,25 @@ impl Scope<'_> {
             }),
             _ => Ok(Relation {
                 rewrite,
-                restrictions: references
-                    .iter()
-                    .map(|reference| self.restriction(reference))
-                    .collect::<Result<_, _>>()?,
+                restrictions: self.restrictions(references)?,
             }),
         }
+    }
+
+    /// The restrictions, each once: OpenFGA lets an author repeat them.
+    fn restrictions(
+        &self,
+        references: &[RelationReference],
+    ) -> Result<Vec<Restriction>, ModelError> {
+        let mut seen = BTreeSet::new();
+        let mut restrictions = Vec::new();
+        for reference in references {
+            let restriction = self.restriction(reference)?;
+            if seen.insert(restriction.clone()) {
+                restrictions.push(restriction);
+            }
+        }
+        Ok(restrictions)
     }
 
     fn rewrite(&self, rewrite: &Userset, depth: usize) -> Result<Rewrite, ModelError> {
@@ -194,7 +222,7 @@ impl Scope<'_> {
                 Ok(Rewrite::Computed(of.relation.as_str().into()))
             }
             Userset::TupleToUserset(of) => {
-                self.from_parent(&of.tupleset.relation, &of.computed_userset.relation)
+                self.computed_from(&of.tupleset.relation, &of.computed_userset.relation)
             }
             Userset::Union(of) => self.children(of, "union", depth).map(Rewrite::Union),
             Userset::Intersection(of) => self
@@ -229,7 +257,7 @@ impl Scope<'_> {
             .collect()
     }
 
-    fn from_parent(&self, tupleset: &str, computed: &str) -> Result<Rewrite, ModelError> {
+    fn computed_from(&self, tupleset: &str, computed: &str) -> Result<Rewrite, ModelError> {
         let object_type = self.definition.name.clone();
         if !matches!(self.defined(tupleset)?, Userset::This(_)) {
             return Err(ModelError::IndirectTupleset {
@@ -237,17 +265,13 @@ impl Scope<'_> {
                 relation: tupleset.to_owned(),
             });
         }
-        let parents = restrictions_of(self.definition, tupleset);
-        if !parents
-            .iter()
-            .any(|parent| self.defines(&parent.type_name, computed))
-        {
-            let names: Vec<&str> = parents.iter().map(|parent| &*parent.type_name).collect();
+        let parents = || self.tuplesets.get(tupleset).into_iter().flatten().copied();
+        if !parents().any(|parent| self.defines(parent, computed)) {
             return Err(ModelError::NoParentDefines {
                 object_type,
                 tupleset: tupleset.to_owned(),
                 computed: computed.to_owned(),
-                parents: names.join(", "),
+                parents: parents().collect::<Vec<_>>().join(", "),
             });
         }
         Ok(Rewrite::FromParent {
@@ -259,11 +283,12 @@ impl Scope<'_> {
     fn restriction(&self, reference: &RelationReference) -> Result<Restriction, ModelError> {
         let (object_type, relation) = (self.definition.name.clone(), self.relation.to_owned());
         let type_name = &reference.type_name;
+        let is_tupleset = self.tuplesets.contains_key(self.relation);
         let (facet, known) = match (&reference.relation, &reference.wildcard) {
             (None, None) => (Facet::Object, self.definitions.contains_key(&**type_name)),
             (None, Some(_)) => (
                 Facet::Wildcard,
-                self.definitions.contains_key(&**type_name) && !self.is_tupleset,
+                self.definitions.contains_key(&**type_name) && !is_tupleset,
             ),
             (Some(of), None) if of.is_empty() => {
                 return Err(ModelError::EmptyRestriction {
@@ -274,7 +299,7 @@ impl Scope<'_> {
             }
             (Some(of), wildcard) => (
                 Facet::Userset(of.as_str().into()),
-                wildcard.is_none() && self.defines(type_name, of) && !self.is_tupleset,
+                wildcard.is_none() && self.defines(type_name, of) && !is_tupleset,
             ),
         };
         let condition =

@@ -1,12 +1,15 @@
 //! The two rules that look at all relations together: somebody can be related, and nothing is computed from itself.
 //!
 //! Both are solved by propagation over a graph instead of by following definitions, so that time is linear in the
-//! model and no chain of relations, however long, deepens the stack.
+//! model and no chain of relations, however long, deepens the stack. OpenFGA follows definitions and remembers a failed
+//! path for its siblings, so it refuses a few models that do have entrypoints; those are accepted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Cause, Facet, ModelError, Relation, Rewrite, TypeDef};
 
+/// Checks both rules.
+///
 /// # Errors
 /// The first relation, in the order of names, that nobody can ever have or that is computed from itself.
 pub(super) fn check(types: &BTreeMap<Box<str>, TypeDef>) -> Result<(), ModelError> {
