@@ -39,6 +39,9 @@ pub(crate) fn print(stages: &[Done]) -> ExitCode {
 /// Prints cargo's closing line for each test program, and their sum last.
 pub(crate) fn print_test_results(stage: &Done) {
     say("");
+    if let Outcome::Skipped(reason) = &stage.outcome {
+        return say(&format!("no test has run: {reason}"));
+    }
     stage
         .lines
         .iter()

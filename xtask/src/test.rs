@@ -40,7 +40,7 @@ pub(crate) async fn command() -> Result<ExitCode> {
 
 /// Format, lints and build; the last says whether there is something to test.
 async fn compile() -> (Vec<Done>, bool) {
-    let fmt = ["fmt", "--all", "--check"];
+    let fmt = ["fmt", "--all", "--check", "--", "-l"];
     let clippy = [
         "clippy",
         "--workspace",
