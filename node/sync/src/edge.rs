@@ -37,7 +37,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { set_aside: 4096, patience: Patience::default() }
+        Self {
+            set_aside: 4096,
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -172,13 +175,23 @@ pub struct Edge {
 impl Edge {
     /// Knows nothing; the first [`Self::tick`] asks upstream for every store.
     pub fn new(limits: Limits, now: Duration) -> Self {
-        Self { limits, epoch: Epoch(0), slots: BTreeMap::new(), positions: (0, Some(Retry::new(now))) }
+        Self {
+            limits,
+            epoch: Epoch(0),
+            slots: BTreeMap::new(),
+            positions: (0, Some(Retry::new(now))),
+        }
     }
 
     /// Takes over a view from before a restart. Its store counts as lagging until upstream has said where it stands.
     pub fn restore(&mut self, view: View, now: Duration) -> Vec<Command> {
-        let Some(store) = view.info().map(|info| info.id) else { return Vec::new() };
-        if view.is_deleted() || view.position().epoch < self.epoch || self.slots.contains_key(&store) {
+        let Some(store) = view.info().map(|info| info.id) else {
+            return Vec::new();
+        };
+        if view.is_deleted()
+            || view.position().epoch < self.epoch
+            || self.slots.contains_key(&store)
+        {
             return Vec::new();
         }
         let mut commands = Vec::new();
@@ -206,7 +219,12 @@ impl Edge {
             }
             Input::Changes(store, changes) => self.changes(store, changes, now, &mut out),
             Input::Head(head) => self.head(head, now, &mut out),
-            Input::Filled { store, object_type, position, tuples } => {
+            Input::Filled {
+                store,
+                object_type,
+                position,
+                tuples,
+            } => {
                 self.reign(position.epoch, now, &mut out);
                 if let Some(Slot::Live(replica)) = self.slots.get_mut(&store) {
                     replica.filled(&object_type, position, tuples, now, &self.limits);
@@ -222,10 +240,20 @@ impl Edge {
     pub fn tick(&mut self, now: Duration) -> Vec<Command> {
         let mut out = Vec::new();
         let ticket = self.positions.0;
-        if self.positions.1.as_mut().is_some_and(|ask| ask.take(now, &self.limits.patience)) {
+        if self
+            .positions
+            .1
+            .as_mut()
+            .is_some_and(|ask| ask.take(now, &self.limits.patience))
+        {
             out.push(Command::AskPositions { ticket });
         }
-        let stores: Vec<_> = self.slots.iter().filter(|(_, slot)| slot.due().is_some_and(|due| due <= now)).map(|(id, _)| *id).collect();
+        let stores: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.due().is_some_and(|due| due <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for store in stores {
             self.settle(store, now, &mut out);
         }
@@ -235,7 +263,11 @@ impl Edge {
     /// When the next [`Self::tick`] has something to do; `None` while everything is answered.
     pub fn next_tick(&self) -> Option<Duration> {
         let positions = self.positions.1.as_ref().map(Retry::due);
-        self.slots.values().filter_map(Slot::due).chain(positions).min()
+        self.slots
+            .values()
+            .filter_map(Slot::due)
+            .chain(positions)
+            .min()
     }
 
     /// Asks upstream where the stores stand, beside whatever the topic says: when the broker is silent.
@@ -270,7 +302,14 @@ impl Edge {
             Some(Slot::Loading(loading)) => loading.set_aside(set, &self.limits),
             Some(Slot::Deleted(_)) => return,
             None if admit(Position::default(), position) == Admit::Apply && creates(&set) => {
-                let mut replica = Replica::new(store, View::new(Position { revision: Revision::ZERO, ..position }), now);
+                let mut replica = Replica::new(
+                    store,
+                    View::new(Position {
+                        revision: Revision::ZERO,
+                        ..position
+                    }),
+                    now,
+                );
                 replica.offer(set, now, &self.limits);
                 self.slots.insert(store, Slot::Live(Box::new(replica)));
             }
@@ -289,23 +328,43 @@ impl Edge {
             return;
         }
         self.epoch = epoch;
-        let stale: Vec<_> = self.slots.iter().filter(|(_, slot)| slot.epoch() < epoch).map(|(id, _)| *id).collect();
+        let stale: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.epoch() < epoch)
+            .map(|(id, _)| *id)
+            .collect();
         for store in stale {
-            self.reload(store, Position { epoch, revision: Revision::ZERO }, now, out);
+            self.reload(
+                store,
+                Position {
+                    epoch,
+                    revision: Revision::ZERO,
+                },
+                now,
+                out,
+            );
             self.settle(store, now, out);
         }
     }
 
     /// Starts a store over.
     fn reload(&mut self, store: StoreId, min: Position, now: Duration, out: &mut Vec<Command>) {
-        if let Some(Slot::Live(_)) = self.slots.insert(store, Slot::Loading(Loading::new(min, now))) {
+        if let Some(Slot::Live(_)) = self
+            .slots
+            .insert(store, Slot::Loading(Loading::new(min, now)))
+        {
             out.push(Command::Drop(store));
         }
     }
 
     /// Upstream does not know the store. That it was deleted here stays remembered.
     fn forget(&mut self, store: StoreId, out: &mut Vec<Command>) {
-        if let Some(slot) = self.slots.get(&store).filter(|slot| !matches!(slot, Slot::Deleted(_))) {
+        if let Some(slot) = self
+            .slots
+            .get(&store)
+            .filter(|slot| !matches!(slot, Slot::Deleted(_)))
+        {
             if matches!(slot, Slot::Live(_)) {
                 out.push(Command::Drop(store));
             }
@@ -326,7 +385,13 @@ impl Edge {
         out.extend(self.tick(now));
     }
 
-    fn stand(&mut self, ticket: u64, stores: &[(StoreId, Position)], now: Duration, out: &mut Vec<Command>) {
+    fn stand(
+        &mut self,
+        ticket: u64,
+        stores: &[(StoreId, Position)],
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
         let current = ticket == self.positions.0;
         if current {
             self.positions.1 = None;
@@ -340,7 +405,8 @@ impl Edge {
                 Some(Slot::Live(replica)) => replica.stands_at(*position, current, now),
                 Some(Slot::Loading(_) | Slot::Deleted(_)) => {}
                 None => {
-                    self.slots.insert(*store, Slot::Loading(Loading::new(*position, now)));
+                    self.slots
+                        .insert(*store, Slot::Loading(Loading::new(*position, now)));
                 }
             }
             self.settle(*store, now, out);
@@ -348,7 +414,10 @@ impl Edge {
         if current {
             // What upstream does not list, and was here when it was asked, is of a history that was given up.
             let listed: BTreeSet<_> = stores.iter().map(|(id, _)| *id).collect();
-            let gone = |(id, slot): (&StoreId, &Slot)| matches!(slot, Slot::Live(replica) if replica.is_doubted() && !listed.contains(id)).then_some(*id);
+            let gone = |(id, slot): (&StoreId, &Slot)| {
+                matches!(slot, Slot::Live(replica) if replica.is_doubted() && !listed.contains(id))
+                    .then_some(*id)
+            };
             let gone: Vec<_> = self.slots.iter().filter_map(gone).collect();
             gone.into_iter().for_each(|store| self.forget(store, out));
         }
@@ -356,7 +425,11 @@ impl Edge {
 
     fn changes(&mut self, store: StoreId, changes: Changes, now: Duration, out: &mut Vec<Command>) {
         self.reign(changes.position.epoch, now, out);
-        let sets: Vec<_> = changes.change_sets.into_iter().filter(|set| set.store == store).collect();
+        let sets: Vec<_> = changes
+            .change_sets
+            .into_iter()
+            .filter(|set| set.store == store)
+            .collect();
         if let Some(newest) = sets.iter().map(|set| set.epoch).max() {
             self.reign(newest, now, out);
         }
@@ -369,9 +442,13 @@ impl Edge {
     fn head(&mut self, head: StoreHead, now: Duration, out: &mut Vec<Command>) {
         let store = head.info.id;
         self.reign(head.position.epoch, now, out);
-        let Some(Slot::Loading(loading)) = self.slots.get_mut(&store) else { return };
+        let Some(Slot::Loading(loading)) = self.slots.get_mut(&store) else {
+            return;
+        };
         if head.position < loading.min {
-            loading.ask.failed(now, &self.limits.patience, spread(store));
+            loading
+                .ask
+                .failed(now, &self.limits.patience, spread(store));
             return;
         }
         if head.deleted_at.is_some() {
@@ -379,7 +456,9 @@ impl Edge {
             return;
         }
         let aside = std::mem::take(&mut loading.aside);
-        let view = View::new(head.position).with_head(head.info, head.tiers).with_models(head.models);
+        let view = View::new(head.position)
+            .with_head(head.info, head.tiers)
+            .with_models(head.models);
         let mut replica = Replica::new(store, view, now);
         for set in aside.into_values() {
             replica.offer(set, now, &self.limits);
@@ -399,7 +478,9 @@ impl Edge {
             }
             (_, Some(Slot::Live(replica))) => replica.failed(&ask, now, &self.limits),
             (_, Some(Slot::Loading(loading))) if matches!(ask, Ask::Head(_)) => {
-                loading.ask.failed(now, &self.limits.patience, spread(store));
+                loading
+                    .ask
+                    .failed(now, &self.limits.patience, spread(store));
             }
             (_, Some(Slot::Loading(_) | Slot::Deleted(_)) | None) => {}
         }
@@ -419,7 +500,10 @@ impl Edge {
             }
             Some(Slot::Loading(loading)) => {
                 if loading.ask.take(now, &self.limits.patience) {
-                    out.push(Command::AskHead { store, min: loading.min });
+                    out.push(Command::AskHead {
+                        store,
+                        min: loading.min,
+                    });
                 }
             }
             Some(Slot::Deleted(_)) | None => {}
@@ -447,7 +531,11 @@ impl Slot {
 
 impl Loading {
     fn new(min: Position, now: Duration) -> Self {
-        Self { min, ask: Retry::new(now), aside: BTreeMap::new() }
+        Self {
+            min,
+            ask: Retry::new(now),
+            aside: BTreeMap::new(),
+        }
     }
 
     fn set_aside(&mut self, set: ChangeSet, limits: &Limits) {
@@ -458,7 +546,9 @@ impl Loading {
 }
 
 fn creates(set: &ChangeSet) -> bool {
-    set.changes.iter().any(|change| matches!(change, Change::StoreCreated(_)))
+    set.changes
+        .iter()
+        .any(|change| matches!(change, Change::StoreCreated(_)))
 }
 
 /// A number by which stores that fail together come back at different times.

@@ -19,7 +19,7 @@ use crate::upstream::{Standing, Upstream, UpstreamError};
 use crate::views::Views;
 
 /// Times and sizes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct DriverSettings {
     /// The machine's.
     pub limits: Limits,
@@ -31,11 +31,21 @@ pub struct DriverSettings {
     pub page: u32,
     /// After so long without a heartbeat upstream is asked where the stores stand; and again after each such time.
     pub silence: Duration,
+    /// How often upstream is asked even so. Bounds how long a store that upstream took over from a snapshot, of which the
+    /// topic says nothing until its next revision, may go unnoticed.
+    pub compare: Duration,
 }
 
 impl Default for DriverSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), deadline: Duration::from_secs(30), calls: 16, page: 500, silence: Duration::from_secs(3) }
+        Self {
+            limits: Limits::default(),
+            deadline: Duration::from_secs(30),
+            calls: 16,
+            page: 500,
+            silence: Duration::from_secs(3),
+            compare: Duration::from_secs(5),
+        }
     }
 }
 
@@ -80,8 +90,16 @@ impl EdgeDriver {
         let now = self.start.elapsed();
         let permits = Arc::new(Semaphore::new(self.settings.calls));
         let edge = Edge::new(self.settings.limits, now);
-        let mut task =
-            Task { driver: self, edge, freshness: Freshness::default(), vouched: None, calls: JoinSet::new(), running: BTreeSet::new(), permits, polled: now };
+        let mut task = Task {
+            driver: self,
+            edge,
+            freshness: Freshness::default(),
+            vouched: None,
+            calls: JoinSet::new(),
+            running: BTreeSet::new(),
+            permits,
+            polled: now,
+        };
         for view in std::mem::take(&mut task.driver.kept) {
             let commands = task.edge.restore(view, now);
             task.carry_out(commands);
@@ -90,7 +108,11 @@ impl EdgeDriver {
             let now = task.now();
             let commands = task.edge.tick(now);
             task.carry_out(commands);
-            let due = task.edge.next_tick().map_or(Duration::MAX, |due| due.saturating_sub(now)).min(task.driver.settings.silence / 3);
+            let due = task
+                .edge
+                .next_tick()
+                .map_or(Duration::MAX, |due| due.saturating_sub(now))
+                .min(task.driver.settings.silence / 3);
             tokio::select! {
                 () = stop.cancelled() => return,
                 event = events.recv() => match event {
@@ -144,14 +166,21 @@ impl Task {
                     self.hand(Input::Positions { ticket, stores });
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "upstream does not say where the stores stand");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "upstream does not say where the stores stand"
+                    );
                     self.hand(Input::PositionsFailed);
                 }
             },
             Answer::Store(ask, input) => {
                 self.running.remove(&ask);
                 if let Input::Failed(ask, error) = &input {
-                    tracing::warn!(?ask, error = error as &dyn std::error::Error, "upstream did not answer");
+                    tracing::warn!(
+                        ?ask,
+                        error = error as &dyn std::error::Error,
+                        "upstream did not answer"
+                    );
                 }
                 self.hand(input);
             }
@@ -164,11 +193,19 @@ impl Task {
         }
     }
 
-    /// While the topic brings no heartbeat, upstream is asked.
+    /// Upstream is asked where the stores stand: often while the topic brings no heartbeat, now and then in any case.
     fn mind_silence(&mut self) {
-        let (now, silence) = (self.now(), self.driver.settings.silence);
-        let silent = self.freshness.silence(now).is_none_or(|quiet| quiet > silence);
-        if silent && now.saturating_sub(self.polled) >= silence {
+        let (
+            now,
+            DriverSettings {
+                silence, compare, ..
+            },
+        ) = (self.now(), self.driver.settings);
+        let silent = self
+            .freshness
+            .silence(now)
+            .is_none_or(|quiet| quiet > silence);
+        if now.saturating_sub(self.polled) >= if silent { silence } else { compare } {
             self.polled = now;
             let commands = self.edge.poll(now);
             self.carry_out(commands);
@@ -183,7 +220,11 @@ impl Task {
                 Command::AskPositions { ticket } => self.ask_positions(ticket),
                 Command::AskChanges { store, after } => self.ask(Ask::Changes(store), after),
                 Command::AskHead { store, min } => self.ask(Ask::Head(store), min),
-                Command::AskFill { store, object_type, min } => self.ask(Ask::Fill(store, object_type), min),
+                Command::AskFill {
+                    store,
+                    object_type,
+                    min,
+                } => self.ask(Ask::Fill(store, object_type), min),
             }
         }
     }
@@ -191,7 +232,9 @@ impl Task {
     fn ask_positions(&mut self, ticket: u64) {
         let (upstream, asked) = (Arc::clone(&self.driver.upstream), self.now());
         let deadline = Instant::now() + self.driver.settings.deadline;
-        self.calls.spawn(async move { Answer::Standing(ticket, asked, Box::new(upstream.positions(deadline).await)) });
+        self.calls.spawn(async move {
+            Answer::Standing(ticket, asked, Box::new(upstream.positions(deadline).await))
+        });
     }
 
     fn ask(&mut self, ask: Ask, position: Position) {
@@ -210,15 +253,37 @@ impl Task {
     }
 }
 
-async fn call(upstream: &dyn Upstream, ask: &Ask, position: Position, page: u32, deadline: Instant) -> Result<Input, UpstreamError> {
+async fn call(
+    upstream: &dyn Upstream,
+    ask: &Ask,
+    position: Position,
+    page: u32,
+    deadline: Instant,
+) -> Result<Input, UpstreamError> {
     Ok(match ask {
-        Ask::Changes(store) => Input::Changes(*store, upstream.changes(*store, position, page, deadline).await?),
+        Ask::Changes(store) => Input::Changes(
+            *store,
+            upstream.changes(*store, position, page, deadline).await?,
+        ),
         Ask::Head(store) => Input::Head(upstream.head(*store, position, deadline).await?),
-        Ask::Fill(store, object_type) => fill(upstream, *store, object_type, position, deadline).await?,
+        Ask::Fill(store, object_type) => {
+            fill(upstream, *store, object_type, position, deadline).await?
+        }
     })
 }
 
-async fn fill(upstream: &dyn Upstream, store: StoreId, object_type: &str, min: Position, deadline: Instant) -> Result<Input, UpstreamError> {
+async fn fill(
+    upstream: &dyn Upstream,
+    store: StoreId,
+    object_type: &str,
+    min: Position,
+    deadline: Instant,
+) -> Result<Input, UpstreamError> {
     let (position, tuples) = upstream.fill(store, object_type, min, deadline).await?;
-    Ok(Input::Filled { store, object_type: object_type.to_owned(), position, tuples })
+    Ok(Input::Filled {
+        store,
+        object_type: object_type.to_owned(),
+        position,
+        tuples,
+    })
 }

@@ -61,7 +61,11 @@ pub enum DecodeError {
 
 impl DecodeError {
     fn invalid(field: &'static str, value: &str, reason: impl std::fmt::Display) -> Self {
-        Self::Invalid { field, value: value.chars().take(SHOWN).collect(), reason: reason.to_string() }
+        Self::Invalid {
+            field,
+            value: value.chars().take(SHOWN).collect(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -73,9 +77,10 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let kind = match self {
             Self::ChangeSet(set) => wire::record::Kind::ChangeSet(change_set_to_wire(set)),
-            Self::Heartbeat(beat) => {
-                wire::record::Kind::Heartbeat(wire::Heartbeat { epoch: beat.epoch.0, clock_micros: beat.clock.0 })
-            }
+            Self::Heartbeat(beat) => wire::record::Kind::Heartbeat(wire::Heartbeat {
+                epoch: beat.epoch.0,
+                clock_micros: beat.clock.0,
+            }),
         };
         wire::Record { kind: Some(kind) }.encode_to_vec()
     }
@@ -88,9 +93,10 @@ impl Record {
         let record = wire::Record::decode(bytes).map_err(DecodeError::Malformed)?;
         match record.kind.ok_or(DecodeError::Missing("kind"))? {
             wire::record::Kind::ChangeSet(set) => change_set_from_wire(set).map(Self::ChangeSet),
-            wire::record::Kind::Heartbeat(beat) => {
-                Ok(Self::Heartbeat(Heartbeat { epoch: Epoch(beat.epoch), clock: Timestamp(beat.clock_micros) }))
-            }
+            wire::record::Kind::Heartbeat(beat) => Ok(Self::Heartbeat(Heartbeat {
+                epoch: Epoch(beat.epoch),
+                clock: Timestamp(beat.clock_micros),
+            })),
         }
     }
 }
@@ -113,14 +119,22 @@ pub fn change_set_to_wire(set: &ChangeSet) -> wire::ChangeSet {
 /// [`DecodeError`], naming the first field that is wrong.
 pub fn change_set_from_wire(set: wire::ChangeSet) -> Result<ChangeSet> {
     if set.revision == 0 {
-        return Err(DecodeError::invalid("revision", "0", "revisions start at 1"));
+        return Err(DecodeError::invalid(
+            "revision",
+            "0",
+            "revisions start at 1",
+        ));
     }
     Ok(ChangeSet {
         store: store_id("store_id", &set.store_id)?,
         epoch: Epoch(set.epoch),
         revision: Revision(set.revision),
         committed_at: Timestamp(set.committed_at_micros),
-        changes: set.changes.into_iter().map(change_from_wire).collect::<Result<_>>()?,
+        changes: set
+            .changes
+            .into_iter()
+            .map(change_from_wire)
+            .collect::<Result<_>>()?,
         touched: set.touched,
     })
 }
@@ -140,14 +154,16 @@ fn change_to_wire(change: &Change) -> wire::Change {
 
 fn change_from_wire(change: wire::Change) -> Result<Change> {
     use wire::change::Kind;
-    Ok(match change.kind.ok_or(DecodeError::Missing("changes.kind"))? {
-        Kind::TupleWritten(tuple) => Change::TupleWritten(tuple_from_wire(tuple)?),
-        Kind::TupleDeleted(tuple) => Change::TupleDeleted(key_from_wire(&tuple)?),
-        Kind::ModelWritten(model) => Change::ModelWritten(model_from_wire(&model)?),
-        Kind::StoreCreated(info) => Change::StoreCreated(info_from_wire(info)?),
-        Kind::StoreDeleted(_) => Change::StoreDeleted,
-        Kind::TiersAssigned(tiers) => Change::TiersAssigned(tiers_from_wire(tiers)),
-    })
+    Ok(
+        match change.kind.ok_or(DecodeError::Missing("changes.kind"))? {
+            Kind::TupleWritten(tuple) => Change::TupleWritten(tuple_from_wire(tuple)?),
+            Kind::TupleDeleted(tuple) => Change::TupleDeleted(key_from_wire(&tuple)?),
+            Kind::ModelWritten(model) => Change::ModelWritten(model_from_wire(&model)?),
+            Kind::StoreCreated(info) => Change::StoreCreated(info_from_wire(info)?),
+            Kind::StoreDeleted(_) => Change::StoreDeleted,
+            Kind::TiersAssigned(tiers) => Change::TiersAssigned(tiers_from_wire(tiers)),
+        },
+    )
 }
 
 /// A tuple's wire form.
@@ -168,10 +184,21 @@ pub fn tuple_to_wire(tuple: &Tuple) -> wire::Tuple {
 pub fn tuple_from_wire(tuple: wire::Tuple) -> Result<Tuple> {
     let key = key_from_wire(&tuple)?;
     let condition = (!tuple.condition.is_empty()).then(|| {
-        let context = if tuple.condition_context.is_empty() { "{}".into() } else { tuple.condition_context.into() };
-        TupleCondition { name: tuple.condition.into(), context }
+        let context = if tuple.condition_context.is_empty() {
+            "{}".into()
+        } else {
+            tuple.condition_context.into()
+        };
+        TupleCondition {
+            name: tuple.condition.into(),
+            context,
+        }
     });
-    Ok(Tuple { key, condition, timestamp: Timestamp(tuple.timestamp_micros) })
+    Ok(Tuple {
+        key,
+        condition,
+        timestamp: Timestamp(tuple.timestamp_micros),
+    })
 }
 
 fn key_to_wire(key: &TupleKey) -> wire::Tuple {
@@ -193,39 +220,65 @@ fn key_from_wire(tuple: &wire::Tuple) -> Result<TupleKey> {
 fn model_to_wire(model: &StoredModel) -> wire::StoredModel {
     // A model is strings, lists and maps with string keys, of which serde_json refuses none.
     let model_json = serde_json::to_string(&*model.model).unwrap_or_default();
-    wire::StoredModel { id: model.id.to_string(), model_json }
+    wire::StoredModel {
+        id: model.id.to_string(),
+        model_json,
+    }
 }
 
 fn model_from_wire(model: &wire::StoredModel) -> Result<StoredModel> {
-    let id = model.id.parse().map_err(|reason| DecodeError::invalid("model.id", &model.id, reason))?;
+    let id = model
+        .id
+        .parse()
+        .map_err(|reason| DecodeError::invalid("model.id", &model.id, reason))?;
     let content = serde_json::from_str(&model.model_json)
         .map_err(|reason| DecodeError::invalid("model.model_json", &model.model_json, reason))?;
-    Ok(StoredModel { id, model: Arc::new(content) })
+    Ok(StoredModel {
+        id,
+        model: Arc::new(content),
+    })
 }
 
 fn info_to_wire(info: &StoreInfo) -> wire::StoreInfo {
-    wire::StoreInfo { id: info.id.to_string(), name: info.name.clone(), created_at_micros: info.created_at.0 }
+    wire::StoreInfo {
+        id: info.id.to_string(),
+        name: info.name.clone(),
+        created_at_micros: info.created_at.0,
+    }
 }
 
 fn info_from_wire(info: wire::StoreInfo) -> Result<StoreInfo> {
     let id = store_id("store.id", &info.id)?;
-    Ok(StoreInfo { id, name: info.name, created_at: Timestamp(info.created_at_micros) })
+    Ok(StoreInfo {
+        id,
+        name: info.name,
+        created_at: Timestamp(info.created_at_micros),
+    })
 }
 
 /// The tiers' wire form.
 pub fn tiers_to_wire(tiers: &Tiers) -> wire::Tiers {
-    wire::Tiers { critical: tiers.critical.iter().cloned().collect(), cold: tiers.cold.iter().cloned().collect() }
+    wire::Tiers {
+        critical: tiers.critical.iter().cloned().collect(),
+        cold: tiers.cold.iter().cloned().collect(),
+    }
 }
 
 /// The tiers from their wire form. Type names are taken as they are: one that no model has matches nothing.
 pub fn tiers_from_wire(tiers: wire::Tiers) -> Tiers {
     let set = |names: Vec<String>| names.into_iter().collect::<BTreeSet<_>>();
-    Tiers { critical: set(tiers.critical), cold: set(tiers.cold) }
+    Tiers {
+        critical: set(tiers.critical),
+        cold: set(tiers.cold),
+    }
 }
 
 /// A position's wire form.
 pub fn position_to_wire(position: Position) -> wire::Position {
-    wire::Position { epoch: position.epoch.0, revision: position.revision.0 }
+    wire::Position {
+        epoch: position.epoch.0,
+        revision: position.revision.0,
+    }
 }
 
 /// A position from its wire form.
@@ -251,17 +304,26 @@ pub fn head_to_wire(head: &StoreHead) -> wire::StoreHead {
 /// [`DecodeError`], naming the first field that is wrong.
 pub fn head_from_wire(head: wire::StoreHead) -> Result<StoreHead> {
     if head.revision == 0 {
-        return Err(DecodeError::invalid("head.revision", "0", "revisions start at 1"));
+        return Err(DecodeError::invalid(
+            "head.revision",
+            "0",
+            "revisions start at 1",
+        ));
     }
     Ok(StoreHead {
         info: info_from_wire(head.info.ok_or(DecodeError::Missing("head.info"))?)?,
         position: Position::new(head.epoch, head.revision),
-        models: head.models.iter().map(model_from_wire).collect::<Result<_>>()?,
+        models: head
+            .models
+            .iter()
+            .map(model_from_wire)
+            .collect::<Result<_>>()?,
         tiers: head.tiers.map(tiers_from_wire).unwrap_or_default(),
         deleted_at: (head.deleted_at_micros != 0).then_some(Timestamp(head.deleted_at_micros)),
     })
 }
 
 fn store_id(field: &'static str, text: &str) -> Result<StoreId> {
-    text.parse().map_err(|reason| DecodeError::invalid(field, text, reason))
+    text.parse()
+        .map_err(|reason| DecodeError::invalid(field, text, reason))
 }

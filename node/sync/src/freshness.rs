@@ -55,7 +55,11 @@ impl Freshness {
     pub fn upstream(&mut self, heartbeat: Heartbeat, age: Duration, asked: Duration) {
         if heartbeat.epoch >= self.epoch {
             self.enter(heartbeat.epoch);
-            advance(&mut self.upstream, heartbeat.clock, asked.saturating_sub(age));
+            advance(
+                &mut self.upstream,
+                heartbeat.clock,
+                asked.saturating_sub(age),
+            );
         }
     }
 
@@ -78,15 +82,35 @@ impl Freshness {
     pub fn heartbeat(&self) -> Option<(Heartbeat, Duration)> {
         let partitions = self.partitions.iter().copied().collect::<Option<Vec<_>>>();
         let slowest = partitions.and_then(|beats| beats.into_iter().min_by_key(|beat| beat.clock));
-        let best = slowest.into_iter().chain(self.upstream).max_by_key(|beat| beat.clock)?;
-        Some((Heartbeat { epoch: self.epoch, clock: best.clock }, best.received))
+        let best = slowest
+            .into_iter()
+            .chain(self.upstream)
+            .max_by_key(|beat| beat.clock)?;
+        Some((
+            Heartbeat {
+                epoch: self.epoch,
+                clock: best.clock,
+            },
+            best.received,
+        ))
     }
 
     /// The newest heartbeat that this node has applied everything before, by the topic or by upstream's word, and when it
     /// was received: what a node tells those below it.
     pub fn newest(&self) -> Option<(Heartbeat, Duration)> {
-        let upstream = self.upstream.map(|beat| (Heartbeat { epoch: self.epoch, clock: beat.clock }, beat.received));
-        self.heartbeat().into_iter().chain(upstream).max_by_key(|(beat, _)| beat.clock)
+        let upstream = self.upstream.map(|beat| {
+            (
+                Heartbeat {
+                    epoch: self.epoch,
+                    clock: beat.clock,
+                },
+                beat.received,
+            )
+        });
+        self.heartbeat()
+            .into_iter()
+            .chain(upstream)
+            .max_by_key(|(beat, _)| beat.clock)
     }
 
     /// A heartbeat of a newer epoch makes those of the older say nothing: their clock was another writer's.
@@ -99,7 +123,11 @@ impl Freshness {
     }
 
     fn worst(&self, of: impl Fn(&Beat) -> Duration) -> Option<Duration> {
-        let each = self.partitions.iter().map(|slot| slot.as_ref().map(&of)).collect::<Option<Vec<_>>>()?;
+        let each = self
+            .partitions
+            .iter()
+            .map(|slot| slot.as_ref().map(&of))
+            .collect::<Option<Vec<_>>>()?;
         each.into_iter().max()
     }
 }
@@ -122,7 +150,10 @@ mod tests {
     }
 
     fn beat(epoch: u64, seconds: i64) -> Heartbeat {
-        Heartbeat { epoch: Epoch(epoch), clock: at(seconds) }
+        Heartbeat {
+            epoch: Epoch(epoch),
+            clock: at(seconds),
+        }
     }
 
     fn secs(seconds: u64) -> Duration {
@@ -134,10 +165,22 @@ mod tests {
         let mut fresh = Freshness::default();
         fresh.assign(2);
         fresh.beat(0, beat(1, 100), secs(10));
-        assert_eq!(fresh.age(at(100), secs(10)), None, "partition 1 never spoke");
+        assert_eq!(
+            fresh.age(at(100), secs(10)),
+            None,
+            "partition 1 never spoke"
+        );
         fresh.beat(1, beat(1, 98), secs(10));
-        assert_eq!(fresh.age(at(101), secs(10)), Some(secs(3)), "wall clock of the slower partition");
-        assert_eq!(fresh.age(at(90), secs(17)), Some(secs(7)), "a wall clock that runs behind hides no silence");
+        assert_eq!(
+            fresh.age(at(101), secs(10)),
+            Some(secs(3)),
+            "wall clock of the slower partition"
+        );
+        assert_eq!(
+            fresh.age(at(90), secs(17)),
+            Some(secs(7)),
+            "a wall clock that runs behind hides no silence"
+        );
         assert_eq!(fresh.silence(secs(15)), Some(secs(5)));
         assert_eq!(fresh.heartbeat(), Some((beat(1, 98), secs(10))));
     }
@@ -173,6 +216,10 @@ mod tests {
         assert_eq!(fresh.age(at(100), secs(11)), Some(secs(3)));
         fresh.beat(0, beat(1, 104), secs(14));
         assert_eq!(fresh.age(at(104), secs(14)), Some(secs(0)));
-        assert_eq!(fresh.silence(secs(20)), Some(secs(6)), "upstream's word is not the topic's");
+        assert_eq!(
+            fresh.silence(secs(20)),
+            Some(secs(6)),
+            "upstream's word is not the topic's"
+        );
     }
 }

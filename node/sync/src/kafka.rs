@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 
 pub mod broadcast;
 pub mod group;
@@ -50,7 +52,10 @@ impl Settings {
 
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("client.id", "meridian").set("reconnect.backoff.max.ms", "2000").set("log_level", "4");
+        config
+            .set("client.id", "meridian")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("log_level", "4");
         for (name, value) in &self.options {
             config.set(name, value);
         }
@@ -61,6 +66,26 @@ impl Settings {
         config
     }
 }
+
+/// Keeps librdkafka's own messages at debug: it repeats the same one many times a second while a broker is away, which
+/// whoever calls logs once, with what it means.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            reason,
+            "librdkafka"
+        );
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// What did not work with Kafka.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +105,9 @@ pub enum Error {
         source: KafkaError,
     },
     /// A topic is not there (yet).
-    #[error("the Kafka topic '{0}' does not exist; the node that writes it makes it when it starts")]
+    #[error(
+        "the Kafka topic '{0}' does not exist; the node that writes it makes it when it starts"
+    )]
     NoTopic(String),
     /// A blocking call did not come back.
     #[error("a call to Kafka was given up")]
@@ -88,9 +115,16 @@ pub enum Error {
 }
 
 impl Error {
-    fn unavailable(settings: &Settings, what: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+    fn unavailable(
+        settings: &Settings,
+        what: impl Into<String>,
+    ) -> impl FnOnce(KafkaError) -> Self {
         let (servers, what) = (settings.bootstrap_servers.clone(), what.into());
-        move |source| Self::Unavailable { servers, what, source }
+        move |source| Self::Unavailable {
+            servers,
+            what,
+            source,
+        }
     }
 }
 

@@ -36,7 +36,12 @@ pub struct RegionalSettings {
 
 impl Default for RegionalSettings {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30), page: 500, silence: Duration::from_secs(3), patience: Patience::default() }
+        Self {
+            deadline: Duration::from_secs(30),
+            page: 500,
+            silence: Duration::from_secs(3),
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -99,14 +104,23 @@ impl Applier {
     /// # Errors
     /// [`ApplyError`]; the first store that failed, after all were tried. A failing datastore ends it at once.
     pub async fn catch_up(&self) -> Result<Option<(Heartbeat, Duration)>, ApplyError> {
-        let standing = self.upstream.positions(self.deadline()).await.map_err(ApplyError::Positions)?;
-        let ours: std::collections::BTreeMap<_, _> = self.datastore.positions(self.deadline()).await?.into_iter().collect();
+        let standing = self
+            .upstream
+            .positions(self.deadline())
+            .await
+            .map_err(ApplyError::Positions)?;
+        let ours: std::collections::BTreeMap<_, _> = self
+            .datastore
+            .positions(self.deadline())
+            .await?
+            .into_iter()
+            .collect();
         let mut first = None;
         for (store, there) in standing.stores {
             let have = ours.get(&store).copied().unwrap_or_default();
             let result = if there <= have {
                 Ok(())
-            } else if there.epoch == have.epoch {
+            } else if there.epoch == have.epoch || have == Position::default() {
                 self.repair(store, have, there).await
             } else {
                 self.replace(store, there).await
@@ -121,9 +135,18 @@ impl Applier {
     }
 
     /// Applies upstream's change sets from behind `have` until `target` is in.
-    async fn repair(&self, store: StoreId, mut have: Position, target: Position) -> Result<(), ApplyError> {
+    async fn repair(
+        &self,
+        store: StoreId,
+        mut have: Position,
+        target: Position,
+    ) -> Result<(), ApplyError> {
         while have < target {
-            let changes = match self.upstream.changes(store, have, self.settings.page, self.deadline()).await {
+            let changes = match self
+                .upstream
+                .changes(store, have, self.settings.page, self.deadline())
+                .await
+            {
                 Ok(changes) => changes,
                 Err(UpstreamError::Trimmed) => return self.replace(store, target).await,
                 Err(source) => return Err(ApplyError::Upstream { store, source }),
@@ -132,7 +155,9 @@ impl Applier {
             for set in &changes.change_sets {
                 match self.datastore.apply(set, self.deadline()).await? {
                     Applied::Applied | Applied::Skipped => have = have.max(set.position()),
-                    Applied::Fenced { .. } | Applied::Gap { .. } | Applied::NewEpoch { .. } => return self.replace(store, target).await,
+                    Applied::Fenced { .. } | Applied::Gap { .. } | Applied::NewEpoch { .. } => {
+                        return self.replace(store, target).await;
+                    }
                 }
             }
             if have == before {
@@ -147,7 +172,10 @@ impl Applier {
         match self.upstream.snapshot(store, min, self.deadline()).await {
             Ok((head, tuples)) => {
                 tracing::info!(%store, position = %head.position, tuples = tuples.len(), "took the store over from a snapshot");
-                Ok(self.datastore.replace(&head, tuples, self.deadline()).await?)
+                Ok(self
+                    .datastore
+                    .replace(&head, tuples, self.deadline())
+                    .await?)
             }
             Err(source) => Err(ApplyError::Upstream { store, source }),
         }
@@ -186,7 +214,13 @@ struct Seen {
 impl Regional {
     /// Applies what the consumer brings until `stop`. Whatever fails is logged and tried again.
     pub async fn run(self, mut consumer: GroupConsumer, stop: CancellationToken) {
-        let mut seen = Seen { epoch: Epoch(0), broken: BTreeSet::new(), compare: true, failures: 0, not_before: Duration::ZERO };
+        let mut seen = Seen {
+            epoch: Epoch(0),
+            broken: BTreeSet::new(),
+            compare: true,
+            failures: 0,
+            not_before: Duration::ZERO,
+        };
         let mut poll = tokio::time::interval(self.applier.settings.silence / 3);
         loop {
             tokio::select! {
@@ -206,7 +240,8 @@ impl Regional {
         match event {
             Event::Reset { partitions } => {
                 seen.compare = true;
-                self.freshness.send_modify(|freshness| freshness.assign(partitions));
+                self.freshness
+                    .send_modify(|freshness| freshness.assign(partitions));
             }
             Event::Garbage => seen.compare = true,
             Event::Record { partition, record } => match *record {
@@ -218,7 +253,8 @@ impl Regional {
                     self.note_epoch(beat.epoch, seen);
                     if seen.broken.is_empty() && !seen.compare {
                         let now = self.start.elapsed();
-                        self.freshness.send_modify(|freshness| freshness.beat(partition, beat, now));
+                        self.freshness
+                            .send_modify(|freshness| freshness.beat(partition, beat, now));
                         self.pass_on();
                     }
                 }
@@ -227,7 +263,8 @@ impl Regional {
     }
 
     fn pass_on(&self) {
-        self.heartbeat.send_replace(self.freshness.borrow().heartbeat().map(|(beat, _)| beat));
+        self.heartbeat
+            .send_replace(self.freshness.borrow().heartbeat().map(|(beat, _)| beat));
     }
 
     /// A newer reign concerns every store, also those of which no record comes.
@@ -250,7 +287,11 @@ impl Regional {
                 }
                 Err(ApplyError::Datastore(error)) => {
                     failures = failures.saturating_add(1);
-                    let pause = self.applier.settings.patience.pause(failures, u64::from(failures) * 389);
+                    let pause = self
+                        .applier
+                        .settings
+                        .patience
+                        .pause(failures, u64::from(failures) * 389);
                     tracing::warn!(store = %set.store, position = %set.position(), error = &error as &dyn std::error::Error, failures, ?pause, "cannot apply a change set");
                     tokio::time::sleep(pause).await;
                 }
@@ -266,7 +307,11 @@ impl Regional {
     /// Compares with upstream when something may have been missed, a store is broken, or the broker is silent.
     async fn look_up(&self, seen: &mut Seen) {
         let now = self.start.elapsed();
-        let silent = self.freshness.borrow().silence(now).is_none_or(|silence| silence > self.applier.settings.silence);
+        let silent = self
+            .freshness
+            .borrow()
+            .silence(now)
+            .is_none_or(|silence| silence > self.applier.settings.silence);
         if now < seen.not_before || !(seen.compare || silent || !seen.broken.is_empty()) {
             return;
         }
@@ -277,15 +322,25 @@ impl Regional {
                 self.applied.notify_one();
                 if let Some((beat, age)) = heartbeat {
                     self.note_epoch(beat.epoch, seen);
-                    self.freshness.send_modify(|freshness| freshness.upstream(beat, age, now));
+                    self.freshness
+                        .send_modify(|freshness| freshness.upstream(beat, age, now));
                     self.pass_on();
                 }
             }
             Err(error) => {
                 seen.failures = seen.failures.saturating_add(1);
-                let pause = self.applier.settings.patience.pause(seen.failures, u64::from(seen.failures) * 389);
+                let pause = self
+                    .applier
+                    .settings
+                    .patience
+                    .pause(seen.failures, u64::from(seen.failures) * 389);
                 seen.not_before = self.start.elapsed() + pause;
-                tracing::warn!(error = &error as &dyn std::error::Error, failures = seen.failures, ?pause, "cannot compare with upstream");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    failures = seen.failures,
+                    ?pause,
+                    "cannot compare with upstream"
+                );
             }
         }
     }

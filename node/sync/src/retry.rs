@@ -15,7 +15,11 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(120), first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(10) }
+        Self {
+            timeout: Duration::from_secs(120),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(10),
+        }
     }
 }
 
@@ -23,7 +27,9 @@ impl Patience {
     /// The pause after the `failures`-th failure in a row, between half and all of its nominal length as `spread` says, so
     /// that many who failed together do not come back together.
     pub fn pause(&self, failures: u32, spread: u64) -> Duration {
-        let doubled = self.first_pause.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        let doubled = self
+            .first_pause
+            .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let half = doubled.min(self.longest_pause) / 2;
         let share = u32::try_from(spread % 1000).unwrap_or(0);
         half + half * share / 1000
@@ -40,7 +46,10 @@ pub(crate) struct Retry {
 impl Retry {
     /// To be asked at once.
     pub(crate) fn new(now: Duration) -> Self {
-        Self { due: now, failures: 0 }
+        Self {
+            due: now,
+            failures: 0,
+        }
     }
 
     /// Whether to ask now; if so, the wait for the answer begins.
@@ -55,7 +64,11 @@ impl Retry {
     /// It failed: asked again after a pause.
     pub(crate) fn failed(&mut self, now: Duration, patience: &Patience, spread: u64) {
         self.failures = self.failures.saturating_add(1);
-        self.due = now + patience.pause(self.failures, spread ^ u64::from(self.failures).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        self.due = now
+            + patience.pause(
+                self.failures,
+                spread ^ u64::from(self.failures).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            );
     }
 
     /// When [`Self::take`] will next say yes.

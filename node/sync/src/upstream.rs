@@ -56,14 +56,31 @@ pub trait Upstream: Send + Sync + 'static {
     async fn positions(&self, deadline: Instant) -> Result<Standing>;
 
     /// At most `limit` change sets from behind `after`.
-    async fn changes(&self, store: StoreId, after: Position, limit: u32, deadline: Instant) -> Result<Changes>;
+    async fn changes(
+        &self,
+        store: StoreId,
+        after: Position,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Changes>;
 
     /// A store without its tuples, at `min` or later.
     async fn head(&self, store: StoreId, min: Position, deadline: Instant) -> Result<StoreHead>;
 
     /// All tuples of one object type, and the one position, `min` or later, that they were read at.
-    async fn fill(&self, store: StoreId, object_type: &str, min: Position, deadline: Instant) -> Result<(Position, Vec<Tuple>)>;
+    async fn fill(
+        &self,
+        store: StoreId,
+        object_type: &str,
+        min: Position,
+        deadline: Instant,
+    ) -> Result<(Position, Vec<Tuple>)>;
 
     /// A whole store, at `min` or later.
-    async fn snapshot(&self, store: StoreId, min: Position, deadline: Instant) -> Result<(StoreHead, Vec<Tuple>)>;
+    async fn snapshot(
+        &self,
+        store: StoreId,
+        min: Position,
+        deadline: Instant,
+    ) -> Result<(StoreHead, Vec<Tuple>)>;
 }

@@ -49,7 +49,13 @@ pub struct Shown {
 impl Views {
     /// No store. `start` is where the node's monotonic clock begins.
     pub fn new(start: Instant, observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { stores: DashMap::new(), freshness: ArcSwap::default(), fresh: watch::Sender::new(false), start, observer }
+        Self {
+            stores: DashMap::new(),
+            freshness: ArcSwap::default(),
+            fresh: watch::Sender::new(false),
+            start,
+            observer,
+        }
     }
 
     /// A store's view; `None` when nothing of it is held.
@@ -59,7 +65,10 @@ impl Views {
 
     /// Every store held, with its position.
     pub fn positions(&self) -> Vec<(StoreId, Position)> {
-        self.stores.iter().map(|entry| (*entry.key(), entry.shown.load().view.position())).collect()
+        self.stores
+            .iter()
+            .map(|entry| (*entry.key(), entry.shown.load().view.position()))
+            .collect()
     }
 
     /// How old what is shown of a store is, by the wall clock `wall`; `None` when nothing proves any age.
@@ -84,13 +93,25 @@ impl Views {
 
     /// Waits until a store's view is at `min` or later; `false` when it is not by `deadline`, or is not held.
     pub async fn reached(&self, store: StoreId, min: Position, deadline: Instant) -> bool {
-        let Some(mut position) = self.stores.get(&store).map(|entry| entry.position.subscribe()) else { return false };
-        let waited = tokio::time::timeout_at(deadline.into(), position.wait_for(|at| *at >= min)).await;
+        let Some(mut position) = self
+            .stores
+            .get(&store)
+            .map(|entry| entry.position.subscribe())
+        else {
+            return false;
+        };
+        let waited =
+            tokio::time::timeout_at(deadline.into(), position.wait_for(|at| *at >= min)).await;
         matches!(waited, Ok(Ok(_)))
     }
 
     pub(crate) fn publish(&self, publish: Publish) {
-        let Publish { store, view, touched, lagging } = publish;
+        let Publish {
+            store,
+            view,
+            touched,
+            lagging,
+        } = publish;
         if let Some(observer) = &self.observer {
             observer.publish(store, &view, &touched);
         }
@@ -115,6 +136,8 @@ impl Views {
 
     pub(crate) fn set_freshness(&self, freshness: &Freshness) {
         self.freshness.store(Arc::new(freshness.clone()));
-        self.fresh.send_if_modified(|fresh| !std::mem::replace(fresh, freshness.newest().is_some()) && *fresh);
+        self.fresh.send_if_modified(|fresh| {
+            !std::mem::replace(fresh, freshness.newest().is_some()) && *fresh
+        });
     }
 }

@@ -55,7 +55,11 @@ mod tests {
             ((2, u64::MAX), (2, u64::MAX), Admit::Skip),
         ];
         for ((e, r), (ie, ir), expected) in cases {
-            assert_eq!(admit(Position::new(e, r), Position::new(ie, ir)), expected, "{e}.{r} <- {ie}.{ir}");
+            assert_eq!(
+                admit(Position::new(e, r), Position::new(ie, ir)),
+                expected,
+                "{e}.{r} <- {ie}.{ir}"
+            );
         }
     }
 }

@@ -71,7 +71,10 @@ impl Replica {
 
     /// The latest position known to exist.
     pub(super) fn known(&self) -> Position {
-        Position { revision: self.known, ..self.view.position() }
+        Position {
+            revision: self.known,
+            ..self.view.position()
+        }
     }
 
     pub(super) fn is_doubted(&self) -> bool {
@@ -85,7 +88,11 @@ impl Replica {
 
     /// When something is to be asked (again).
     pub(super) fn due(&self) -> Option<Duration> {
-        let fills = self.fills.values().filter(|fill| fill.arrived.is_none()).map(|fill| fill.ask.due());
+        let fills = self
+            .fills
+            .values()
+            .filter(|fill| fill.arrived.is_none())
+            .map(|fill| fill.ask.due());
         fills.chain(self.repair.map(|ask| ask.due())).min()
     }
 
@@ -116,22 +123,39 @@ impl Replica {
     }
 
     /// Takes change sets from upstream, and upstream's own position.
-    pub(super) fn repaired(&mut self, sets: Vec<ChangeSet>, upstream: Position, now: Duration, limits: &Limits) {
+    pub(super) fn repaired(
+        &mut self,
+        sets: Vec<ChangeSet>,
+        upstream: Position,
+        now: Duration,
+        limits: &Limits,
+    ) {
         let before = self.view.position();
         for set in sets {
             self.offer(set, now, limits);
         }
         self.learn(upstream, now);
         match &mut self.repair {
-            Some(ask) if self.view.position() == before => ask.failed(now, &limits.patience, spread(self.store)),
+            Some(ask) if self.view.position() == before => {
+                ask.failed(now, &limits.patience, spread(self.store))
+            }
             Some(ask) => *ask = Retry::new(now),
             None => {}
         }
     }
 
     /// Takes the tuples of a type. Of use if it is still wanted and not older than asked for.
-    pub(super) fn filled(&mut self, object_type: &str, position: Position, tuples: Vec<Tuple>, now: Duration, limits: &Limits) {
-        let Some(fill) = self.fills.get_mut(object_type) else { return };
+    pub(super) fn filled(
+        &mut self,
+        object_type: &str,
+        position: Position,
+        tuples: Vec<Tuple>,
+        now: Duration,
+        limits: &Limits,
+    ) {
+        let Some(fill) = self.fills.get_mut(object_type) else {
+            return;
+        };
         if position < fill.min || position.epoch != fill.min.epoch {
             fill.ask.failed(now, &limits.patience, spread(self.store));
             return;
@@ -155,18 +179,34 @@ impl Replica {
     /// Says what is to be asked now, and the view if it changed since it was last said.
     pub(super) fn settle(&mut self, now: Duration, limits: &Limits, out: &mut Vec<Command>) {
         let store = self.store;
-        if self.repair.as_mut().is_some_and(|ask| ask.take(now, &limits.patience)) {
-            out.push(Command::AskChanges { store, after: self.view.position() });
+        if self
+            .repair
+            .as_mut()
+            .is_some_and(|ask| ask.take(now, &limits.patience))
+        {
+            out.push(Command::AskChanges {
+                store,
+                after: self.view.position(),
+            });
         }
         for (object_type, fill) in &mut self.fills {
             if fill.arrived.is_none() && fill.ask.take(now, &limits.patience) {
-                out.push(Command::AskFill { store, object_type: object_type.clone(), min: fill.min });
+                out.push(Command::AskFill {
+                    store,
+                    object_type: object_type.clone(),
+                    min: fill.min,
+                });
             }
         }
         let lagging = self.doubted || self.known > self.view.position().revision;
         if self.changed || lagging != self.published_lagging {
             let touched = std::mem::replace(&mut self.touched, Touched::Sets(Vec::new()));
-            out.push(Command::Publish(Publish { store, view: self.view.clone(), touched, lagging }));
+            out.push(Command::Publish(Publish {
+                store,
+                view: self.view.clone(),
+                touched,
+                lagging,
+            }));
             (self.changed, self.published_lagging) = (false, lagging);
         }
     }
@@ -216,11 +256,17 @@ impl Replica {
     /// Types that are no longer Critical leave the view before the change set that says so is applied; those that have
     /// become so are asked for, as of `from`: before it their tuples were not carried.
     fn follow_tiers(&mut self, tiers: &Tiers, from: Position, now: Duration) {
-        let lost: Vec<_> = self.view.covered_types().filter(|name| tiers.of(name) != Tier::Critical).map(str::to_owned).collect();
+        let lost: Vec<_> = self
+            .view
+            .covered_types()
+            .filter(|name| tiers.of(name) != Tier::Critical)
+            .map(str::to_owned)
+            .collect();
         for object_type in lost {
             self.view = self.view.uncover(&object_type);
         }
-        self.fills.retain(|object_type, _| tiers.of(object_type) == Tier::Critical);
+        self.fills
+            .retain(|object_type, _| tiers.of(object_type) == Tier::Critical);
         for object_type in &tiers.critical {
             if !self.view.is_covered(object_type) && !self.fills.contains_key(object_type) {
                 self.want(object_type, from, now);
@@ -229,7 +275,14 @@ impl Replica {
     }
 
     fn want(&mut self, object_type: &str, min: Position, now: Duration) {
-        self.fills.insert(object_type.to_owned(), Fill { min, ask: Retry::new(now), arrived: None });
+        self.fills.insert(
+            object_type.to_owned(),
+            Fill {
+                min,
+                ask: Retry::new(now),
+                arrived: None,
+            },
+        );
     }
 
     /// A type whose changes were left out of a change set cannot be known from change sets, whatever tiers the sender went
@@ -253,15 +306,25 @@ impl Replica {
             return;
         };
         self.recent.push_back(set);
-        while self.recent.front().is_some_and(|set| set.position() <= oldest) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|set| set.position() <= oldest)
+        {
             self.recent.pop_front();
         }
         while self.recent.len() > limits.set_aside {
-            let Some(lost) = self.recent.pop_front() else { break };
+            let Some(lost) = self.recent.pop_front() else {
+                break;
+            };
             for fill in self.fills.values_mut() {
                 fill.min = fill.min.max(lost.position());
                 let min = fill.min;
-                if fill.arrived.take_if(|(position, _)| *position < min).is_some() {
+                if fill
+                    .arrived
+                    .take_if(|(position, _)| *position < min)
+                    .is_some()
+                {
                     fill.ask = Retry::new(now);
                 }
             }
@@ -271,9 +334,20 @@ impl Replica {
     /// Brings the fills that have arrived into the view, as soon as it has reached their position.
     fn cover_arrived(&mut self) {
         let here = self.view.position();
-        let ready: Vec<_> = self.fills.iter().filter(|(_, fill)| matches!(&fill.arrived, Some((at, _)) if *at <= here)).map(|(name, _)| name.clone()).collect();
+        let ready: Vec<_> = self
+            .fills
+            .iter()
+            .filter(|(_, fill)| matches!(&fill.arrived, Some((at, _)) if *at <= here))
+            .map(|(name, _)| name.clone())
+            .collect();
         for object_type in ready {
-            let Some(Fill { arrived: Some((at, tuples)), .. }) = self.fills.remove(&object_type) else { continue };
+            let Some(Fill {
+                arrived: Some((at, tuples)),
+                ..
+            }) = self.fills.remove(&object_type)
+            else {
+                continue;
+            };
             let mut keys: BTreeSet<TupleKey> = tuples.into_iter().map(|tuple| tuple.key).collect();
             for set in self.recent.iter().filter(|set| set.position() > at) {
                 replay(&mut keys, set, &object_type);

@@ -8,30 +8,54 @@ const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 fn tuple(object: &str, user: &str, condition: Option<(&str, &str)>) -> Tuple {
     Tuple {
         key: TupleKey::parse(object, "viewer", user).unwrap(),
-        condition: condition.map(|(name, context)| TupleCondition { name: name.into(), context: context.into() }),
+        condition: condition.map(|(name, context)| TupleCondition {
+            name: name.into(),
+            context: context.into(),
+        }),
         timestamp: Timestamp(17),
     }
 }
 
 fn model() -> StoredModel {
-    let types = vec![TypeDefinition { name: "repo".into(), ..TypeDefinition::default() }];
-    let model = AuthorizationModel { schema_version: "1.1".into(), type_definitions: types, ..AuthorizationModel::default() };
-    StoredModel { id: STORE.parse().unwrap(), model: Arc::new(model) }
+    let types = vec![TypeDefinition {
+        name: "repo".into(),
+        ..TypeDefinition::default()
+    }];
+    let model = AuthorizationModel {
+        schema_version: "1.1".into(),
+        type_definitions: types,
+        ..AuthorizationModel::default()
+    };
+    StoredModel {
+        id: STORE.parse().unwrap(),
+        model: Arc::new(model),
+    }
 }
 
 fn everything() -> ChangeSet {
     let store = STORE.parse().unwrap();
-    let tiers = Tiers { critical: ["repo".to_owned()].into(), cold: ["audit".to_owned()].into() };
+    let tiers = Tiers {
+        critical: ["repo".to_owned()].into(),
+        cold: ["audit".to_owned()].into(),
+    };
     ChangeSet {
         store,
         epoch: Epoch(2),
         revision: Revision(9),
         committed_at: Timestamp(-5),
         changes: vec![
-            Change::StoreCreated(StoreInfo { id: store, name: "näme".into(), created_at: Timestamp(3) }),
+            Change::StoreCreated(StoreInfo {
+                id: store,
+                name: "näme".into(),
+                created_at: Timestamp(3),
+            }),
             Change::ModelWritten(model()),
             Change::TupleWritten(tuple("repo:a", "user:anne", None)),
-            Change::TupleWritten(tuple("repo:a", "team:core#member", Some(("office", r#"{"a":1}"#)))),
+            Change::TupleWritten(tuple(
+                "repo:a",
+                "team:core#member",
+                Some(("office", r#"{"a":1}"#)),
+            )),
             Change::TupleDeleted(TupleKey::parse("repo:b", "viewer", "user:*").unwrap()),
             Change::TiersAssigned(tiers),
             Change::StoreDeleted,
@@ -42,7 +66,10 @@ fn everything() -> ChangeSet {
 
 #[test]
 fn records_read_back_as_written() {
-    let beat = Heartbeat { epoch: Epoch(7), clock: Timestamp(1_700_000_000_000_000) };
+    let beat = Heartbeat {
+        epoch: Epoch(7),
+        clock: Timestamp(1_700_000_000_000_000),
+    };
     for record in [Record::ChangeSet(everything()), Record::Heartbeat(beat)] {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
@@ -51,7 +78,11 @@ fn records_read_back_as_written() {
 #[test]
 fn heads_read_back_as_written() {
     let head = StoreHead {
-        info: StoreInfo { id: STORE.parse().unwrap(), name: "s".into(), created_at: Timestamp(1) },
+        info: StoreInfo {
+            id: STORE.parse().unwrap(),
+            name: "s".into(),
+            created_at: Timestamp(1),
+        },
         position: Position::new(1, 2),
         models: vec![model()],
         tiers: Tiers::default(),
@@ -64,20 +95,38 @@ fn heads_read_back_as_written() {
 fn a_wrong_field_is_named() {
     type Spoil = fn(&mut wire::ChangeSet);
     let spoilt: [(Spoil, &str); 5] = [
-        (|set| set.store_id = "nope".into(), "field 'store_id' holds 'nope'"),
+        (
+            |set| set.store_id = "nope".into(),
+            "field 'store_id' holds 'nope'",
+        ),
         (|set| set.revision = 0, "field 'revision' holds '0'"),
-        (|set| set.changes.push(wire::Change { kind: None }), "field 'changes.kind' is missing"),
+        (
+            |set| set.changes.push(wire::Change { kind: None }),
+            "field 'changes.kind' is missing",
+        ),
         (
             |set| {
-                let tuple = wire::Tuple { object: "repo".into(), relation: "r".into(), user: "user:a".into(), ..Default::default() };
-                set.changes.push(wire::Change { kind: Some(wire::change::Kind::TupleWritten(tuple)) });
+                let tuple = wire::Tuple {
+                    object: "repo".into(),
+                    relation: "r".into(),
+                    user: "user:a".into(),
+                    ..Default::default()
+                };
+                set.changes.push(wire::Change {
+                    kind: Some(wire::change::Kind::TupleWritten(tuple)),
+                });
             },
             "field 'tuple' holds 'repo#r@user:a'",
         ),
         (
             |set| {
-                let model = wire::StoredModel { id: STORE.into(), model_json: "{".into() };
-                set.changes.push(wire::Change { kind: Some(wire::change::Kind::ModelWritten(model)) });
+                let model = wire::StoredModel {
+                    id: STORE.into(),
+                    model_json: "{".into(),
+                };
+                set.changes.push(wire::Change {
+                    kind: Some(wire::change::Kind::ModelWritten(model)),
+                });
             },
             "field 'model.model_json' holds '{'",
         ),

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, REQUEST, Result, Settings, topics};
+use super::{Error, Quiet, REQUEST, Result, Settings, topics};
 use crate::envelope::{DecodeError, Record};
 use crate::retry::Patience;
 
@@ -46,13 +46,34 @@ pub enum Event {
 ///
 /// # Errors
 /// [`Error::Options`] when the options make no client.
-pub fn read(settings: &Settings, topic: &str, instance: &str, stop: CancellationToken) -> Result<mpsc::Receiver<Event>> {
+pub fn read(
+    settings: &Settings,
+    topic: &str,
+    instance: &str,
+    stop: CancellationToken,
+) -> Result<mpsc::Receiver<Event>> {
     // Nothing is ever committed, so the group leaves no trace; librdkafka only wants a name.
-    let group = format!("{}.{}.live-broadcast-{instance}", settings.topic_prefix, settings.product);
-    let own = [("group.id", group.as_str()), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("auto.offset.reset", "error")];
-    let consumer: StreamConsumer = settings.client(&own).create().map_err(Error::Options)?;
+    let group = format!(
+        "{}.{}.live-broadcast-{instance}",
+        settings.topic_prefix, settings.product
+    );
+    let own = [
+        ("group.id", group.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+    ];
+    let consumer: StreamConsumer<Quiet> = settings
+        .client(&own)
+        .create_with_context(Quiet)
+        .map_err(Error::Options)?;
     let (events, receiver) = mpsc::channel(QUEUE);
-    let reader = Reader { settings: settings.clone(), topic: topic.to_owned(), consumer: Arc::new(consumer), events };
+    let reader = Reader {
+        settings: settings.clone(),
+        topic: topic.to_owned(),
+        consumer: Arc::new(consumer),
+        events,
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -65,7 +86,7 @@ pub fn read(settings: &Settings, topic: &str, instance: &str, stop: Cancellation
 struct Reader {
     settings: Settings,
     topic: String,
-    consumer: Arc<StreamConsumer>,
+    consumer: Arc<StreamConsumer<Quiet>>,
     events: mpsc::Sender<Event>,
 }
 
@@ -80,7 +101,9 @@ impl Reader {
                 Ok(partitions) => {
                     tracing::info!(topic = %self.topic, partitions, "reading from the end of the topic");
                     failures = 0;
-                    if self.events.send(Event::Reset { partitions }).await.is_err() || self.receive(partitions).await.is_err() {
+                    if self.events.send(Event::Reset { partitions }).await.is_err()
+                        || self.receive(partitions).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -96,7 +119,9 @@ impl Reader {
 
     /// Assigns every partition at its end.
     async fn assign(&self) -> Result<usize> {
-        let count = topics::partitions(&self.settings, &self.consumer, &self.topic).await?.ok_or_else(|| Error::NoTopic(self.topic.clone()))?;
+        let count = topics::partitions(&self.settings, &self.consumer, &self.topic)
+            .await?
+            .ok_or_else(|| Error::NoTopic(self.topic.clone()))?;
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         let assigned = tokio::task::spawn_blocking(move || {
             let mut assignment = TopicPartitionList::with_capacity(count);
@@ -106,7 +131,13 @@ impl Reader {
             }
             consumer.assign(&assignment)
         });
-        assigned.await.map_err(|_| Error::GivenUp)?.map_err(Error::unavailable(&self.settings, format!("read topic '{}'", self.topic)))?;
+        assigned
+            .await
+            .map_err(|_| Error::GivenUp)?
+            .map_err(Error::unavailable(
+                &self.settings,
+                format!("read topic '{}'", self.topic),
+            ))?;
         Ok(count)
     }
 
@@ -128,7 +159,10 @@ impl Reader {
             match message {
                 Ok(message) => {
                     troubled = false;
-                    self.events.send(event(&self.topic, &message)).await.map_err(|_| Unread)?;
+                    self.events
+                        .send(event(&self.topic, &message))
+                        .await
+                        .map_err(|_| Unread)?;
                 }
                 Err(error) if ends_assignment(&error) => {
                     tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, "lost the place in the topic; reading anew from its end");
@@ -148,18 +182,39 @@ impl Reader {
 
 /// Whether reading cannot go on from where it is.
 fn ends_assignment(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
-    matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange | UnknownPartition | UnknownTopic | UnknownTopicOrPartition))
+    use RDKafkaErrorCode::{
+        AutoOffsetReset, OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+    };
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            AutoOffsetReset
+                | OffsetOutOfRange
+                | UnknownPartition
+                | UnknownTopic
+                | UnknownTopicOrPartition
+        )
+    )
 }
 
 /// What a message says.
 pub(super) fn event(topic: &str, message: &impl Message) -> Event {
     let partition = usize::try_from(message.partition()).unwrap_or(0);
-    let decoded: std::result::Result<Record, DecodeError> = Record::decode(message.payload().unwrap_or_default());
+    let decoded: std::result::Result<Record, DecodeError> =
+        Record::decode(message.payload().unwrap_or_default());
     match decoded {
-        Ok(record) => Event::Record { partition, record: Box::new(record) },
+        Ok(record) => Event::Record {
+            partition,
+            record: Box::new(record),
+        },
         Err(error) => {
-            tracing::error!(topic, partition, offset = message.offset(), error = &error as &dyn std::error::Error, "skipped an unreadable record");
+            tracing::error!(
+                topic,
+                partition,
+                offset = message.offset(),
+                error = &error as &dyn std::error::Error,
+                "skipped an unreadable record"
+            );
             Event::Garbage
         }
     }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use tokio::task::JoinHandle;
 
 use super::broadcast::{Event, event};
-use super::{Error, Result, Settings, topics};
+use super::{Error, Quiet, Result, Settings, topics};
 use crate::retry::Patience;
 
 /// A member of a region's group.
@@ -33,7 +34,15 @@ struct Watch {
     rebalanced: AtomicBool,
 }
 
-impl ClientContext for Watch {}
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+}
 
 impl ConsumerContext for Watch {
     fn post_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
@@ -55,11 +64,23 @@ impl GroupConsumer {
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "earliest"),
         ];
-        let context = Watch { rebalanced: AtomicBool::new(false) };
-        let consumer: StreamConsumer<Watch> = settings.client(&own).create_with_context(context).map_err(Error::Options)?;
+        let context = Watch {
+            rebalanced: AtomicBool::new(false),
+        };
+        let consumer: StreamConsumer<Watch> = settings
+            .client(&own)
+            .create_with_context(context)
+            .map_err(Error::Options)?;
         let topic = settings.changes_topic();
         consumer.subscribe(&[&topic]).map_err(Error::Options)?;
-        Ok(Self { settings: settings.clone(), topic, consumer: Arc::new(consumer), last: None, troubled: false, count: None })
+        Ok(Self {
+            settings: settings.clone(),
+            topic,
+            consumer: Arc::new(consumer),
+            last: None,
+            troubled: false,
+            count: None,
+        })
     }
 
     /// The next event. [`Event::Reset`] when partitions came or went. Kafka being away is logged and waited out. May be
@@ -67,17 +88,35 @@ impl GroupConsumer {
     pub async fn next(&mut self) -> Event {
         loop {
             // Looked at before each message: what is read after a rebalance comes after its Reset.
-            if self.consumer.context().rebalanced.swap(false, Ordering::AcqRel) {
-                let (settings, consumer, topic) = (self.settings.clone(), Arc::clone(&self.consumer), self.topic.clone());
-                self.count = Some(tokio::spawn(async move { topics::partitions(&settings, &consumer, &topic).await }));
+            if self
+                .consumer
+                .context()
+                .rebalanced
+                .swap(false, Ordering::AcqRel)
+            {
+                let (settings, consumer, topic) = (
+                    self.settings.clone(),
+                    Arc::clone(&self.consumer),
+                    self.topic.clone(),
+                );
+                self.count = Some(tokio::spawn(async move {
+                    topics::partitions(&settings, &consumer, &topic).await
+                }));
             }
             if let Some(count) = &mut self.count {
                 let counted = count.await.map_err(|_| Error::GivenUp).flatten();
                 self.count = None;
                 match counted {
-                    Ok(count) => return Event::Reset { partitions: count.unwrap_or_default() },
+                    Ok(count) => {
+                        return Event::Reset {
+                            partitions: count.unwrap_or_default(),
+                        };
+                    }
                     Err(error) => {
-                        self.consumer.context().rebalanced.store(true, Ordering::Release);
+                        self.consumer
+                            .context()
+                            .rebalanced
+                            .store(true, Ordering::Release);
                         self.interrupted(&error);
                         tokio::time::sleep(Patience::default().first_pause).await;
                         continue;
@@ -108,7 +147,12 @@ impl GroupConsumer {
             && let Err(error) = self.consumer.store_offset(&self.topic, partition, offset)
         {
             // The partition has gone to another member, which reads the message again and skips it.
-            tracing::debug!(partition, offset, error = &error as &dyn std::error::Error, "offset not stored");
+            tracing::debug!(
+                partition,
+                offset,
+                error = &error as &dyn std::error::Error,
+                "offset not stored"
+            );
         }
     }
 

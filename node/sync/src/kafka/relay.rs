@@ -14,7 +14,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Settings, topics};
+use super::{Error, Quiet, Settings, topics};
 use crate::envelope::{Heartbeat, Record};
 use crate::retry::Patience;
 use crate::tier;
@@ -93,7 +93,7 @@ enum Trouble {
 
 /// A producer, and the number of partitions of the topic it writes.
 struct Open {
-    producer: FutureProducer,
+    producer: FutureProducer<Quiet>,
     partitions: usize,
 }
 
@@ -114,9 +114,15 @@ impl Relay {
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    let pause = self.settings.patience.pause(failures, u64::from(failures) * 389);
+                    let pause = self
+                        .settings
+                        .patience
+                        .pause(failures, u64::from(failures) * 389);
                     tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, failures, ?pause, "relay cannot publish; the outbox keeps the changes");
-                    if open.as_ref().is_some_and(|open: &Open| open.producer.client().fatal_error().is_some()) {
+                    if open
+                        .as_ref()
+                        .is_some_and(|open: &Open| open.producer.client().fatal_error().is_some())
+                    {
                         open = None;
                     }
                     pause
@@ -131,18 +137,33 @@ impl Relay {
         }
     }
 
-    async fn round(&self, open: &mut Option<Open>, beaten: &mut Option<Instant>) -> Result<(), Trouble> {
+    async fn round(
+        &self,
+        open: &mut Option<Open>,
+        beaten: &mut Option<Instant>,
+    ) -> Result<(), Trouble> {
         let lease = format!("relay:{}", self.topic);
-        if !self.datastore.acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline()).await? {
+        if !self
+            .datastore
+            .acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline())
+            .await?
+        {
             return Ok(());
         }
         let open = match open {
             Some(open) => open,
             None => open.insert(self.open().await?),
         };
-        let beat = if beaten.is_none_or(|at| at.elapsed() >= self.settings.heartbeat) { self.clock().await? } else { None };
+        let beat = if beaten.is_none_or(|at| at.elapsed() >= self.settings.heartbeat) {
+            self.clock().await?
+        } else {
+            None
+        };
         loop {
-            let rows = self.datastore.outbox(self.settings.batch, self.deadline()).await?;
+            let rows = self
+                .datastore
+                .outbox(self.settings.batch, self.deadline())
+                .await?;
             let scanned = rows.len();
             if scanned > 0 {
                 self.publish(open, rows).await?;
@@ -150,7 +171,9 @@ impl Relay {
             if u32::try_from(scanned).unwrap_or(u32::MAX) < self.settings.batch {
                 break;
             }
-            self.datastore.acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline()).await?;
+            self.datastore
+                .acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline())
+                .await?;
         }
         if let Some(beat) = beat {
             self.beat(open, beat).await?;
@@ -169,15 +192,25 @@ impl Relay {
             ("linger.ms", "1"),
             ("message.timeout.ms", timeout.as_str()),
         ];
-        let producer = self.kafka.client(&own).create().map_err(Error::Options)?;
-        Ok(Open { producer, partitions })
+        let producer = self
+            .kafka
+            .client(&own)
+            .create_with_context(Quiet)
+            .map_err(Error::Options)?;
+        Ok(Open {
+            producer,
+            partitions,
+        })
     }
 
     async fn clock(&self) -> Result<Option<Heartbeat>, Trouble> {
         match &self.role {
             Role::Writer => {
                 let epoch = self.datastore.epoch(self.deadline()).await?;
-                Ok(Some(Heartbeat { epoch, clock: self.datastore.now(self.deadline()).await? }))
+                Ok(Some(Heartbeat {
+                    epoch,
+                    clock: self.datastore.now(self.deadline()).await?,
+                }))
             }
             Role::Region(applied) => Ok(*applied.borrow()),
         }
@@ -187,38 +220,72 @@ impl Relay {
     async fn publish(&self, open: &Open, rows: Vec<OutboxRow>) -> Result<(), Trouble> {
         let mut sent = Vec::with_capacity(rows.len());
         let sequences: Vec<_> = rows.iter().map(|row| row.sequence).collect();
-        for OutboxRow { change_set, tiers, .. } in rows {
+        for OutboxRow {
+            change_set, tiers, ..
+        } in rows
+        {
             let key = change_set.store;
             let change_set = match self.role {
                 Role::Writer => change_set,
                 Role::Region(_) => tier::for_edge(&change_set, &tiers),
             };
             let payload = Record::ChangeSet(change_set).encode();
-            sent.push(self.send(open, FutureRecord::to(&self.topic).key(key.as_str()).payload(&payload))?);
+            sent.push(
+                self.send(
+                    open,
+                    FutureRecord::to(&self.topic)
+                        .key(key.as_str())
+                        .payload(&payload),
+                )?,
+            );
         }
         try_join_all(sent.into_iter().map(|delivery| self.delivered(delivery))).await?;
-        Ok(self.datastore.outbox_delete(&sequences, self.deadline()).await?)
+        Ok(self
+            .datastore
+            .outbox_delete(&sequences, self.deadline())
+            .await?)
     }
 
     async fn beat(&self, open: &Open, beat: Heartbeat) -> Result<(), Trouble> {
         let payload = Record::Heartbeat(beat).encode();
         let mut sent = Vec::with_capacity(open.partitions);
         for partition in (0_i32..).take(open.partitions) {
-            sent.push(self.send(open, FutureRecord::<str, _>::to(&self.topic).partition(partition).payload(&payload))?);
+            sent.push(
+                self.send(
+                    open,
+                    FutureRecord::<str, _>::to(&self.topic)
+                        .partition(partition)
+                        .payload(&payload),
+                )?,
+            );
         }
-        try_join_all(sent.into_iter().map(|delivery| self.delivered(delivery))).await.map(drop)
+        try_join_all(sent.into_iter().map(|delivery| self.delivered(delivery)))
+            .await
+            .map(drop)
     }
 
     /// Queues a record at once, so that those of one partition stay in order.
-    fn send(&self, open: &Open, record: FutureRecord<'_, str, Vec<u8>>) -> Result<rdkafka::producer::DeliveryFuture, Trouble> {
-        open.producer.send_result(record).map_err(|(source, _)| Trouble::Produce { topic: self.topic.clone(), source })
+    fn send(
+        &self,
+        open: &Open,
+        record: FutureRecord<'_, str, Vec<u8>>,
+    ) -> Result<rdkafka::producer::DeliveryFuture, Trouble> {
+        open.producer
+            .send_result(record)
+            .map_err(|(source, _)| Trouble::Produce {
+                topic: self.topic.clone(),
+                source,
+            })
     }
 
     async fn delivered(&self, delivery: rdkafka::producer::DeliveryFuture) -> Result<(), Trouble> {
         // librdkafka's own message timeout ends this wait.
         match delivery.await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err((source, _))) => Err(Trouble::Produce { topic: self.topic.clone(), source }),
+            Ok(Err((source, _))) => Err(Trouble::Produce {
+                topic: self.topic.clone(),
+                source,
+            }),
             Err(_) => Err(Trouble::Kafka(Error::GivenUp)),
         }
     }

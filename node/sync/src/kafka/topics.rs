@@ -3,30 +3,47 @@
 use std::sync::Arc;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Error, REQUEST, Result, Settings};
+use super::{Error, Quiet, REQUEST, Result, Settings};
 
 /// The number of a topic's partitions; `None` when there is no such topic.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the brokers do not say.
-pub async fn partitions<C, K>(settings: &Settings, client: &Arc<K>, topic: &str) -> Result<Option<usize>>
+pub async fn partitions<C, K>(
+    settings: &Settings,
+    client: &Arc<K>,
+    topic: &str,
+) -> Result<Option<usize>>
 where
     C: ConsumerContext + 'static,
     K: Consumer<C> + Send + Sync + 'static,
 {
     let (client, name) = (Arc::clone(client), topic.to_owned());
-    let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), REQUEST)).await.map_err(|_| Error::GivenUp)?;
-    let metadata = metadata.map_err(Error::unavailable(settings, format!("describe topic '{topic}'")))?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), REQUEST))
+        .await
+        .map_err(|_| Error::GivenUp)?;
+    let metadata = metadata.map_err(Error::unavailable(
+        settings,
+        format!("describe topic '{topic}'"),
+    ))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(None);
+    };
     match found.error() {
         None if !found.partitions().is_empty() => Ok(Some(found.partitions().len())),
-        None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC) => Ok(None),
-        Some(code) => Err(Error::unavailable(settings, format!("describe topic '{topic}'"))(KafkaError::MetadataFetch(code.into()))),
+        None
+        | Some(
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+        ) => Ok(None),
+        Some(code) => Err(Error::unavailable(
+            settings,
+            format!("describe topic '{topic}'"),
+        )(KafkaError::MetadataFetch(code.into()))),
     }
 }
 
@@ -35,21 +52,39 @@ where
 /// # Errors
 /// [`Error::Options`] or [`Error::Unavailable`].
 pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
-    let client: rdkafka::consumer::BaseConsumer = settings.client(&[("allow.auto.create.topics", "false")]).create().map_err(Error::Options)?;
+    let client: BaseConsumer<Quiet> = settings
+        .client(&[("allow.auto.create.topics", "false")])
+        .create_with_context(Quiet)
+        .map_err(Error::Options)?;
     let client = Arc::new(client);
     if let Some(count) = partitions(settings, &client, topic).await? {
         return Ok(count);
     }
-    let admin: AdminClient<DefaultClientContext> = settings.client(&[]).create().map_err(Error::Options)?;
-    let wanted = NewTopic::new(topic, i32::from(settings.partitions), TopicReplication::Fixed(i32::from(settings.replication)));
-    let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+    let admin: AdminClient<Quiet> = settings
+        .client(&[])
+        .create_with_context(Quiet)
+        .map_err(Error::Options)?;
+    let wanted = NewTopic::new(
+        topic,
+        i32::from(settings.partitions),
+        TopicReplication::Fixed(i32::from(settings.replication)),
+    );
+    let options = AdminOptions::new()
+        .request_timeout(Some(REQUEST))
+        .operation_timeout(Some(REQUEST));
     let attempt = || Error::unavailable(settings, format!("make topic '{topic}'"));
-    for result in admin.create_topics([&wanted], &options).await.map_err(attempt())? {
+    for result in admin
+        .create_topics([&wanted], &options)
+        .await
+        .map_err(attempt())?
+    {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => return Err(attempt()(KafkaError::AdminOp(code))),
         }
     }
     // Made a moment ago; its description takes another moment to reach every broker.
-    Ok(partitions(settings, &client, topic).await?.unwrap_or(usize::from(settings.partitions)))
+    Ok(partitions(settings, &client, topic)
+        .await?
+        .unwrap_or(usize::from(settings.partitions)))
 }

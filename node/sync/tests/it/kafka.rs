@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use nodes::{Above, central, content, converged, edge, eventually, region, soon, store_id, tuple};
 
 fn settings(bootstrap_servers: &str, test: &str) -> Settings {
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let run = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_micros();
     Settings {
         bootstrap_servers: bootstrap_servers.into(),
         options: BTreeMap::new(),
@@ -31,12 +34,18 @@ fn settings(bootstrap_servers: &str, test: &str) -> Settings {
 }
 
 fn real(test: &str) -> Settings {
-    let servers = std::env::var("MERIDIAN_TEST_KAFKA").expect("set MERIDIAN_TEST_KAFKA or run `cargo xtask test`");
+    let servers = std::env::var("MERIDIAN_TEST_KAFKA")
+        .expect("set MERIDIAN_TEST_KAFKA or run `cargo xtask test`");
     settings(&servers, test)
 }
 
 /// A cluster in this process with the product's topics, which it cannot make by request.
-fn mock(test: &str) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Settings) {
+fn mock(
+    test: &str,
+) -> (
+    MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+    Settings,
+) {
     let cluster = MockCluster::new(1).unwrap();
     let settings = settings(&cluster.bootstrap_servers(), test);
     for topic in [settings.changes_topic(), settings.edge_topic("eu")] {
@@ -46,7 +55,15 @@ fn mock(test: &str) -> (MockCluster<'static, rdkafka::producer::DefaultProducerC
 }
 
 fn wall() -> Timestamp {
-    Timestamp(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap())
+    Timestamp(
+        i64::try_from(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_micros(),
+        )
+        .unwrap(),
+    )
 }
 
 /// Writes at central come to the region whole and into the edge's view as far as it is covered; both know how fresh they
@@ -56,7 +73,12 @@ async fn a_change_travels_to_the_edge(kafka: &Settings) {
     let mut stores = Vec::new();
     for n in 0..5 {
         let store = central.create(n).await;
-        central.write(store, &[tuple("doc:1", "user:anne"), tuple("log:1", "user:anne")]).await;
+        central
+            .write(
+                store,
+                &[tuple("doc:1", "user:anne"), tuple("log:1", "user:anne")],
+            )
+            .await;
         stores.push(store);
     }
     let region = region(kafka, &Above::central(&central.is.datastore));
@@ -64,9 +86,20 @@ async fn a_change_travels_to_the_edge(kafka: &Settings) {
     let mut last = Vec::new();
     for store in &stores {
         for n in 2..20 {
-            central.write(*store, &[tuple(&format!("doc:{n}"), "user:bob"), tuple(&format!("log:{n}"), "user:bob")]).await;
+            central
+                .write(
+                    *store,
+                    &[
+                        tuple(&format!("doc:{n}"), "user:bob"),
+                        tuple(&format!("log:{n}"), "user:bob"),
+                    ],
+                )
+                .await;
         }
-        last.push((*store, central.delete(*store, &[tuple("doc:1", "user:anne")]).await));
+        last.push((
+            *store,
+            central.delete(*store, &[tuple("doc:1", "user:anne")]).await,
+        ));
     }
     converged(&central.is.datastore, &region.is.datastore).await;
     let truth = content(&central.is.datastore).await;
@@ -79,13 +112,20 @@ async fn a_change_travels_to_the_edge(kafka: &Settings) {
         assert!(edge.is.reached(store, position, soon()).await);
         let shown = edge.is.get(store).unwrap();
         let held: BTreeSet<_> = shown.view.tuples_of_type("doc").into_iter().collect();
-        let docs = truth[&store].1.iter().filter(|tuple| tuple.key.object.object_type() == "doc");
+        let docs = truth[&store]
+            .1
+            .iter()
+            .filter(|tuple| tuple.key.object.object_type() == "doc");
         assert_eq!(held, docs.map(|tuple| tuple.key.clone()).collect());
         assert!(!shown.view.is_covered("log") && shown.view.tuples_of_type("log").is_empty());
     }
     let fresh = Some(Duration::from_secs(5));
     eventually("the region is fresh by its topic", async || {
-        let age = region.is.freshness.borrow().age(wall(), region.is.start.elapsed());
+        let age = region
+            .is
+            .freshness
+            .borrow()
+            .age(wall(), region.is.start.elapsed());
         (age.is_some() && age < fresh).then_some(())
     })
     .await;
@@ -118,11 +158,19 @@ async fn garbage_is_skipped_and_what_it_replaced_is_repaired() {
     converged(&central.is.datastore, &region.is.datastore).await;
     let asked = above.asked.load(Ordering::Relaxed);
 
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.bootstrap_servers)
+        .create()
+        .unwrap();
     let topic = kafka.changes_topic();
     for payload in [&b"\xFF\xFF not a record"[..], b""] {
-        let record = FutureRecord::to(&topic).key(store.as_str()).payload(payload);
-        producer.send(record, Duration::from_secs(10)).await.unwrap();
+        let record = FutureRecord::to(&topic)
+            .key(store.as_str())
+            .payload(payload);
+        producer
+            .send(record, Duration::from_secs(10))
+            .await
+            .unwrap();
     }
     central.write(store, &[tuple("doc:1", "user:anne")]).await;
     converged(&central.is.datastore, &region.is.datastore).await;
@@ -130,16 +178,41 @@ async fn garbage_is_skipped_and_what_it_replaced_is_repaired() {
     // A revision that never was on the topic, and one after it.
     let (ahead, far) = central_two_ahead(&central.is.datastore, store).await;
     let record = Record::ChangeSet(far).encode();
-    producer.send(FutureRecord::to(&topic).key(store.as_str()).payload(&record), Duration::from_secs(10)).await.unwrap();
+    producer
+        .send(
+            FutureRecord::to(&topic)
+                .key(store.as_str())
+                .payload(&record),
+            Duration::from_secs(10),
+        )
+        .await
+        .unwrap();
     converged(&central.is.datastore, &region.is.datastore).await;
-    assert!(above.asked.load(Ordering::Relaxed) > asked, "revision {ahead} came from upstream");
+    assert!(
+        above.asked.load(Ordering::Relaxed) > asked,
+        "revision {ahead} came from upstream"
+    );
 }
 
 /// Commits two revisions; returns the first's number and the second's change set.
-async fn central_two_ahead(datastore: &meridian_store::memory::MemoryDatastore, store: meridian_model::ids::StoreId) -> (u64, meridian_model::change::ChangeSet) {
-    let first = datastore.write_tuples(store, &[], &[tuple("doc:2", "user:anne")], soon()).await.unwrap().position;
-    let second = datastore.write_tuples(store, &[], &[tuple("doc:3", "user:anne")], soon()).await.unwrap().position;
-    let mut sets = datastore.change_sets(store, first.revision, 1, soon()).await.unwrap();
+async fn central_two_ahead(
+    datastore: &meridian_store::memory::MemoryDatastore,
+    store: meridian_model::ids::StoreId,
+) -> (u64, meridian_model::change::ChangeSet) {
+    let first = datastore
+        .write_tuples(store, &[], &[tuple("doc:2", "user:anne")], soon())
+        .await
+        .unwrap()
+        .position;
+    let second = datastore
+        .write_tuples(store, &[], &[tuple("doc:3", "user:anne")], soon())
+        .await
+        .unwrap()
+        .position;
+    let mut sets = datastore
+        .change_sets(store, first.revision, 1, soon())
+        .await
+        .unwrap();
     let set = sets.pop().unwrap();
     assert_eq!(set.position(), second);
     (first.revision.0, set)
@@ -150,19 +223,45 @@ async fn a_broadcast_brings_all_that_is_produced_after_its_reset() {
     let kafka = real("broadcast");
     let topic = kafka.edge_topic("eu");
     assert_eq!(topics::ensure(&kafka, &topic).await.unwrap(), 3);
-    assert_eq!(topics::ensure(&kafka, &topic).await.unwrap(), 3, "a topic that is there is left as it is");
+    assert_eq!(
+        topics::ensure(&kafka, &topic).await.unwrap(),
+        3,
+        "a topic that is there is left as it is"
+    );
     let stop = CancellationToken::new();
     let _guard = stop.clone().drop_guard();
     let mut events = broadcast::read(&kafka, &topic, "edge-1", stop).unwrap();
-    assert!(matches!(events.recv().await, Some(Event::Reset { partitions: 3 })));
+    assert!(matches!(
+        events.recv().await,
+        Some(Event::Reset { partitions: 3 })
+    ));
 
-    let central = central(&Settings { product: "broadcast-source".into(), ..kafka.clone() });
+    let central = central(&Settings {
+        product: "broadcast-source".into(),
+        ..kafka.clone()
+    });
     let store = central.create(7).await;
-    let sets = central.is.datastore.change_sets(store, meridian_model::ids::Revision::ZERO, 10, soon()).await.unwrap();
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
+    let sets = central
+        .is
+        .datastore
+        .change_sets(store, meridian_model::ids::Revision::ZERO, 10, soon())
+        .await
+        .unwrap();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.bootstrap_servers)
+        .create()
+        .unwrap();
     for set in &sets {
         let payload = Record::ChangeSet(set.clone()).encode();
-        producer.send(FutureRecord::to(&topic).key(store.as_str()).payload(&payload), Duration::from_secs(10)).await.unwrap();
+        producer
+            .send(
+                FutureRecord::to(&topic)
+                    .key(store.as_str())
+                    .payload(&payload),
+                Duration::from_secs(10),
+            )
+            .await
+            .unwrap();
     }
     for set in sets {
         match events.recv().await {
@@ -182,12 +281,41 @@ async fn an_unreachable_broker_is_waited_out_and_upstream_asked_meanwhile() {
     let edge = edge(&kafka, &region.is.above);
     let position = central.write(store, &[tuple("doc:1", "user:anne")]).await;
     converged(&central.is.datastore, &region.is.datastore).await;
-    eventually("the edge has it without the broker", async || (edge.is.get(store)?.view.position() == position).then_some(())).await;
-    assert!(!central.is.datastore.outbox(10, soon()).await.unwrap().is_empty(), "the outbox keeps what Kafka did not take");
+    eventually("the edge has it without the broker", async || {
+        (edge.is.get(store)?.view.position() == position).then_some(())
+    })
+    .await;
+    assert!(
+        !central
+            .is
+            .datastore
+            .outbox(10, soon())
+            .await
+            .unwrap()
+            .is_empty(),
+        "the outbox keeps what Kafka did not take"
+    );
 
     cluster.broker_up(-1).unwrap();
-    eventually("the outbox is published", async || central.is.datastore.outbox(10, soon()).await.unwrap().is_empty().then_some(())).await;
+    eventually("the outbox is published", async || {
+        central
+            .is
+            .datastore
+            .outbox(10, soon())
+            .await
+            .unwrap()
+            .is_empty()
+            .then_some(())
+    })
+    .await;
     let other = central.create(2).await;
     assert_eq!(other, store_id(2));
-    eventually("the topic carries changes again", async || edge.is.freshness().heartbeat().and(edge.is.get(other)).map(drop)).await;
+    eventually("the topic carries changes again", async || {
+        edge.is
+            .freshness()
+            .heartbeat()
+            .and(edge.is.get(other))
+            .map(drop)
+    })
+    .await;
 }

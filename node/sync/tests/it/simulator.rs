@@ -35,7 +35,9 @@ fn a_thousand_histories_converge_and_no_answer_is_ever_wrong() {
 }
 
 fn caught(bug: Bug) -> String {
-    (0..300).find_map(|seed| simulate(seed, STEPS, Some(bug)).err()).unwrap_or_else(|| panic!("{bug:?} went unnoticed"))
+    (0..300)
+        .find_map(|seed| simulate(seed, STEPS, Some(bug)).err())
+        .unwrap_or_else(|| panic!("{bug:?} went unnoticed"))
 }
 
 #[test]

@@ -55,12 +55,31 @@ pub(crate) struct Above {
 
 impl Above {
     pub(crate) fn central(datastore: &MemoryDatastore) -> Arc<Self> {
-        Arc::new(Self { datastore: datastore.clone(), thin: false, asked: AtomicUsize::new(0), heard: None })
+        Arc::new(Self {
+            datastore: datastore.clone(),
+            thin: false,
+            asked: AtomicUsize::new(0),
+            heard: None,
+        })
     }
 
-    async fn at(&self, store: StoreId, min: Position, deadline: Instant) -> Result<Box<dyn Snapshot>> {
-        let snapshot = self.datastore.snapshot(store, deadline).await.map_err(unavailable)?.ok_or(UpstreamError::UnknownStore)?;
-        if snapshot.position() < min { Err(UpstreamError::Behind) } else { Ok(snapshot) }
+    async fn at(
+        &self,
+        store: StoreId,
+        min: Position,
+        deadline: Instant,
+    ) -> Result<Box<dyn Snapshot>> {
+        let snapshot = self
+            .datastore
+            .snapshot(store, deadline)
+            .await
+            .map_err(unavailable)?
+            .ok_or(UpstreamError::UnknownStore)?;
+        if snapshot.position() < min {
+            Err(UpstreamError::Behind)
+        } else {
+            Ok(snapshot)
+        }
     }
 }
 
@@ -83,32 +102,92 @@ impl Upstream for Above {
                 Some((Heartbeat { epoch, clock }, Duration::ZERO))
             }
         };
-        Ok(Standing { stores: self.datastore.positions(deadline).await.map_err(unavailable)?, heartbeat })
+        Ok(Standing {
+            stores: self
+                .datastore
+                .positions(deadline)
+                .await
+                .map_err(unavailable)?,
+            heartbeat,
+        })
     }
 
-    async fn changes(&self, store: StoreId, after: Position, limit: u32, deadline: Instant) -> Result<Changes> {
+    async fn changes(
+        &self,
+        store: StoreId,
+        after: Position,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Changes> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let position = self.at(store, Position::default(), deadline).await?.position();
+        let position = self
+            .at(store, Position::default(), deadline)
+            .await?
+            .position();
         if after.epoch != position.epoch && after.revision.0 > 0 {
-            return Ok(Changes { change_sets: Vec::new(), position });
+            return Ok(Changes {
+                change_sets: Vec::new(),
+                position,
+            });
         }
-        let sets = self.datastore.change_sets(store, after.revision, limit, deadline).await.map_err(unavailable)?;
-        let tiers = if self.thin { self.datastore.tiers(store, deadline).await.map_err(unavailable)? } else { Tiers::default() };
-        let change_sets = sets.into_iter().map(|set| if self.thin { for_edge(&set, &tiers) } else { set }).collect();
-        Ok(Changes { change_sets, position })
+        let sets = self
+            .datastore
+            .change_sets(store, after.revision, limit, deadline)
+            .await
+            .map_err(unavailable)?;
+        let tiers = if self.thin {
+            self.datastore
+                .tiers(store, deadline)
+                .await
+                .map_err(unavailable)?
+        } else {
+            Tiers::default()
+        };
+        let change_sets = sets
+            .into_iter()
+            .map(|set| {
+                if self.thin {
+                    for_edge(&set, &tiers)
+                } else {
+                    set
+                }
+            })
+            .collect();
+        Ok(Changes {
+            change_sets,
+            position,
+        })
     }
 
     async fn head(&self, store: StoreId, min: Position, deadline: Instant) -> Result<StoreHead> {
-        self.at(store, min, deadline).await?.head().await.map_err(unavailable)
+        self.at(store, min, deadline)
+            .await?
+            .head()
+            .await
+            .map_err(unavailable)
     }
 
-    async fn fill(&self, store: StoreId, object_type: &str, min: Position, deadline: Instant) -> Result<(Position, Vec<Tuple>)> {
+    async fn fill(
+        &self,
+        store: StoreId,
+        object_type: &str,
+        min: Position,
+        deadline: Instant,
+    ) -> Result<(Position, Vec<Tuple>)> {
         let mut snapshot = self.at(store, min, deadline).await?;
-        let tuples = snapshot.tuples_of_type(object_type, None, u32::MAX).await.map_err(unavailable)?;
+        let tuples = snapshot
+            .tuples_of_type(object_type, None, u32::MAX)
+            .await
+            .map_err(unavailable)?;
         Ok((snapshot.position(), tuples))
     }
 
-    async fn snapshot(&self, store: StoreId, min: Position, deadline: Instant) -> Result<(StoreHead, Vec<Tuple>)> {
+    async fn snapshot(
+        &self,
+        store: StoreId,
+        min: Position,
+        deadline: Instant,
+    ) -> Result<(StoreHead, Vec<Tuple>)> {
         let mut snapshot = self.at(store, min, deadline).await?;
         let tuples = snapshot.tuples(None, u32::MAX).await.map_err(unavailable)?;
         Ok((snapshot.head().await.map_err(unavailable)?, tuples))
@@ -127,15 +206,46 @@ pub(crate) struct Central {
 }
 
 pub(crate) fn central(kafka: &Settings) -> Node<Central> {
-    let (datastore, wake, stop) = (MemoryDatastore::new(), Arc::new(Notify::new()), CancellationToken::new());
-    let relay = relay(kafka, &datastore, kafka.changes_topic(), Role::Writer, &wake);
+    let (datastore, wake, stop) = (
+        MemoryDatastore::new(),
+        Arc::new(Notify::new()),
+        CancellationToken::new(),
+    );
+    let relay = relay(
+        kafka,
+        &datastore,
+        kafka.changes_topic(),
+        Role::Writer,
+        &wake,
+    );
     tokio::spawn(relay.run(stop.clone()));
-    Node { is: Central { datastore, wake }, _stop: stop.drop_guard() }
+    Node {
+        is: Central { datastore, wake },
+        _stop: stop.drop_guard(),
+    }
 }
 
-fn relay(kafka: &Settings, datastore: &MemoryDatastore, topic: String, role: Role, wake: &Arc<Notify>) -> Relay {
-    let settings = RelaySettings { poll: Duration::from_millis(100), heartbeat: Duration::from_millis(300), ..RelaySettings::default() };
-    Relay { datastore: Arc::new(datastore.clone()), kafka: kafka.clone(), topic, role, holder: "test".into(), wake: Arc::clone(wake), settings }
+fn relay(
+    kafka: &Settings,
+    datastore: &MemoryDatastore,
+    topic: String,
+    role: Role,
+    wake: &Arc<Notify>,
+) -> Relay {
+    let settings = RelaySettings {
+        poll: Duration::from_millis(100),
+        heartbeat: Duration::from_millis(300),
+        ..RelaySettings::default()
+    };
+    Relay {
+        datastore: Arc::new(datastore.clone()),
+        kafka: kafka.clone(),
+        topic,
+        role,
+        holder: "test".into(),
+        wake: Arc::clone(wake),
+        settings,
+    }
 }
 
 pub(crate) struct Region {
@@ -146,19 +256,55 @@ pub(crate) struct Region {
 }
 
 pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
-    let (datastore, applied, stop, start) = (MemoryDatastore::new(), Arc::new(Notify::new()), CancellationToken::new(), Instant::now());
+    let (datastore, applied, stop, start) = (
+        MemoryDatastore::new(),
+        Arc::new(Notify::new()),
+        CancellationToken::new(),
+        Instant::now(),
+    );
     let heartbeat = watch::Sender::new(None);
     let freshness = watch::Sender::new(Freshness::default());
-    let for_edges =
-        Above { datastore: datastore.clone(), thin: true, asked: AtomicUsize::new(0), heard: Some(heartbeat.subscribe()) };
-    let is = Region { datastore: datastore.clone(), freshness: freshness.subscribe(), above: Arc::new(for_edges), start };
-    let relay = relay(kafka, &datastore, kafka.edge_topic("eu"), Role::Region(heartbeat.subscribe()), &applied);
+    let for_edges = Above {
+        datastore: datastore.clone(),
+        thin: true,
+        asked: AtomicUsize::new(0),
+        heard: Some(heartbeat.subscribe()),
+    };
+    let is = Region {
+        datastore: datastore.clone(),
+        freshness: freshness.subscribe(),
+        above: Arc::new(for_edges),
+        start,
+    };
+    let relay = relay(
+        kafka,
+        &datastore,
+        kafka.edge_topic("eu"),
+        Role::Region(heartbeat.subscribe()),
+        &applied,
+    );
     tokio::spawn(relay.run(stop.clone()));
     let upstream: Arc<dyn Upstream> = above.clone();
-    let applier = Applier { datastore: Arc::new(datastore), upstream, settings: RegionalSettings::default() };
+    let applier = Applier {
+        datastore: Arc::new(datastore),
+        upstream,
+        settings: RegionalSettings::default(),
+    };
     let consumer = GroupConsumer::new(kafka, "eu").unwrap();
-    tokio::spawn(Regional { applier, applied, heartbeat, freshness, start }.run(consumer, stop.clone()));
-    Node { is, _stop: stop.drop_guard() }
+    tokio::spawn(
+        Regional {
+            applier,
+            applied,
+            heartbeat,
+            freshness,
+            start,
+        }
+        .run(consumer, stop.clone()),
+    );
+    Node {
+        is,
+        _stop: stop.drop_guard(),
+    }
 }
 
 pub(crate) fn edge(kafka: &Settings, above: &Arc<Above>) -> Node<Arc<Views>> {
@@ -166,9 +312,18 @@ pub(crate) fn edge(kafka: &Settings, above: &Arc<Above>) -> Node<Arc<Views>> {
     let views = Arc::new(Views::new(start, None));
     let events = broadcast::read(kafka, &kafka.edge_topic("eu"), "edge-1", stop.clone()).unwrap();
     let upstream: Arc<dyn Upstream> = above.clone();
-    let driver = EdgeDriver { upstream, views: Arc::clone(&views), kept: Vec::new(), settings: DriverSettings::default(), start };
+    let driver = EdgeDriver {
+        upstream,
+        views: Arc::clone(&views),
+        kept: Vec::new(),
+        settings: DriverSettings::default(),
+        start,
+    };
     tokio::spawn(driver.run(events, stop.clone()));
-    Node { is: views, _stop: stop.drop_guard() }
+    Node {
+        is: views,
+        _stop: stop.drop_guard(),
+    }
 }
 
 pub(crate) fn store_id(n: usize) -> StoreId {
@@ -176,48 +331,81 @@ pub(crate) fn store_id(n: usize) -> StoreId {
 }
 
 pub(crate) fn tuple(object: &str, user: &str) -> Tuple {
-    Tuple { key: TupleKey::parse(object, "viewer", user).unwrap(), condition: None, timestamp: Timestamp(0) }
+    Tuple {
+        key: TupleKey::parse(object, "viewer", user).unwrap(),
+        condition: None,
+        timestamp: Timestamp(0),
+    }
 }
 
 pub(crate) fn critical(types: &[&str]) -> Tiers {
-    Tiers { critical: types.iter().map(|&name| name.to_owned()).collect(), cold: BTreeSet::new() }
+    Tiers {
+        critical: types.iter().map(|&name| name.to_owned()).collect(),
+        cold: BTreeSet::new(),
+    }
 }
 
 impl Node<Central> {
     /// Makes a store whose `doc` is Critical.
     pub(crate) async fn create(&self, n: usize) -> StoreId {
         let id = store_id(n);
-        self.is.datastore.create_store(id, "s", soon()).await.unwrap();
-        self.is.datastore.assign_tiers(id, &critical(&["doc"]), soon()).await.unwrap();
+        self.is
+            .datastore
+            .create_store(id, "s", soon())
+            .await
+            .unwrap();
+        self.is
+            .datastore
+            .assign_tiers(id, &critical(&["doc"]), soon())
+            .await
+            .unwrap();
         self.is.wake.notify_one();
         id
     }
 
     pub(crate) async fn write(&self, store: StoreId, tuples: &[Tuple]) -> Position {
-        let committed = self.is.datastore.write_tuples(store, &[], tuples, soon()).await.unwrap();
+        let committed = self
+            .is
+            .datastore
+            .write_tuples(store, &[], tuples, soon())
+            .await
+            .unwrap();
         self.is.wake.notify_one();
         committed.position
     }
 
     pub(crate) async fn delete(&self, store: StoreId, tuples: &[Tuple]) -> Position {
         let keys: Vec<_> = tuples.iter().map(|tuple| tuple.key.clone()).collect();
-        let committed = self.is.datastore.write_tuples(store, &keys, &[], soon()).await.unwrap();
+        let committed = self
+            .is
+            .datastore
+            .write_tuples(store, &keys, &[], soon())
+            .await
+            .unwrap();
         self.is.wake.notify_one();
         committed.position
     }
 }
 
 /// Every store's position and tuples.
-pub(crate) async fn content(datastore: &MemoryDatastore) -> BTreeMap<StoreId, (Position, Vec<Tuple>)> {
+pub(crate) async fn content(
+    datastore: &MemoryDatastore,
+) -> BTreeMap<StoreId, (Position, Vec<Tuple>)> {
     let mut content = BTreeMap::new();
     for (id, position) in datastore.positions(soon()).await.unwrap() {
         let mut snapshot = datastore.snapshot(id, soon()).await.unwrap().unwrap();
-        content.insert(id, (position, snapshot.tuples(None, u32::MAX).await.unwrap()));
+        content.insert(
+            id,
+            (position, snapshot.tuples(None, u32::MAX).await.unwrap()),
+        );
     }
     content
 }
 
 /// Waits until a datastore holds what another does.
 pub(crate) async fn converged(from: &MemoryDatastore, to: &MemoryDatastore) {
-    eventually("the region has what central has", async || (content(from).await == content(to).await).then_some(())).await;
+    eventually("the region has what central has", async || {
+        (content(from).await == content(to).await).then_some(())
+    })
+    .await;
 }

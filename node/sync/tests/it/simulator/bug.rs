@@ -20,11 +20,21 @@ pub(crate) enum Bug {
 }
 
 /// Bends what reaches the machine.
-pub(crate) fn bend(bug: Option<Bug>, published: &BTreeMap<StoreId, View>, mut input: Input) -> Input {
-    let Input::Record(set) = &mut input else { return input };
-    let Some(have) = published.get(&set.store).map(View::position) else { return input };
+pub(crate) fn bend(
+    bug: Option<Bug>,
+    published: &BTreeMap<StoreId, View>,
+    mut input: Input,
+) -> Input {
+    let Input::Record(set) = &mut input else {
+        return input;
+    };
+    let Some(have) = published.get(&set.store).map(View::position) else {
+        return input;
+    };
     match bug {
-        Some(Bug::GapIgnored) if set.epoch == have.epoch && set.revision > have.revision => set.revision = have.revision.next(),
+        Some(Bug::GapIgnored) if set.epoch == have.epoch && set.revision > have.revision => {
+            set.revision = have.revision.next()
+        }
         Some(Bug::HalfApplied) => set.changes.truncate(set.changes.len().div_ceil(2)),
         Some(Bug::OlderEpochAccepted) if set.epoch < have.epoch => {
             (set.epoch, set.revision) = (have.epoch, Revision(have.revision.0 + 1));
@@ -38,9 +48,17 @@ pub(crate) fn bend(bug: Option<Bug>, published: &BTreeMap<StoreId, View>, mut in
 pub(crate) fn stages(bug: Option<Bug>, before: Option<&View>, publish: &Publish) -> Vec<View> {
     let mut stages = vec![publish.view.clone()];
     if let (Some(Bug::DataBeforeCoverage), Some(before)) = (bug, before) {
-        let evicted: Vec<_> = before.covered_types().filter(|name| !publish.view.is_covered(name)).collect();
+        let evicted: Vec<_> = before
+            .covered_types()
+            .filter(|name| !publish.view.is_covered(name))
+            .collect();
         if !evicted.is_empty() {
-            stages.insert(0, evicted.iter().fold(before.clone(), |view, name| view.cover(name, [])));
+            stages.insert(
+                0,
+                evicted
+                    .iter()
+                    .fold(before.clone(), |view, name| view.cover(name, [])),
+            );
         }
     }
     stages

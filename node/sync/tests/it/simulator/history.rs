@@ -40,7 +40,9 @@ impl Kept {
         let verdict = admit(self.position, set.position());
         if verdict == Admit::Apply {
             self.position = set.position();
-            set.changes.iter().for_each(|change| self.facts.change(change));
+            set.changes
+                .iter()
+                .for_each(|change| self.facts.change(change));
             self.log.push_back(set.clone());
         }
         verdict
@@ -51,8 +53,18 @@ impl Kept {
         if after.epoch != self.position.epoch || after.revision >= self.position.revision {
             return Some(Vec::new());
         }
-        let first = self.log.front().map_or(self.position.revision.next(), |set| set.revision);
-        (first <= after.revision.next()).then(|| self.log.iter().filter(|set| set.revision > after.revision).take(limit).cloned().collect())
+        let first = self
+            .log
+            .front()
+            .map_or(self.position.revision.next(), |set| set.revision);
+        (first <= after.revision.next()).then(|| {
+            self.log
+                .iter()
+                .filter(|set| set.revision > after.revision)
+                .take(limit)
+                .cloned()
+                .collect()
+        })
     }
 
     pub(crate) fn trim(&mut self, keep: usize) {
@@ -73,7 +85,10 @@ impl Kept {
     }
 
     pub(crate) fn replaced_by(other: &Self) -> Self {
-        Self { log: VecDeque::new(), ..other.clone() }
+        Self {
+            log: VecDeque::new(),
+            ..other.clone()
+        }
     }
 }
 
@@ -84,13 +99,23 @@ impl Facts {
             Change::TupleDeleted(key) => drop(self.tuples.remove(key)),
             Change::ModelWritten(model) => self.models.push(model.clone()),
             Change::StoreCreated(info) => self.info = Some(info.clone()),
-            Change::StoreDeleted => *self = Self { info: self.info.take(), deleted: true, ..Self::default() },
+            Change::StoreDeleted => {
+                *self = Self {
+                    info: self.info.take(),
+                    deleted: true,
+                    ..Self::default()
+                }
+            }
             Change::TiersAssigned(tiers) => self.tiers = tiers.clone(),
         }
     }
 
     pub(crate) fn of_type(&self, object_type: &str) -> BTreeSet<TupleKey> {
-        self.tuples.iter().filter(|key| key.object.object_type() == object_type).cloned().collect()
+        self.tuples
+            .iter()
+            .filter(|key| key.object.object_type() == object_type)
+            .cloned()
+            .collect()
     }
 }
 
@@ -109,7 +134,10 @@ pub(crate) struct Central {
 
 impl Central {
     pub(crate) fn new() -> Self {
-        Self { epoch: 1, ..Self::default() }
+        Self {
+            epoch: 1,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn at(&self, store: StoreId, position: Position) -> Option<&Arc<Facts>> {
@@ -118,7 +146,12 @@ impl Central {
 
     /// Commits something.
     pub(crate) fn write(&mut self, random: &mut Random) {
-        let alive: Vec<_> = self.stores.iter().filter(|(_, kept)| !kept.facts.deleted).map(|(id, _)| *id).collect();
+        let alive: Vec<_> = self
+            .stores
+            .iter()
+            .filter(|(_, kept)| !kept.facts.deleted)
+            .map(|(id, _)| *id)
+            .collect();
         if alive.is_empty() || (alive.len() < 3 && random.chance(5)) {
             return self.create(random);
         }
@@ -137,15 +170,24 @@ impl Central {
         self.epoch += 1;
         for store in self.stores.keys().copied().collect::<Vec<_>>() {
             let lost = random.below(4) as u64;
-            let Some(kept) = self.stores.get_mut(&store) else { continue };
+            let Some(kept) = self.stores.get_mut(&store) else {
+                continue;
+            };
             let revision = Revision(kept.position.revision.0.saturating_sub(lost));
-            let past = Position { revision, ..kept.position };
-            self.outbox.retain(|(set, _)| set.store != store || set.revision <= revision);
+            let past = Position {
+                revision,
+                ..kept.position
+            };
+            self.outbox
+                .retain(|(set, _)| set.store != store || set.revision <= revision);
             let Some(facts) = self.history.get(&(store, past)).cloned() else {
                 self.stores.remove(&store);
                 continue;
             };
-            kept.position = Position { epoch: Epoch(self.epoch), revision };
+            kept.position = Position {
+                epoch: Epoch(self.epoch),
+                revision,
+            };
             kept.facts = Facts::clone(&facts);
             kept.log.retain(|set| set.revision <= revision);
             self.history.insert((store, kept.position), facts);
@@ -154,7 +196,11 @@ impl Central {
 
     fn create(&mut self, random: &mut Random) {
         let id = self.id();
-        let info = StoreInfo { id, name: "s".into(), created_at: Timestamp(1) };
+        let info = StoreInfo {
+            id,
+            name: "s".into(),
+            created_at: Timestamp(1),
+        };
         self.commit(id, vec![Change::StoreCreated(info)]);
         if random.chance(90) {
             let model = self.model();
@@ -169,14 +215,30 @@ impl Central {
         let kept = self.stores.entry(store).or_default();
         let revision = kept.position.revision.next();
         let epoch = Epoch(self.epoch);
-        let set = ChangeSet { store, epoch, revision, committed_at: Timestamp(1), changes, touched: Vec::new() };
-        assert_eq!(kept.apply(&set), Admit::Apply, "central applies its own next revision");
-        self.history.insert((store, kept.position), Arc::new(kept.facts.clone()));
+        let set = ChangeSet {
+            store,
+            epoch,
+            revision,
+            committed_at: Timestamp(1),
+            changes,
+            touched: Vec::new(),
+        };
+        assert_eq!(
+            kept.apply(&set),
+            Admit::Apply,
+            "central applies its own next revision"
+        );
+        self.history
+            .insert((store, kept.position), Arc::new(kept.facts.clone()));
         self.outbox.push((set, kept.facts.tiers.clone()));
     }
 
     fn some_tuples(&self, store: StoreId, random: &mut Random) -> Vec<Change> {
-        let mut tuples = self.stores.get(&store).map(|kept| kept.facts.tuples.clone()).unwrap_or_default();
+        let mut tuples = self
+            .stores
+            .get(&store)
+            .map(|kept| kept.facts.tuples.clone())
+            .unwrap_or_default();
         let mut changes = Vec::new();
         for _ in 0..=random.below(3) {
             let held: Vec<_> = tuples.iter().cloned().collect();
@@ -196,7 +258,10 @@ impl Central {
 
     fn model(&mut self) -> StoredModel {
         let id = self.id().as_str().parse().unwrap();
-        StoredModel { id, model: Arc::new(serde_json::from_str(MODEL).unwrap()) }
+        StoredModel {
+            id,
+            model: Arc::new(serde_json::from_str(MODEL).unwrap()),
+        }
     }
 
     fn id(&mut self) -> StoreId {
@@ -206,7 +271,11 @@ impl Central {
 }
 
 pub(crate) fn as_tuple(key: TupleKey) -> Tuple {
-    Tuple { key, condition: None, timestamp: Timestamp(1) }
+    Tuple {
+        key,
+        condition: None,
+        timestamp: Timestamp(1),
+    }
 }
 
 fn some_tiers(random: &mut Random) -> Tiers {
@@ -232,7 +301,11 @@ fn some_tuple(random: &mut Random) -> TupleKey {
         2 => (folder, "viewer", *random.pick(&[user, &members, "user:*"])),
         3 => (format!("folder:{}", id(random)), "parent", folder.as_str()),
         4 => (format!("doc:{}", id(random)), "parent", folder.as_str()),
-        5 => (format!("doc:{}", id(random)), "viewer", *random.pick(&[user, &members])),
+        5 => (
+            format!("doc:{}", id(random)),
+            "viewer",
+            *random.pick(&[user, &members]),
+        ),
         6 => (format!("doc:{}", id(random)), "blocked", user),
         _ => (format!("log:{}", id(random)), "reader", user),
     };

@@ -12,11 +12,21 @@ pub(crate) struct Link<M> {
 
 impl<M: Clone> Link<M> {
     pub(crate) fn new() -> Self {
-        Self { on_the_way: Vec::new(), parted: false, healthy: false }
+        Self {
+            on_the_way: Vec::new(),
+            parted: false,
+            healthy: false,
+        }
     }
 
     /// Sends a message, or loses, repeats or delays it.
-    pub(crate) fn send(&mut self, message: M, step: usize, random: &mut Random, faults: &mut Faults) {
+    pub(crate) fn send(
+        &mut self,
+        message: M,
+        step: usize,
+        random: &mut Random,
+        faults: &mut Faults,
+    ) {
         if self.healthy {
             self.on_the_way.push((step, message));
             return;
@@ -31,9 +41,14 @@ impl<M: Clone> Link<M> {
         }
         if random.chance(8) {
             faults.repeated += 1;
-            self.on_the_way.push((step + 1 + random.below(12), message.clone()));
+            self.on_the_way
+                .push((step + 1 + random.below(12), message.clone()));
         }
-        let delay = if random.chance(25) { 1 + random.below(10) } else { 0 };
+        let delay = if random.chance(25) {
+            1 + random.below(10)
+        } else {
+            0
+        };
         faults.delayed += usize::from(delay > 0);
         let at = step + delay;
         faults.overtaken += usize::from(self.on_the_way.iter().any(|(other, _)| *other > at));
@@ -42,7 +57,9 @@ impl<M: Clone> Link<M> {
 
     /// Takes what has arrived by `step`, in the order it arrives.
     pub(crate) fn arrived(&mut self, step: usize) -> Vec<M> {
-        let (mut here, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.on_the_way).into_iter().partition(|(at, _)| *at <= step);
+        let (mut here, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.on_the_way)
+            .into_iter()
+            .partition(|(at, _)| *at <= step);
         self.on_the_way = rest;
         here.sort_by_key(|(at, _)| *at);
         here.into_iter().map(|(_, message)| message).collect()

@@ -23,7 +23,12 @@ pub(crate) struct Region {
 
 impl Region {
     /// Takes a record of the full topic. `upstream` is central when it can be reached.
-    pub(crate) fn record(&mut self, set: &ChangeSet, upstream: Option<&Central>, faults: &mut Faults) {
+    pub(crate) fn record(
+        &mut self,
+        set: &ChangeSet,
+        upstream: Option<&Central>,
+        faults: &mut Faults,
+    ) {
         match self.apply(set) {
             Admit::Apply => {}
             Admit::Skip => faults.skipped += 1,
@@ -54,38 +59,66 @@ impl Region {
             }
         }
         // What central no longer has was in a history that was given up.
-        self.stores.retain(|store, kept| central.stores.contains_key(store) || kept.position.epoch.0 == central.epoch);
+        self.stores.retain(|store, kept| {
+            central.stores.contains_key(store) || kept.position.epoch.0 == central.epoch
+        });
     }
 
     /// Answers the edge; `None` where a real node would be down.
     pub(crate) fn answer(&self, question: &Question) -> Reply {
         let (ask, min) = match question {
             Question::Positions(ticket) => {
-                return Reply::Positions(*ticket, self.stores.iter().map(|(id, kept)| (*id, kept.position)).collect());
+                return Reply::Positions(
+                    *ticket,
+                    self.stores
+                        .iter()
+                        .map(|(id, kept)| (*id, kept.position))
+                        .collect(),
+                );
             }
             Question::Store(ask, min) => (ask, *min),
         };
         let (Ask::Changes(store) | Ask::Head(store) | Ask::Fill(store, _)) = ask;
-        let Some(kept) = self.stores.get(store) else { return Reply::UnknownStore(ask.clone()) };
+        let Some(kept) = self.stores.get(store) else {
+            return Reply::UnknownStore(ask.clone());
+        };
         match ask {
             Ask::Changes(_) => match kept.changes(min, PAGE) {
                 Some(sets) => {
-                    let change_sets = sets.iter().map(|set| for_edge(set, &kept.facts.tiers)).collect();
-                    Reply::Changes(*store, Changes { change_sets, position: kept.position })
+                    let change_sets = sets
+                        .iter()
+                        .map(|set| for_edge(set, &kept.facts.tiers))
+                        .collect();
+                    Reply::Changes(
+                        *store,
+                        Changes {
+                            change_sets,
+                            position: kept.position,
+                        },
+                    )
                 }
                 None => Reply::Trimmed(ask.clone()),
             },
             _ if kept.position < min => Reply::Behind(ask.clone()),
-            Ask::Head(_) => kept.head().map_or_else(|| Reply::UnknownStore(ask.clone()), Reply::Head),
+            Ask::Head(_) => kept
+                .head()
+                .map_or_else(|| Reply::UnknownStore(ask.clone()), Reply::Head),
             Ask::Fill(_, object_type) => {
-                let tuples = kept.facts.of_type(object_type).into_iter().map(as_tuple).collect();
+                let tuples = kept
+                    .facts
+                    .of_type(object_type)
+                    .into_iter()
+                    .map(as_tuple)
+                    .collect();
                 Reply::Filled(*store, object_type.clone(), kept.position, tuples)
             }
         }
     }
 
     fn position(&self, store: StoreId) -> Position {
-        self.stores.get(&store).map_or_else(Position::default, |kept| kept.position)
+        self.stores
+            .get(&store)
+            .map_or_else(Position::default, |kept| kept.position)
     }
 
     fn apply(&mut self, set: &ChangeSet) -> Admit {
@@ -101,9 +134,14 @@ impl Region {
     }
 
     fn repair(&mut self, store: StoreId, central: &Central) {
-        let Some(theirs) = central.stores.get(&store) else { return };
+        let Some(theirs) = central.stores.get(&store) else {
+            return;
+        };
         let have = self.position(store);
-        match theirs.changes(have, usize::MAX).filter(|_| have.epoch == theirs.position.epoch) {
+        match theirs
+            .changes(have, usize::MAX)
+            .filter(|_| have.epoch == theirs.position.epoch)
+        {
             Some(sets) => sets.iter().for_each(|set| {
                 self.apply(set);
             }),
@@ -112,7 +150,11 @@ impl Region {
     }
 
     fn replace(&mut self, store: StoreId, central: &Central) {
-        if let Some(theirs) = central.stores.get(&store).filter(|theirs| theirs.position > self.position(store)) {
+        if let Some(theirs) = central
+            .stores
+            .get(&store)
+            .filter(|theirs| theirs.position > self.position(store))
+        {
             self.stores.insert(store, Kept::replaced_by(theirs));
         }
     }

@@ -24,7 +24,11 @@ const STEP: Duration = Duration::from_millis(100);
 const LIMITS: Limits = Limits {
     // Small, so that histories run over it.
     set_aside: 5,
-    patience: Patience { timeout: Duration::from_millis(1500), first_pause: Duration::from_millis(100), longest_pause: Duration::from_millis(800) },
+    patience: Patience {
+        timeout: Duration::from_millis(1500),
+        first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_millis(800),
+    },
 };
 /// Steps without faults after which everyone must agree.
 const HEALING: usize = 300;
@@ -103,9 +107,13 @@ faults! {
 pub(crate) fn simulate(seed: u64, steps: usize, bug: Option<Bug>) -> Result<Faults, String> {
     let mut world = World::new(seed, bug);
     for _ in 0..steps {
-        world.step().map_err(|what| format!("step {}: {what}", world.step))?;
+        world
+            .step()
+            .map_err(|what| format!("step {}: {what}", world.step))?;
     }
-    world.heal().map_err(|what| format!("step {} (healing): {what}", world.step))?;
+    world
+        .heal()
+        .map_err(|what| format!("step {} (healing): {what}", world.step))?;
     Ok(world.faults)
 }
 
@@ -167,7 +175,13 @@ impl World {
     /// What goes wrong beside the network's small faults.
     fn misfortune(&mut self) -> Result<(), String> {
         let random = &mut self.random;
-        for parted in [random.chance(3).then_some(true), random.chance(20).then_some(false)].into_iter().flatten() {
+        for parted in [
+            random.chance(3).then_some(true),
+            random.chance(20).then_some(false),
+        ]
+        .into_iter()
+        .flatten()
+        {
             match random.below(4) {
                 0 => self.to_region.part(parted),
                 1 => self.to_edge.part(parted),
@@ -181,15 +195,22 @@ impl World {
         }
         if random.chance(4) {
             let keep = random.below(6);
-            self.central.stores.values_mut().for_each(|kept| kept.trim(keep));
-            self.region.stores.values_mut().for_each(|kept| kept.trim(keep));
+            self.central
+                .stores
+                .values_mut()
+                .for_each(|kept| kept.trim(keep));
+            self.region
+                .stores
+                .values_mut()
+                .for_each(|kept| kept.trim(keep));
             self.faults.trims += 1;
         }
         if random.chance(1) {
             self.to_region.cut();
             let again = random.below(20);
             for record in self.topic.iter().rev().take(again).rev() {
-                self.to_region.send(record.clone(), self.step, random, &mut self.faults);
+                self.to_region
+                    .send(record.clone(), self.step, random, &mut self.faults);
             }
             self.faults.regional_crashes += 1;
         }
@@ -218,7 +239,8 @@ impl World {
         self.edge = Edge::new(LIMITS, self.now());
         if self.random.chance(50) {
             for file in self.files.clone() {
-                let view = View::from_file(&file).map_err(|error| format!("an edge's own file is unreadable: {error}"))?;
+                let view = View::from_file(&file)
+                    .map_err(|error| format!("an edge's own file is unreadable: {error}"))?;
                 let commands = self.edge.restore(view, self.now());
                 self.faults.files += 1;
                 self.carry_out(commands)?;
@@ -233,13 +255,19 @@ impl World {
             for (set, _) in std::mem::take(&mut self.central.outbox) {
                 let record = Record::ChangeSet(set).encode();
                 self.topic.push(record.clone());
-                self.to_region.send(record, self.step, &mut self.random, &mut self.faults);
+                self.to_region
+                    .send(record, self.step, &mut self.random, &mut self.faults);
             }
         }
         let reachable = !self.to_region.is_parted() && !self.random.chance(10);
         for record in self.to_region.arrived(self.step) {
-            let Record::ChangeSet(set) = Record::decode(&record).map_err(|error| format!("own record: {error}"))? else { continue };
-            self.region.record(&set, reachable.then_some(&self.central), &mut self.faults);
+            let Record::ChangeSet(set) =
+                Record::decode(&record).map_err(|error| format!("own record: {error}"))?
+            else {
+                continue;
+            };
+            self.region
+                .record(&set, reachable.then_some(&self.central), &mut self.faults);
         }
         if reachable && self.random.chance(8) {
             self.region.compare(&self.central);
@@ -255,7 +283,9 @@ impl World {
         self.ask_and_answer()?;
         let commands = self.edge.tick(self.now());
         self.carry_out(commands)?;
-        self.published.iter().try_for_each(|(store, view)| self.agrees(*store, view).map(drop))
+        self.published
+            .iter()
+            .try_for_each(|(store, view)| self.agrees(*store, view).map(drop))
     }
 
     fn relay_to_edge(&mut self) {
@@ -265,12 +295,26 @@ impl World {
                 record = vec![0xFF; 3];
                 self.faults.garbage += 1;
             }
-            self.to_edge.send(record, self.step, &mut self.random, &mut self.faults);
+            self.to_edge
+                .send(record, self.step, &mut self.random, &mut self.faults);
         }
-        let newest = self.region.stores.values().map(|kept| kept.position.epoch).max();
+        let newest = self
+            .region
+            .stores
+            .values()
+            .map(|kept| kept.position.epoch)
+            .max();
         if let Some(epoch) = newest.filter(|_| self.random.chance(5)) {
-            let beat = Heartbeat { epoch, clock: Timestamp(0) };
-            self.to_edge.send(Record::Heartbeat(beat).encode(), self.step, &mut self.random, &mut self.faults);
+            let beat = Heartbeat {
+                epoch,
+                clock: Timestamp(0),
+            };
+            self.to_edge.send(
+                Record::Heartbeat(beat).encode(),
+                self.step,
+                &mut self.random,
+                &mut self.faults,
+            );
         }
     }
 
@@ -282,14 +326,20 @@ impl World {
             } else {
                 self.region.answer(&question)
             };
-            self.replies.send(reply, self.step, &mut self.random, &mut self.faults);
+            self.replies
+                .send(reply, self.step, &mut self.random, &mut self.faults);
         }
         for reply in self.replies.arrived(self.step) {
             let input = match reply {
                 Reply::Positions(ticket, stores) => Input::Positions { ticket, stores },
                 Reply::Changes(store, changes) => Input::Changes(store, changes),
                 Reply::Head(head) => Input::Head(head),
-                Reply::Filled(store, object_type, position, tuples) => Input::Filled { store, object_type, position, tuples },
+                Reply::Filled(store, object_type, position, tuples) => Input::Filled {
+                    store,
+                    object_type,
+                    position,
+                    tuples,
+                },
                 Reply::Trimmed(ask) => {
                     self.faults.trimmed += 1;
                     Input::Failed(ask, UpstreamError::Trimmed)
@@ -297,7 +347,9 @@ impl World {
                 Reply::Behind(ask) => Input::Failed(ask, UpstreamError::Behind),
                 Reply::UnknownStore(ask) => Input::Failed(ask, UpstreamError::UnknownStore),
                 Reply::Unavailable(Question::Positions(_)) => Input::PositionsFailed,
-                Reply::Unavailable(Question::Store(ask, _)) => Input::Failed(ask, UpstreamError::Unavailable("down".into())),
+                Reply::Unavailable(Question::Store(ask, _)) => {
+                    Input::Failed(ask, UpstreamError::Unavailable("down".into()))
+                }
             };
             self.hand(input)?;
         }
@@ -326,9 +378,14 @@ impl World {
                 Command::AskPositions { ticket } => Question::Positions(ticket),
                 Command::AskChanges { store, after } => Question::Store(Ask::Changes(store), after),
                 Command::AskHead { store, min } => Question::Store(Ask::Head(store), min),
-                Command::AskFill { store, object_type, min } => Question::Store(Ask::Fill(store, object_type), min),
+                Command::AskFill {
+                    store,
+                    object_type,
+                    min,
+                } => Question::Store(Ask::Fill(store, object_type), min),
             };
-            self.questions.send(question, self.step, &mut self.random, &mut self.faults);
+            self.questions
+                .send(question, self.step, &mut self.random, &mut self.faults);
         }
         Ok(())
     }
@@ -355,16 +412,23 @@ impl World {
         if position.revision.0 == 0 {
             return Ok(0);
         }
-        let facts = self.central.at(store, position).ok_or_else(|| format!("store {store}: central never was at {position}"))?;
+        let facts = self
+            .central
+            .at(store, position)
+            .ok_or_else(|| format!("store {store}: central never was at {position}"))?;
         for object_type in view.covered_types() {
             let held: BTreeSet<_> = view.tuples_of_type(object_type).into_iter().collect();
             let truth = facts.of_type(object_type);
             if held != truth {
-                return Err(format!("store {store} at {position}: covered type {object_type} holds {held:?}, central had {truth:?}"));
+                return Err(format!(
+                    "store {store} at {position}: covered type {object_type} holds {held:?}, central had {truth:?}"
+                ));
             }
         }
         if *view.tiers() != facts.tiers || !view.models().eq(facts.models.iter()) {
-            return Err(format!("store {store} at {position}: models or tiers differ from central's"));
+            return Err(format!(
+                "store {store} at {position}: models or tiers differ from central's"
+            ));
         }
         Ok(view.covered_types().count())
     }
@@ -373,22 +437,44 @@ impl World {
     fn answers(&mut self, store: StoreId, view: &View) -> Result<(), String> {
         use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, check};
         let position = view.position();
-        let Some(facts) = self.central.at(store, position).cloned() else { return Ok(()) };
+        let Some(facts) = self.central.at(store, position).cloned() else {
+            return Ok(());
+        };
         let whole = View::new(position).with_models(facts.models.clone());
-        let whole = TYPES.iter().fold(whole, |whole, name| whole.cover(name, facts.of_type(name)));
+        let whole = TYPES
+            .iter()
+            .fold(whole, |whole, name| whole.cover(name, facts.of_type(name)));
         let ask = |view: &View, question: &Question<'_>| {
             let program = &view.model(None)?.compiled.as_ref()?.program;
-            Some(check(view, program, question, &[], Budget::of(Limits::default()), &mut Scratch::default()))
+            Some(check(
+                view,
+                program,
+                question,
+                &[],
+                Budget::of(Limits::default()),
+                &mut Scratch::default(),
+            ))
         };
         for _ in 0..4 {
-            let (object_type, relation) = *self.random.pick(&[("doc", "can_view"), ("doc", "viewer"), ("folder", "viewer"), ("group", "member"), ("log", "reader")]);
+            let (object_type, relation) = *self.random.pick(&[
+                ("doc", "can_view"),
+                ("doc", "viewer"),
+                ("folder", "viewer"),
+                ("group", "member"),
+                ("log", "reader"),
+            ]);
             let object = format!("{object_type}:{}", self.random.below(4));
             let user = *self.random.pick(&USERS);
-            let question = Question::parse(&object, relation, user).map_err(|error| error.to_string())?;
+            let question =
+                Question::parse(&object, relation, user).map_err(|error| error.to_string())?;
             match (ask(view, &question), ask(&whole, &question)) {
                 (Some(Outcome::Unknown), _) | (None, None) => self.faults.undecided += 1,
                 (here, full) if here == full => self.faults.decided += 1,
-                (here, full) => return Err(format!("store {store} at {position}: {question:?} is {here:?} here, {full:?} in full")),
+                (here, full) => {
+                    return Err(format!(
+                        "store {store} at {position}: {question:?} is {here:?} here, {full:?} in full"
+                    ));
+                }
             }
         }
         Ok(())
@@ -424,7 +510,13 @@ impl World {
         for (store, kept) in &self.central.stores {
             match self.region.stores.get(store) {
                 Some(copy) if copy.position == kept.position && copy.facts == kept.facts => {}
-                other => return Err(format!("region has store {store} at {:?}, central at {}", other.map(|copy| copy.position), kept.position)),
+                other => {
+                    return Err(format!(
+                        "region has store {store} at {:?}, central at {}",
+                        other.map(|copy| copy.position),
+                        kept.position
+                    ));
+                }
             }
             let view = self.published.get(store);
             if kept.facts.deleted {
@@ -435,14 +527,32 @@ impl World {
             }
             let view = view.ok_or_else(|| format!("edge lacks store {store}"))?;
             if view.position() != kept.position {
-                return Err(format!("edge has store {store} at {}, central at {}", view.position(), kept.position));
+                return Err(format!(
+                    "edge has store {store} at {}, central at {}",
+                    view.position(),
+                    kept.position
+                ));
             }
-            let wanted = kept.facts.tiers.critical.iter().map(String::as_str).collect::<BTreeSet<_>>();
+            let wanted = kept
+                .facts
+                .tiers
+                .critical
+                .iter()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>();
             if view.covered_types().collect::<BTreeSet<_>>() != wanted {
-                return Err(format!("edge covers {:?} of store {store} instead of {wanted:?}", view.covered_types().collect::<Vec<_>>()));
+                return Err(format!(
+                    "edge covers {:?} of store {store} instead of {wanted:?}",
+                    view.covered_types().collect::<Vec<_>>()
+                ));
             }
         }
-        let extra = self.published.keys().find(|store| !self.central.stores.contains_key(store));
-        extra.map_or(Ok(()), |store| Err(format!("edge has store {store}, which central has not")))
+        let extra = self
+            .published
+            .keys()
+            .find(|store| !self.central.stores.contains_key(store));
+        extra.map_or(Ok(()), |store| {
+            Err(format!("edge has store {store}, which central has not"))
+        })
     }
 }
