@@ -30,7 +30,10 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// Where in the store's history it stands.
     pub fn position(&self) -> Position {
-        Position { epoch: self.epoch, revision: self.revision }
+        Position {
+            epoch: self.epoch,
+            revision: self.revision,
+        }
     }
 }
 

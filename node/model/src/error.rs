@@ -91,7 +91,10 @@ impl Code {
 
     /// The code of a number, as when an upstream node reports it.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| u32::from(code.number()) == number)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| u32::from(code.number()) == number)
     }
 
     /// The HTTP status, by the number's range (openfga.v1: 1000s 401, 2000-3499 400, 3500s 422, 4000s 500, 5000s 404).
@@ -124,7 +127,10 @@ pub struct ApiError {
 impl ApiError {
     /// An error of a code with a message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// The most common one: a rule of the request is broken.
@@ -135,7 +141,13 @@ impl ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.code.name(), self.code.number(), self.message)
+        write!(
+            f,
+            "{} ({}): {}",
+            self.code.name(),
+            self.code.number(),
+            self.message
+        )
     }
 }
 

@@ -10,7 +10,9 @@ const ID_LEN: usize = 26;
 
 /// Why a text is not a store or model id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be 26 characters of Crockford base 32 (upper case, without I, L, O and U), like 01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+#[error(
+    "must be 26 characters of Crockford base 32 (upper case, without I, L, O and U), like 01ARZ3NDEKTSV4RRFFQ69G5FAV"
+)]
 pub struct InvalidId;
 
 /// The 26 characters of an id. OpenFGA accepts any text that matches `^[ABCDEFGHJKMNPQRSTVWXYZ0-9]{26}$`, which
@@ -21,8 +23,15 @@ struct IdText([u8; ID_LEN]);
 impl IdText {
     fn parse(text: &str) -> Result<Self, InvalidId> {
         let bytes: [u8; ID_LEN] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
-        let valid = |b: &u8| b.is_ascii_digit() || (b.is_ascii_uppercase() && !matches!(b, b'I' | b'L' | b'O' | b'U'));
-        if bytes.iter().all(valid) { Ok(Self(bytes)) } else { Err(InvalidId) }
+        let valid = |b: &u8| {
+            b.is_ascii_digit()
+                || (b.is_ascii_uppercase() && !matches!(b, b'I' | b'L' | b'O' | b'U'))
+        };
+        if bytes.iter().all(valid) {
+            Ok(Self(bytes))
+        } else {
+            Err(InvalidId)
+        }
     }
 
     fn as_str(&self) -> &str {
@@ -89,7 +98,9 @@ id! {
 
 /// A store's change number: +1 for each committed write of tuples, model or tiers, and for its creation and deletion;
 /// no gaps, in commit order. A store's first revision is 1; 0 means "nothing yet".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Revision(pub u64);
 
 impl Revision {
@@ -110,7 +121,9 @@ impl fmt::Display for Revision {
 
 /// Number of the writer's reign. It grows when history may have been rewritten (a restore, a failover); a node that
 /// has seen an epoch takes nothing of an older one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 impl fmt::Display for Epoch {
@@ -121,7 +134,9 @@ impl fmt::Display for Epoch {
 
 /// A place in a store's history. Its text form `epoch.revision` is the token that clients see in
 /// `meridian-revision` and send in `meridian-min-revision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Position {
     /// The writer's reign.
     pub epoch: Epoch,
@@ -132,7 +147,10 @@ pub struct Position {
 impl Position {
     /// A position from its two numbers.
     pub fn new(epoch: u64, revision: u64) -> Self {
-        Self { epoch: Epoch(epoch), revision: Revision(revision) }
+        Self {
+            epoch: Epoch(epoch),
+            revision: Revision(revision),
+        }
     }
 }
 
@@ -154,7 +172,11 @@ impl FromStr for Position {
         let (epoch, revision) = text.split_once('.').ok_or(InvalidPosition)?;
         let number = |digits: &str| {
             let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            if plain { digits.parse::<u64>().map_err(|_| InvalidPosition) } else { Err(InvalidPosition) }
+            if plain {
+                digits.parse::<u64>().map_err(|_| InvalidPosition)
+            } else {
+                Err(InvalidPosition)
+            }
         };
         Ok(Self::new(number(epoch)?, number(revision)?))
     }
@@ -162,7 +184,9 @@ impl FromStr for Position {
 
 /// Microseconds since the Unix epoch, UTC. Read from the writer's database, never from a node's own clock, wherever
 /// nodes compare it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -180,7 +204,13 @@ mod tests {
     fn an_id_keeps_its_text_and_refuses_other_alphabets() {
         let id: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         assert_eq!(id.to_string(), "01ARZ3NDEKTSV4RRFFQ69G5FAV");
-        for bad in ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "01ARZ3NDEKTSV4RRFFQ69G5FAI", "01arz3ndektsv4rrffq69g5fav", "01ARZ3NDEKTSV4RRFFQ69G5FAVV"] {
+        for bad in [
+            "",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAI",
+            "01arz3ndektsv4rrffq69g5fav",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAVV",
+        ] {
             assert_eq!(bad.parse::<StoreId>(), Err(InvalidId), "{bad:?}");
         }
     }
@@ -189,7 +219,16 @@ mod tests {
     fn a_position_reads_back_as_written() {
         assert_eq!("3.42".parse(), Ok(Position::new(3, 42)));
         assert_eq!(Position::new(3, 42).to_string(), "3.42");
-        for bad in ["", "3", "3.", ".42", "+3.42", "3.4.2", "3.-1", "99999999999999999999.1"] {
+        for bad in [
+            "",
+            "3",
+            "3.",
+            ".42",
+            "+3.42",
+            "3.4.2",
+            "3.-1",
+            "99999999999999999999.1",
+        ] {
             assert_eq!(bad.parse::<Position>(), Err(InvalidPosition), "{bad:?}");
         }
     }

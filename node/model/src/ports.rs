@@ -191,10 +191,19 @@ pub trait Snapshot: Send {
 
     /// One round of an evaluation: all reads in one query. The answer has an entry for each read, empty where nothing is
     /// stored.
-    async fn read(&mut self, reads: &[Read], user: &Subject) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>>;
+    async fn read(
+        &mut self,
+        reads: &[Read],
+        user: &Subject,
+    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>>;
 
     /// The tuples of an object type in key order, from behind `after`, at most `limit`.
-    async fn tuples_of_type(&mut self, object_type: &str, after: Option<&TupleKey>, limit: u32) -> Result<Vec<Tuple>>;
+    async fn tuples_of_type(
+        &mut self,
+        object_type: &str,
+        after: Option<&TupleKey>,
+        limit: u32,
+    ) -> Result<Vec<Tuple>>;
 
     /// All tuples in key order, from behind `after`, at most `limit`.
     async fn tuples(&mut self, after: Option<&TupleKey>, limit: u32) -> Result<Vec<Tuple>>;
@@ -232,19 +241,37 @@ pub trait Datastore: Send + Sync + 'static {
     // Writes, at central.
 
     /// Creates a store: its revision 1.
-    async fn create_store(&self, id: StoreId, name: &str, deadline: Instant) -> Result<StoreRecord>;
+    async fn create_store(&self, id: StoreId, name: &str, deadline: Instant)
+    -> Result<StoreRecord>;
 
     /// Deletes a store: its last revision. `Ok(None)` when there is no such store (or no more).
     async fn delete_store(&self, id: StoreId, deadline: Instant) -> Result<Option<Committed>>;
 
     /// Adds a model, which becomes the latest. `id` must sort behind every earlier model's.
-    async fn write_model(&self, store: StoreId, id: ModelId, model: &AuthorizationModel, deadline: Instant) -> Result<Committed>;
+    async fn write_model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        model: &AuthorizationModel,
+        deadline: Instant,
+    ) -> Result<Committed>;
 
     /// Deletes, then writes, all or nothing. Timestamps of `writes` are ignored: the commit's is stored.
-    async fn write_tuples(&self, store: StoreId, deletes: &[TupleKey], writes: &[Tuple], deadline: Instant) -> Result<Committed>;
+    async fn write_tuples(
+        &self,
+        store: StoreId,
+        deletes: &[TupleKey],
+        writes: &[Tuple],
+        deadline: Instant,
+    ) -> Result<Committed>;
 
     /// Assigns every type's tier.
-    async fn assign_tiers(&self, store: StoreId, tiers: &Tiers, deadline: Instant) -> Result<Committed>;
+    async fn assign_tiers(
+        &self,
+        store: StoreId,
+        tiers: &Tiers,
+        deadline: Instant,
+    ) -> Result<Committed>;
 
     // Replication, everywhere else.
 
@@ -262,23 +289,46 @@ pub trait Datastore: Send + Sync + 'static {
     async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>>;
 
     /// Stores that exist, by id, from behind `after`; with `name`, only those so named.
-    async fn stores(&self, name: Option<&str>, after: Option<StoreId>, limit: u32, deadline: Instant) -> Result<Page<StoreRecord, StoreId>>;
+    async fn stores(
+        &self,
+        name: Option<&str>,
+        after: Option<StoreId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoreRecord, StoreId>>;
 
     /// Every store's position, deleted ones included: what replication compares.
     async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>>;
 
     /// A model by id.
-    async fn model(&self, store: StoreId, id: ModelId, deadline: Instant) -> Result<Option<Arc<AuthorizationModel>>>;
+    async fn model(
+        &self,
+        store: StoreId,
+        id: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AuthorizationModel>>>;
 
     /// The id of the latest model; `None` when the store has none, does not exist or was deleted.
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>>;
 
     /// Models, newest first, from before `before`.
-    async fn models(&self, store: StoreId, before: Option<ModelId>, limit: u32, deadline: Instant) -> Result<Page<StoredModel, ModelId>>;
+    async fn models(
+        &self,
+        store: StoreId,
+        before: Option<ModelId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<StoredModel, ModelId>>;
 
     /// Tuples by filter, in key order, from behind `after`.
-    async fn tuples(&self, store: StoreId, filter: &TupleFilter, after: Option<&TupleKey>, limit: u32, deadline: Instant)
-    -> Result<Page<Tuple, TupleKey>>;
+    async fn tuples(
+        &self,
+        store: StoreId,
+        filter: &TupleFilter,
+        after: Option<&TupleKey>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<Tuple, TupleKey>>;
 
     /// Tuple changes in commit order, from behind `after`; with `object_type`, only those of its objects; with `since`,
     /// only those committed at or after it.
@@ -296,13 +346,23 @@ pub trait Datastore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`DatastoreError::Trimmed`] when the one after `after` is no longer kept.
-    async fn change_sets(&self, store: StoreId, after: Revision, limit: u32, deadline: Instant) -> Result<Vec<ChangeSet>>;
+    async fn change_sets(
+        &self,
+        store: StoreId,
+        after: Revision,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<ChangeSet>>;
 
     /// The tiers in force at the store's revision.
     async fn tiers(&self, store: StoreId, deadline: Instant) -> Result<Tiers>;
 
     /// A consistent view of a store. The deadline bounds everything read through it. `None` when the store is unknown.
-    async fn snapshot(&self, store: StoreId, deadline: Instant) -> Result<Option<Box<dyn Snapshot>>>;
+    async fn snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>>;
 
     // The relay.
 
@@ -313,7 +373,13 @@ pub trait Datastore: Send + Sync + 'static {
     async fn outbox_delete(&self, sequences: &[u64], deadline: Instant) -> Result<()>;
 
     /// Takes or extends a named lease until `ttl` from now on the database's clock; `false` while another holds it.
-    async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration, deadline: Instant) -> Result<bool>;
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> Result<bool>;
 
     /// Forgets changes of a store up to and including `upto` from the changelog.
     async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()>;

@@ -23,22 +23,32 @@ pub const MAX_TYPE_LEN: usize = 254;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTuple {
     /// Not `type:id`.
-    #[error("invalid 'object' field format: '{0}' must be 'type:id' without spaces, '#' or a second colon")]
+    #[error(
+        "invalid 'object' field format: '{0}' must be 'type:id' without spaces, '#' or a second colon"
+    )]
     Object(String),
     /// An object position that holds a wildcard.
     #[error("invalid 'object' field format: '{0}' cannot be a wildcard; name one object")]
     WildcardObject(String),
     /// Neither `type:id`, `type:*` nor `type:id#relation`.
-    #[error("the 'user' field is malformed: '{0}' must be 'type:id', 'type:*' or 'type:id#relation'")]
+    #[error(
+        "the 'user' field is malformed: '{0}' must be 'type:id', 'type:*' or 'type:id#relation'"
+    )]
     User(String),
     /// Not a relation name.
-    #[error("the 'relation' field is malformed: '{0}' must be 1 to 50 characters without ':', '#', '@' or spaces")]
+    #[error(
+        "the 'relation' field is malformed: '{0}' must be 1 to 50 characters without ':', '#', '@' or spaces"
+    )]
     Relation(String),
 }
 
 /// A name that is free of the characters that separate the parts of a tuple.
 pub fn is_name(text: &str, max_len: usize) -> bool {
-    !text.is_empty() && text.len() <= max_len && !text.chars().any(|c| matches!(c, ':' | '#' | '@') || c.is_whitespace() || c.is_control())
+    !text.is_empty()
+        && text.len() <= max_len
+        && !text
+            .chars()
+            .any(|c| matches!(c, ':' | '#' | '@') || c.is_whitespace() || c.is_control())
 }
 
 /// `type:id`, one concrete object.
@@ -64,7 +74,9 @@ impl Object {
 
     /// The id, right of the colon.
     pub fn id(&self) -> &str {
-        self.text.get(usize::from(self.colon) + 1..).unwrap_or_default()
+        self.text
+            .get(usize::from(self.colon) + 1..)
+            .unwrap_or_default()
     }
 
     /// The whole text, `type:id`.
@@ -76,20 +88,28 @@ impl Object {
 /// Splits `type:id` without allocating; `None` unless it is a well-formed object or, with id `*`, a typed wildcard.
 pub fn split_object(text: &str) -> Option<(&str, &str)> {
     let (object_type, id) = text.split_once(':')?;
-    let id_ok = !id.is_empty() && !id.bytes().any(|b| b == b':' || b == b'#') && !id.chars().any(|c| c.is_whitespace() || c.is_control());
-    (text.len() <= MAX_OBJECT_LEN && is_name(object_type, MAX_TYPE_LEN) && id_ok).then_some((object_type, id))
+    let id_ok = !id.is_empty()
+        && !id.bytes().any(|b| b == b':' || b == b'#')
+        && !id.chars().any(|c| c.is_whitespace() || c.is_control());
+    (text.len() <= MAX_OBJECT_LEN && is_name(object_type, MAX_TYPE_LEN) && id_ok)
+        .then_some((object_type, id))
 }
 
 impl FromStr for Object {
     type Err = InvalidTuple;
 
     fn from_str(text: &str) -> Result<Self, InvalidTuple> {
-        let (object_type, id) = split_object(text).ok_or_else(|| InvalidTuple::Object(text.to_owned()))?;
+        let (object_type, id) =
+            split_object(text).ok_or_else(|| InvalidTuple::Object(text.to_owned()))?;
         if id == "*" {
             return Err(InvalidTuple::WildcardObject(text.to_owned()));
         }
-        let colon = u16::try_from(object_type.len()).map_err(|_| InvalidTuple::Object(text.to_owned()))?;
-        Ok(Self { text: text.into(), colon })
+        let colon =
+            u16::try_from(object_type.len()).map_err(|_| InvalidTuple::Object(text.to_owned()))?;
+        Ok(Self {
+            text: text.into(),
+            colon,
+        })
     }
 }
 
@@ -146,7 +166,11 @@ impl Subject {
     /// # Errors
     /// [`InvalidTuple`] when they do not make a subject.
     pub fn from_parts(subject_type: &str, id: &str, relation: &str) -> Result<Self, InvalidTuple> {
-        if relation.is_empty() { format!("{subject_type}:{id}").parse() } else { format!("{subject_type}:{id}#{relation}").parse() }
+        if relation.is_empty() {
+            format!("{subject_type}:{id}").parse()
+        } else {
+            format!("{subject_type}:{id}#{relation}").parse()
+        }
     }
 }
 
@@ -160,7 +184,11 @@ impl FromStr for Subject {
         }
         if let Some((object, relation)) = text.split_once('#') {
             let object: Object = object.parse().map_err(|_| malformed())?;
-            return if is_name(relation, MAX_RELATION_LEN) { Ok(Self::Userset(object, relation.into())) } else { Err(malformed()) };
+            return if is_name(relation, MAX_RELATION_LEN) {
+                Ok(Self::Userset(object, relation.into()))
+            } else {
+                Err(malformed())
+            };
         }
         match split_object(text) {
             Some((object_type, "*")) => Ok(Self::Wildcard(object_type.into())),
@@ -196,7 +224,9 @@ macro_rules! serde_as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
             }
         }
     };
@@ -230,12 +260,23 @@ impl TupleKey {
         if !is_name(relation, MAX_RELATION_LEN) {
             return Err(InvalidTuple::Relation(relation.to_owned()));
         }
-        Ok(Self { object: object.parse()?, relation: relation.into(), subject })
+        Ok(Self {
+            object: object.parse()?,
+            relation: relation.into(),
+            subject,
+        })
     }
 
     /// The six columns of the tuples table, in the order of its key.
     pub fn columns(&self) -> [&str; 6] {
-        [self.object.object_type(), self.object.id(), &self.relation, self.subject.subject_type(), self.subject.id(), self.subject.relation()]
+        [
+            self.object.object_type(),
+            self.object.id(),
+            &self.relation,
+            self.subject.subject_type(),
+            self.subject.id(),
+            self.subject.relation(),
+        ]
     }
 }
 
@@ -290,8 +331,23 @@ mod tests {
     #[test]
     fn objects() {
         let object: Object = "repo:acme/core".parse().unwrap();
-        assert_eq!((object.object_type(), object.id(), object.as_str()), ("repo", "acme/core", "repo:acme/core"));
-        for bad in ["", "repo", "repo:", ":core", "repo:a:b", "repo:a#b", "repo:a b", "re po:a", "repo:\u{7}", "repo:*", &format!("repo:{}", "x".repeat(252))] {
+        assert_eq!(
+            (object.object_type(), object.id(), object.as_str()),
+            ("repo", "acme/core", "repo:acme/core")
+        );
+        for bad in [
+            "",
+            "repo",
+            "repo:",
+            ":core",
+            "repo:a:b",
+            "repo:a#b",
+            "repo:a b",
+            "re po:a",
+            "repo:\u{7}",
+            "repo:*",
+            &format!("repo:{}", "x".repeat(252)),
+        ] {
             assert!(bad.parse::<Object>().is_err(), "{bad:?}");
         }
     }
@@ -301,9 +357,21 @@ mod tests {
         for text in ["user:anne", "user:*", "team:core#member"] {
             let subject: Subject = text.parse().unwrap();
             assert_eq!(subject.to_string(), text);
-            assert_eq!(Subject::from_parts(subject.subject_type(), subject.id(), subject.relation()).unwrap(), subject);
+            assert_eq!(
+                Subject::from_parts(subject.subject_type(), subject.id(), subject.relation())
+                    .unwrap(),
+                subject
+            );
         }
-        for bad in ["", "anne", "user:", "team:*#member", "team:core#", "team:core#a#b", "team:core#a b"] {
+        for bad in [
+            "",
+            "anne",
+            "user:",
+            "team:*#member",
+            "team:core#",
+            "team:core#a#b",
+            "team:core#a b",
+        ] {
             assert!(bad.parse::<Subject>().is_err(), "{bad:?}");
         }
     }

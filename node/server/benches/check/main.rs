@@ -1,0 +1,4 @@
+//! x
+fn main() {
+    println!("{}", meridian_server::api::grpc::SERVICE);
+}
