@@ -22,6 +22,8 @@ use crate::upstream::{Changes, UpstreamError};
 use crate::watermark::{Admit, admit};
 
 mod replica;
+#[cfg(test)]
+mod tests;
 
 use replica::Replica;
 

@@ -92,7 +92,7 @@ impl ConsumerContext for Quiet {}
 pub enum Error {
     /// The options make no client: a fault of the configuration, which only the operator can mend.
     #[error("the Kafka options do not make a client; check the names and values under 'options'")]
-    Options(#[source] KafkaError),
+    Options(#[source] Box<KafkaError>),
     /// The brokers cannot be reached, or refuse.
     #[error("Kafka at '{servers}' cannot {what}")]
     Unavailable {
@@ -102,7 +102,7 @@ pub enum Error {
         what: String,
         /// Why not.
         #[source]
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// A topic is not there (yet).
     #[error(
@@ -115,6 +115,10 @@ pub enum Error {
 }
 
 impl Error {
+    fn options(source: KafkaError) -> Self {
+        Self::Options(Box::new(source))
+    }
+
     fn unavailable(
         settings: &Settings,
         what: impl Into<String>,
@@ -123,7 +127,7 @@ impl Error {
         move |source| Self::Unavailable {
             servers,
             what,
-            source,
+            source: Box::new(source),
         }
     }
 }

@@ -66,7 +66,7 @@ pub fn read(
     let consumer: StreamConsumer<Quiet> = settings
         .client(&own)
         .create_with_context(Quiet)
-        .map_err(Error::Options)?;
+        .map_err(Error::options)?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let reader = Reader {
         settings: settings.clone(),

@@ -70,9 +70,9 @@ impl GroupConsumer {
         let consumer: StreamConsumer<Watch> = settings
             .client(&own)
             .create_with_context(context)
-            .map_err(Error::Options)?;
+            .map_err(Error::options)?;
         let topic = settings.changes_topic();
-        consumer.subscribe(&[&topic]).map_err(Error::Options)?;
+        consumer.subscribe(&[&topic]).map_err(Error::options)?;
         Ok(Self {
             settings: settings.clone(),
             topic,

@@ -87,7 +87,7 @@ enum Trouble {
     Produce {
         topic: String,
         #[source]
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
 }
 
@@ -196,7 +196,7 @@ impl Relay {
             .kafka
             .client(&own)
             .create_with_context(Quiet)
-            .map_err(Error::Options)?;
+            .map_err(Error::options)?;
         Ok(Open {
             producer,
             partitions,
@@ -274,7 +274,7 @@ impl Relay {
             .send_result(record)
             .map_err(|(source, _)| Trouble::Produce {
                 topic: self.topic.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -284,7 +284,7 @@ impl Relay {
             Ok(Ok(_)) => Ok(()),
             Ok(Err((source, _))) => Err(Trouble::Produce {
                 topic: self.topic.clone(),
-                source,
+                source: Box::new(source),
             }),
             Err(_) => Err(Trouble::Kafka(Error::GivenUp)),
         }

@@ -55,7 +55,7 @@ pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
     let client: BaseConsumer<Quiet> = settings
         .client(&[("allow.auto.create.topics", "false")])
         .create_with_context(Quiet)
-        .map_err(Error::Options)?;
+        .map_err(Error::options)?;
     let client = Arc::new(client);
     if let Some(count) = partitions(settings, &client, topic).await? {
         return Ok(count);
@@ -63,7 +63,7 @@ pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
     let admin: AdminClient<Quiet> = settings
         .client(&[])
         .create_with_context(Quiet)
-        .map_err(Error::Options)?;
+        .map_err(Error::options)?;
     let wanted = NewTopic::new(
         topic,
         i32::from(settings.partitions),
