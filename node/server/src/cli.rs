@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -96,16 +97,14 @@ struct At {
 
 /// `meridian`.
 pub fn meridian() -> ExitCode {
-    exit(run(Meridian::parse().command))
+    let command = Meridian::parse().command;
+    to_the_end(run(command))
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Dev(options) => runtime.block_on(dev::run(options)),
-        other => runtime.block_on(ask(other)),
+        Command::Dev(options) => dev::run(options).await,
+        other => ask(other).await,
     }
 }
 
@@ -195,13 +194,28 @@ pub fn node(start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>) -> ExitCod
         node.stop().await;
         Ok(())
     };
-    exit(
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(Into::into)
-            .and_then(|runtime| runtime.block_on(run)),
-    )
+    to_the_end(run)
+}
+
+/// How long what still runs at the end (a client of Kafka that waits for a broker) may take to notice.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+fn to_the_end(run: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = built.map_err(Into::into).and_then(|runtime| {
+        let outcome = runtime.block_on(run);
+        runtime.shutdown_timeout(LAST_WAIT);
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -210,15 +224,5 @@ pub(crate) async fn stop_signal() -> anyhow::Result<&'static str> {
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => { interrupted?; Ok("SIGINT") }
         _ = terminate.recv() => Ok("SIGTERM"),
-    }
-}
-
-fn exit(outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -317,3 +317,57 @@ impl Config {
         meridian_store::DatastoreSettings { url, pool }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.yaml");
+        std::fs::write(&file, text).unwrap();
+        Source {
+            config: Some(file),
+            name: None,
+            datastore_url: None,
+            kafka_bootstrap: None,
+        }
+        .load()
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names_and_leaves_the_rest() {
+        let config = load(
+            "name: edge-7\nregion: eu-1\nupstream: ['http://regional:8082']\n\
+             edge: {maxStaleness: 30s, directory: /var/lib/meridian}\n\
+             kafka: {bootstrap: 'kafka:9092', properties: {security.protocol: ssl}}\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (config.name.as_str(), config.region.as_str()),
+            ("edge-7", "eu-1")
+        );
+        assert_eq!(config.edge.max_staleness, Duration::from_secs(30));
+        assert_eq!(config.edge.max_answers, Edge::default().max_answers);
+        assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+        assert_eq!(config.listen.grpc.port(), 8081);
+        assert_eq!(config.datastore.max_connections, 100);
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place_or_remedy() {
+        let told = |text: &str| load(text).unwrap_err().to_string();
+        assert!(
+            told("edge: {maxStalenes: 30s}").contains("maxStalenes"),
+            "{}",
+            told("edge: {maxStalenes: 30s}")
+        );
+        assert!(told("product: pay.ments").contains("product is 'pay.ments': use 1 to 60 letters"));
+        assert!(told("kafka: {partitions: 0}").contains("kafka.partitions is '0'"));
+        assert!(
+            told("datastore: {maxConnections: 5, minConnections: 9}")
+                .contains("datastore.minConnections")
+        );
+        assert!(told("listen: {grpc: nowhere}").contains("not valid"));
+    }
+}

@@ -315,7 +315,14 @@ impl NodeService for Nodes {
             Clock::Writer => {
                 let epoch = self.datastore.epoch(deadline).await.map_err(status)?;
                 let clock = self.datastore.now(deadline).await.map_err(status)?;
-                Some((Heartbeat { epoch, clock }, Duration::ZERO))
+                Some((
+                    Heartbeat {
+                        epoch,
+                        clock,
+                        generation: 0,
+                    },
+                    Duration::ZERO,
+                ))
             }
         };
         let stores = self.datastore.positions(deadline).await.map_err(status)?;
@@ -328,6 +335,7 @@ impl NodeService for Nodes {
             heartbeat: heartbeat.map(|(beat, _)| wire::Heartbeat {
                 epoch: beat.epoch.0,
                 clock_micros: beat.clock.0,
+                generation: beat.generation,
             }),
             heartbeat_age_micros: heartbeat.map_or(0, |(_, age)| {
                 u64::try_from(age.as_micros()).unwrap_or(u64::MAX)

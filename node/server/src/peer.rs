@@ -379,6 +379,7 @@ impl Upstream for Peers {
             let beat = Heartbeat {
                 epoch: meridian_model::Epoch(heartbeat.epoch),
                 clock: Timestamp(heartbeat.clock_micros),
+                generation: heartbeat.generation,
             };
             (beat, Duration::from_micros(response.heartbeat_age_micros))
         });

@@ -82,6 +82,8 @@ struct Task {
     running: BTreeSet<Ask>,
     permits: Arc<Semaphore>,
     polled: Duration,
+    /// The sender's, as of its last heartbeat.
+    generation: Option<u64>,
 }
 
 impl EdgeDriver {
@@ -99,6 +101,7 @@ impl EdgeDriver {
             running: BTreeSet::new(),
             permits,
             polled: now,
+            generation: None,
         };
         for view in std::mem::take(&mut task.driver.kept) {
             let commands = task.edge.restore(view, now);
@@ -150,6 +153,13 @@ impl Task {
                 Record::ChangeSet(set) => self.hand(Input::Record(set)),
                 Record::Heartbeat(beat) => {
                     self.hand(Input::Reign(beat.epoch));
+                    if self.generation.replace(beat.generation) != Some(beat.generation) {
+                        tracing::debug!(
+                            generation = beat.generation,
+                            "the region's copy changed without records"
+                        );
+                        self.hand(Input::Reset);
+                    }
                     let now = self.now();
                     self.freshness.beat(partition, beat, now);
                     self.driver.views.set_freshness(&self.freshness);

@@ -36,6 +36,8 @@ pub struct Heartbeat {
     pub epoch: Epoch,
     /// Its database time.
     pub clock: Timestamp,
+    /// Another number than before when the sender's copy changed without records.
+    pub generation: u64,
 }
 
 /// Why bytes from outside are not what they should be.
@@ -80,6 +82,7 @@ impl Record {
             Self::Heartbeat(beat) => wire::record::Kind::Heartbeat(wire::Heartbeat {
                 epoch: beat.epoch.0,
                 clock_micros: beat.clock.0,
+                generation: beat.generation,
             }),
         };
         wire::Record { kind: Some(kind) }.encode_to_vec()
@@ -96,6 +99,7 @@ impl Record {
             wire::record::Kind::Heartbeat(beat) => Ok(Self::Heartbeat(Heartbeat {
                 epoch: Epoch(beat.epoch),
                 clock: Timestamp(beat.clock_micros),
+                generation: beat.generation,
             })),
         }
     }

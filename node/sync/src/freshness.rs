@@ -90,27 +90,10 @@ impl Freshness {
             Heartbeat {
                 epoch: self.epoch,
                 clock: best.clock,
+                generation: 0,
             },
             best.received,
         ))
-    }
-
-    /// The newest heartbeat that this node has applied everything before, by the topic or by upstream's word, and when it
-    /// was received: what a node tells those below it.
-    pub fn newest(&self) -> Option<(Heartbeat, Duration)> {
-        let upstream = self.upstream.map(|beat| {
-            (
-                Heartbeat {
-                    epoch: self.epoch,
-                    clock: beat.clock,
-                },
-                beat.received,
-            )
-        });
-        self.heartbeat()
-            .into_iter()
-            .chain(upstream)
-            .max_by_key(|(beat, _)| beat.clock)
     }
 
     /// A heartbeat of a newer epoch makes those of the older say nothing: their clock was another writer's.
@@ -153,6 +136,7 @@ mod tests {
         Heartbeat {
             epoch: Epoch(epoch),
             clock: at(seconds),
+            generation: 0,
         }
     }
 

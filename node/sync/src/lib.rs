@@ -8,7 +8,6 @@
 pub mod edge;
 pub mod edge_driver;
 pub mod envelope;
-pub mod files;
 pub mod freshness;
 pub mod kafka;
 pub mod regional;

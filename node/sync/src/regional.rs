@@ -5,7 +5,9 @@
 //! missing.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use meridian_model::change::ChangeSet;
@@ -67,15 +69,30 @@ pub enum ApplyError {
 
 /// Applies change sets to a datastore, repairing from upstream what is missing.
 pub struct Applier {
-    /// The node's own.
-    pub datastore: Arc<dyn Datastore>,
-    /// The node above.
-    pub upstream: Arc<dyn Upstream>,
-    /// Times and sizes.
-    pub settings: RegionalSettings,
+    datastore: Arc<dyn Datastore>,
+    upstream: Arc<dyn Upstream>,
+    settings: RegionalSettings,
+    /// Goes on its heartbeats: another number whenever the copy changed without a row in the outbox.
+    generation: AtomicU64,
 }
 
 impl Applier {
+    /// Applies to the node's own `datastore`, asking `upstream` for what is missing.
+    pub fn new(
+        datastore: Arc<dyn Datastore>,
+        upstream: Arc<dyn Upstream>,
+        settings: RegionalSettings,
+    ) -> Self {
+        // A new process does not know what the one before it did last.
+        let generation = AtomicU64::new(RandomState::new().hash_one(0_u8));
+        Self {
+            datastore,
+            upstream,
+            settings,
+            generation,
+        }
+    }
+
     /// Applies a change set, and first whatever is missing before it. One that is in already, or of an older epoch, does
     /// nothing.
     ///
@@ -172,10 +189,10 @@ impl Applier {
         match self.upstream.snapshot(store, min, self.deadline()).await {
             Ok((head, tuples)) => {
                 tracing::info!(%store, position = %head.position, tuples = tuples.len(), "took the store over from a snapshot");
-                Ok(self
-                    .datastore
-                    .replace(&head, tuples, self.deadline())
-                    .await?)
+                let replaced = self.datastore.replace(&head, tuples, self.deadline()).await;
+                // Even when it failed: a commit may have happened unseen.
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                Ok(replaced?)
             }
             Err(source) => Err(ApplyError::Upstream { store, source }),
         }
@@ -263,8 +280,10 @@ impl Regional {
     }
 
     fn pass_on(&self) {
+        let generation = self.applier.generation.load(Ordering::Relaxed);
+        let applied = self.freshness.borrow().heartbeat();
         self.heartbeat
-            .send_replace(self.freshness.borrow().heartbeat().map(|(beat, _)| beat));
+            .send_replace(applied.map(|(beat, _)| Heartbeat { generation, ..beat }));
     }
 
     /// A newer reign concerns every store, also those of which no record comes.

@@ -137,7 +137,7 @@ impl Views {
     pub(crate) fn set_freshness(&self, freshness: &Freshness) {
         self.freshness.store(Arc::new(freshness.clone()));
         self.fresh.send_if_modified(|fresh| {
-            !std::mem::replace(fresh, freshness.newest().is_some()) && *fresh
+            !std::mem::replace(fresh, freshness.heartbeat().is_some()) && *fresh
         });
     }
 }

@@ -122,6 +122,10 @@ pub struct Heartbeat {
     pub epoch: u64,
     #[prost(int64, tag = "2")]
     pub clock_micros: i64,
+    /// Another number than before when the sender's copy changed without records: it was restarted, or took a store over
+    /// from a snapshot. Readers then ask it where the stores stand. Always 0 from central, whose every change is a record.
+    #[prost(uint64, tag = "3")]
+    pub generation: u64,
 }
 /// A place in a store's history.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -32,14 +32,7 @@ pub async fn grpc(
     stop: impl Future<Output = ()> + Send,
     drain: Drain,
 ) {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(1024 * 1024);
+    let builder = http2();
     let connections = GracefulShutdown::new();
     accept(listener, stop, |stream| {
         let grpc = Arc::clone(&grpc);
@@ -51,6 +44,19 @@ pub async fn grpc(
     })
     .await;
     finish(connections, drain).await;
+}
+
+/// How gRPC connections are set up.
+pub fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(1024 * 1024);
+    builder
 }
 
 /// Serves HTTP/1 and HTTP/2 until `stop`, then drains.

@@ -117,6 +117,8 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
         kafka: Kafka {
             bootstrap: kafka.bootstrap_servers(),
             partitions: PARTITIONS,
+            // The in-process broker answers a waiting reader only when its wait is over, unlike a real one.
+            properties: [("fetch.wait.max.ms".to_owned(), "5".to_owned())].into(),
             ..Kafka::default()
         },
         upstream,

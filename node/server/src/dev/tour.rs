@@ -21,6 +21,9 @@ const REVOKED: &str = "team:acme/backend#member@user:diane";
 /// How long a change may take to reach the edge here.
 const ARRIVAL: Duration = Duration::from_secs(20);
 
+/// What came this fast came by the topics.
+const STREAMED: Duration = Duration::from_millis(200);
+
 /// Says what has come up.
 pub(super) fn step(what: &str) {
     println!("  up  {what}");
@@ -31,6 +34,8 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
     let mut edge = Client::new(&stage.edge.grpc.to_string())?;
     let store = load(&mut central).await?;
     step("sample store: GitHub's organizations, teams, repositories and issues");
+    stream_flows(&mut central, &mut edge, &store).await?;
+    step("changes flow from central over Kafka to the edge");
 
     let (at_edge, refused, goes_up, revoked) = (
         parse_tuple(AT_THE_EDGE)?,
@@ -105,6 +110,28 @@ async fn load(central: &mut Client) -> anyhow::Result<String> {
         .collect::<anyhow::Result<Vec<TupleKey>>>()?;
     central.write(&store, &tuples).await?;
     Ok(store)
+}
+
+/// Until the readers of the topics have joined, what they miss is fetched from the node above, which takes longer.
+async fn stream_flows(central: &mut Client, edge: &mut Client, store: &str) -> anyhow::Result<()> {
+    let guest = parse_tuple("organization:acme#member@user:guest")?;
+    let start = Instant::now();
+    let mut took = Duration::MAX;
+    while took > STREAMED && start.elapsed() < ARRIVAL {
+        central.write(store, std::slice::from_ref(&guest)).await?;
+        let written = Instant::now();
+        arrives(edge, store, &guest, |answer| {
+            answer.allowed && by_edge(answer)
+        })
+        .await?;
+        took = written.elapsed();
+        central.delete(store, std::slice::from_ref(&guest)).await?;
+        arrives(edge, store, &guest, |answer| {
+            !answer.allowed && by_edge(answer)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn by_edge(answer: &Checked) -> bool {

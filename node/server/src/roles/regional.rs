@@ -48,11 +48,11 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         wake: Arc::clone(&applied),
         settings: RelaySettings::default(),
     };
-    let applier = Applier {
-        datastore: Arc::clone(&datastore),
-        upstream: Arc::new(peers()?),
-        settings: RegionalSettings::default(),
-    };
+    let applier = Applier::new(
+        Arc::clone(&datastore),
+        Arc::new(peers()?),
+        RegionalSettings::default(),
+    );
     let replication = Replication {
         applier,
         applied: Arc::clone(&applied),
@@ -85,7 +85,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
             calls: regional,
             datastore,
             clock: Clock::Replica(Arc::new(move || {
-                let (beat, received) = known.borrow().newest()?;
+                let (beat, received) = known.borrow().heartbeat()?;
                 Some((beat, beginning.elapsed().saturating_sub(received)))
             })),
             name: building.name.clone(),
@@ -96,7 +96,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let mut fresh = freshness.subscribe();
     let ready = async move {
         if fresh
-            .wait_for(|freshness| freshness.newest().is_some())
+            .wait_for(|freshness| freshness.heartbeat().is_some())
             .await
             .is_err()
         {

@@ -69,6 +69,7 @@ fn records_read_back_as_written() {
     let beat = Heartbeat {
         epoch: Epoch(7),
         clock: Timestamp(1_700_000_000_000_000),
+        generation: 3,
     };
     for record in [Record::ChangeSet(everything()), Record::Heartbeat(beat)] {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);

@@ -210,6 +210,7 @@ impl Relay {
                 Ok(Some(Heartbeat {
                     epoch,
                     clock: self.datastore.now(self.deadline()).await?,
+                    generation: 0,
                 }))
             }
             Role::Region(applied) => Ok(*applied.borrow()),

@@ -99,7 +99,14 @@ impl Upstream for Above {
             None => {
                 let epoch = self.datastore.epoch(deadline).await.map_err(unavailable)?;
                 let clock = self.datastore.now(deadline).await.map_err(unavailable)?;
-                Some((Heartbeat { epoch, clock }, Duration::ZERO))
+                Some((
+                    Heartbeat {
+                        epoch,
+                        clock,
+                        generation: 0,
+                    },
+                    Duration::ZERO,
+                ))
             }
         };
         Ok(Standing {
@@ -285,11 +292,7 @@ pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
     );
     tokio::spawn(relay.run(stop.clone()));
     let upstream: Arc<dyn Upstream> = above.clone();
-    let applier = Applier {
-        datastore: Arc::new(datastore),
-        upstream,
-        settings: RegionalSettings::default(),
-    };
+    let applier = Applier::new(Arc::new(datastore), upstream, RegionalSettings::default());
     let consumer = GroupConsumer::new(kafka, "eu").unwrap();
     tokio::spawn(
         Regional {

@@ -308,6 +308,7 @@ impl World {
             let beat = Heartbeat {
                 epoch,
                 clock: Timestamp(0),
+                generation: 0,
             };
             self.to_edge.send(
                 Record::Heartbeat(beat).encode(),
