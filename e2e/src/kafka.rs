@@ -42,7 +42,7 @@ impl Kafka {
         let java = tools::java()?;
         let mut class_path = tools::kafka_libs()?.into_os_string();
         class_path.push("/*");
-        let dir = Workdir::new("kafka", None)?;
+        let dir = Workdir::new("kafka")?;
         let port = free_port()?;
         let config = dir.write("server.properties", &properties(&dir, port, free_port()?))?;
         let run = |name: &str, class: &str| {

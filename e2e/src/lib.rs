@@ -20,3 +20,4 @@ pub use ports::free_port;
 pub use postgres::Postgres;
 pub use probe::Probe;
 pub use process::{Process, Signal};
+pub use workdir::Workdir;

@@ -16,6 +16,7 @@ use crate::workdir::Workdir;
 
 const INIT_DEADLINE: Duration = Duration::from_secs(60);
 const START_DEADLINE: Duration = Duration::from_secs(60);
+const CALL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// One PostgreSQL server with an empty database `postgres`, on 127.0.0.1.
 ///
@@ -24,7 +25,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Postgres {
     process: Process,
     port: u16,
-    _dir: Workdir,
+    dir: Workdir,
 }
 
 impl Postgres {
@@ -37,7 +38,7 @@ impl Postgres {
     pub async fn start() -> Result<Self> {
         let bin = tools::postgres_bin()?;
         let account = account()?;
-        let dir = Workdir::new("postgres", account)?;
+        let dir = Workdir::owned("postgres", account)?;
         let port = free_port()?;
         let data = dir.path().join("data");
 
@@ -71,11 +72,7 @@ impl Postgres {
             // Fast and immediate shutdown. The latter leaves recovery to the next start, as a crash does; SIGKILL
             // would also leave shared memory and children that hold up the next start.
             .signals(Signal::INT, Signal::QUIT);
-        let mut server = Self {
-            process,
-            port,
-            _dir: dir,
-        };
+        let mut server = Self { process, port, dir };
         server.start_again().await?;
         Ok(server)
     }
@@ -110,6 +107,23 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.address())
+    }
+
+    /// Makes an empty database and returns where it is reached, as [`Self::url`].
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses, as it does if `name` exists.
+    pub async fn database(&self, name: &str) -> Result<String> {
+        let psql = tools::postgres_bin()?.join("psql");
+        let mut create = Process::new("psql", psql, self.dir.path()).args([
+            "--no-psqlrc".to_owned(),
+            format!("--command=create database {name}"),
+            self.url(),
+        ]);
+        create.start()?;
+        create.finish(CALL_DEADLINE).await?;
+        Ok(format!("postgres://postgres@{}/{name}", self.address()))
     }
 
     /// The server's process, for its log and for signals.

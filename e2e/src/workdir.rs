@@ -11,14 +11,23 @@ use crate::process::Account;
 
 /// A temporary folder that goes with its owner, but stays when a test fails, for its logs.
 #[derive(Debug)]
-pub(crate) struct Workdir {
+pub struct Workdir {
     dir: Option<TempDir>,
     path: PathBuf,
 }
 
 impl Workdir {
+    /// Makes a folder named after `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the system's temporary folder cannot be written to.
+    pub fn new(name: &str) -> Result<Self> {
+        Self::owned(name, None)
+    }
+
     /// Makes a folder named after `name`, owned by `account` if one is given.
-    pub(crate) fn new(name: &str, account: Option<Account>) -> Result<Self> {
+    pub(crate) fn owned(name: &str, account: Option<Account>) -> Result<Self> {
         let prefix = format!("meridian-{name}-");
         let dir = tempfile::Builder::new()
             .prefix(&prefix)
@@ -35,11 +44,18 @@ impl Workdir {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+    /// Writes a file into it; returns the file's path.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)

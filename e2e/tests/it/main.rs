@@ -1,11 +1,26 @@
-//! The harness itself: what it starts is there, survives restarts with its data, and ends with the test.
+//! Meridian on real parts: PostgreSQL, Kafka and one process a node; and the harness that brings them.
+//!
+//! Run `cargo build` and `cargo xtask setup` first. Random data is seeded; `MERIDIAN_SEED` repeats a run.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
 
+mod bad_input;
+mod client;
+mod dev;
 mod kafka;
+mod latency;
+mod load;
+mod oracle;
+mod outages;
 mod postgres;
 mod process;
+mod stores;
+mod system;
+mod three_nodes;
+mod until;
+mod world;
