@@ -4,22 +4,17 @@
 //! cycle and false; each step through a userset or a parent takes one from the depth limit of 25; computed relations
 //! take none. What is outside the facts' coverage has every value ([`crate::value`]), and the read is noted.
 //!
-//! **What is remembered, and why that is sound.** Within one evaluation the value of a set is kept and used again, or
-//! graphs with many paths would take exponential time. True and false are proofs that use no cycle, so they hold on
-//! any path. A value that came about by hitting sets on the path holds while those sets still are on the path: the hits
-//! travel upwards as a bit set of path positions, and a kept value is used only while the topmost of them is the same
-//! frame. Nothing that met the depth limit is kept, nor used where fewer steps are left than it took, so the limit
-//! strikes exactly where it would without memory.
+//! Within one evaluation values are kept and used again ([`crate::memory`]), or graphs with many paths would take
+//! exponential time.
 //!
 //! **What ends it.** A budget of work, counted in sets visited and members walked, and the caller's interrupt, polled
 //! along the way: a hostile model costs its own caller a bounded time and nobody else any.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use meridian_model::ports::Read;
 use meridian_model::tuple::TupleKey;
 
-use crate::facts::{Facts, ObjectId, SetKey};
+use crate::facts::{Facts, ObjectId, SetKey, SetRef};
+use crate::memory::{Found, Memory};
 use crate::overlay::{Asked, Overlay};
 use crate::program::{Node, Program, Relation};
 use crate::question::Question;
@@ -91,9 +86,7 @@ impl Budget<'static> {
 #[derive(Default)]
 pub struct Scratch {
     overlay: Overlay,
-    path: Vec<Frame>,
-    frames: u64,
-    memo: HashMap<SetKey, Kept, FixedState>,
+    memory: Memory,
     missed: Vec<(SetKey, Missing)>,
     reads: Vec<Read>,
 }
@@ -111,39 +104,6 @@ enum Missing {
     Parents,
 }
 
-#[derive(Clone, Copy)]
-struct Frame {
-    set: SetKey,
-    /// Unlike its place on the path, never given twice.
-    serial: u64,
-}
-
-/// A value, with what it rests on.
-#[derive(Clone, Copy)]
-struct Found {
-    value: Value,
-    /// Positions on the path that were hit as cycles below here; the last bit stands for all from there on.
-    hits: u128,
-    /// The fewest steps that were left anywhere below here.
-    fewest_left: u32,
-}
-
-impl Found {
-    fn is_proof(&self) -> bool {
-        self.value == Value::TRUE || self.value == Value::FALSE
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Kept {
-    value: Value,
-    hits: u128,
-    /// The steps it took below its set.
-    height: u32,
-    /// The frame of the topmost hit.
-    serial: u64,
-}
-
 /// Evaluates one question. `contextual` tuples are laid over the facts; the caller has validated them and the question
 /// against the model that `program` was compiled from.
 pub fn check<F: Facts>(
@@ -155,8 +115,7 @@ pub fn check<F: Facts>(
     scratch: &mut Scratch,
 ) -> Outcome {
     scratch.overlay.clear();
-    scratch.path.clear();
-    scratch.memo.clear();
+    scratch.memory.clear();
     scratch.missed.clear();
     scratch.reads.clear();
     let overlay = &mut scratch.overlay;
@@ -236,20 +195,12 @@ impl<F: Facts> Evaluation<'_, F> {
         left: u32,
     ) -> Found {
         let key = SetKey::new(object, relation);
-        let plain = |value| Found {
-            value,
-            hits: 0,
-            fewest_left: left,
-        };
+        let plain = |value| Found::plain(value, left);
         if left == 0 {
             return plain(Value::ERROR);
         }
-        if let Some(at) = self.scratch.path.iter().position(|frame| frame.set == key) {
-            return Found {
-                value: Value::CYCLE,
-                hits: 1 << at.min(127),
-                fewest_left: left,
-            };
+        if let Some(cycle) = self.scratch.memory.cycle(key, left) {
+            return cycle;
         }
         if self.asked.userset == Some(key) {
             return plain(Value::TRUE);
@@ -257,79 +208,24 @@ impl<F: Facts> Evaluation<'_, F> {
         let Some(definition) = self.program.relation(object_type, relation) else {
             return plain(Value::FALSE);
         };
-        if !self.spend(1) {
+        if !self.spend() {
             return plain(Value::UNKNOWN);
         }
         if definition.leaf {
-            return plain(self.direct(definition, object_type, key));
+            let stored = self.facts.direct(object_type, key);
+            return plain(self.direct(definition, key, stored));
         }
-        if let Some(found) = self.recall(key, left) {
+        if let Some(found) = self.scratch.memory.recall(key, left) {
             return found;
         }
-        if self.scratch.path.len() >= MAX_PATH {
-            return Found {
-                value: Value::ERROR,
-                hits: 0,
-                fewest_left: 0,
-            };
+        if self.scratch.memory.path_len() >= MAX_PATH {
+            return Found::too_long();
         }
-        let at = self.scratch.path.len();
-        self.scratch.frames += 1;
-        self.scratch.path.push(Frame {
-            set: key,
-            serial: self.scratch.frames,
-        });
-        let mut found = self.rewrite(&definition.rewrite, definition, object_type, key, left);
-        self.scratch.path.pop();
-        // A proof rests on no hit; and hits on this set itself end here.
-        if found.is_proof() {
-            found.hits = 0;
-        } else if at < 127 {
-            found.hits &= !(1 << at);
-        }
-        self.keep(key, found, left);
-        found
-    }
-
-    fn recall(&self, key: SetKey, left: u32) -> Option<Found> {
-        let kept = self.scratch.memo.get(&key)?;
-        let standing = kept.hits == 0
-            || self
-                .scratch
-                .path
-                .get(topmost(kept.hits))
-                .is_some_and(|frame| frame.serial == kept.serial);
-        (standing && left > kept.height).then(|| Found {
-            value: kept.value,
-            hits: kept.hits,
-            fewest_left: left - kept.height,
-        })
-    }
-
-    fn keep(&mut self, key: SetKey, found: Found, left: u32) {
-        if self.stopped.is_some() {
-            return;
-        }
-        if !found.is_proof() && (found.fewest_left == 0 || found.hits >> 127 != 0) {
-            return;
-        }
-        let serial = if found.hits == 0 {
-            0
-        } else {
-            self.scratch
-                .path
-                .get(topmost(found.hits))
-                .map_or(0, |frame| frame.serial)
-        };
-        self.scratch.memo.insert(
-            key,
-            Kept {
-                value: found.value,
-                hits: found.hits,
-                height: left - found.fewest_left.min(left),
-                serial,
-            },
-        );
+        self.scratch.memory.enter(key);
+        let found = self.rewrite(&definition.rewrite, definition, object_type, key, left);
+        self.scratch
+            .memory
+            .leave(found, left, self.stopped.is_none())
     }
 
     fn rewrite(
@@ -387,16 +283,11 @@ impl<F: Facts> Evaluation<'_, F> {
         left: u32,
     ) -> Found {
         let mut any = Sum::union(left);
-        let value = self.direct(definition, object_type, key);
-        if any.add(Found {
-            value,
-            hits: 0,
-            fewest_left: left,
-        }) || !definition.has_usersets()
-        {
+        let stored = self.facts.direct(object_type, key);
+        let value = self.direct(definition, key, stored);
+        if any.add(Found::plain(value, left)) || !definition.has_usersets() {
             return any.found;
         }
-        let stored = self.facts.direct(object_type, key);
         for index in 0..self.scratch.overlay.get(key).len() {
             let Some((_, Subject::Userset(of))) = self.scratch.overlay.get(key).get(index).copied()
             else {
@@ -416,6 +307,10 @@ impl<F: Facts> Evaluation<'_, F> {
 
     /// Adds what a userset gives; whether that settles it.
     fn userset(&mut self, any: &mut Sum, definition: &Relation, of: SetKey, left: u32) -> bool {
+        if !self.spend() {
+            any.add(Found::plain(Value::UNKNOWN, left));
+            return true;
+        }
         let Some(object_type) = self.scratch.overlay.type_of(self.facts, of.object()) else {
             return false;
         };
@@ -426,8 +321,8 @@ impl<F: Facts> Evaluation<'_, F> {
             || self.stopped.is_some()
     }
 
-    /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard.
-    fn direct(&mut self, definition: &Relation, object_type: TypeId, key: SetKey) -> Value {
+    /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard. `stored` are the facts'.
+    fn direct(&mut self, definition: &Relation, key: SetKey, stored: Option<SetRef<'_>>) -> Value {
         let Asked {
             object_type: asked_type,
             object,
@@ -455,7 +350,7 @@ impl<F: Facts> Evaluation<'_, F> {
         if !admits_self && !admits_wildcard && !definition.has_usersets() {
             return Value::FALSE;
         }
-        let Some(set) = self.facts.direct(object_type, key) else {
+        let Some(set) = stored else {
             self.scratch.missed.push((key, Missing::Direct));
             return Value::UNKNOWN;
         };
@@ -495,11 +390,7 @@ impl<F: Facts> Evaluation<'_, F> {
         }
         let Some(set) = self.facts.parents(object_type, key) else {
             self.scratch.missed.push((key, Missing::Parents));
-            any.add(Found {
-                value: Value::UNKNOWN,
-                hits: 0,
-                fewest_left: left,
-            });
+            any.add(Found::plain(Value::UNKNOWN, left));
             return any.found;
         };
         for parent in set.objects.iter() {
@@ -519,12 +410,8 @@ impl<F: Facts> Evaluation<'_, F> {
         computed: RelationId,
         left: u32,
     ) -> bool {
-        if !self.spend(1) {
-            any.add(Found {
-                value: Value::UNKNOWN,
-                hits: 0,
-                fewest_left: left,
-            });
+        if !self.spend() {
+            any.add(Found::plain(Value::UNKNOWN, left));
             return true;
         }
         let overlay = &self.scratch.overlay;
@@ -541,23 +428,17 @@ impl<F: Facts> Evaluation<'_, F> {
     }
 
     /// Takes from the budget; `false` when nothing is left or the caller has given up.
-    fn spend(&mut self, work: u64) -> bool {
-        let before = self.work;
-        self.work += work;
+    fn spend(&mut self) -> bool {
+        self.work += 1;
         if self.stopped.is_none() {
             if self.work > self.budget.limits.work {
                 self.stopped = Some(Outcome::OutOfWork);
-            } else if before / POLL_EVERY != self.work / POLL_EVERY && (self.budget.interrupted)() {
+            } else if self.work.is_multiple_of(POLL_EVERY) && (self.budget.interrupted)() {
                 self.stopped = Some(Outcome::Interrupted);
             }
         }
         self.stopped.is_none()
     }
-}
-
-/// Position of the topmost hit on the path.
-fn topmost(hits: u128) -> usize {
-    127_usize.saturating_sub(hits.leading_zeros() as usize)
 }
 
 /// A union or intersection under way.
@@ -569,22 +450,14 @@ struct Sum {
 impl Sum {
     fn union(left: u32) -> Self {
         Self {
-            found: Found {
-                value: Value::FALSE,
-                hits: 0,
-                fewest_left: left,
-            },
+            found: Found::plain(Value::FALSE, left),
             union: true,
         }
     }
 
     fn intersection(left: u32) -> Self {
         Self {
-            found: Found {
-                value: Value::TRUE,
-                hits: 0,
-                fewest_left: left,
-            },
+            found: Found::plain(Value::TRUE, left),
             union: false,
         }
     }
@@ -596,11 +469,7 @@ impl Sum {
         } else {
             self.found.value.and(branch.value)
         };
-        self.found = Found {
-            value,
-            hits: self.found.hits | branch.hits,
-            fewest_left: self.found.fewest_left.min(branch.fewest_left),
-        };
+        self.found = self.found.with(value, branch);
         value
             == if self.union {
                 Value::TRUE

@@ -116,6 +116,11 @@ pub trait Facts {
     /// The text of an object's number.
     fn object_name(&self, id: ObjectId) -> &str;
 
+    /// Whether an object's number stands for a typed wildcard.
+    fn is_wildcard(&self, id: ObjectId) -> bool {
+        self.object_name(id).ends_with(":*")
+    }
+
     /// The type of a known object.
     fn type_of(&self, id: ObjectId) -> Option<TypeId>;
 

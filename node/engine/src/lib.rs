@@ -9,6 +9,7 @@
 pub mod check;
 pub mod facts;
 mod file;
+mod memory;
 mod names;
 mod overlay;
 pub mod program;

@@ -40,18 +40,22 @@ struct Arena {
 
 impl Arena {
     fn text(&self, index: usize) -> Option<&str> {
+        std::str::from_utf8(self.bytes(index)?).ok()
+    }
+
+    fn bytes(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
         let start = index
             .checked_sub(1)
             .and_then(|before| self.ends.get(before))
             .map_or(0, |start| *start);
-        std::str::from_utf8(self.bytes.get(start as usize..end as usize)?).ok()
+        self.bytes.get(start as usize..end as usize)
     }
 
     fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name.as_bytes());
         self.table
-            .find(hash, |&id| self.text(id as usize) == Some(name))
+            .find(hash, |&id| self.bytes(id as usize) == Some(name.as_bytes()))
             .copied()
     }
 
@@ -70,7 +74,7 @@ impl Arena {
         let hash = |arena: &Self, id: u32| {
             arena
                 .hasher
-                .hash_one(arena.text(id as usize).unwrap_or_default().as_bytes())
+                .hash_one(arena.bytes(id as usize).unwrap_or_default())
         };
         for id in 0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX) {
             table.insert_unique(hash(self, id), id, |&other| hash(self, other));
@@ -108,6 +112,14 @@ impl Names {
         match index.checked_sub(self.arena.ends.len()) {
             None => self.arena.text(index).unwrap_or_default(),
             Some(added) => self.added.get(added).map_or("", |(name, _)| name),
+        }
+    }
+
+    /// Whether it is a typed wildcard.
+    pub(crate) fn is_wildcard(&self, id: ObjectId) -> bool {
+        match self.arena.bytes(id.0 as usize) {
+            Some(name) => name.ends_with(b":*"),
+            None => self.text(id).ends_with(":*"),
         }
     }
 

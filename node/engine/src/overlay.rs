@@ -140,7 +140,8 @@ impl Overlay {
     }
 
     pub(crate) fn is_wildcard(&self, facts: &impl Facts, id: ObjectId) -> bool {
-        self.name(facts, id).ends_with(":*")
+        self.local(id)
+            .map_or_else(|| facts.is_wildcard(id), |(name, _)| name.ends_with(":*"))
     }
 
     /// Whether a contextual wildcard of the asked subject's type is meant by this number.

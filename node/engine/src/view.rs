@@ -363,6 +363,10 @@ impl Facts for View {
         self.root.names.text(id)
     }
 
+    fn is_wildcard(&self, id: ObjectId) -> bool {
+        self.root.names.is_wildcard(id)
+    }
+
     fn type_of(&self, id: ObjectId) -> Option<TypeId> {
         self.root.names.type_of(id)
     }

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod tuple;
 pub mod typesystem;
 pub mod validate;
+pub mod watermark;
 
 pub use authorization_model::AuthorizationModel;
 pub use change::{Change, ChangeSet, Tier, Tiers};

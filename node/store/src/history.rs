@@ -7,6 +7,7 @@ use meridian_model::change::{Change, ChangeSet};
 use meridian_model::ids::{Position, Revision};
 use meridian_model::ports::{Applied, DatastoreError, Page, Read, Result};
 use meridian_model::tuple::{Object, Tuple};
+use meridian_model::watermark::{Admit, admit};
 
 /// What is to be done with a change set where the store stands at `have` (`None`: unknown here). The epoch is looked at
 /// first, so that nothing of a deposed writer is ever taken for a duplicate or a gap.
@@ -22,16 +23,12 @@ pub(crate) fn verdict(have: Option<Position>, change_set: &ChangeSet) -> Applied
             }
         };
     };
-    if change_set.epoch < have.epoch {
-        Applied::Fenced { have }
-    } else if change_set.epoch > have.epoch {
-        Applied::NewEpoch { have }
-    } else if change_set.revision <= have.revision {
-        Applied::Skipped
-    } else if change_set.revision == have.revision.next() {
-        Applied::Applied
-    } else {
-        Applied::Gap { have }
+    match admit(have, change_set.position()) {
+        Admit::Apply => Applied::Applied,
+        Admit::Skip => Applied::Skipped,
+        Admit::Gap => Applied::Gap { have },
+        Admit::Fenced => Applied::Fenced { have },
+        Admit::NewEpoch => Applied::NewEpoch { have },
     }
 }
 

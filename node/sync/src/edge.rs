@@ -16,10 +16,10 @@ use meridian_model::hash::type_hash;
 use meridian_model::ids::{Epoch, Position, Revision, StoreId};
 use meridian_model::ports::StoreHead;
 use meridian_model::tuple::Tuple;
+use meridian_model::watermark::{Admit, admit};
 
 use crate::retry::{Patience, Retry};
 use crate::upstream::{Changes, UpstreamError};
-use crate::watermark::{Admit, admit};
 
 mod replica;
 #[cfg(test)]

@@ -106,12 +106,11 @@ impl Freshness {
     }
 
     fn worst(&self, of: impl Fn(&Beat) -> Duration) -> Option<Duration> {
-        let each = self
-            .partitions
-            .iter()
-            .map(|slot| slot.as_ref().map(&of))
-            .collect::<Option<Vec<_>>>()?;
-        each.into_iter().max()
+        // Asked with every check: nothing is collected.
+        let worse = |worst: Option<Duration>, slot: &Option<Beat>| {
+            Some(worst.max(Some(of(slot.as_ref()?))))
+        };
+        self.partitions.iter().try_fold(None, worse).flatten()
     }
 }
 

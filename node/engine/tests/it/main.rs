@@ -2,5 +2,6 @@
 
 mod arbitrary;
 mod evaluation;
+mod hostile;
 mod reference;
 mod view;

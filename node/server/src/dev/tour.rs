@@ -187,7 +187,8 @@ fn screen(stage: &Stage, store: &str, checks: &[(&str, &Checked)]) {
     );
     println!("Paste");
     println!(
-        "  target/debug/meridian check --api {} --store {store} {AT_THE_EDGE}",
+        "  {} check --api {} --store {store} {AT_THE_EDGE}",
+        program(),
         stage.edge.grpc
     );
     println!(
@@ -195,6 +196,16 @@ fn screen(stage: &Stage, store: &str, checks: &[(&str, &Checked)]) {
         stage.edge.http,
         json(AT_THE_EDGE)
     );
+}
+
+/// How this program was started, as short as it can be pasted.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "meridian".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here)
+        .unwrap_or(&path)
+        .display()
+        .to_string()
 }
 
 fn json(question: &str) -> String {

@@ -8,11 +8,11 @@ use meridian_model::change::{Change, ChangeSet, Tier, Tiers};
 use meridian_model::hash::type_hash;
 use meridian_model::ids::{Position, Revision, StoreId};
 use meridian_model::tuple::{Tuple, TupleKey};
+use meridian_model::watermark::{Admit, admit};
 
 use super::{Ask, Command, Limits, Publish, Touched, spread};
 use crate::retry::Retry;
 use crate::tier;
-use crate::watermark::{Admit, admit};
 
 /// A type on its way into the view.
 #[derive(Debug)]

@@ -59,6 +59,8 @@ impl GroupConsumer {
         let group = settings.group(region);
         let own = [
             ("group.id", group.as_str()),
+            // How long the partitions of a member that crashed stay unread; librdkafka's default is 45 s.
+            ("session.timeout.ms", "10000"),
             ("enable.auto.commit", "true"),
             ("auto.commit.interval.ms", "1000"),
             ("enable.auto.offset.store", "false"),

@@ -7,7 +7,7 @@ use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::StoreHead;
 use meridian_model::tuple::{Tuple, TupleKey};
-use meridian_sync::watermark::{Admit, admit};
+use meridian_model::watermark::{Admit, admit};
 
 use super::random::Random;
 

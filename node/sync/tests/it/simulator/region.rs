@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use meridian_model::change::ChangeSet;
 use meridian_model::ids::{Position, StoreId};
+use meridian_model::watermark::Admit;
 use meridian_sync::edge::Ask;
 use meridian_sync::tier::for_edge;
 use meridian_sync::upstream::Changes;
-use meridian_sync::watermark::Admit;
 
 use super::history::{Central, Kept, OutboxRow, as_tuple};
 use super::world::{Faults, Question, Reply};

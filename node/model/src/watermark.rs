@@ -1,7 +1,7 @@
 //! What a node at one position does with a change set at another. The one rule behind "applying a change twice, late or
 //! after a restart changes nothing".
 
-use meridian_model::ids::{Position, Revision};
+use crate::ids::{Position, Revision};
 
 /// What is to be done with an incoming change set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,156 @@
+//! Graphs and models made to take for ever.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, View, check};
+use meridian_model::change::StoredModel;
+use meridian_model::{Position, TupleKey, dsl};
+
+fn view(model: &str, object_type: &str, tuples: impl IntoIterator<Item = String>) -> View {
+    let key = |text: String| {
+        let (object, rest) = text.split_once('#').unwrap();
+        let (relation, user) = rest.split_once('@').unwrap();
+        TupleKey::parse(object, relation, user).unwrap()
+    };
+    let model = StoredModel {
+        id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+        model: Arc::new(dsl::parse(model).unwrap()),
+    };
+    View::new(Position::new(1, 1))
+        .with_models([model])
+        .cover(object_type, tuples.into_iter().map(key))
+}
+
+fn ask(view: &View, object: &str, relation: &str, budget: Budget<'_>) -> Outcome {
+    let model = view.model(None).unwrap();
+    let question = Question::parse(object, relation, "user:nobody").unwrap();
+    check(
+        view,
+        &model.compiled.as_ref().unwrap().program,
+        &question,
+        &[],
+        budget,
+        &mut Scratch::default(),
+    )
+}
+
+const GROUPS: &str = "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user, group#member]\n";
+
+/// Every group a member of every other: the number of paths is beyond counting.
+fn tangle(groups: usize) -> View {
+    let edges = (0..groups).flat_map(|a| {
+        (0..groups)
+            .filter(move |b| a != *b)
+            .map(move |b| format!("group:{a}#member@group:{b}#member"))
+    });
+    view(GROUPS, "group", edges)
+}
+
+#[test]
+fn a_tangle_of_groups_takes_work_in_proportion_to_its_edges() {
+    let limits = Limits {
+        depth: 1000,
+        work: 60 * 60 * 60,
+    };
+    assert_eq!(
+        ask(&tangle(60), "group:0", "member", Budget::of(limits)),
+        Outcome::Denied
+    );
+}
+
+#[test]
+fn the_budget_of_work_ends_it() {
+    let limits = Limits {
+        work: 100,
+        ..Limits::default()
+    };
+    assert_eq!(
+        ask(&tangle(30), "group:0", "member", Budget::of(limits)),
+        Outcome::OutOfWork
+    );
+}
+
+#[test]
+fn the_callers_interrupt_ends_it_along_the_way() {
+    let polls = Cell::new(0_u32);
+    let interrupted = || {
+        polls.set(polls.get() + 1);
+        polls.get() == 3
+    };
+    let limits = Limits {
+        depth: 1000,
+        ..Limits::default()
+    };
+    assert_eq!(
+        ask(
+            &tangle(100),
+            "group:0",
+            "member",
+            Budget {
+                limits,
+                interrupted: &interrupted
+            }
+        ),
+        Outcome::Interrupted
+    );
+    assert_eq!(polls.get(), 3);
+}
+
+#[test]
+fn the_depth_limit_is_upstreams_25() {
+    // A chain: group:0 holds group:1 holds ... holds the user.
+    let chain = |length: usize| {
+        let links = (0..length - 1).map(|n| format!("group:{n}#member@group:{}#member", n + 1));
+        view(
+            GROUPS,
+            "group",
+            links.chain([format!("group:{}#member@user:nobody", length - 1)]),
+        )
+    };
+    assert_eq!(
+        ask(
+            &chain(25),
+            "group:0",
+            "member",
+            Budget::of(Limits::default())
+        ),
+        Outcome::Allowed
+    );
+    assert_eq!(
+        ask(
+            &chain(26),
+            "group:0",
+            "member",
+            Budget::of(Limits::default())
+        ),
+        Outcome::TooDeep
+    );
+}
+
+#[test]
+fn a_long_chain_of_computed_relations_does_not_overflow_the_stack() {
+    let relations: BTreeMap<_, _> = (0..9_000)
+        .map(|n| {
+            (
+                n,
+                if n == 0 {
+                    "[user]".to_owned()
+                } else {
+                    format!("r{}", n - 1)
+                },
+            )
+        })
+        .collect();
+    let defined: String = relations
+        .iter()
+        .map(|(n, how)| format!("    define r{n}: {how}\n"))
+        .collect();
+    let model = format!("model\n  schema 1.1\ntype user\ntype doc\n  relations\n{defined}");
+    let view = view(&model, "doc", ["doc:1#r0@user:anne".to_owned()]);
+    assert_eq!(
+        ask(&view, "doc:1", "r8999", Budget::of(Limits::default())),
+        Outcome::TooDeep
+    );
+}
