@@ -1,5 +1,6 @@
-//! `cargo xtask <command>`: run the system, and test it.
+//! `cargo xtask <command>`: run the system, test it, measure it.
 
+mod bench;
 mod dev;
 mod report;
 mod setup;
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "Run the system, and test it"
+    about = "Run the system, test it, measure it"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -31,6 +32,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure; takes minutes, most of them for an optimised build
+    Bench {
+        /// What
+        #[arg(value_enum)]
+        benchmark: bench::Benchmark,
+    },
     /// Bring what the tests need: Kafka, PostgreSQL, cargo-deny
     Setup,
     /// Set up, then check format, lints and licences, build, and run every test on real Kafka and PostgreSQL
@@ -43,6 +50,7 @@ async fn main() -> Result<ExitCode> {
     // The signals are taken over only for commands that have something to tidy up.
     match arguments.command {
         Command::Dev { args } => Err(dev::exec(&args)),
+        Command::Bench { benchmark } => Err(bench::exec(benchmark)),
         Command::Setup => until_interrupted(setup::command()).await,
         Command::Test => until_interrupted(test::command()).await,
     }

@@ -1,4 +1,0 @@
-//! x
-fn main() {
-    println!("{}", meridian_server::api::grpc::SERVICE);
-}
