@@ -10,8 +10,11 @@ use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{IntoRequest, Request, Response, Status};
+use tower::ServiceExt as _;
+use tower::util::MapResponse;
 
 /// More than any node lets a request take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -66,7 +69,7 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let number = status
             .metadata()
-            .get("grpc-status")
+            .get(RAW_STATUS)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let message = format!("{:?}: {}", status.code(), status.message());
         let own = match status.code() {
@@ -84,10 +87,24 @@ impl From<Status> for Failure {
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
+/// Where [`keep_number`] puts what tonic drops.
+const RAW_STATUS: &str = "raw-grpc-status";
+
+type KeepNumber = fn(http::Response<Body>) -> http::Response<Body>;
+type WithNumbers = MapResponse<Channel, KeepNumber>;
+
+/// OpenFGA's numbers do not fit tonic's codes, so tonic drops them.
+fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
+    if let Some(number) = response.headers().get("grpc-status").cloned() {
+        response.headers_mut().insert(RAW_STATUS, number);
+    }
+    response
+}
+
 /// A connection to a node. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Client {
-    api: OpenFgaServiceClient<Channel>,
+    api: OpenFgaServiceClient<WithNumbers>,
     admin: AdminServiceClient<Channel>,
 }
 
@@ -99,7 +116,7 @@ impl Client {
             .timeout(TIMEOUT)
             .connect_lazy();
         Self {
-            api: OpenFgaServiceClient::new(channel.clone()),
+            api: OpenFgaServiceClient::new(channel.clone().map_response(keep_number as KeepNumber)),
             admin: AdminServiceClient::new(channel),
         }
     }

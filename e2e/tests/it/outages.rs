@@ -14,6 +14,8 @@ use crate::world;
 const SHOWN: Duration = Duration::from_secs(30);
 /// How many of a kind of answer show that it goes on.
 const SOME: u64 = 20;
+/// The same of answers that the edge gives by itself: two seconds of them.
+const MANY: u64 = 200;
 /// The same of refusals, each of which may take as long as a request may.
 const A_FEW: u64 = 2;
 /// How many questions are asked after each recovery, everywhere.
@@ -170,10 +172,10 @@ async fn more(load: &mut Load, before: &Tally, what: &str, outage: Outage) {
             .filter(|(counted, _)| counted.starts_with(what));
         counted.map(|(_, count)| count).sum()
     };
-    let some = if what.contains("refused") {
-        A_FEW
-    } else {
-        SOME
+    let some = match what {
+        "calm check by the edge" => MANY,
+        _ if what.contains("refused") => A_FEW,
+        _ => SOME,
     };
     let enough = count(before) + some;
     until(&format!("{outage}: {what}"), SHOWN, async || {
