@@ -65,7 +65,7 @@ async fn what_is_away_is_named_and_found_again_and_garbage_is_skipped() {
     for role in Role::ALL {
         let refused = system
             .client(role)
-            .write(&store.id, &[key.clone()], &[])
+            .write(&store.id, std::slice::from_ref(&key), &[])
             .await;
         is_unavailable(refused);
     }

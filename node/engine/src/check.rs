@@ -240,7 +240,7 @@ impl<F: Facts> Evaluation<'_, F> {
             Node::This => self.this(definition, object_type, key, left),
             Node::Computed(relation) => self.set(key.object(), object_type, *relation, left),
             Node::FromParent { tupleset, computed } => {
-                self.from_parent(object_type, key.object(), *tupleset, *computed, left)
+                self.at_parents(object_type, key.object(), *tupleset, *computed, left)
             }
             Node::Union(children) => {
                 let mut all = Sum::union(left);
@@ -365,7 +365,7 @@ impl<F: Facts> Evaluation<'_, F> {
     }
 
     /// `computed from tupleset`: the relation at every parent.
-    fn from_parent(
+    fn at_parents(
         &mut self,
         object_type: TypeId,
         object: ObjectId,

@@ -15,16 +15,11 @@ impl SetKey {
     }
 
     /// The object.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half, 32 bits wide"
-    )]
     pub fn object(self) -> ObjectId {
         ObjectId((self.0 >> 32) as u32)
     }
 
     /// The relation.
-    #[expect(clippy::cast_possible_truncation, reason = "made from 16 bits")]
     pub fn relation(self) -> RelationId {
         RelationId(self.0 as u16)
     }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 const TYPES: [&str; 3] = ["group", "folder", "doc"];
 const RELATIONS: [&str; 5] = ["a", "b", "c", "d", "parent"];
-const OBJECTS: usize = 3;
+const OBJECTS: usize = 2;
 
 /// A world: a model, tuples of it, and which of them a question brings along.
 #[derive(Debug, Clone)]
@@ -47,13 +47,13 @@ pub(crate) fn tuple(key: &TupleKey) -> Tuple {
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    proptest::collection::vec(any::<u8>(), 400).prop_filter_map(
+    proptest::collection::vec(any::<u8>(), 600).prop_filter_map(
         "the model breaks a rule",
         |bytes| {
             let mut draw = Draw { bytes, at: 0 };
             let model = draw.model();
             TypeSystem::new(Arc::new(model.clone())).ok()?;
-            let tuples = (0..draw.below(28)).map(|_| draw.tuple(&model)).collect();
+            let tuples = (0..12 + draw.below(36)).map(|_| draw.tuple(&model)).collect();
             let contextual = (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
             let covered = TYPES.into_iter().filter(|_| draw.chance(2)).collect();
             let questions = (0..6).map(|_| draw.question()).collect();
@@ -143,7 +143,7 @@ impl Draw {
         if self.chance(4) {
             restrictions.push(reference("user", None, true));
         }
-        for _ in 0..self.below(3) {
+        for _ in 0..1 + self.below(3) {
             let userset = reference(
                 TYPES[self.below(TYPES.len())],
                 Some(RELATIONS[self.below(4)]),
