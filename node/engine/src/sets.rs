@@ -41,18 +41,17 @@ struct Shard {
 
 #[derive(Default)]
 struct Base {
-    table: HashTable<u32>,
-    sets: Vec<BaseSet>,
+    sets: HashTable<BaseSet>,
     objects: Vec<ObjectId>,
     usersets: Vec<SetKey>,
 }
 
+/// A set, with the ranges of its members in the two arrays.
 #[derive(Clone, Copy)]
 struct BaseSet {
     key: SetKey,
-    /// Ends of the set's members in the two arrays; they start where the set before ends.
-    objects_end: u32,
-    usersets_end: u32,
+    objects: (u32, u32),
+    usersets: (u32, u32),
 }
 
 #[derive(Clone, Default)]
@@ -101,60 +100,39 @@ fn hash(key: SetKey) -> u64 {
 
 impl Base {
     fn get(&self, key: SetKey) -> Option<(&[ObjectId], &[SetKey])> {
-        let index = *self.table.find(hash(key), |&index| {
-            self.sets
-                .get(index as usize)
-                .is_some_and(|set| set.key == key)
-        })?;
-        self.members(index as usize)
-    }
-
-    fn members(&self, index: usize) -> Option<(&[ObjectId], &[SetKey])> {
-        let set = self.sets.get(index)?;
-        let (objects_start, usersets_start) = index
-            .checked_sub(1)
-            .and_then(|before| self.sets.get(before))
-            .map_or((0, 0), |before| (before.objects_end, before.usersets_end));
+        let set = self.sets.find(hash(key), |set| set.key == key)?;
+        let range = |(start, end): (u32, u32)| start as usize..end as usize;
         Some((
-            self.objects
-                .get(objects_start as usize..set.objects_end as usize)?,
-            self.usersets
-                .get(usersets_start as usize..set.usersets_end as usize)?,
+            self.objects.get(range(set.objects))?,
+            self.usersets.get(range(set.usersets))?,
         ))
     }
 
+    /// Adds a set that is not there yet, unless it is empty.
     fn push(
         &mut self,
         key: SetKey,
         objects: impl Iterator<Item = ObjectId>,
         usersets: impl Iterator<Item = SetKey>,
     ) {
-        let before = (self.objects.len(), self.usersets.len());
+        let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let start = (length(self.objects.len()), length(self.usersets.len()));
         self.objects.extend(objects);
         self.usersets.extend(usersets);
-        if (self.objects.len(), self.usersets.len()) == before {
+        let end = (length(self.objects.len()), length(self.usersets.len()));
+        if end == start {
             return;
         }
-        self.sets.push(BaseSet {
+        let set = BaseSet {
             key,
-            objects_end: u32::try_from(self.objects.len()).unwrap_or(u32::MAX),
-            usersets_end: u32::try_from(self.usersets.len()).unwrap_or(u32::MAX),
-        });
+            objects: (start.0, end.0),
+            usersets: (start.1, end.1),
+        };
+        self.sets.insert_unique(hash(key), set, |set| hash(set.key));
     }
 
-    fn index(&mut self) {
-        let mut table = HashTable::with_capacity(self.sets.len());
-        for (index, set) in self.sets.iter().enumerate() {
-            let rehash =
-                |&other: &u32| self.sets.get(other as usize).map_or(0, |set| hash(set.key));
-            table.insert_unique(
-                hash(set.key),
-                u32::try_from(index).unwrap_or(u32::MAX),
-                rehash,
-            );
-        }
-        self.table = table;
-        self.sets.shrink_to_fit();
+    fn shrink(&mut self) {
+        self.sets.shrink_to_fit(|set| hash(set.key));
         self.objects.shrink_to_fit();
         self.usersets.shrink_to_fit();
     }
@@ -230,7 +208,7 @@ impl Shard {
         for (key, set) in self.iter().filter(|(key, _)| keep(*key)) {
             base.push(key, set.objects.iter(), set.usersets.iter());
         }
-        base.index();
+        base.shrink();
         *self = Self {
             base: Arc::new(base),
             delta: imbl::GenericHashMap::default(),
@@ -313,7 +291,7 @@ impl Sets {
                 });
                 base.push(*key, objects, usersets);
             }
-            base.index();
+            base.shrink();
             *shard = Arc::new(Shard {
                 base: Arc::new(base),
                 delta: imbl::GenericHashMap::default(),

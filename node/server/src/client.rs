@@ -8,17 +8,32 @@ use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use tower::ServiceExt;
+use tower::util::MapResponse;
 
 use crate::api::convert;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where [`keep_number`] puts OpenFGA's number: tonic takes it for unknown and drops it.
+const RAW_STATUS: &str = "meridian-raw-status";
+
+type KeepNumber = fn(http::Response<Body>) -> http::Response<Body>;
+
+fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
+    if let Some(number) = response.headers().get("grpc-status").cloned() {
+        response.headers_mut().insert(RAW_STATUS, number);
+    }
+    response
+}
+
 /// A connection to a node.
 #[derive(Clone)]
 pub struct Client {
-    api: OpenFgaServiceClient<Channel>,
+    api: OpenFgaServiceClient<MapResponse<Channel, KeepNumber>>,
     admin: AdminServiceClient<Channel>,
 }
 
@@ -46,7 +61,7 @@ impl Client {
             .timeout(TIMEOUT)
             .connect_lazy();
         Ok(Self {
-            api: OpenFgaServiceClient::new(channel.clone()),
+            api: OpenFgaServiceClient::new(channel.clone().map_response(keep_number as KeepNumber)),
             admin: AdminServiceClient::new(channel),
         })
     }
@@ -237,12 +252,10 @@ fn header<T>(response: &Response<T>, name: &'static str) -> String {
         .to_owned()
 }
 
-/// A refusal in OpenFGA's words: its number does not fit tonic's code, its message does.
+/// A refusal in OpenFGA's words.
 fn told(status: Status) -> anyhow::Error {
-    let raw = status
-        .metadata()
-        .get("grpc-status")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let raw = status.metadata().get(RAW_STATUS);
+    let raw = raw.and_then(|value| value.to_str().ok()?.parse().ok());
     match raw.and_then(Code::from_number) {
         Some(code) => anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message()),
         None => anyhow::anyhow!("{}: {}", status.code(), status.message()),

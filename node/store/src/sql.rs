@@ -8,6 +8,7 @@ mod read;
 mod rows;
 mod snapshot;
 mod statement;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -35,6 +36,7 @@ use dialect::Dialect;
 use error::{classify, classify_migration, corrupt};
 use pool::{Pool, Transaction};
 use statement::Statement;
+use statistics::Statistics;
 
 /// How long migrations may take: they may build indexes over all that is stored.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +49,7 @@ pub struct SqlDatastore {
     connect_timeout: Duration,
     readers: Pool,
     writers: Pool,
+    statistics: Arc<Statistics>,
 }
 
 impl SqlDatastore {
@@ -96,6 +99,7 @@ impl SqlDatastore {
             connect_timeout: settings.acquire_timeout,
             readers,
             writers,
+            statistics: Arc::default(),
         })
     }
 
@@ -103,6 +107,11 @@ impl SqlDatastore {
         self.writers
             .transaction(self.dialect.begin_write, deadline)
             .await
+    }
+
+    fn changed(&self, tuples: usize) {
+        self.statistics
+            .note(tuples, self.dialect.analyze, &self.readers);
     }
 
     /// A transaction in which the store's next revision is numbered and its row locked.
@@ -219,7 +228,9 @@ impl Datastore for SqlDatastore {
     ) -> Result<Committed> {
         let (mut tx, revision) = self.revising(store, deadline).await?;
         let written = write::write_tuples(&mut tx, revision, deletes, writes).await?;
-        commit(tx, &written).await
+        let committed = commit(tx, &written).await?;
+        self.changed(deletes.len() + writes.len());
+        Ok(committed)
     }
 
     async fn assign_tiers(
@@ -237,13 +248,16 @@ impl Datastore for SqlDatastore {
         let mut tx = self.writing(deadline).await?;
         let applied = write::apply(&mut tx, self.dialect, change_set).await?;
         tx.commit().await?;
+        self.changed(change_set.changes.len());
         Ok(applied)
     }
 
     async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()> {
         let mut tx = self.writing(deadline).await?;
         write::replace(&mut tx, head, &tuples).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.changed(tuples.len());
+        Ok(())
     }
 
     async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>> {

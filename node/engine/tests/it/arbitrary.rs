@@ -53,7 +53,9 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             let mut draw = Draw { bytes, at: 0 };
             let model = draw.model();
             TypeSystem::new(Arc::new(model.clone())).ok()?;
-            let tuples = (0..12 + draw.below(36)).map(|_| draw.tuple(&model)).collect();
+            let tuples = (0..12 + draw.below(36))
+                .map(|_| draw.tuple(&model))
+                .collect();
             let contextual = (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
             let covered = TYPES.into_iter().filter(|_| draw.chance(2)).collect();
             let questions = (0..6).map(|_| draw.question()).collect();

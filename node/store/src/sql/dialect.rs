@@ -24,6 +24,8 @@ pub(crate) struct Dialect {
     pub(crate) for_update: &'static str,
     /// Follows the table's name where only the index on the usersets of a set will do.
     pub(crate) by_set_usersets: &'static str,
+    /// Has the planner look at the tuples table again; empty where it does not go by statistics.
+    pub(crate) analyze: &'static str,
     /// Whether one connection does all the writing.
     pub(crate) single_writer: bool,
     /// What every new connection runs first.
@@ -39,6 +41,7 @@ pub(crate) static SQLITE: Dialect = Dialect {
     now: "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)",
     for_update: "",
     by_set_usersets: " INDEXED BY idx_tuples_set_usersets",
+    analyze: "",
     single_writer: true,
     on_connect: |settings| {
         let busy = settings.acquire_timeout.as_millis();
@@ -56,6 +59,7 @@ pub(crate) static POSTGRES: Dialect = Dialect {
     now: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
     for_update: " FOR UPDATE",
     by_set_usersets: "",
+    analyze: "ANALYZE tuples",
     single_writer: false,
     on_connect: |settings| {
         format!(
