@@ -91,6 +91,10 @@ pub struct Datastore {
     /// How long a connection lives.
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
+    /// How long changes are kept for ReadChanges and for nodes below that were away; for ever unless set. A node away for
+    /// longer starts over from a snapshot.
+    #[serde(with = "humantime_serde")]
+    pub changelog_retention: Option<Duration>,
 }
 
 /// The change topics.
@@ -170,6 +174,7 @@ impl Default for Datastore {
             acquire_timeout: pool.acquire_timeout,
             idle_timeout: pool.idle_timeout,
             max_lifetime: pool.max_lifetime,
+            changelog_retention: None,
         }
     }
 }
@@ -305,6 +310,7 @@ impl Config {
             acquire_timeout,
             idle_timeout,
             max_lifetime,
+            ..
         } = self.datastore.clone();
         let pool = PoolSettings {
             min_connections,

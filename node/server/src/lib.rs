@@ -11,6 +11,7 @@ pub mod dev;
 pub mod limits;
 pub mod node_service;
 pub mod peer;
+mod retention;
 pub mod roles;
 pub mod routing;
 pub mod snapshots;

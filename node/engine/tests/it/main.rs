@@ -1,5 +1,13 @@
 //! The engine against a plain reference.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod arbitrary;
 mod evaluation;
 mod hostile;

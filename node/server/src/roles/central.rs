@@ -10,6 +10,7 @@ use crate::admin::Admin;
 use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::{Clock, Nodes};
+use crate::retention;
 
 /// Starts a central node.
 ///
@@ -39,14 +40,18 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         wake: Arc::clone(&committed),
         settings: RelaySettings::default(),
     };
+    let retention = config.datastore.changelog_retention;
     let (store, migrated_sender) = (Arc::clone(&datastore), schema.clone());
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = migrated(store) => {}
+            () = migrated(Arc::clone(&store)) => {}
         }
         migrated_sender.send_replace(true);
-        relay.run(stop).await;
+        tokio::join!(
+            relay.run(stop.clone()),
+            retention::run(store, retention, stop)
+        );
     });
     let mut ready = schema.subscribe();
     let behaviour = Behaviour {

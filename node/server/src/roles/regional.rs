@@ -16,6 +16,7 @@ use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::{Clock, Nodes};
 use crate::peer::Peers;
+use crate::retention;
 use crate::routing::Upwards;
 use crate::routing::regional::Regional;
 
@@ -60,13 +61,18 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         freshness: freshness.clone(),
         start: beginning,
     };
+    let retention = config.datastore.changelog_retention;
     let schema = Arc::clone(&datastore);
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = migrated(schema) => {}
+            () = migrated(Arc::clone(&schema)) => {}
         }
-        tokio::join!(replication.run(consumer, stop.clone()), relay.run(stop));
+        tokio::join!(
+            replication.run(consumer, stop.clone()),
+            relay.run(stop.clone()),
+            retention::run(schema, retention, stop)
+        );
     });
 
     let local = Local::new(
