@@ -92,7 +92,14 @@ async fn tests(built: bool, servers: Option<Servers>) -> Done {
     };
     let (done, _) = stage("test", async |stage: &Stage| {
         let mut test = cargo()?;
-        test.args(["test", "--workspace", "--no-fail-fast"]);
+        // What tests print are figures that somebody asked for.
+        test.args([
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ]);
         test.env("MERIDIAN_TEST_POSTGRES", servers.postgres.url());
         test.env("MERIDIAN_TEST_KAFKA", servers.kafka.bootstrap());
         stage.run(&mut test).await

@@ -145,7 +145,8 @@ async fn ask(command: Command) -> anyhow::Result<()> {
         Command::Tiers { at, critical, cold } => {
             Client::new(&at.api)?
                 .assign_tiers(&at.store, critical, cold)
-                .await?
+                .await?;
+            println!("assigned")
         }
         Command::CreateStore { api, name } => {
             println!("{}", Client::new(&api)?.create_store(&name).await?)

@@ -122,7 +122,15 @@ impl Peers {
         let response = self
             .call(cx.deadline, Repeat::Safe, |client| {
                 let request = request.clone();
-                async move { client.nodes().evaluate(request).await }
+                async move {
+                    let response = client.nodes().evaluate(request).await?;
+                    if let Some(wire::evaluate_response::Outcome::Error(error)) =
+                        &response.get_ref().outcome
+                    {
+                        away(error)?;
+                    }
+                    Ok(response)
+                }
             })
             .await
             .map_err(refusal)?;
@@ -176,7 +184,16 @@ impl Peers {
         let response = self
             .call(cx.deadline, repeat, |client| {
                 let request = request.clone();
-                async move { client.nodes().forward(request).await }
+                async move {
+                    let response = client.nodes().forward(request).await?;
+                    if let Some(wire::forward_response::Outcome::Error(error)) =
+                        &response.get_ref().outcome
+                        && !writes
+                    {
+                        away(error)?;
+                    }
+                    Ok(response)
+                }
             })
             .await
             .map_err(refusal)?;
@@ -328,6 +345,16 @@ fn refusal(status: Status) -> Refusal {
         ),
     )
     .into()
+}
+
+/// A node that cannot answer for want of others says so inside its answer; for a read that is as good as its absence.
+fn away(error: &wire::NodeError) -> Result<(), Status> {
+    match Code::from_number(error.code) {
+        Some(Code::Unavailable | Code::ResourceExhausted) => {
+            Err(Status::unavailable(error.message.clone()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn api_error(error: wire::NodeError) -> ApiError {

@@ -91,7 +91,9 @@ impl ConsumerContext for Quiet {}
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The options make no client: a fault of the configuration, which only the operator can mend.
-    #[error("the Kafka options do not make a client; check the names and values under 'options'")]
+    #[error(
+        "the Kafka options do not make a client; check the names and values under 'kafka.properties'"
+    )]
     Options(#[source] Box<KafkaError>),
     /// The brokers cannot be reached, or refuse.
     #[error("Kafka at '{servers}' cannot {what}")]
@@ -115,8 +117,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Names the option and not its value, which may be a password.
     fn options(source: KafkaError) -> Self {
-        Self::Options(Box::new(source))
+        Self::Options(Box::new(match source {
+            KafkaError::ClientConfig(result, what, key, value) if !value.is_empty() => {
+                let what = what.replace(&value, "...");
+                KafkaError::ClientConfig(result, what, key, "...".to_owned())
+            }
+            other => other,
+        }))
     }
 
     fn unavailable(

@@ -248,7 +248,10 @@ impl Regional {
                         () = self.work_in(event, &mut seen) => consumer.done(),
                     }
                 }
-                _ = poll.tick() => self.look_up(&mut seen).await,
+                _ = poll.tick() => tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.look_up(&mut seen) => {}
+                },
             }
         }
     }

@@ -104,7 +104,12 @@ impl Relay {
         let mut beaten: Option<Instant> = None;
         let mut failures = 0_u32;
         loop {
-            let pause = match self.round(&mut open, &mut beaten).await {
+            // Ended in the middle, a round only repeats what it sent.
+            let round = tokio::select! {
+                () = stop.cancelled() => return,
+                round = self.round(&mut open, &mut beaten) => round,
+            };
+            let pause = match round {
                 Ok(()) => {
                     if failures > 0 {
                         tracing::info!(topic = %self.topic, failures, "relay works again");
