@@ -26,6 +26,8 @@ use crate::value::Value;
 const POLL_EVERY: u64 = 1024;
 /// Sets on one path at most, computed relations included: keeps hostile models off the end of the stack.
 const MAX_PATH: usize = 512;
+/// Rewrites under evaluation at a time, those within one relation included, for the same reason.
+const MAX_NESTED: u32 = 1_500;
 
 /// What an evaluation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +144,7 @@ pub fn check<F: Facts>(
         budget,
         scratch,
         work: 0,
+        nested: 0,
         stopped: None,
     };
     let found = evaluation.set(object, object_type, relation, budget.limits.depth);
@@ -182,6 +185,7 @@ struct Evaluation<'a, F> {
     budget: Budget<'a>,
     scratch: &'a mut Scratch,
     work: u64,
+    nested: u32,
     stopped: Option<Outcome>,
 }
 
@@ -229,6 +233,23 @@ impl<F: Facts> Evaluation<'_, F> {
     }
 
     fn rewrite(
+        &mut self,
+        node: &Node,
+        definition: &Relation,
+        object_type: TypeId,
+        key: SetKey,
+        left: u32,
+    ) -> Found {
+        if self.nested >= MAX_NESTED {
+            return Found::too_long();
+        }
+        self.nested += 1;
+        let found = self.rewrite_node(node, definition, object_type, key, left);
+        self.nested -= 1;
+        found
+    }
+
+    fn rewrite_node(
         &mut self,
         node: &Node,
         definition: &Relation,

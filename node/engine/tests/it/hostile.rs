@@ -154,3 +154,26 @@ fn a_long_chain_of_computed_relations_does_not_overflow_the_stack() {
         Outcome::TooDeep
     );
 }
+
+#[test]
+fn deep_rewrites_along_a_long_chain_do_not_overflow_the_stack() {
+    let nested = |n: usize| {
+        let (open, close) = ("(".repeat(30), " but not x)".repeat(30));
+        format!("{open}r{}{close}", n - 1)
+    };
+    let relations: String = (1..450)
+        .map(|n| format!("    define r{n}: {}\n", nested(n)))
+        .collect();
+    let model = format!(
+        "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define x: [user]\n    define r0: [user]\n{relations}"
+    );
+    let view = view(&model, "doc", ["doc:1#r0@user:nobody".to_owned()]);
+    assert_eq!(
+        ask(&view, "doc:1", "r449", Budget::of(Limits::default())),
+        Outcome::TooDeep
+    );
+    assert_eq!(
+        ask(&view, "doc:1", "r20", Budget::of(Limits::default())),
+        Outcome::Allowed
+    );
+}
