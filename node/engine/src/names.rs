@@ -1,7 +1,7 @@
 //! The object names of a view: each text once, in one byte arena, known by a `u32`.
 //!
 //! A typed wildcard `user:*` is a name like any other. Requests only look names up. Names are never forgotten while a
-//! view lives on; a view that is read back from its file, or covered anew, holds only the names in use.
+//! view lives on; a view that is read back from its file holds only the names in use.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
