@@ -4,6 +4,7 @@
 //! Each is awaited on a condition with a deadline, can be stopped in good order or hard and started again on the same
 //! data and port, and never outlives the test: dropping it ends it, and so does the death of the test's process.
 
+pub mod cluster;
 mod group;
 mod guard;
 mod kafka;

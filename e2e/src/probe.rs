@@ -1,11 +1,14 @@
 //! Whether a server answers yet.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long one try may take.
@@ -22,6 +25,8 @@ pub enum Probe {
     Postgres(SocketAddr),
     /// Answer Kafka's ApiVersions call, which a broker does once it has joined its cluster.
     Kafka(SocketAddr),
+    /// Let this program, with these arguments, end with success.
+    Command(PathBuf, Vec<String>),
 }
 
 impl Probe {
@@ -33,6 +38,7 @@ impl Probe {
                 Self::Http(address, path) => http(*address, path).await,
                 Self::Postgres(address) => postgres(*address).await,
                 Self::Kafka(address) => kafka(*address).await,
+                Self::Command(program, args) => command(Command::new(program).args(args)).await,
             }
         })
         .await?
@@ -90,5 +96,21 @@ async fn kafka(address: SocketAddr) -> Result<()> {
     let _correlation = stream.read_u32().await?;
     let code = stream.read_i16().await?;
     ensure!(code == 0, "answers ApiVersions with error {code}");
+    Ok(())
+}
+
+async fn command(command: &mut Command) -> Result<()> {
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        said.trim()
+    );
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! Where the programs are that tests need; `cargo xtask setup` brings them.
 
+mod program;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+pub use program::Program;
 
 /// The version of Apache Kafka that tests run on.
 pub const KAFKA_VERSION: &str = "4.1.1";

@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod client;
+mod control_plane;
 mod dev;
 mod kafka;
 mod latency;

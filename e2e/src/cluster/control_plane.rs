@@ -1,0 +1,196 @@
+//! An API server on an etcd of its own.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::audit::{self, AuditLog};
+use super::credentials::User;
+use super::kubectl::Kubectl;
+use crate::ports::free_port;
+use crate::probe::Probe;
+use crate::process::Process;
+use crate::tools::Program;
+use crate::workdir::Workdir;
+
+const START_DEADLINE: Duration = Duration::from_secs(90);
+/// Where Services get their addresses.
+pub(super) const SERVICE_RANGE: &str = "10.96.0.0/16";
+
+/// etcd and kube-apiserver on 127.0.0.1, with ports and a folder of their own.
+///
+/// There are no controllers: nothing runs pods, fills Endpoints or collects what has lost its owner. Both end when this
+/// is dropped, and when the test's process dies. Their files go with them, but stay when the test fails.
+#[derive(Debug)]
+pub struct ControlPlane {
+    api: Api,
+    _dir: Workdir,
+}
+
+impl ControlPlane {
+    /// Starts both and waits until the API server is ready, which takes some seconds.
+    ///
+    /// # Errors
+    ///
+    /// When a program is not there (the message says how to get it), or is not ready after 90 seconds.
+    pub async fn start() -> Result<Self> {
+        let dir = Workdir::new("kubernetes")?;
+        let site = Site {
+            dir: dir.path(),
+            host: Ipv4Addr::LOCALHOST,
+            api_port: free_port()?,
+            etcd_ports: [free_port()?, free_port()?],
+        };
+        // Who is not let in without a controller that makes service accounts, nor announced at a loopback address.
+        let alone = [
+            "--disable-admission-plugins=ServiceAccount",
+            "--endpoint-reconciler-type=none",
+        ];
+        let api = Api::start(&site, &[], &alone).await?;
+        Ok(Self { api, _dir: dir })
+    }
+
+    /// The settings file of a client that may do everything.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.api.kubeconfig
+    }
+
+    /// `kubectl` that may do everything.
+    #[must_use]
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.api.kubectl
+    }
+
+    /// All that has been written.
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.api.audit
+    }
+}
+
+/// Where a control plane lives.
+pub(super) struct Site<'a> {
+    /// Its folder.
+    pub(super) dir: &'a Path,
+    /// The address that the API server listens on.
+    pub(super) host: Ipv4Addr,
+    pub(super) api_port: u16,
+    /// For clients, and for other members, of which there are none.
+    pub(super) etcd_ports: [u16; 2],
+}
+
+impl Site<'_> {
+    fn api(&self) -> String {
+        format!("https://{}:{}", self.host, self.api_port)
+    }
+
+    fn etcd(&self, port: usize) -> String {
+        let [client, peer] = self.etcd_ports;
+        let port = if port == 0 { client } else { peer };
+        format!("http://127.0.0.1:{port}")
+    }
+}
+
+/// The running processes of a control plane.
+#[derive(Debug)]
+pub(super) struct Api {
+    pub(super) kubeconfig: PathBuf,
+    pub(super) kubectl: Kubectl,
+    pub(super) audit: AuditLog,
+    // Ends before what it keeps its data in.
+    _server: Process,
+    _etcd: Process,
+}
+
+impl Api {
+    /// Starts etcd and the API server, which lets in `users` besides its master.
+    pub(super) async fn start(site: &Site<'_>, users: &[User], args: &[&str]) -> Result<Self> {
+        let mut etcd = etcd(site)?;
+        etcd.start()?;
+        let master = User::new("admin", "system:masters")?;
+        let tokens: String = users.iter().chain([&master]).map(User::line).collect();
+        write(site, "tokens.csv", &tokens)?;
+        write(site, "audit-policy.yaml", audit::POLICY)?;
+        let authority = site.dir.join(AUTHORITY).display().to_string();
+        let kubeconfig = write(
+            site,
+            "admin.kubeconfig",
+            &master.kubeconfig(&site.api(), &authority),
+        )?;
+        let kubectl = Kubectl::new(&kubeconfig)?;
+
+        let mut server = api_server(site)?.args(args);
+        server.start()?;
+        let ask = [
+            "--kubeconfig",
+            &kubeconfig.display().to_string(),
+            "get",
+            "--raw=/readyz",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let probe = Probe::Command(kubectl.program().to_owned(), ask);
+        server.ready(&probe, START_DEADLINE).await?;
+        Ok(Self {
+            audit: AuditLog::new(site.dir.join(AUDIT)),
+            kubeconfig,
+            kubectl,
+            _server: server,
+            _etcd: etcd,
+        })
+    }
+}
+
+/// What the API server signs its certificate with, both made by itself.
+pub(super) const AUTHORITY: &str = "certificates/apiserver.crt";
+/// The key of its certificate, which signs the tokens of service accounts too.
+pub(super) const KEY: &str = "certificates/apiserver.key";
+const AUDIT: &str = "audit.log";
+
+fn etcd(site: &Site<'_>) -> Result<Process> {
+    let [client, peer] = [site.etcd(0), site.etcd(1)];
+    Ok(Process::new("etcd", Program::Etcd.find()?, site.dir).args([
+        format!("--data-dir={}", site.dir.join("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        // Its data do not outlive it.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]))
+}
+
+fn api_server(site: &Site<'_>) -> Result<Process> {
+    let path = |name: &str| site.dir.join(name).display().to_string();
+    Ok(
+        Process::new("kube-apiserver", Program::KubeApiserver.find()?, site.dir).args([
+            format!("--etcd-servers={}", site.etcd(0)),
+            format!("--bind-address={}", site.host),
+            format!("--advertise-address={}", site.host),
+            format!("--secure-port={}", site.api_port),
+            format!("--cert-dir={}", path("certificates")),
+            format!("--token-auth-file={}", path("tokens.csv")),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", path(KEY)),
+            format!("--service-account-signing-key-file={}", path(KEY)),
+            format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+            "--allow-privileged=true".to_owned(),
+            format!("--audit-policy-file={}", path("audit-policy.yaml")),
+            format!("--audit-log-path={}", path(AUDIT)),
+            "--profiling=false".to_owned(),
+        ]),
+    )
+}
+
+fn write(site: &Site<'_>, name: &str, text: &str) -> Result<PathBuf> {
+    let path = site.dir.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
