@@ -6,10 +6,12 @@
 
 mod lexer;
 mod parser;
+mod places;
 mod printer;
 use std::fmt;
 
 use crate::authorization_model::AuthorizationModel;
+use crate::typesystem::TypeSystem;
 
 /// A mistake in a model's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,19 @@ pub struct DslError {
     pub column: usize,
     /// What is wrong.
     pub message: String,
+}
+
+impl DslError {
+    /// A mistake at a byte of the text.
+    fn at(text: &str, at: usize, message: String) -> Self {
+        let before = text.get(..at).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            message,
+        }
+    }
 }
 
 impl fmt::Display for DslError {
@@ -34,12 +49,24 @@ impl fmt::Display for DslError {
 
 impl std::error::Error for DslError {}
 
-/// Reads a model. It is well-formed, but only [`crate::TypeSystem::new`] says whether it keeps the rules of models.
+/// Reads a model. It is well-formed; [`compile`] says besides whether it keeps the rules of models.
 ///
 /// # Errors
 /// Every mistake found, in the order of the text; at least one.
 pub fn parse(text: &str) -> Result<AuthorizationModel, Vec<DslError>> {
-    parser::parse(text)
+    parser::parse(text).map(|(model, _)| model)
+}
+
+/// Reads a model, and checks and compiles it.
+///
+/// # Errors
+/// Every mistake found as in [`parse`]; in a text without any, the first rule of models that it breaks, and where.
+pub fn compile(text: &str) -> Result<TypeSystem, Vec<DslError>> {
+    let (model, places) = parser::parse(text)?;
+    TypeSystem::new(model.into()).map_err(|broken| {
+        let at = places.of(&broken);
+        vec![DslError::at(text, at, broken.to_string())]
+    })
 }
 
 /// Writes a model the way OpenFGA's tools do: relations and conditions in the order of their names, the type

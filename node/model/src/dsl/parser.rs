@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::DslError;
 use super::lexer::{Kind, Lexer, Token};
+use super::places::{Part, Places};
 use crate::authorization_model::{AuthorizationModel, Metadata, RelationMetadata, TypeDefinition};
 
 /// Mistakes after this many are not looked for.
@@ -23,11 +24,12 @@ const KEYWORDS: [&str; 6] = [
     "module",
 ];
 
-pub(super) fn parse(text: &str) -> Result<AuthorizationModel, Vec<DslError>> {
+/// The model, and where its parts stand.
+pub(super) fn parse(text: &str) -> Result<(AuthorizationModel, Places), Vec<DslError>> {
     let mut parser = Parser::new(text);
     parser.model();
     if parser.mistakes.is_empty() {
-        Ok(parser.model)
+        Ok((parser.model, parser.places))
     } else {
         Err(parser.errors())
     }
@@ -60,6 +62,9 @@ struct Parser<'a> {
     token: Token<'a>,
     section: Section,
     model: AuthorizationModel,
+    places: Places,
+    /// The relation whose definition is being read.
+    relation: &'a str,
     mistakes: Vec<Mistake>,
 }
 
@@ -73,6 +78,8 @@ impl<'a> Parser<'a> {
             token,
             section: Section::Outside,
             model: AuthorizationModel::default(),
+            places: Places::default(),
+            relation: "",
             mistakes: Vec::new(),
         }
     }
@@ -149,6 +156,7 @@ impl<'a> Parser<'a> {
                 message: format!("type '{name}' is already defined"),
             });
         }
+        self.places.note(Part::Type(name.to_owned()), at);
         self.model.type_definitions.push(TypeDefinition {
             name: name.to_owned(),
             relations: BTreeMap::new(),
@@ -174,6 +182,9 @@ impl<'a> Parser<'a> {
         self.advance();
         let at = self.token.at;
         let name = self.name("a relation name")?;
+        self.relation = name;
+        self.places
+            .note(Part::Relation(self.object_type(), name.to_owned()), at);
         self.mark(':')?;
         let (rewrite, restrictions) = self.definition()?;
         self.line_end()?;
@@ -200,6 +211,13 @@ impl<'a> Parser<'a> {
             .relations
             .insert(name.to_owned(), metadata);
         Ok(())
+    }
+
+    /// The type whose relations are being read.
+    fn object_type(&self) -> String {
+        let last = self.model.type_definitions.last();
+        last.map(|definition| definition.name.clone())
+            .unwrap_or_default()
     }
 
     fn leave_section(&mut self) -> Parsed<()> {
@@ -299,17 +317,7 @@ impl<'a> Parser<'a> {
         self.mistakes.sort_by_key(|mistake| mistake.at);
         self.mistakes
             .iter()
-            .map(|mistake| locate(self.text, mistake))
+            .map(|mistake| DslError::at(self.text, mistake.at, mistake.message.clone()))
             .collect()
-    }
-}
-
-fn locate(text: &str, mistake: &Mistake) -> DslError {
-    let before = text.get(..mistake.at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    DslError {
-        line: before.matches('\n').count() + 1,
-        column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-        message: mistake.message.clone(),
     }
 }

@@ -2,29 +2,47 @@ use meridian_model::authorization_model::{ConditionParameter, RelationReference,
 use meridian_model::dsl::{self, DslError};
 use proptest::prelude::*;
 
-use crate::{cases, model};
+use crate::{Case, cases, model};
 
 #[test]
 fn mistakes_are_reported_where_they_are() {
     for case in cases(include_str!("../data/mistakes.txt")) {
-        let (expected, text) = case.body.split_once("---\n").expect(case.name);
-        let errors = dsl::parse(text).expect_err(case.name);
+        reported_where_they_are(&case, |text| dsl::parse(text).map(drop));
+    }
+}
+
+#[test]
+fn a_broken_rule_is_reported_where_it_is_broken() {
+    for case in cases(include_str!("../data/broken_rules.txt")) {
+        reported_where_they_are(&case, |text| dsl::compile(text).map(drop));
+    }
+}
+
+#[test]
+fn a_text_with_more_types_than_allowed_is_told_the_first_too_many() {
+    let types: String = (0..102).map(|n| format!("type t{n}\n")).collect();
+    let errors = dsl::compile(&format!("model\n  schema 1.1\n{types}")).unwrap_err();
+    assert_eq!((errors[0].line, errors[0].column), (103, 6), "{errors:?}");
+}
+
+fn reported_where_they_are(case: &Case, read: impl Fn(&str) -> Result<(), Vec<DslError>>) {
+    let (expected, text) = case.body.split_once("---\n").expect(case.name);
+    let errors = read(text).expect_err(case.name);
+    assert_eq!(
+        errors.len().to_string(),
+        case.expected,
+        "{}: {errors:?}",
+        case.name
+    );
+    for (error, expected) in errors.iter().zip(expected.lines()) {
+        let (place, message) = expected.split_once(' ').expect(case.name);
         assert_eq!(
-            errors.len().to_string(),
-            case.expected,
-            "{}: {errors:?}",
+            format!("{}:{}", error.line, error.column),
+            place,
+            "{}: {error}",
             case.name
         );
-        for (error, expected) in errors.iter().zip(expected.lines()) {
-            let (place, message) = expected.split_once(' ').expect(case.name);
-            assert_eq!(
-                format!("{}:{}", error.line, error.column),
-                place,
-                "{}: {error}",
-                case.name
-            );
-            assert!(error.message.contains(message), "{}: {error}", case.name);
-        }
+        assert!(error.message.contains(message), "{}: {error}", case.name);
     }
 }
 

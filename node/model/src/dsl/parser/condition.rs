@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{CONTAINER_TYPES, PARAMETER_TYPES};
-use super::{Mistake, Parsed, Parser, Section};
+use super::{Mistake, Parsed, Parser, Part, Section};
 use crate::authorization_model::{Condition, ConditionParameter};
 
 /// The condition whose expression comes with the tuple.
@@ -16,6 +16,7 @@ impl Parser<'_> {
         self.advance();
         let at = self.token.at;
         let name = self.name("a condition name")?.to_owned();
+        self.places.note(Part::Condition(name.clone()), at);
         let parameters = self.parameters(&name)?;
         self.skip_newlines();
         if !self.is_mark('{') {

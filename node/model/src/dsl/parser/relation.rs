@@ -1,6 +1,6 @@
 //! What stands behind the colon of a `define`.
 
-use super::{Kind, Mistake, Parsed, Parser};
+use super::{Kind, Mistake, Parsed, Parser, Part};
 use crate::authorization_model::{
     Difference, Empty, ObjectRelation, RelationReference, TupleToUserset, Userset, Usersets,
 };
@@ -137,15 +137,35 @@ impl Parser<'_> {
         if OPERATORS.contains(&self.token.text) {
             return Err(self.unexpected(EXPECTED));
         }
-        let relation = object_relation(self.name(EXPECTED)?);
+        let (at, object_type) = (self.token.at, self.object_type());
+        let relation = self.name(EXPECTED)?.to_owned();
         if self.token.text != "from" {
-            return Ok(Userset::ComputedUserset(relation));
+            self.places
+                .note(Part::Use(object_type, relation.clone()), at);
+            return Ok(Userset::ComputedUserset(object_relation(relation)));
         }
         self.advance();
-        let tupleset = object_relation(self.name("a relation")?);
+        let tupleset_at = self.token.at;
+        let tupleset = self.name("a relation")?.to_owned();
+        for (part, at) in [
+            (
+                Part::Use(object_type.clone(), tupleset.clone()),
+                tupleset_at,
+            ),
+            (
+                Part::Tupleset(object_type.clone(), tupleset.clone()),
+                tupleset_at,
+            ),
+            (
+                Part::From(object_type, relation.clone(), tupleset.clone()),
+                at,
+            ),
+        ] {
+            self.places.note(part, at);
+        }
         Ok(Userset::TupleToUserset(TupleToUserset {
-            tupleset,
-            computed_userset: relation,
+            tupleset: object_relation(tupleset),
+            computed_userset: object_relation(relation),
         }))
     }
 
@@ -168,6 +188,7 @@ impl Parser<'_> {
     }
 
     fn restriction(&mut self) -> Parsed<RelationReference> {
+        let at = self.token.at;
         let mut restriction = RelationReference {
             type_name: self.name("a type")?.to_owned(),
             ..RelationReference::default()
@@ -180,17 +201,35 @@ impl Parser<'_> {
             self.advance();
             restriction.relation = Some(self.name("a relation")?.to_owned());
         }
+        let (object_type, relation) = (self.object_type(), self.relation.to_owned());
+        self.places.note(
+            Part::Restriction(object_type, relation, written(&restriction)),
+            at,
+        );
         if self.token.text == "with" {
             self.advance();
+            let at = self.token.at;
             restriction.condition = self.condition_reference()?;
+            self.places
+                .note(Part::Condition(restriction.condition.clone()), at);
         }
         Ok(restriction)
     }
 }
 
-fn object_relation(relation: &str) -> ObjectRelation {
+/// A restriction as errors name it: without its condition.
+fn written(restriction: &RelationReference) -> String {
+    let name = &restriction.type_name;
+    match &restriction.relation {
+        Some(relation) => format!("{name}#{relation}"),
+        None if restriction.wildcard.is_some() => format!("{name}:*"),
+        None => name.clone(),
+    }
+}
+
+fn object_relation(relation: String) -> ObjectRelation {
     ObjectRelation {
         object: String::new(),
-        relation: relation.to_owned(),
+        relation,
     }
 }
