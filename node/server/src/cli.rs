@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use meridian_model::{TypeSystem, dsl};
+use meridian_model::dsl;
 
 use crate::client::{Client, parse_model, parse_tuple};
 use crate::config::{Config, Source};
@@ -159,12 +159,11 @@ async fn ask(command: Command) -> anyhow::Result<()> {
         } => {
             let text = std::fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            let model = parse_model(&text).with_context(|| file.display().to_string())?;
-            TypeSystem::new(model.clone().into()).with_context(|| file.display().to_string())?;
+            let types = parse_model(&text).with_context(|| file.display().to_string())?;
             match store {
                 Some(store) => println!("{}", Client::new(&api)?.write_model(&store, &text).await?),
-                None if json => println!("{}", serde_json::to_string_pretty(&model)?),
-                None => print!("{}", dsl::print(&model)),
+                None if json => println!("{}", serde_json::to_string_pretty(&**types.model())?),
+                None => print!("{}", dsl::print(types.model())),
             }
         }
     }
@@ -187,7 +186,7 @@ pub fn node(start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>) -> ExitCod
         options.logging.start()?;
         let config = options.source.load()?;
         if let Some(address) = config.listen.metrics {
-            telemetry::serve_metrics(address)?;
+            telemetry::serve_metrics(address).context("listen.metrics")?;
         }
         let node = start(&config).await?;
         let signal = stop_signal().await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use meridian_model::{Code, TupleKey, dsl};
+use meridian_model::{Code, TupleKey, TypeSystem, dsl};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
@@ -15,11 +15,17 @@ use tower::ServiceExt;
 use tower::util::MapResponse;
 
 use crate::api::convert;
+use crate::config::is_host_port;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where [`keep_number`] puts OpenFGA's number: tonic takes it for unknown and drops it.
 const RAW_STATUS: &str = "meridian-raw-status";
+
+const SERVED_BY: &str = "meridian-served-by";
+
+/// What to look at when there is no node at an address.
+const GRPC: &str = "is the node running, and is this its listen.grpc (usually port 8081), not listen.http or listen.nodes?";
 
 type KeepNumber = fn(http::Response<Body>) -> http::Response<Body>;
 
@@ -33,6 +39,7 @@ fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
 /// A connection to a node.
 #[derive(Clone)]
 pub struct Client {
+    address: String,
     api: OpenFgaServiceClient<MapResponse<Channel, KeepNumber>>,
     admin: AdminServiceClient<Channel>,
 }
@@ -49,18 +56,23 @@ pub struct Checked {
 }
 
 impl Client {
-    /// A client of the node at `address`, `host:port` of its gRPC side. Connects when first used.
+    /// A client of the node at `address`, `host:port` of its `listen.grpc`. Connects when first used.
     ///
     /// # Errors
     /// When the address is none.
     pub fn new(address: &str) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .with_context(|| format!("address '{address}'"))?;
+        let endpoint = Some(address)
+            .filter(|address| is_host_port(address))
+            .and_then(|address| Endpoint::from_shared(format!("http://{address}")).ok())
+            .with_context(|| {
+                format!("--api is '{address}': write host:port, without http://, like 127.0.0.1:8081; {GRPC}")
+            })?;
         let channel = endpoint
             .connect_timeout(TIMEOUT)
             .timeout(TIMEOUT)
             .connect_lazy();
         Ok(Self {
+            address: address.to_owned(),
             api: OpenFgaServiceClient::new(channel.clone().map_response(keep_number as KeepNumber)),
             admin: AdminServiceClient::new(channel),
         })
@@ -77,7 +89,7 @@ impl Client {
                 name: name.to_owned(),
             })
             .await
-            .map_err(told)?;
+            .map_err(|status| told(&self.address, status))?;
         Ok(created.into_inner().id)
     }
 
@@ -91,7 +103,7 @@ impl Client {
             type_definitions,
             conditions,
             ..
-        } = convert::model_to_wire("", &parse_model(text)?);
+        } = convert::model_to_wire("", parse_model(text)?.model());
         let request = v1::WriteAuthorizationModelRequest {
             store_id: store.to_owned(),
             type_definitions,
@@ -102,7 +114,7 @@ impl Client {
             .api
             .write_authorization_model(request)
             .await
-            .map_err(told)?
+            .map_err(|status| told(&self.address, status))?
             .into_inner()
             .authorization_model_id)
     }
@@ -124,7 +136,7 @@ impl Client {
                 tiers,
             })
             .await
-            .map_err(told)?;
+            .map_err(|status| told(&self.address, status))?;
         Ok(())
     }
 
@@ -151,7 +163,7 @@ impl Client {
                 ..Default::default()
             })
             .await
-            .map_err(told)?;
+            .map_err(|status| told(&self.address, status))?;
         Ok(header(&written, "meridian-revision"))
     }
 
@@ -177,7 +189,7 @@ impl Client {
                 ..Default::default()
             })
             .await
-            .map_err(told)?;
+            .map_err(|status| told(&self.address, status))?;
         Ok(header(&written, "meridian-revision"))
     }
 
@@ -199,9 +211,9 @@ impl Client {
                 ..Default::default()
             })
             .await
-            .map_err(told)?;
+            .map_err(|status| told(&self.address, status))?;
         let (served_by, revision) = (
-            header(&answer, "meridian-served-by"),
+            header(&answer, SERVED_BY),
             header(&answer, "meridian-revision"),
         );
         Ok(Checked {
@@ -212,12 +224,12 @@ impl Client {
     }
 }
 
-/// Reads a model's text.
+/// Reads and checks a model's text.
 ///
 /// # Errors
 /// Each mistake with line and column.
-pub fn parse_model(text: &str) -> anyhow::Result<meridian_model::AuthorizationModel> {
-    dsl::parse(text).map_err(|mistakes| {
+pub fn parse_model(text: &str) -> anyhow::Result<TypeSystem> {
+    dsl::compile(text).map_err(|mistakes| {
         anyhow::anyhow!(
             mistakes
                 .iter()
@@ -252,12 +264,31 @@ fn header<T>(response: &Response<T>, name: &'static str) -> String {
         .to_owned()
 }
 
-/// A refusal in OpenFGA's words.
-fn told(status: Status) -> anyhow::Error {
+/// A refusal in OpenFGA's words, or why there is no node to refuse.
+fn told(address: &str, status: Status) -> anyhow::Error {
     let raw = status.metadata().get(RAW_STATUS);
     let raw = raw.and_then(|value| value.to_str().ok()?.parse().ok());
-    match raw.and_then(Code::from_number) {
-        Some(code) => anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message()),
-        None => anyhow::anyhow!("{}: {}", status.code(), status.message()),
+    if let Some(code) = raw.and_then(Code::from_number) {
+        return anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message());
     }
+    if let Some(why) = trouble(&status) {
+        return anyhow::anyhow!("no node answers at {address} (--api): {why}; {GRPC}");
+    }
+    let said = format!("{}: {}", status.code(), status.message());
+    let served = status.metadata().contains_key(SERVED_BY);
+    match status.code() {
+        tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal if !served => {
+            anyhow::anyhow!("{address} (--api) does not serve this API: {said}; {GRPC}")
+        }
+        _ => anyhow::anyhow!(said),
+    }
+}
+
+/// What went wrong on the way, innermost: nothing where a server answered.
+fn trouble(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status)?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }

@@ -3,6 +3,12 @@
 //! This is the only place that reads the environment. Every setting has the default that its documentation states; a
 //! key that does not exist is an error that names it.
 
+mod properties;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +18,7 @@ use meridian_store::PoolSettings;
 use serde::Deserialize;
 
 use crate::limits::Limits;
+pub(crate) use rules::is_host_port;
 
 /// Where a node's settings come from.
 #[derive(Debug, Args)]
@@ -34,7 +41,7 @@ pub struct Source {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
-    /// The node's name, unique within its product; shown in `meridian-served-by`.
+    /// The node's name, unique among those of its role and product; shown in `meridian-served-by`. The host's unless set.
     pub name: String,
     /// The product whose stores it holds: letters, digits, `-` and `_`.
     pub product: String,
@@ -53,7 +60,11 @@ pub struct Config {
     /// What one request may ask for.
     #[serde(skip)]
     pub limits: Limits,
-    /// How long open requests may take to finish once the node is told to stop.
+    /// How long a node that is told to stop goes on taking connections and requests after its health checks have begun to
+    /// say so: as long as a load balancer takes to notice.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
+    /// How long open requests may take to finish after that.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
 }
@@ -110,7 +121,9 @@ pub struct Kafka {
     /// Copies of a topic.
     pub replication_factor: u16,
     /// Further settings of the client (librdkafka's names), like `security.protocol`.
-    pub properties: std::collections::BTreeMap<String, String>,
+    pub properties: BTreeMap<String, String>,
+    /// A file of more of them, one `name=value` a line, which win over `properties`: what is secret comes by it.
+    pub properties_file: Option<PathBuf>,
 }
 
 /// What an edge keeps, and how far it trusts it.
@@ -138,7 +151,7 @@ pub struct Edge {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            name: String::new(),
+            name: host_name(),
             product: "default".into(),
             region: "default".into(),
             listen: Listen::default(),
@@ -147,9 +160,15 @@ impl Default for Config {
             upstream: Vec::new(),
             edge: Edge::default(),
             limits: Limits::default(),
+            drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
         }
     }
+}
+
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }
 
 impl Default for Listen {
@@ -186,7 +205,8 @@ impl Default for Kafka {
             topic_prefix: "meridian".into(),
             partitions: 8,
             replication_factor: 1,
-            properties: Default::default(),
+            properties: BTreeMap::new(),
+            properties_file: None,
         }
     }
 }
@@ -207,12 +227,22 @@ impl Default for Edge {
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {0}")]
-    Unreadable(PathBuf, #[source] std::io::Error),
+    /// A file cannot be read.
+    #[error("cannot read {0} {1}")]
+    Unreadable(&'static str, PathBuf, #[source] std::io::Error),
     /// The file is not valid.
     #[error("the configuration file {0} is not valid: {1}")]
     Invalid(PathBuf, String),
+    /// A line of `kafka.propertiesFile` is not valid. The line itself is not shown: it may hold a secret.
+    #[error("kafka.propertiesFile {file}, line {line}: {what}")]
+    Property {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// A setting is out of its range.
     #[error("{setting} is '{value}': {remedy}")]
     Setting {
@@ -244,6 +274,9 @@ impl Source {
         if let Some(bootstrap) = &self.kafka_bootstrap {
             config.kafka.bootstrap.clone_from(bootstrap);
         }
+        if let Some(file) = &config.kafka.properties_file {
+            config.kafka.properties.extend(properties::read(file)?);
+        }
         config.check()?;
         Ok(config)
     }
@@ -251,56 +284,12 @@ impl Source {
 
 fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|why| ConfigError::Unreadable(path.to_owned(), why))?;
+        .map_err(|why| ConfigError::Unreadable("the configuration file", path.to_owned(), why))?;
     serde_saphyr::from_str(&text)
         .map_err(|why| ConfigError::Invalid(path.to_owned(), why.to_string()))
 }
 
 impl Config {
-    fn check(&self) -> Result<(), ConfigError> {
-        let fail = |setting, value: &dyn ToString, remedy| {
-            Err(ConfigError::Setting {
-                setting,
-                value: value.to_string(),
-                remedy,
-            })
-        };
-        let topic_part = |text: &str| {
-            !text.is_empty()
-                && text.len() <= 60
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        };
-        const TOPIC_PART: &str =
-            "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
-        for (setting, text) in [
-            ("product", &self.product),
-            ("region", &self.region),
-            ("kafka.topicPrefix", &self.kafka.topic_prefix),
-        ] {
-            if !topic_part(text) {
-                return fail(setting, text, TOPIC_PART);
-            }
-        }
-        if self.kafka.partitions < 1 {
-            return fail("kafka.partitions", &self.kafka.partitions, "use 1 or more");
-        }
-        if self.kafka.bootstrap.is_empty() {
-            return fail("kafka.bootstrap", &"", "name at least one host:port");
-        }
-        if self.datastore.max_connections == 0
-            || self.datastore.min_connections > self.datastore.max_connections
-        {
-            return fail(
-                "datastore.maxConnections",
-                &self.datastore.max_connections,
-                "use at least 1, and no less than datastore.minConnections",
-            );
-        }
-        Ok(())
-    }
-
     /// The database's settings as its adapter takes them.
     pub fn datastore_settings(&self) -> meridian_store::DatastoreSettings {
         let Datastore {
@@ -321,59 +310,5 @@ impl Config {
             ..PoolSettings::default()
         };
         meridian_store::DatastoreSettings { url, pool }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("node.yaml");
-        std::fs::write(&file, text).unwrap();
-        Source {
-            config: Some(file),
-            name: None,
-            datastore_url: None,
-            kafka_bootstrap: None,
-        }
-        .load()
-    }
-
-    #[test]
-    fn a_file_sets_what_it_names_and_leaves_the_rest() {
-        let config = load(
-            "name: edge-7\nregion: eu-1\nupstream: ['http://regional:8082']\n\
-             edge: {maxStaleness: 30s, directory: /var/lib/meridian}\n\
-             kafka: {bootstrap: 'kafka:9092', properties: {security.protocol: ssl}}\n",
-        )
-        .unwrap();
-        assert_eq!(
-            (config.name.as_str(), config.region.as_str()),
-            ("edge-7", "eu-1")
-        );
-        assert_eq!(config.edge.max_staleness, Duration::from_secs(30));
-        assert_eq!(config.edge.max_answers, Edge::default().max_answers);
-        assert_eq!(config.kafka.properties["security.protocol"], "ssl");
-        assert_eq!(config.listen.grpc.port(), 8081);
-        assert_eq!(config.datastore.max_connections, 100);
-    }
-
-    #[test]
-    fn a_mistake_is_named_with_its_place_or_remedy() {
-        let told = |text: &str| load(text).unwrap_err().to_string();
-        assert!(
-            told("edge: {maxStalenes: 30s}").contains("maxStalenes"),
-            "{}",
-            told("edge: {maxStalenes: 30s}")
-        );
-        assert!(told("product: pay.ments").contains("product is 'pay.ments': use 1 to 60 letters"));
-        assert!(told("kafka: {partitions: 0}").contains("kafka.partitions is '0'"));
-        assert!(
-            told("datastore: {maxConnections: 5, minConnections: 9}")
-                .contains("datastore.minConnections")
-        );
-        assert!(told("listen: {grpc: nowhere}").contains("not valid"));
     }
 }

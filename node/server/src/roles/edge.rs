@@ -22,10 +22,7 @@ use crate::snapshots::Snapshots;
 /// # Errors
 /// When an address cannot be listened on, or a setting cannot be used.
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
-    anyhow::ensure!(
-        !config.upstream.is_empty(),
-        "upstream is empty: name the address of the regional node's listen.nodes, like http://regional:8082"
-    );
+    config.check_has_upstream()?;
     let mut building = Building::new("edge", config, false).await?;
     let peers = || Peers::new(&config.upstream);
     let beginning = Instant::now();

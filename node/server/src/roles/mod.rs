@@ -87,17 +87,11 @@ struct Behaviour {
 
 impl Building {
     async fn new(role: &str, config: &Config, has_nodes: bool) -> anyhow::Result<Self> {
-        let own = if config.name.is_empty() {
-            "0"
-        } else {
-            &config.name
-        };
-        let name =
-            ServedBy::new(&format!("{role}/{own}")).with_context(|| format!("name '{own}'"))?;
-        let listen = async |address: SocketAddr, what: &str| {
-            serve::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address} ({what})"))
+        config.check_listen(has_nodes)?;
+        let name = ServedBy::new(&format!("{role}/{}", config.name))
+            .with_context(|| format!("name is '{}'", config.name))?;
+        let listen = async |address: SocketAddr, setting: &'static str| {
+            serve::bind(address).await.context(setting)
         };
         Ok(Self {
             name,

@@ -25,10 +25,7 @@ use crate::routing::regional::Regional;
 /// # Errors
 /// When an address cannot be listened on, or a setting cannot be used.
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
-    anyhow::ensure!(
-        !config.upstream.is_empty(),
-        "upstream is empty: name the address of central's listen.nodes, like http://central:8082"
-    );
+    config.check_has_upstream()?;
     let mut building = Building::new("regional", config, true).await?;
     let datastore = open_datastore(config)?;
     let peers = || Peers::new(&config.upstream);

@@ -1,0 +1,308 @@
+//! What a setting must be to make sense. What breaks a rule stops the node at its start: found out later, it would look
+//! like a fault of something else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::{Config, ConfigError};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const TOPIC_PART: &str = "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
+const UPSTREAM: &str =
+    "write each as http://host:port, the address of listen.nodes of a node above";
+
+/// A duration's setting, its value, the least and the most that make sense, and both in words.
+type Range = (
+    &'static str,
+    Option<Duration>,
+    Duration,
+    Duration,
+    &'static str,
+);
+
+impl Config {
+    /// Checks what holds for every role.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`], the first rule broken.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_names()?;
+        self.check_datastore()?;
+        self.check_kafka()?;
+        self.check_edge()?;
+        self.check_durations()?;
+        self.upstream
+            .iter()
+            .try_for_each(|url| need(is_node_url(url), "upstream", url, UPSTREAM))
+    }
+
+    /// Checks that there is a node above.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`] when none is named.
+    pub(crate) fn check_has_upstream(&self) -> Result<(), ConfigError> {
+        need(
+            !self.upstream.is_empty(),
+            "upstream",
+            "empty",
+            "name at least one node above, as http://host:port, the address of its listen.nodes",
+        )
+    }
+
+    /// Checks that each listener has an address of its own.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`] naming the second of two that share one.
+    pub(crate) fn check_listen(&self, has_nodes: bool) -> Result<(), ConfigError> {
+        let listen = &self.listen;
+        let mut before: Vec<SocketAddr> = Vec::new();
+        for (setting, address) in [
+            ("listen.grpc", Some(listen.grpc)),
+            ("listen.http", Some(listen.http)),
+            ("listen.nodes", Some(listen.nodes).filter(|_| has_nodes)),
+            ("listen.metrics", listen.metrics),
+        ] {
+            let Some(address) = address.filter(|address| address.port() != 0) else {
+                continue;
+            };
+            let alone = !before.iter().any(|other| overlap(*other, address));
+            need(
+                alone,
+                setting,
+                address,
+                "another of this node's listeners has this port: give each its own",
+            )?;
+            before.push(address);
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let visible =
+            (1..=128).contains(&self.name.len()) && self.name.bytes().all(|b| b.is_ascii_graphic());
+        need(
+            visible,
+            "name",
+            &self.name,
+            "use 1 to 128 visible ASCII characters, without spaces",
+        )?;
+        for (setting, text) in [
+            ("product", &self.product),
+            ("region", &self.region),
+            ("kafka.topicPrefix", &self.kafka.topic_prefix),
+        ] {
+            need(is_topic_part(text), setting, text, TOPIC_PART)?;
+        }
+        Ok(())
+    }
+
+    fn check_datastore(&self) -> Result<(), ConfigError> {
+        let (least, most) = (
+            self.datastore.min_connections,
+            self.datastore.max_connections,
+        );
+        need(
+            (1..=10_000).contains(&most),
+            "datastore.maxConnections",
+            most,
+            "use 1 to 10000",
+        )?;
+        need(
+            least <= most,
+            "datastore.minConnections",
+            least,
+            "use no more than datastore.maxConnections",
+        )
+    }
+
+    fn check_kafka(&self) -> Result<(), ConfigError> {
+        let kafka = &self.kafka;
+        need(
+            kafka.bootstrap.split(',').map(str::trim).all(is_host_port),
+            "kafka.bootstrap",
+            &kafka.bootstrap,
+            "name at least one broker as host:port, more of them separated by commas",
+        )?;
+        need(
+            (1..=10_000).contains(&kafka.partitions),
+            "kafka.partitions",
+            kafka.partitions,
+            "use 1 to 10000",
+        )?;
+        need(
+            (1..=100).contains(&kafka.replication_factor),
+            "kafka.replicationFactor",
+            kafka.replication_factor,
+            "use 1 to 100, and no more than there are brokers",
+        )
+    }
+
+    fn check_edge(&self) -> Result<(), ConfigError> {
+        need(
+            self.edge.max_answers > 0,
+            "edge.maxAnswers",
+            self.edge.max_answers,
+            "use 1 or more; of which types no answers are kept is set with `meridian tiers --cold`",
+        )?;
+        let directory = self.edge.directory.as_deref();
+        need(
+            directory.is_none_or(|folder| !folder.as_os_str().is_empty()),
+            "edge.directory",
+            "",
+            "name a folder, or leave it out to start empty every time",
+        )
+    }
+
+    fn check_durations(&self) -> Result<(), ConfigError> {
+        let (datastore, edge) = (&self.datastore, &self.edge);
+        let ranges: [Range; 10] = [
+            (
+                "datastore.acquireTimeout",
+                Some(datastore.acquire_timeout),
+                MILLISECOND,
+                HOUR,
+                "use 1ms to 1h",
+            ),
+            (
+                "datastore.idleTimeout",
+                Some(datastore.idle_timeout),
+                SECOND,
+                30 * DAY,
+                "use 1s to 30days",
+            ),
+            (
+                "datastore.maxLifetime",
+                Some(datastore.max_lifetime),
+                SECOND,
+                30 * DAY,
+                "use 1s to 30days",
+            ),
+            (
+                "datastore.changelogRetention",
+                datastore.changelog_retention,
+                MINUTE,
+                36_500 * DAY,
+                "use 1m or more, or leave it out to keep all changes",
+            ),
+            (
+                "edge.snapshotInterval",
+                Some(edge.snapshot_interval),
+                100 * MILLISECOND,
+                DAY,
+                "use 100ms to 1day",
+            ),
+            (
+                "edge.maxStaleness",
+                Some(edge.max_staleness),
+                2 * SECOND,
+                30 * DAY,
+                "use 2s to 30days: the writer vouches for its changes once a second",
+            ),
+            (
+                "edge.answerMaxAge",
+                Some(edge.answer_max_age),
+                MILLISECOND,
+                30 * DAY,
+                "use 1ms to 30days",
+            ),
+            (
+                "edge.revisionWait",
+                Some(edge.revision_wait),
+                Duration::ZERO,
+                MINUTE,
+                "use 0s to 1m",
+            ),
+            (
+                "drainDelay",
+                Some(self.drain_delay),
+                Duration::ZERO,
+                HOUR,
+                "use 0s to 1h",
+            ),
+            (
+                "shutdownTimeout",
+                Some(self.shutdown_timeout),
+                MILLISECOND,
+                HOUR,
+                "use 1ms to 1h",
+            ),
+        ];
+        for (setting, value, least, most, remedy) in ranges {
+            let Some(value) = value else { continue };
+            need(
+                (least..=most).contains(&value),
+                setting,
+                format!("{value:?}"),
+                remedy,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn need(
+    holds: bool,
+    setting: &'static str,
+    value: impl ToString,
+    remedy: &'static str,
+) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ConfigError::Setting {
+        setting,
+        value: value.to_string(),
+        remedy,
+    })
+}
+
+fn is_topic_part(text: &str) -> bool {
+    (1..=60).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Whether the text is `host:port`, the host an IPv6 address in brackets or free of separators.
+pub(crate) fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let known = match inside {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        }
+    };
+    known && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Whether the text is `http://host:port`.
+fn is_node_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<Uri>() else {
+        return false;
+    };
+    let address = url.authority().map_or("", |authority| authority.as_str());
+    url.scheme_str() == Some("http")
+        && is_host_port(address)
+        && url.path_and_query().is_none_or(|path| path.as_str() == "/")
+}
+
+/// Whether the system would refuse to listen on both.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}

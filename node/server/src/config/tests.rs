@@ -1,0 +1,264 @@
+use super::*;
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.yaml");
+    std::fs::write(&file, text).unwrap();
+    Source {
+        config: Some(file),
+        name: None,
+        datastore_url: None,
+        kafka_bootstrap: None,
+    }
+    .load()
+}
+
+#[test]
+fn a_file_sets_what_it_names_and_leaves_the_rest() {
+    let config = load(
+        "name: edge-7\nregion: eu-1\nupstream: ['http://regional:8082']\n\
+         edge: {maxStaleness: 30s, directory: /var/lib/meridian}\n\
+         kafka: {bootstrap: 'kafka:9092', properties: {security.protocol: ssl}}\n",
+    )
+    .unwrap();
+    assert_eq!(
+        (config.name.as_str(), config.region.as_str()),
+        ("edge-7", "eu-1")
+    );
+    assert_eq!(config.edge.max_staleness, Duration::from_secs(30));
+    assert_eq!(config.edge.max_answers, Edge::default().max_answers);
+    assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+    assert_eq!(config.listen.grpc.port(), 8081);
+    assert_eq!(config.datastore.max_connections, 100);
+}
+
+#[test]
+fn a_node_is_named_after_its_host_unless_told() {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_else(|_| Config::default().name);
+    assert_eq!(load("region: eu-1").unwrap().name, host.trim());
+}
+
+#[test]
+fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
+    for (text, setting, value, remedy) in [
+        ("name: ''", "name", "", "1 to 128 visible"),
+        ("name: 'edge 7'", "name", "edge 7", "without spaces"),
+        (
+            "product: pay.ments",
+            "product",
+            "pay.ments",
+            "1 to 60 letters",
+        ),
+        ("region: ''", "region", "", "1 to 60 letters"),
+        (
+            "upstream: [regional]",
+            "upstream",
+            "regional",
+            "http://host:port",
+        ),
+        (
+            "upstream: ['regional:8082']",
+            "upstream",
+            "regional:8082",
+            "http://host:port",
+        ),
+        (
+            "upstream: ['https://regional:8082']",
+            "upstream",
+            "https://regional:8082",
+            "http://",
+        ),
+        (
+            "upstream: ['http://regional']",
+            "upstream",
+            "http://regional",
+            "http://host:port",
+        ),
+        (
+            "upstream: ['http://r:8082/x']",
+            "upstream",
+            "http://r:8082/x",
+            "http://host:port",
+        ),
+        (
+            "upstream: ['http://r:8082', '']",
+            "upstream",
+            "",
+            "http://host:port",
+        ),
+        (
+            "datastore: {maxConnections: 0}",
+            "datastore.maxConnections",
+            "0",
+            "1 to 10000",
+        ),
+        (
+            "datastore: {maxConnections: 5, minConnections: 9}",
+            "datastore.minConnections",
+            "9",
+            "datastore.maxConnections",
+        ),
+        (
+            "datastore: {acquireTimeout: 0s}",
+            "datastore.acquireTimeout",
+            "0ns",
+            "1ms to 1h",
+        ),
+        (
+            "datastore: {acquireTimeout: 9000000years}",
+            "datastore.acquireTimeout",
+            "",
+            "1ms to 1h",
+        ),
+        (
+            "datastore: {idleTimeout: 0s}",
+            "datastore.idleTimeout",
+            "0ns",
+            "1s to",
+        ),
+        (
+            "datastore: {maxLifetime: 1ms}",
+            "datastore.maxLifetime",
+            "1ms",
+            "1s to",
+        ),
+        (
+            "datastore: {changelogRetention: 0s}",
+            "datastore.changelogRetention",
+            "0ns",
+            "leave it out",
+        ),
+        ("kafka: {bootstrap: ''}", "kafka.bootstrap", "", "host:port"),
+        (
+            "kafka: {bootstrap: kafka}",
+            "kafka.bootstrap",
+            "kafka",
+            "host:port",
+        ),
+        (
+            "kafka: {bootstrap: 'http://kafka:9092'}",
+            "kafka.bootstrap",
+            "http://kafka:9092",
+            "host:port",
+        ),
+        (
+            "kafka: {bootstrap: 'kafka:9092,'}",
+            "kafka.bootstrap",
+            "kafka:9092,",
+            "host:port",
+        ),
+        (
+            "kafka: {bootstrap: 'kafka:99999'}",
+            "kafka.bootstrap",
+            "kafka:99999",
+            "host:port",
+        ),
+        (
+            "kafka: {topicPrefix: a.b}",
+            "kafka.topicPrefix",
+            "a.b",
+            "1 to 60 letters",
+        ),
+        ("kafka: {partitions: 0}", "kafka.partitions", "0", "1 to"),
+        (
+            "kafka: {replicationFactor: 0}",
+            "kafka.replicationFactor",
+            "0",
+            "1 to",
+        ),
+        (
+            "edge: {directory: ''}",
+            "edge.directory",
+            "",
+            "leave it out",
+        ),
+        (
+            "edge: {snapshotInterval: 0s}",
+            "edge.snapshotInterval",
+            "0ns",
+            "100ms to",
+        ),
+        (
+            "edge: {maxStaleness: 0s}",
+            "edge.maxStaleness",
+            "0ns",
+            "2s to",
+        ),
+        (
+            "edge: {maxStaleness: 500ms}",
+            "edge.maxStaleness",
+            "500ms",
+            "2s to",
+        ),
+        (
+            "edge: {answerMaxAge: 0s}",
+            "edge.answerMaxAge",
+            "0ns",
+            "1ms to",
+        ),
+        (
+            "edge: {answerMaxAge: 2000years}",
+            "edge.answerMaxAge",
+            "",
+            "1ms to",
+        ),
+        ("edge: {maxAnswers: 0}", "edge.maxAnswers", "0", "1 or more"),
+        (
+            "edge: {revisionWait: 5m}",
+            "edge.revisionWait",
+            "300s",
+            "0s to 1m",
+        ),
+        ("shutdownTimeout: 0s", "shutdownTimeout", "0ns", "1ms to 1h"),
+    ] {
+        let told = load(text).unwrap_err().to_string();
+        let beginning = format!("{setting} is '{value}");
+        assert!(
+            told.starts_with(&beginning) && told.contains(remedy),
+            "{text}: {told}"
+        );
+    }
+}
+
+#[test]
+fn what_makes_sense_is_taken() {
+    for text in [
+        "upstream: ['http://regional:8082', 'http://10.0.0.7:8082/', 'http://[::1]:8082']",
+        "kafka: {bootstrap: 'a.example.com:9092, [::1]:9093'}",
+        "edge: {revisionWait: 0s, maxStaleness: 2s}",
+        "datastore: {minConnections: 0, maxConnections: 1, changelogRetention: 7days}",
+    ] {
+        assert!(load(text).is_ok(), "{text}: {:?}", load(text));
+    }
+}
+
+#[test]
+fn a_key_or_value_that_cannot_be_read_is_named_with_its_line() {
+    let told = |text: &str| load(text).unwrap_err().to_string();
+    for (text, what) in [
+        ("name: a\nedge: {maxStalenes: 30s}", "maxStalenes"),
+        ("name: a\nlisten: {grpc: nowhere}", "socket address"),
+        ("name: a\nkafka: {partitions: -1}", "-1"),
+    ] {
+        let told = told(text);
+        assert!(
+            told.contains(what) && told.contains("line 2"),
+            "{text}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_role_has_what_it_needs_and_each_listener_an_address_of_its_own() {
+    let told = |refused: Result<(), ConfigError>| refused.unwrap_err().to_string();
+    let config = load("upstream: []").unwrap();
+    assert!(told(config.check_has_upstream()).contains("upstream is 'empty': name at least one"));
+
+    let config = load("listen: {http: '127.0.0.1:8082', metrics: '[::]:8081'}").unwrap();
+    assert!(told(config.check_listen(true)).starts_with("listen.nodes is '0.0.0.0:8082'"));
+    assert!(told(config.check_listen(false)).starts_with("listen.metrics is '[::]:8081'"));
+    let free = "listen: {grpc: '127.0.0.1:0', http: '127.0.0.1:0', nodes: '127.0.0.1:0'}";
+    load(free).unwrap().check_listen(true).unwrap();
+    Config::default().check_listen(true).unwrap();
+}
