@@ -274,11 +274,14 @@ fn told(address: &str, status: Status) -> anyhow::Error {
     if let Some(why) = trouble(&status) {
         return anyhow::anyhow!("no node answers at {address} (--api): {why}; {GRPC}");
     }
-    let said = format!("{}: {}", status.code(), status.message());
+    let said = match status.message() {
+        "" => status.code().to_string(),
+        message => format!("{}: {message}", status.code()),
+    };
     let served = status.metadata().contains_key(SERVED_BY);
     match status.code() {
         tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal if !served => {
-            anyhow::anyhow!("{address} (--api) does not serve this API: {said}; {GRPC}")
+            anyhow::anyhow!("{address} (--api) does not serve this call: {said}; {GRPC}")
         }
         _ => anyhow::anyhow!(said),
     }

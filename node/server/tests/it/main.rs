@@ -12,4 +12,5 @@ mod check;
 mod harness;
 mod health;
 mod life;
+mod unreachable;
 mod wire;
