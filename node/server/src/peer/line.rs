@@ -1,0 +1,271 @@
+//! Which of several nodes is asked, and what is done when one fails.
+//!
+//! A node that cannot be reached, or says that it is unavailable, is passed over while another answers; now and then one
+//! call finds out whether it is back. The hazard: what a caller brings must not decide that for all others. So a caller
+//! whose time is up says nothing about the node, and its call is not made a second time. A node that hangs is told by
+//! pings of this node's own, which break the connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Response, Status};
+
+use super::Client;
+
+/// How long a node that failed is passed over before it is tried again, if another is there.
+const PASS_OVER: Duration = Duration::from_secs(1);
+
+/// Several nodes that can do the same, in the order in which they are asked.
+pub(super) struct Line(pub(super) Vec<Peer>);
+
+/// A node.
+pub(super) struct Peer {
+    /// The setting it comes from and its address, for logs and errors.
+    pub(super) name: String,
+    pub(super) client: Client,
+    health: Health,
+}
+
+/// What may be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// The call changes nothing: another node may be asked.
+    Safe,
+    /// Only if it never left this node.
+    Unsent,
+}
+
+/// Why a node did not do what it was asked.
+pub(super) enum Failure {
+    /// What the node, or the connection to it, says.
+    Said(Status),
+    /// The node is well but lacks what this call needs; another may have it.
+    Lacks(Status),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Said(status)
+    }
+}
+
+impl Line {
+    /// Makes a call at the first node that can answer it.
+    ///
+    /// # Errors
+    /// What the answering node refused, `DEADLINE_EXCEEDED`, or why each node cannot answer.
+    pub(super) async fn call<T, E, F>(
+        &self,
+        deadline: Instant,
+        repeat: Repeat,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, Status>
+    where
+        E: Into<Failure>,
+        F: Future<Output = Result<Response<T>, E>>,
+    {
+        let mut code = Code::Unavailable;
+        let mut reasons = Vec::new();
+        for peer in self.in_turn() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(outcome) = tokio::time::timeout(left, call(peer.client.clone())).await else {
+                return Err(Status::deadline_exceeded(format!(
+                    "{} did not answer within the request's time",
+                    peer.name
+                )));
+            };
+            let failure = match outcome.map_err(Into::into) {
+                Ok(response) => {
+                    peer.answered();
+                    return Ok(response.into_inner());
+                }
+                Err(failure) => failure,
+            };
+            let (status, unsent) = match failure {
+                Failure::Said(status) if is_away(&status) => {
+                    let unsent = is_unsent(&status);
+                    peer.failed(&status);
+                    (status, unsent)
+                }
+                Failure::Said(status) => return Err(peer.named(status)),
+                Failure::Lacks(status) => {
+                    peer.answered();
+                    (status, false)
+                }
+            };
+            code = status.code();
+            reasons.push(format!("{}: {}", peer.name, reason(&status)));
+            if repeat == Repeat::Unsent && !unsent {
+                break;
+            }
+        }
+        if code == Code::Unknown || code == Code::Cancelled {
+            code = Code::Unavailable;
+        }
+        Err(Status::new(code, self.nobody(&reasons)))
+    }
+
+    fn nobody(&self, reasons: &[String]) -> String {
+        if self.0.is_empty() {
+            return "there is no node above: no upstream is configured".to_owned();
+        }
+        format!(
+            "no node above can answer: {}; try again",
+            reasons.join("; ")
+        )
+    }
+
+    /// Those that are up or due to be tried, then the others.
+    fn in_turn(&self) -> impl Iterator<Item = &Peer> {
+        let mut passed_over = Vec::new();
+        let mut all = self.0.iter();
+        std::iter::from_fn(move || {
+            for peer in all.by_ref() {
+                if peer.health.admits() {
+                    return Some(peer);
+                }
+                passed_over.push(peer);
+            }
+            (!passed_over.is_empty()).then(|| passed_over.remove(0))
+        })
+    }
+}
+
+impl Peer {
+    /// The node at `address`, which `setting` names.
+    pub(super) fn new(setting: &str, address: &str, client: Client) -> Self {
+        Self {
+            name: format!("{setting} {address}"),
+            client,
+            health: Health::default(),
+        }
+    }
+
+    fn failed(&self, status: &Status) {
+        let error = reason(status);
+        if self.health.fail() {
+            tracing::warn!(upstream = self.name, error, "a node above is away");
+        } else {
+            tracing::debug!(upstream = self.name, error, "a node above is still away");
+        }
+    }
+
+    fn answered(&self) {
+        if let Some(away) = self.health.recover() {
+            tracing::info!(upstream = self.name, ?away, "a node above is back");
+        }
+    }
+
+    /// What went wrong in the node is told with its name; what the node says about the request is passed on as it is.
+    fn named(&self, status: Status) -> Status {
+        match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::OutOfRange => status,
+            code => Status::new(code, format!("{}: {}", self.name, reason(&status))),
+        }
+    }
+}
+
+/// Whether a node answers, and since when it does not.
+#[derive(Debug, Default)]
+struct Health {
+    /// Whether `outage` is there; nearly always not, and then nothing is locked.
+    is_away: AtomicBool,
+    outage: Mutex<Option<Outage>>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    next_try: Instant,
+}
+
+impl Health {
+    /// Whether a call may go there. While the node is away only one does in each [`PASS_OVER`].
+    fn admits(&self) -> bool {
+        if !self.is_away.load(Ordering::Relaxed) {
+            return true;
+        }
+        let now = Instant::now();
+        match &mut *self.outage() {
+            Some(outage) if now < outage.next_try => false,
+            Some(outage) => {
+                outage.next_try = now + PASS_OVER;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Notes a failure; whether it is the first.
+    fn fail(&self) -> bool {
+        let now = Instant::now();
+        let mut outage = self.outage();
+        let since = outage.as_ref().map(|outage| outage.since);
+        *outage = Some(Outage {
+            since: since.unwrap_or(now),
+            next_try: now + PASS_OVER,
+        });
+        self.is_away.store(true, Ordering::Relaxed);
+        since.is_none()
+    }
+
+    /// Notes that the node answered; how long it had not, if so.
+    fn recover(&self) -> Option<Duration> {
+        if !self.is_away.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut outage = self.outage();
+        self.is_away.store(false, Ordering::Relaxed);
+        outage.take().map(|outage| outage.since.elapsed())
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a failure says that the node cannot be reached or cannot work. What has a source was not sent by the node: the
+/// connection failed.
+fn is_away(status: &Status) -> bool {
+    let by_connection = std::error::Error::source(status).is_some();
+    match status.code() {
+        Code::Unavailable => true,
+        Code::Unknown | Code::Cancelled | Code::Internal => by_connection,
+        _ => is_unsent(status),
+    }
+}
+
+/// Whether the request certainly never left this node.
+fn is_unsent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// A failure's message with its causes, without the advice that the whole message ends with.
+fn reason(status: &Status) -> String {
+    let message = status.message();
+    let mut text = message
+        .strip_suffix("; try again")
+        .unwrap_or(message)
+        .to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
