@@ -21,6 +21,7 @@ pub struct Group {
     leader: Child,
     pid: Pid,
     end: Signal,
+    left: bool,
     _guard: Guard,
 }
 
@@ -41,6 +42,7 @@ impl Group {
                 pid: Pid::from_child(&leader),
                 leader,
                 end,
+                left: false,
                 _guard: guard,
             }),
             Err(error) => {
@@ -107,6 +109,11 @@ impl Group {
         let _ = self.ended_within(END_DEADLINE).await;
     }
 
+    /// Lets the group run on, unwatched.
+    pub(crate) fn leave_running(mut self) {
+        self.left = true;
+    }
+
     fn ask_to_end(&mut self) {
         if matches!(self.exit_status(), Ok(None)) {
             // Refused only when nothing is left.
@@ -117,6 +124,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         self.ask_to_end();
         let start = Instant::now();
         while matches!(self.exit_status(), Ok(None)) && start.elapsed() < END_DEADLINE {

@@ -1,11 +1,12 @@
 //! An Apache Kafka broker of a test's own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::ports::free_port;
+use crate::place::Place;
 use crate::probe::Probe;
 use crate::process::Process;
 use crate::tools;
@@ -22,14 +23,14 @@ const LOGGING: [&str; 4] = [
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
 ];
 
-/// One Kafka process, broker and controller, on 127.0.0.1. Topics are made only when asked for.
+/// One Kafka process, broker and controller, on 127.0.0.1 or in a cluster's network. Topics are made only when asked for.
 ///
 /// Its files go when it is dropped, but stay when the test fails.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
-    port: u16,
-    _dir: Workdir,
+    address: SocketAddr,
+    dir: Workdir,
 }
 
 impl Kafka {
@@ -39,14 +40,20 @@ impl Kafka {
     ///
     /// When Kafka or Java is not there (the message says how to get it) or does not become ready in 90 seconds.
     pub async fn start() -> Result<Self> {
+        Self::start_at(&Place::here()).await
+    }
+
+    pub(crate) async fn start_at(place: &Place) -> Result<Self> {
         let java = tools::java()?;
         let mut class_path = tools::kafka_libs()?.into_os_string();
         class_path.push("/*");
         let dir = Workdir::new("kafka")?;
-        let port = free_port()?;
-        let config = dir.write("server.properties", &properties(&dir, port, free_port()?))?;
+        let address = SocketAddr::from((place.host(), place.port(9092)?));
+        let controller = place.port(9093)?;
+        let config = dir.write("server.properties", &properties(&dir, address, controller))?;
         let run = |name: &str, class: &str| {
-            Process::new(name, &java, dir.path())
+            place
+                .process(name, &java, dir.path())
                 .args([
                     "-Xms128m",
                     "-Xmx512m",
@@ -60,7 +67,7 @@ impl Kafka {
         };
 
         // Kafka wants a cluster id of 22 characters.
-        let cluster = format!("meridian-e2e-{port:08}A");
+        let cluster = format!("meridian-e2e-{:08}A", address.port());
         let mut format = run("format", "kafka.tools.StorageTool")
             .args(["format", "--cluster-id", &cluster, "--config"])
             .args([&config]);
@@ -70,8 +77,8 @@ impl Kafka {
         let process = run("kafka", "kafka.Kafka").args([&config]);
         let mut broker = Self {
             process,
-            port,
-            _dir: dir,
+            address,
+            dir,
         };
         broker.start_again().await?;
         Ok(broker)
@@ -85,7 +92,7 @@ impl Kafka {
     pub async fn start_again(&mut self) -> Result<()> {
         self.process.start()?;
         self.process
-            .ready(&Probe::Kafka(self.address()), START_DEADLINE)
+            .ready(&Probe::Kafka(self.address), START_DEADLINE)
             .await
     }
 
@@ -103,10 +110,10 @@ impl Kafka {
         self.process.kill().await;
     }
 
-    /// Where clients start: `127.0.0.1:<port>`. The same over restarts.
+    /// Where clients start: `<address>:<port>`. The same over restarts.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        self.address().to_string()
+        self.address.to_string()
     }
 
     /// The broker's process, for its log and for signals.
@@ -114,21 +121,28 @@ impl Kafka {
         &mut self.process
     }
 
-    fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+    /// The folder of its data and log.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Lets it run on, and its files stay, when this process ends.
+    pub(crate) fn leave_running(&mut self) {
+        self.process.leave_running();
+        self.dir.leave();
     }
 }
 
 /// Every internal topic has one replica, for there is one broker, and one partition, for a quick start. A killed broker
 /// is let in again only when its last session has timed out, hence the short one.
-fn properties(dir: &Workdir, port: u16, controller: u16) -> String {
+fn properties(dir: &Workdir, address: SocketAddr, controller: u16) -> String {
     let logs = dir.path().join("data");
     let logs = logs.display();
     format!(
         "process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{address}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}

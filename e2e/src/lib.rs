@@ -8,6 +8,7 @@ pub mod cluster;
 mod group;
 mod guard;
 mod kafka;
+mod place;
 mod ports;
 mod postgres;
 mod probe;

@@ -1,14 +1,16 @@
 //! A PostgreSQL server of a test's own.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, geteuid};
 
-use crate::ports::free_port;
+use crate::place::Place;
 use crate::probe::Probe;
 use crate::process::{Account, Process};
 use crate::tools;
@@ -16,15 +18,18 @@ use crate::workdir::Workdir;
 
 const INIT_DEADLINE: Duration = Duration::from_secs(60);
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// Lets in whoever reaches the server without asking for a password.
+const ANYBODY: &str = "host all all all trust\n";
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
 
-/// One PostgreSQL server with an empty database `postgres`, on 127.0.0.1.
+/// One PostgreSQL server with an empty database `postgres`, on 127.0.0.1 or in a cluster's network.
 ///
 /// Its files go when it is dropped, but stay when the test fails.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
-    port: u16,
+    address: SocketAddr,
+    place: Place,
     dir: Workdir,
 }
 
@@ -36,10 +41,14 @@ impl Postgres {
     ///
     /// When PostgreSQL is not there (the message says how to get it) or does not become ready in a minute.
     pub async fn start() -> Result<Self> {
+        Self::start_at(&Place::here()).await
+    }
+
+    pub(crate) async fn start_at(place: &Place) -> Result<Self> {
         let bin = tools::postgres_bin()?;
         let account = account()?;
         let dir = Workdir::owned("postgres", account)?;
-        let port = free_port()?;
+        let address = SocketAddr::from((place.host(), place.port(5432)?));
         let data = dir.path().join("data");
 
         let mut initdb = Process::new("initdb", bin.join("initdb"), dir.path())
@@ -55,24 +64,34 @@ impl Postgres {
             .account(account);
         initdb.start()?;
         initdb.finish(INIT_DEADLINE).await?;
+        if place.is_inside() {
+            let path = data.join("pg_hba.conf");
+            fs::write(&path, ANYBODY).with_context(|| format!("writing {}", path.display()))?;
+        }
 
         let mut args = String::new();
         for setting in [
-            "listen_addresses=127.0.0.1",
+            &format!("listen_addresses={}", address.ip()),
             "unix_socket_directories=",
             "max_connections=300",
         ] {
             write!(args, "-c {setting} ")?;
         }
-        let process = Process::new("postgres", bin.join("postgres"), dir.path())
+        let process = place
+            .process("postgres", &bin.join("postgres"), dir.path())
             .args(args.split_whitespace())
-            .args(["-p", &port.to_string(), "-D"])
+            .args(["-p", &address.port().to_string(), "-D"])
             .args([&data])
             .account(account)
             // Fast and immediate shutdown. The latter leaves recovery to the next start, as a crash does; SIGKILL
             // would also leave shared memory and children that hold up the next start.
             .signals(Signal::INT, Signal::QUIT);
-        let mut server = Self { process, port, dir };
+        let mut server = Self {
+            process,
+            address,
+            place: place.clone(),
+            dir,
+        };
         server.start_again().await?;
         Ok(server)
     }
@@ -85,7 +104,7 @@ impl Postgres {
     pub async fn start_again(&mut self) -> Result<()> {
         self.process.start()?;
         self.process
-            .ready(&Probe::Postgres(self.address()), START_DEADLINE)
+            .ready(&Probe::Postgres(self.address), START_DEADLINE)
             .await
     }
 
@@ -103,10 +122,10 @@ impl Postgres {
         self.process.kill().await;
     }
 
-    /// Where it is reached, as `postgres://postgres@127.0.0.1:<port>/postgres`. The same over restarts.
+    /// Where it is reached, as `postgres://postgres@<address>:<port>/postgres`. The same over restarts.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres@{}/postgres", self.address())
+        format!("postgres://postgres@{}/postgres", self.address)
     }
 
     /// Makes an empty database and returns where it is reached, as [`Self::url`].
@@ -116,14 +135,14 @@ impl Postgres {
     /// When the server refuses, as it does if `name` exists.
     pub async fn database(&self, name: &str) -> Result<String> {
         let psql = tools::postgres_bin()?.join("psql");
-        let mut create = Process::new("psql", psql, self.dir.path()).args([
+        let mut create = self.place.process("psql", &psql, self.dir.path()).args([
             "--no-psqlrc".to_owned(),
             format!("--command=create database {name}"),
             self.url(),
         ]);
         create.start()?;
         create.finish(CALL_DEADLINE).await?;
-        Ok(format!("postgres://postgres@{}/{name}", self.address()))
+        Ok(format!("postgres://postgres@{}/{name}", self.address))
     }
 
     /// The server's process, for its log and for signals.
@@ -131,8 +150,15 @@ impl Postgres {
         &mut self.process
     }
 
-    fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+    /// The folder of its data and log.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Lets it run on, and its files stay, when this process ends.
+    pub(crate) fn leave_running(&mut self) {
+        self.process.leave_running();
+        self.dir.leave();
     }
 }
 

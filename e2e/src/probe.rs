@@ -1,5 +1,6 @@
 //! Whether a server answers yet.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -26,7 +27,7 @@ pub enum Probe {
     /// Answer Kafka's ApiVersions call, which a broker does once it has joined its cluster.
     Kafka(SocketAddr),
     /// Let this program, with these arguments, end with success.
-    Command(PathBuf, Vec<String>),
+    Command(PathBuf, Vec<OsString>),
 }
 
 impl Probe {

@@ -41,6 +41,7 @@ pub struct Process {
     env: Vec<(OsString, OsString)>,
     dir: PathBuf,
     account: Option<Account>,
+    network: Option<PathBuf>,
     stop: Signal,
     kill: Signal,
     running: Option<Group>,
@@ -60,6 +61,7 @@ impl Process {
             env: Vec::new(),
             dir: dir.into(),
             account: None,
+            network: None,
             stop: Signal::TERM,
             kill: Signal::KILL,
             running: None,
@@ -95,6 +97,13 @@ impl Process {
         self
     }
 
+    /// Runs the process in the network namespace that a file stands for, which only root may.
+    #[must_use]
+    pub(crate) fn network(mut self, network: Option<PathBuf>) -> Self {
+        self.network = network;
+        self
+    }
+
     /// Starts the process; does not wait until it is ready.
     ///
     /// # Errors
@@ -105,7 +114,7 @@ impl Process {
         let path = self.log();
         let log = OpenOptions::new().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("opening {}", path.display()))?;
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -114,12 +123,31 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        if let Some(account) = self.account {
-            command.uid(account.user).gid(account.group);
-        }
         self.running = None; // what an earlier run has left behind ends first
         self.running = Some(Group::spawn(&mut command, self.kill)?);
         Ok(())
+    }
+
+    /// The program, without its arguments, under its account and in its network.
+    fn command(&self) -> Command {
+        let Some(network) = &self.network else {
+            let mut command = Command::new(&self.program);
+            if let Some(account) = self.account {
+                command.uid(account.user).gid(account.group);
+            }
+            return command;
+        };
+        // Becomes the program, so that signals reach it. The account may not enter the network by itself.
+        let mut command = Command::new("nsenter");
+        let mut net = OsString::from("--net=");
+        net.push(network);
+        command.arg(net);
+        if let Some(account) = self.account {
+            command.arg(format!("--setuid={}", account.user));
+            command.arg(format!("--setgid={}", account.group));
+        }
+        command.arg("--").arg(&self.program);
+        command
     }
 
     /// Waits until the process does what `probe` asks.
@@ -239,6 +267,13 @@ impl Process {
         match tail(&path, lines) {
             Ok(tail) => format!("--- {}\n{tail}", path.display()),
             Err(error) => format!("--- {}: {error}", path.display()),
+        }
+    }
+
+    /// Lets the process run on when this and the process of the test are gone.
+    pub(crate) fn leave_running(&mut self) {
+        if let Some(group) = self.running.take() {
+            group.leave_running();
         }
     }
 

@@ -16,6 +16,8 @@ pub const KAFKA_VERSION: &str = "4.1.1";
 /// The oldest major version of PostgreSQL that tests run on.
 pub const POSTGRES_OLDEST: u32 = 15;
 
+/// Where Debian, and everyone else, keeps the CNI plugins.
+pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// Where Debian keeps each version's programs, in `<version>/bin`.
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 
@@ -111,6 +113,23 @@ pub fn postgres_bin() -> Result<PathBuf> {
             "no PostgreSQL {POSTGRES_OLDEST} or newer on the path or in {DEBIAN_POSTGRES}: run `cargo xtask setup`"
         ),
     }
+}
+
+/// The folder of the CNI plugins: one of [`CNI_FOLDERS`].
+///
+/// # Errors
+///
+/// When they are in none.
+pub fn cni_plugins() -> Result<PathBuf> {
+    let mut folders = CNI_FOLDERS.iter().map(PathBuf::from);
+    folders
+        .find(|folder| folder.join("bridge").is_file())
+        .with_context(|| {
+            format!(
+                "no CNI plugins in {}: run `cargo xtask cluster up`",
+                CNI_FOLDERS.join(" or ")
+            )
+        })
 }
 
 /// The first file of that name in the folders of `PATH`.

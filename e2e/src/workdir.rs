@@ -50,6 +50,11 @@ impl Workdir {
         &self.path
     }
 
+    /// Lets the folder stay.
+    pub(crate) fn leave(&mut self) {
+        self.dir.take().map(TempDir::keep);
+    }
+
     /// Writes a file into it; returns the file's path.
     ///
     /// # Errors

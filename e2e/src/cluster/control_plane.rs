@@ -1,5 +1,6 @@
 //! An API server on an etcd of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use super::audit::{self, AuditLog};
 use super::credentials::User;
 use super::kubectl::Kubectl;
+use super::sandbox::Sandbox;
 use crate::ports::free_port;
 use crate::probe::Probe;
 use crate::process::Process;
@@ -17,8 +19,8 @@ use crate::tools::Program;
 use crate::workdir::Workdir;
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
-/// Where Services get their addresses.
-pub(super) const SERVICE_RANGE: &str = "10.96.0.0/16";
+/// Where Services get addresses from that nobody can reach.
+const SERVICES: &str = "10.96.0.0/16";
 
 /// etcd and kube-apiserver on 127.0.0.1, with ports and a folder of their own.
 ///
@@ -41,8 +43,10 @@ impl ControlPlane {
         let site = Site {
             dir: dir.path(),
             host: Ipv4Addr::LOCALHOST,
+            services: SERVICES.to_owned(),
             api_port: free_port()?,
             etcd_ports: [free_port()?, free_port()?],
+            sandbox: None,
         };
         // Who is not let in without a controller that makes service accounts, nor announced at a loopback address.
         let alone = [
@@ -78,20 +82,45 @@ pub(super) struct Site<'a> {
     pub(super) dir: &'a Path,
     /// The address that the API server listens on.
     pub(super) host: Ipv4Addr,
+    /// Where Services get their addresses from.
+    pub(super) services: String,
     pub(super) api_port: u16,
     /// For clients, and for other members, of which there are none.
     pub(super) etcd_ports: [u16; 2],
+    /// What its processes run in, if it is not just this machine.
+    pub(super) sandbox: Option<&'a Sandbox>,
 }
 
 impl Site<'_> {
-    fn api(&self) -> String {
-        format!("https://{}:{}", self.host, self.api_port)
+    /// A program of the cluster.
+    pub(super) fn process(&self, program: Program) -> Result<Process> {
+        let path = program.find()?;
+        Ok(match self.sandbox {
+            Some(sandbox) => sandbox.process(program.name(), path, self.dir),
+            None => Process::new(program.name(), path, self.dir),
+        })
     }
 
-    fn etcd(&self, port: usize) -> String {
-        let [client, peer] = self.etcd_ports;
-        let port = if port == 0 { client } else { peer };
-        format!("http://127.0.0.1:{port}")
+    /// The path of a file in its folder.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Writes a file into its folder; returns its path.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.path(name);
+        fs::write(&path, text).with_context(|| format!("writing {path}"))?;
+        Ok(path)
+    }
+
+    /// Writes the settings by which `user` reaches the API server; returns the file's path.
+    pub(super) fn kubeconfig(&self, user: &User) -> Result<String> {
+        let text = user.kubeconfig(&self.api(), &self.path(AUTHORITY));
+        self.write(&format!("{}.kubeconfig", user.name()), &text)
+    }
+
+    fn api(&self) -> String {
+        format!("https://{}:{}", self.host, self.api_port)
     }
 }
 
@@ -102,8 +131,8 @@ pub(super) struct Api {
     pub(super) kubectl: Kubectl,
     pub(super) audit: AuditLog,
     // Ends before what it keeps its data in.
-    _server: Process,
-    _etcd: Process,
+    server: Process,
+    etcd: Process,
 }
 
 impl Api {
@@ -113,35 +142,32 @@ impl Api {
         etcd.start()?;
         let master = User::new("admin", "system:masters")?;
         let tokens: String = users.iter().chain([&master]).map(User::line).collect();
-        write(site, "tokens.csv", &tokens)?;
-        write(site, "audit-policy.yaml", audit::POLICY)?;
-        let authority = site.dir.join(AUTHORITY).display().to_string();
-        let kubeconfig = write(
-            site,
-            "admin.kubeconfig",
-            &master.kubeconfig(&site.api(), &authority),
-        )?;
+        site.write("tokens.csv", &tokens)?;
+        site.write("audit-policy.yaml", audit::POLICY)?;
+        let kubeconfig = site.kubeconfig(&master)?;
         let kubectl = Kubectl::new(&kubeconfig)?;
 
         let mut server = api_server(site)?.args(args);
         server.start()?;
-        let ask = [
-            "--kubeconfig",
-            &kubeconfig.display().to_string(),
-            "get",
-            "--raw=/readyz",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let ask = ["--kubeconfig", &kubeconfig, "get", "--raw=/readyz"]
+            .map(OsString::from)
+            .to_vec();
         let probe = Probe::Command(kubectl.program().to_owned(), ask);
         server.ready(&probe, START_DEADLINE).await?;
         Ok(Self {
             audit: AuditLog::new(site.dir.join(AUDIT)),
-            kubeconfig,
+            kubeconfig: kubeconfig.into(),
             kubectl,
-            _server: server,
-            _etcd: etcd,
+            server,
+            etcd,
         })
+    }
+}
+
+impl Api {
+    /// Its processes, to be ended in this order.
+    pub(super) fn into_processes(self) -> [Process; 2] {
+        [self.server, self.etcd]
     }
 }
 
@@ -152,9 +178,11 @@ pub(super) const KEY: &str = "certificates/apiserver.key";
 const AUDIT: &str = "audit.log";
 
 fn etcd(site: &Site<'_>) -> Result<Process> {
-    let [client, peer] = [site.etcd(0), site.etcd(1)];
-    Ok(Process::new("etcd", Program::Etcd.find()?, site.dir).args([
-        format!("--data-dir={}", site.dir.join("etcd").display()),
+    let [client, peer] = site
+        .etcd_ports
+        .map(|port| format!("http://127.0.0.1:{port}"));
+    Ok(site.process(Program::Etcd)?.args([
+        format!("--data-dir={}", site.path("etcd")),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
@@ -167,30 +195,22 @@ fn etcd(site: &Site<'_>) -> Result<Process> {
 }
 
 fn api_server(site: &Site<'_>) -> Result<Process> {
-    let path = |name: &str| site.dir.join(name).display().to_string();
-    Ok(
-        Process::new("kube-apiserver", Program::KubeApiserver.find()?, site.dir).args([
-            format!("--etcd-servers={}", site.etcd(0)),
-            format!("--bind-address={}", site.host),
-            format!("--advertise-address={}", site.host),
-            format!("--secure-port={}", site.api_port),
-            format!("--cert-dir={}", path("certificates")),
-            format!("--token-auth-file={}", path("tokens.csv")),
-            "--authorization-mode=Node,RBAC".to_owned(),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", path(KEY)),
-            format!("--service-account-signing-key-file={}", path(KEY)),
-            format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-            "--allow-privileged=true".to_owned(),
-            format!("--audit-policy-file={}", path("audit-policy.yaml")),
-            format!("--audit-log-path={}", path(AUDIT)),
-            "--profiling=false".to_owned(),
-        ]),
-    )
-}
-
-fn write(site: &Site<'_>, name: &str, text: &str) -> Result<PathBuf> {
-    let path = site.dir.join(name);
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
+    let [etcd, _] = site.etcd_ports;
+    Ok(site.process(Program::KubeApiserver)?.args([
+        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+        format!("--bind-address={}", site.host),
+        format!("--advertise-address={}", site.host),
+        format!("--secure-port={}", site.api_port),
+        format!("--cert-dir={}", site.path("certificates")),
+        format!("--token-auth-file={}", site.path("tokens.csv")),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={}", site.path(KEY)),
+        format!("--service-account-signing-key-file={}", site.path(KEY)),
+        format!("--service-cluster-ip-range={}", site.services),
+        "--allow-privileged=true".to_owned(),
+        format!("--audit-policy-file={}", site.path("audit-policy.yaml")),
+        format!("--audit-log-path={}", site.path(AUDIT)),
+        "--profiling=false".to_owned(),
+    ]))
 }

@@ -24,6 +24,10 @@ impl User {
         })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Their line in the API server's token file.
     pub(super) fn line(&self) -> String {
         let Self { name, group, token } = self;

@@ -1,0 +1,108 @@
+//! How a running cluster is used.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::audit::AuditLog;
+use super::kubectl::Kubectl;
+use super::network::Network;
+use super::node::SOCKET;
+use super::record::Known;
+use super::sandbox::Sandbox;
+
+const IMPORT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A running cluster's addresses and settings. From this machine pods and Services are reached at their own addresses.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Access {
+    pub(super) holder: Known,
+    pub(super) network: Network,
+    pub(super) dir: PathBuf,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) audit: PathBuf,
+    pub(super) kafka: String,
+    pub(super) postgres: String,
+}
+
+impl Access {
+    /// The settings file of a client that may do everything.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// `kubectl` that may do everything.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `kubectl`.
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        Kubectl::new(&self.kubeconfig)
+    }
+
+    /// All that has been written through the API server.
+    #[must_use]
+    pub fn audit(&self) -> AuditLog {
+        AuditLog::new(self.audit.clone())
+    }
+
+    /// Where pods' clients of Kafka start.
+    #[must_use]
+    pub fn kafka(&self) -> &str {
+        &self.kafka
+    }
+
+    /// Where pods reach PostgreSQL's database `postgres`, as `postgres://…`.
+    #[must_use]
+    pub fn postgres(&self) -> &str {
+        &self.postgres
+    }
+
+    /// The node's address, at which this machine reaches it.
+    #[must_use]
+    pub fn node(&self) -> Ipv4Addr {
+        self.network.node()
+    }
+
+    /// The folder of settings, data and logs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.holder.runs()
+    }
+
+    /// Loads the image of a tar archive.
+    ///
+    /// # Errors
+    ///
+    /// When containerd refuses it.
+    pub async fn import(&self, archive: &Path) -> Result<()> {
+        let Some(path) = archive.to_str() else {
+            bail!("{} is no UTF-8", archive.display());
+        };
+        let import = [
+            "ctr",
+            "--address",
+            SOCKET,
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            path,
+        ];
+        Sandbox::of(self.holder.pid())
+            .run(import, IMPORT_DEADLINE)
+            .await
+            .with_context(|| format!("loading the image of {path}"))?;
+        Ok(())
+    }
+}

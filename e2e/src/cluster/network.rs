@@ -1,0 +1,123 @@
+//! The addresses of a cluster.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// How many clusters one machine may have at a time.
+const CLUSTERS: u8 = 16;
+/// The second number of the first cluster's addresses.
+const FIRST: u8 = 208;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// 10.208.0.0/16 for a machine's first cluster, 10.209.0.0/16 for its second, and so on.
+///
+/// This machine has .0.1 and the node .0.2, at the two ends of a link; Services are in .32.0/19, pods in .64.0/18.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(super) struct Network {
+    index: u8,
+}
+
+impl Network {
+    /// The first that no cluster has and no route leads to.
+    pub(super) async fn free() -> Result<Self> {
+        for index in 0..CLUSTERS {
+            let network = Self { index };
+            let used = Path::new("/sys/class/net").join(network.name()).exists();
+            let routes = ip(&["-4", "route", "show", "root", &network.range()]).await?;
+            if !used && routes.trim().is_empty() {
+                return Ok(network);
+            }
+        }
+        bail!(
+            "this machine has {CLUSTERS} clusters already: end one with `cargo xtask cluster down`"
+        )
+    }
+
+    /// The name of its link, and of its control group.
+    pub(super) fn name(self) -> String {
+        format!("meridian{}", self.index)
+    }
+
+    /// The node, where the API server listens too.
+    pub(super) fn node(self) -> Ipv4Addr {
+        self.at(0, 2)
+    }
+
+    pub(super) fn services(self) -> String {
+        format!("{}/19", self.at(32, 0))
+    }
+
+    pub(super) fn dns(self) -> Ipv4Addr {
+        self.at(32, 10)
+    }
+
+    pub(super) fn pods(self) -> String {
+        format!("{}/18", self.at(64, 0))
+    }
+
+    fn range(self) -> String {
+        format!("{}/16", self.at(0, 0))
+    }
+
+    fn at(self, third: u8, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, FIRST + self.index, third, last)
+    }
+
+    /// Makes the link into the network namespace of `process`, and the route through it.
+    pub(super) async fn link(self, process: u32) -> Result<()> {
+        let (name, process) = (&self.name(), &process.to_string());
+        let address = format!("{}/30", self.at(0, 1));
+        let peer = ["type", "veth", "peer", "name", INSIDE, "netns", process];
+        ip(&[&["link", "add", name], peer.as_slice()].concat()).await?;
+        ip(&["address", "add", &address, "dev", name]).await?;
+        ip(&["link", "set", name, "up"]).await?;
+        let via = self.node().to_string();
+        ip(&["route", "add", &self.range(), "via", &via, "dev", name]).await?;
+        Ok(())
+    }
+
+    /// What `sh` does at the other end. Nobody but the API server, which is there too, is to reach the kubelet, who
+    /// asks nobody for a name.
+    pub(super) fn inside(self) -> String {
+        let (node, host) = (self.node(), self.at(0, 1));
+        format!(
+            "ip address add {node}/30 dev {INSIDE}
+ip link set {INSIDE} up
+ip route add default via {host}
+iptables -A INPUT ! -i lo -p tcp --dport 10250 -j DROP"
+        )
+    }
+
+    /// Removes the link, if it is still there; the system would do so later.
+    pub(super) fn unlink_blocking(self) {
+        let mut delete = std::process::Command::new("ip");
+        delete.args(["link", "delete", &self.name()]);
+        let _ = delete.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+/// The link's name at the node's end.
+const INSIDE: &str = "uplink";
+
+async fn ip(args: &[&str]) -> Result<String> {
+    let shown = format!("ip {}", args.join(" "));
+    let mut command = Command::new("ip");
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(DEADLINE, command.output())
+        .await
+        .with_context(|| format!("`{shown}` did not end in {DEADLINE:?}"))?
+        .context("starting `ip`, of iproute2")?;
+    ensure!(
+        output.status.success(),
+        "`{shown}` failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
