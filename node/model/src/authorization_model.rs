@@ -24,7 +24,7 @@ pub struct TypeDefinition {
     #[serde(rename = "type")]
     pub name: String,
     /// How each relation is computed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub relations: BTreeMap<String, Userset>,
     /// Who may be related directly, and where the definition came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct Empty {}
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ObjectRelation {
     /// Empty in a model.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub object: String,
     /// The relation's name.
     #[serde(default)]
@@ -95,7 +95,7 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metadata {
     /// By relation.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub relations: BTreeMap<String, RelationMetadata>,
     /// The module the type is in (schema 1.2).
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -109,7 +109,7 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RelationMetadata {
     /// Its type restrictions.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directly_related_user_types: Vec<RelationReference>,
     /// The module it is in (schema 1.2).
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -152,7 +152,7 @@ pub struct Condition {
     /// The CEL expression.
     pub expression: String,
     /// The parameters by name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ConditionParameter>,
     /// Where it came from (schema 1.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -214,6 +214,7 @@ impl NodeService for Nodes {
             store_id: store,
             after,
             limit,
+            ..
         } = request.into_inner();
         let (store, after) = (
             store_id(&store)?,

@@ -51,6 +51,8 @@ impl Default for Limits {
 pub enum Input {
     /// A change set arrived from the topic.
     Record(ChangeSet),
+    /// A change set exists that the topic does not carry.
+    Announced(StoreId, Position),
     /// Some other sign (a heartbeat) of the writer's reign.
     Reign(Epoch),
     /// Records may have been missed without a trace: the topic was (re)assigned, or held something unreadable.
@@ -161,6 +163,8 @@ enum Slot {
 #[derive(Debug)]
 struct Loading {
     min: Position,
+    /// The latest position known to exist.
+    known: Position,
     ask: Retry,
     aside: BTreeMap<Revision, ChangeSet>,
 }
@@ -211,6 +215,7 @@ impl Edge {
         let mut out = Vec::new();
         match input {
             Input::Record(set) => self.record(set, now, &mut out),
+            Input::Announced(store, position) => self.exists(store, position, false, now, &mut out),
             Input::Reign(epoch) => self.reign(epoch, now, &mut out),
             Input::Reset => self.reset(now, &mut out),
             Input::Positions { ticket, stores } => self.stand(ticket, &stores, now, &mut out),
@@ -399,19 +404,7 @@ impl Edge {
             self.positions.1 = None;
         }
         for (store, position) in stores {
-            self.reign(position.epoch, now, out);
-            if position.epoch < self.epoch {
-                continue;
-            }
-            match self.slots.get_mut(store) {
-                Some(Slot::Live(replica)) => replica.stands_at(*position, current, now),
-                Some(Slot::Loading(_) | Slot::Deleted(_)) => {}
-                None => {
-                    self.slots
-                        .insert(*store, Slot::Loading(Loading::new(*position, now)));
-                }
-            }
-            self.settle(*store, now, out);
+            self.exists(*store, *position, current, now, out);
         }
         if current {
             // What upstream does not list, and was here when it was asked, is of a history that was given up.
@@ -423,6 +416,31 @@ impl Edge {
             let gone: Vec<_> = self.slots.iter().filter_map(gone).collect();
             gone.into_iter().for_each(|store| self.forget(store, out));
         }
+    }
+
+    /// Upstream has a store at `position`. `current` when it was asked after whatever cast doubt.
+    fn exists(
+        &mut self,
+        store: StoreId,
+        position: Position,
+        current: bool,
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
+        self.reign(position.epoch, now, out);
+        if position.epoch < self.epoch {
+            return;
+        }
+        match self.slots.get_mut(&store) {
+            Some(Slot::Live(replica)) => replica.stands_at(position, current, now),
+            Some(Slot::Loading(loading)) => loading.known = loading.known.max(position),
+            Some(Slot::Deleted(_)) => {}
+            None => {
+                self.slots
+                    .insert(store, Slot::Loading(Loading::new(position, now)));
+            }
+        }
+        self.settle(store, now, out);
     }
 
     fn changes(&mut self, store: StoreId, changes: Changes, now: Duration, out: &mut Vec<Command>) {
@@ -457,7 +475,7 @@ impl Edge {
             self.slots.insert(store, Slot::Deleted(head.position));
             return;
         }
-        let aside = std::mem::take(&mut loading.aside);
+        let (aside, known) = (std::mem::take(&mut loading.aside), loading.known);
         let view = View::new(head.position)
             .with_head(head.info, head.tiers)
             .with_models(head.models);
@@ -465,6 +483,7 @@ impl Edge {
         for set in aside.into_values() {
             replica.offer(set, now, &self.limits);
         }
+        replica.stands_at(known, false, now);
         self.slots.insert(store, Slot::Live(Box::new(replica)));
         self.settle(store, now, out);
     }
@@ -535,12 +554,14 @@ impl Loading {
     fn new(min: Position, now: Duration) -> Self {
         Self {
             min,
+            known: min,
             ask: Retry::new(now),
             aside: BTreeMap::new(),
         }
     }
 
     fn set_aside(&mut self, set: ChangeSet, limits: &Limits) {
+        self.known = self.known.max(set.position());
         if self.aside.len() < limits.set_aside {
             self.aside.insert(set.revision, set);
         }

@@ -151,6 +151,9 @@ impl Task {
             Event::Garbage => self.hand(Input::Reset),
             Event::Record { partition, record } => match *record {
                 Record::ChangeSet(set) => self.hand(Input::Record(set)),
+                Record::Announced { store, position } => {
+                    self.hand(Input::Announced(store, position));
+                }
                 Record::Heartbeat(beat) => {
                     self.hand(Input::Reign(beat.epoch));
                     if self.generation.replace(beat.generation) != Some(beat.generation) {

@@ -27,6 +27,13 @@ pub enum Record {
     ChangeSet(ChangeSet),
     /// The writer's clock.
     Heartbeat(Heartbeat),
+    /// In place of a change set that is larger than the topic takes: that it exists.
+    Announced {
+        /// The store.
+        store: StoreId,
+        /// The change set's position.
+        position: Position,
+    },
 }
 
 /// The writer's database time, read before the outbox scan whose rows were all sent before this heartbeat.
@@ -84,6 +91,13 @@ impl Record {
                 clock_micros: beat.clock.0,
                 generation: beat.generation,
             }),
+            Self::Announced { store, position } => {
+                wire::record::Kind::Announcement(wire::Announcement {
+                    store_id: store.to_string(),
+                    epoch: position.epoch.0,
+                    revision: position.revision.0,
+                })
+            }
         };
         wire::Record { kind: Some(kind) }.encode_to_vec()
     }
@@ -101,6 +115,10 @@ impl Record {
                 clock: Timestamp(beat.clock_micros),
                 generation: beat.generation,
             })),
+            wire::record::Kind::Announcement(announced) => Ok(Self::Announced {
+                store: store_id("announcement.store_id", &announced.store_id)?,
+                position: Position::new(announced.epoch, announced.revision),
+            }),
         }
     }
 }

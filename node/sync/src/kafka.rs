@@ -10,11 +10,15 @@ use rdkafka::{ClientConfig, ClientContext};
 
 pub mod broadcast;
 pub mod group;
+mod outlet;
 pub mod relay;
 pub mod topics;
 
 /// How long a single request to a broker may take.
 const REQUEST: Duration = Duration::from_secs(10);
+/// Largest record in bytes, for producer, topic and consumers alike. Above the largest legal change set: a Write of 100
+/// conditioned tuples, or a model, both as JSON.
+const MAX_RECORD: usize = 4 * 1024 * 1024;
 
 /// Where Kafka is, and what belongs to this product on it.
 #[derive(Debug, Clone)]

@@ -269,6 +269,7 @@ impl Regional {
                     self.note_epoch(set.epoch, seen);
                     self.apply(&set, seen).await;
                 }
+                Record::Announced { .. } => seen.compare = true,
                 Record::Heartbeat(beat) => {
                     self.note_epoch(beat.epoch, seen);
                     if seen.broken.is_empty() && !seen.compare {

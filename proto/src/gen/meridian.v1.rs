@@ -2,7 +2,7 @@
 /// One record of a topic.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
-    #[prost(oneof = "record::Kind", tags = "1, 2")]
+    #[prost(oneof = "record::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<record::Kind>,
 }
 /// Nested message and enum types in `Record`.
@@ -13,7 +13,19 @@ pub mod record {
         ChangeSet(super::ChangeSet),
         #[prost(message, tag = "2")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "3")]
+        Announcement(super::Announcement),
     }
+}
+/// In place of a change set that is larger than the topic takes: that it exists. Readers ask upstream for it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Announcement {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
 }
 /// Everything one revision of a store changed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -225,6 +237,9 @@ pub struct ChangesRequest {
     /// At most so many; the server may return fewer.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// An edge asks: the change sets are thinned out by tier, as on an edge topic.
+    #[prost(bool, tag = "4")]
+    pub for_edge: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChangesResponse {
@@ -457,7 +472,7 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Forward"));
             self.inner.unary(req, path, codec).await
         }
-        /// Whole change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
         pub async fn changes(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangesRequest>,
@@ -585,7 +600,7 @@ pub mod node_service_server {
             &self,
             request: tonic::Request<super::ForwardRequest>,
         ) -> std::result::Result<tonic::Response<super::ForwardResponse>, tonic::Status>;
-        /// Whole change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
         async fn changes(
             &self,
             request: tonic::Request<super::ChangesRequest>,

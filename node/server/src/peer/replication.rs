@@ -70,6 +70,7 @@ impl Upstream for Peers {
             store_id: store.to_string(),
             after: Some(position_to_wire(after)),
             limit,
+            for_edge: false,
         };
         let call = |client: Client| {
             let request = request.clone();

@@ -185,3 +185,34 @@ fn kept_answers_learn_what_each_revision_touched() {
     assert_eq!(sets[0].0, Position::new(1, 3));
     assert!(sets[0].1.contains(&type_hash("log")));
 }
+
+#[test]
+fn an_announced_change_set_is_asked_for_and_the_store_lags_until_it_comes() {
+    let mut edge = edge();
+    let announced = Input::Announced(store(), Position::new(1, 3));
+    let commands = edge.handle(announced, NOW);
+    assert!(shown(&commands).lagging);
+    let after = Position::new(1, 2);
+    let asked = |command: &Command| matches!(command, Command::AskChanges { after: from, .. } if *from == after);
+    assert!(commands.iter().any(asked));
+}
+
+#[test]
+fn what_a_store_was_known_to_have_while_it_was_loaded_is_asked_for() {
+    let mut edge = Edge::new(Limits::default(), NOW);
+    edge.handle(Input::Announced(store(), Position::new(1, 3)), NOW);
+    let stores = vec![(store(), Position::new(1, 5))];
+    edge.handle(Input::Positions { ticket: 0, stores }, NOW);
+    let head = StoreHead {
+        info: StoreInfo {
+            id: store(),
+            name: "s".into(),
+            created_at: Timestamp(0),
+        },
+        position: Position::new(1, 4),
+        models: Vec::new(),
+        tiers: Tiers::default(),
+        deleted_at: None,
+    };
+    assert!(shown(&edge.handle(Input::Head(head), NOW)).lagging);
+}

@@ -71,7 +71,15 @@ fn records_read_back_as_written() {
         clock: Timestamp(1_700_000_000_000_000),
         generation: 3,
     };
-    for record in [Record::ChangeSet(everything()), Record::Heartbeat(beat)] {
+    let announced = Record::Announced {
+        store: STORE.parse().unwrap(),
+        position: Position::new(2, 9),
+    };
+    for record in [
+        Record::ChangeSet(everything()),
+        Record::Heartbeat(beat),
+        announced,
+    ] {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Quiet, REQUEST, Result, Settings, topics};
+use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, topics};
 use crate::envelope::{DecodeError, Record};
 use crate::retry::Patience;
 
@@ -57,8 +57,10 @@ pub fn read(
         "{}.{}.live-broadcast-{instance}",
         settings.topic_prefix, settings.product
     );
+    let largest = MAX_RECORD.to_string();
     let own = [
         ("group.id", group.as_str()),
+        ("fetch.message.max.bytes", largest.as_str()),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "error"),

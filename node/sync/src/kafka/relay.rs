@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
 use meridian_model::ports::{Datastore, DatastoreError, OutboxRow};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Quiet, Settings, topics};
-use crate::envelope::{Heartbeat, Record};
+use super::outlet::Outlet;
+use super::{Error, Settings};
+use crate::envelope::Heartbeat;
 use crate::retry::Patience;
 use crate::tier;
 
@@ -78,7 +77,7 @@ pub struct Relay {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error("the datastore failed")]
     Datastore(#[from] DatastoreError),
     #[error("Kafka failed")]
@@ -89,12 +88,6 @@ enum Trouble {
         #[source]
         source: Box<KafkaError>,
     },
-}
-
-/// A producer, and the number of partitions of the topic it writes.
-struct Open {
-    producer: FutureProducer<Quiet>,
-    partitions: usize,
 }
 
 impl Relay {
@@ -124,12 +117,7 @@ impl Relay {
                         .patience
                         .pause(failures, u64::from(failures) * 389);
                     tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, failures, ?pause, "relay cannot publish; the outbox keeps the changes");
-                    if open
-                        .as_ref()
-                        .is_some_and(|open: &Open| open.producer.client().fatal_error().is_some())
-                    {
-                        open = None;
-                    }
+                    open.take_if(|outlet: &mut Outlet| outlet.is_broken());
                     pause
                 }
             };
@@ -144,7 +132,7 @@ impl Relay {
 
     async fn round(
         &self,
-        open: &mut Option<Open>,
+        open: &mut Option<Outlet>,
         beaten: &mut Option<Instant>,
     ) -> Result<(), Trouble> {
         let lease = format!("relay:{}", self.topic);
@@ -155,9 +143,11 @@ impl Relay {
         {
             return Ok(());
         }
-        let open = match open {
-            Some(open) => open,
-            None => open.insert(self.open().await?),
+        let outlet = match open {
+            Some(outlet) => outlet,
+            None => {
+                open.insert(Outlet::open(&self.kafka, &self.topic, self.settings.deadline).await?)
+            }
         };
         let beat = if beaten.is_none_or(|at| at.elapsed() >= self.settings.heartbeat) {
             self.clock().await?
@@ -171,7 +161,7 @@ impl Relay {
                 .await?;
             let scanned = rows.len();
             if scanned > 0 {
-                self.publish(open, rows).await?;
+                self.publish(outlet, rows).await?;
             }
             if u32::try_from(scanned).unwrap_or(u32::MAX) < self.settings.batch {
                 break;
@@ -181,31 +171,10 @@ impl Relay {
                 .await?;
         }
         if let Some(beat) = beat {
-            self.beat(open, beat).await?;
+            outlet.beat(beat).await?;
             *beaten = Some(Instant::now());
         }
         Ok(())
-    }
-
-    async fn open(&self) -> Result<Open, Trouble> {
-        let partitions = topics::ensure(&self.kafka, &self.topic).await?;
-        let timeout = self.settings.deadline.as_millis().to_string();
-        let own = [
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("compression.type", "zstd"),
-            ("linger.ms", "1"),
-            ("message.timeout.ms", timeout.as_str()),
-        ];
-        let producer = self
-            .kafka
-            .client(&own)
-            .create_with_context(Quiet)
-            .map_err(Error::options)?;
-        Ok(Open {
-            producer,
-            partitions,
-        })
     }
 
     async fn clock(&self) -> Result<Option<Heartbeat>, Trouble> {
@@ -223,77 +192,17 @@ impl Relay {
     }
 
     /// Sends rows in order; forgets them once every one is acknowledged.
-    async fn publish(&self, open: &Open, rows: Vec<OutboxRow>) -> Result<(), Trouble> {
-        let mut sent = Vec::with_capacity(rows.len());
+    async fn publish(&self, outlet: &Outlet, rows: Vec<OutboxRow>) -> Result<(), Trouble> {
         let sequences: Vec<_> = rows.iter().map(|row| row.sequence).collect();
-        for OutboxRow {
-            change_set, tiers, ..
-        } in rows
-        {
-            let key = change_set.store;
-            let change_set = match self.role {
-                Role::Writer => change_set,
-                Role::Region(_) => tier::for_edge(&change_set, &tiers),
-            };
-            let payload = Record::ChangeSet(change_set).encode();
-            sent.push(
-                self.send(
-                    open,
-                    FutureRecord::to(&self.topic)
-                        .key(key.as_str())
-                        .payload(&payload),
-                )?,
-            );
-        }
-        try_join_all(sent.into_iter().map(|delivery| self.delivered(delivery))).await?;
+        let sets = rows.into_iter().map(|row| match self.role {
+            Role::Writer => row.change_set,
+            Role::Region(_) => tier::for_edge(&row.change_set, &row.tiers),
+        });
+        outlet.publish(sets).await?;
         Ok(self
             .datastore
             .outbox_delete(&sequences, self.deadline())
             .await?)
-    }
-
-    async fn beat(&self, open: &Open, beat: Heartbeat) -> Result<(), Trouble> {
-        let payload = Record::Heartbeat(beat).encode();
-        let mut sent = Vec::with_capacity(open.partitions);
-        for partition in (0_i32..).take(open.partitions) {
-            sent.push(
-                self.send(
-                    open,
-                    FutureRecord::<str, _>::to(&self.topic)
-                        .partition(partition)
-                        .payload(&payload),
-                )?,
-            );
-        }
-        try_join_all(sent.into_iter().map(|delivery| self.delivered(delivery)))
-            .await
-            .map(drop)
-    }
-
-    /// Queues a record at once, so that those of one partition stay in order.
-    fn send(
-        &self,
-        open: &Open,
-        record: FutureRecord<'_, str, Vec<u8>>,
-    ) -> Result<rdkafka::producer::DeliveryFuture, Trouble> {
-        open.producer
-            .send_result(record)
-            .map_err(|(source, _)| Trouble::Produce {
-                topic: self.topic.clone(),
-                source: Box::new(source),
-            })
-    }
-
-    async fn delivered(&self, delivery: rdkafka::producer::DeliveryFuture) -> Result<(), Trouble> {
-        // librdkafka's own message timeout ends this wait.
-        match delivery.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((source, _))) => Err(Trouble::Produce {
-                topic: self.topic.clone(),
-                source: Box::new(source),
-            }),
-            Err(_) => Err(Trouble::Kafka(Error::GivenUp)),
-        }
     }
 
     fn deadline(&self) -> Instant {

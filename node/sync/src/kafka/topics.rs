@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Error, Quiet, REQUEST, Result, Settings};
+use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings};
+
+/// The topic's option for the largest batch it takes, in bytes.
+const LARGEST: &str = "max.message.bytes";
 
 /// The number of a topic's partitions; `None` when there is no such topic.
 ///
@@ -57,18 +60,21 @@ pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
         .create_with_context(Quiet)
         .map_err(Error::options)?;
     let client = Arc::new(client);
-    if let Some(count) = partitions(settings, &client, topic).await? {
-        return Ok(count);
-    }
     let admin: AdminClient<Quiet> = settings
         .client(&[])
         .create_with_context(Quiet)
         .map_err(Error::options)?;
+    if let Some(count) = partitions(settings, &client, topic).await? {
+        warn_if_small(&admin, topic).await;
+        return Ok(count);
+    }
+    let largest = MAX_RECORD.to_string();
     let wanted = NewTopic::new(
         topic,
         i32::from(settings.partitions),
         TopicReplication::Fixed(i32::from(settings.replication)),
-    );
+    )
+    .set(LARGEST, &largest);
     let options = AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST));
@@ -87,4 +93,24 @@ pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
     Ok(partitions(settings, &client, topic)
         .await?
         .unwrap_or(usize::from(settings.partitions)))
+}
+
+/// Says so when a topic that somebody else made takes less than the largest record. A broker that does not tell is left
+/// alone: what is too large is announced instead.
+async fn warn_if_small(admin: &AdminClient<Quiet>, topic: &str) {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST));
+    let described = admin
+        .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
+        .await
+        .ok()
+        .and_then(|described| described.into_iter().next()?.ok());
+    let takes =
+        described.and_then(|options| options.get(LARGEST)?.value.clone()?.parse::<usize>().ok());
+    if let Some(takes) = takes.filter(|takes| *takes < MAX_RECORD) {
+        tracing::warn!(
+            topic,
+            takes,
+            "the topic takes smaller records than may come; set its {LARGEST} to {MAX_RECORD}"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! Replication over a broker: Apache Kafka, and librdkafka's in-process mock cluster that `meridian dev` runs on.
 
+mod large;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use meridian_model::ids::Timestamp;
 use meridian_model::ports::Datastore;
 use meridian_sync::envelope::Record;
 use meridian_sync::kafka::broadcast::{self, Event};
+use meridian_sync::kafka::group::GroupConsumer;
 use meridian_sync::kafka::{Settings, topics};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -269,6 +271,36 @@ async fn a_broadcast_brings_all_that_is_produced_after_its_reset() {
             other => panic!("{other:?} instead of {set:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_member_is_reset_before_its_first_record() {
+    let kafka = real("group");
+    let central = central(&kafka);
+    let store = central.create(1).await;
+    eventually("the topic has the store's records", async || {
+        let left = central.is.datastore.outbox(10, soon()).await.unwrap();
+        left.is_empty().then_some(())
+    })
+    .await;
+    let mut consumer = GroupConsumer::new(&kafka, "eu").unwrap();
+    let mut events = Vec::new();
+    while !events.iter().any(|event| is_of(event, store)) {
+        let event = tokio::time::timeout_at(soon().into(), consumer.next());
+        events.push(event.await.expect("the records arrive"));
+        consumer.done();
+    }
+    assert!(
+        matches!(events[0], Event::Reset { partitions: 3 }),
+        "{events:?}"
+    );
+}
+
+fn is_of(event: &Event, store: meridian_model::ids::StoreId) -> bool {
+    let Event::Record { record, .. } = event else {
+        return false;
+    };
+    matches!(&**record, Record::ChangeSet(set) if set.store == store)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,7 @@ faults! {
     overtaken: "messages that overtook another",
     parted: "messages lost to a parted network",
     garbage: "records turned to garbage",
+    announced: "change sets too large for the edge's topic",
     unavailable: "calls that failed",
     trims: "times history was trimmed",
     trimmed: "calls for trimmed history",
@@ -276,6 +277,9 @@ impl World {
         for record in self.to_edge.arrived(self.step) {
             match Record::decode(&record) {
                 Ok(Record::ChangeSet(set)) => self.hand(Input::Record(set))?,
+                Ok(Record::Announced { store, position }) => {
+                    self.hand(Input::Announced(store, position))?;
+                }
                 Ok(Record::Heartbeat(beat)) => self.hand(Input::Reign(beat.epoch))?,
                 Err(_) => self.hand(Input::Reset)?,
             }
@@ -290,8 +294,12 @@ impl World {
 
     fn relay_to_edge(&mut self) {
         for (set, tiers) in std::mem::take(&mut self.region.outbox) {
+            let (store, position) = (set.store, set.position());
             let mut record = Record::ChangeSet(for_edge(&set, &tiers)).encode();
-            if !self.healthy() && self.random.chance(1) {
+            if self.random.chance(3) {
+                record = Record::Announced { store, position }.encode();
+                self.faults.announced += 1;
+            } else if !self.healthy() && self.random.chance(1) {
                 record = vec![0xFF; 3];
                 self.faults.garbage += 1;
             }
