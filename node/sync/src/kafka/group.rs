@@ -14,7 +14,7 @@ use rdkafka::message::Message;
 use tokio::task::JoinHandle;
 
 use super::broadcast::{Event, event};
-use super::{Error, Quiet, Result, Settings, topics};
+use super::{Error, MAX_RECORD, Quiet, Result, Settings, topics};
 use crate::retry::Patience;
 
 /// A member of a region's group.
@@ -24,6 +24,8 @@ pub struct GroupConsumer {
     consumer: Arc<StreamConsumer<Watch>>,
     /// Where the last message handed out stands.
     last: Option<(i32, i64)>,
+    /// A message received but not handed out yet, and where it stands.
+    held: Option<(i32, i64, Event)>,
     troubled: bool,
     /// The topic's partitions being counted after a rebalance; a task, so that a cancelled [`Self::next`] finds it again.
     count: Option<JoinHandle<Result<Option<usize>>>>,
@@ -57,8 +59,10 @@ impl GroupConsumer {
     /// [`Error::Options`] when the options make no client.
     pub fn new(settings: &Settings, region: &str) -> Result<Self> {
         let group = settings.group(region);
+        let largest = MAX_RECORD.to_string();
         let own = [
             ("group.id", group.as_str()),
+            ("fetch.message.max.bytes", largest.as_str()),
             // How long the partitions of a member that crashed stay unread; librdkafka's default is 45 s.
             ("session.timeout.ms", "10000"),
             ("enable.auto.commit", "true"),
@@ -80,6 +84,7 @@ impl GroupConsumer {
             topic,
             consumer: Arc::new(consumer),
             last: None,
+            held: None,
             troubled: false,
             count: None,
         })
@@ -89,7 +94,8 @@ impl GroupConsumer {
     /// cancelled without losing anything.
     pub async fn next(&mut self) -> Event {
         loop {
-            // Looked at before each message: what is read after a rebalance comes after its Reset.
+            // Looked at between receiving a message and handing it out: a rebalance happens while the first message after
+            // it is awaited, and its Reset comes first.
             if self
                 .consumer
                 .context()
@@ -125,13 +131,16 @@ impl GroupConsumer {
                     }
                 }
             }
+            if let Some((partition, offset, event)) = self.held.take() {
+                self.last = Some((partition, offset));
+                return event;
+            }
             match self.consumer.recv().await {
                 Ok(message) => {
-                    self.last = Some((message.partition(), message.offset()));
                     let event = event(&self.topic, &message);
+                    self.held = Some((message.partition(), message.offset(), event));
                     drop(message);
                     self.troubled = false;
-                    return event;
                 }
                 Err(error) => {
                     self.interrupted(&error);
