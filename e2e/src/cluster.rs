@@ -7,9 +7,11 @@
 
 mod access;
 mod audit;
+mod command;
 mod control_plane;
 mod credentials;
 mod groups;
+mod install;
 mod kubectl;
 mod network;
 mod node;
@@ -20,6 +22,7 @@ mod whole;
 pub use access::Access;
 pub use audit::{AuditLog, Write};
 pub use control_plane::ControlPlane;
+pub use install::OPERATOR_NAMESPACE;
 pub use kubectl::Kubectl;
 pub use record::Record;
 pub use whole::Cluster;

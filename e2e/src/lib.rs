@@ -7,6 +7,7 @@
 pub mod cluster;
 mod group;
 mod guard;
+pub mod images;
 mod kafka;
 mod place;
 mod ports;

@@ -1,7 +1,9 @@
 //! `cargo xtask <command>`: run the system, test it, measure it.
 
 mod bench;
+mod cluster;
 mod dev;
+mod images;
 mod report;
 mod setup;
 mod stage;
@@ -38,9 +40,15 @@ enum Command {
         #[arg(value_enum)]
         benchmark: bench::Benchmark,
     },
-    /// Bring what the tests need: Kafka, PostgreSQL, cargo-deny
+    /// Meridian on a Kubernetes of its own, on this machine
+    Cluster {
+        /// What to do
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
+    /// Bring what the tests need: Kafka, PostgreSQL, the programs of a Kubernetes cluster, cargo-deny
     Setup,
-    /// Set up, then check format, lints and licences, build, and run every test on real Kafka and PostgreSQL
+    /// Set up, then check format, lints and licences, build, and run every test on real Kafka, PostgreSQL and Kubernetes
     Test,
 }
 
@@ -51,6 +59,7 @@ async fn main() -> Result<ExitCode> {
     match arguments.command {
         Command::Dev { args } => Err(dev::exec(&args)),
         Command::Bench { benchmark } => Err(bench::exec(benchmark)),
+        Command::Cluster { action } => until_interrupted(cluster::command(action)).await,
         Command::Setup => until_interrupted(setup::command()).await,
         Command::Test => until_interrupted(test::command()).await,
     }

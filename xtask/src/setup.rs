@@ -1,6 +1,8 @@
 //! `cargo xtask setup`: what tests need and Rust does not bring.
 
+mod go;
 mod packages;
+mod programs;
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -9,7 +11,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use meridian_e2e::tools::{self, KAFKA_VERSION};
+use meridian_e2e::tools::{self, KAFKA_VERSION, Program};
+
+use packages::Need;
 
 use crate::report;
 use crate::stage::{self, Stage, stage};
@@ -22,15 +26,21 @@ const KAFKA_POM: &str = include_str!("../kafka/pom.xml");
 /// Sets everything up.
 pub(crate) async fn command() -> Result<ExitCode> {
     let (tools, deny) = tokio::join!(
-        stage("tools", servers),
+        async {
+            let (servers, _) = stage("tools", servers).await;
+            let (programs, _) = stage("programs", programs).await;
+            [servers, programs]
+        },
         stage("deny", async |stage| cargo_deny(stage).await)
     );
-    Ok(report::print(&[tools.0, deny.0]))
+    let mut stages = Vec::from(tools);
+    stages.push(deny.0);
+    Ok(report::print(&stages))
 }
 
 /// Kafka and PostgreSQL.
 pub(crate) async fn servers(stage: &Stage) -> Result<()> {
-    packages::install_missing(stage).await?;
+    packages::install_missing(stage, &Need::SERVERS).await?;
     let jars = match tools::kafka_libs() {
         Ok(jars) => jars,
         Err(_) => kafka(stage).await?,
@@ -39,6 +49,42 @@ pub(crate) async fn servers(stage: &Stage) -> Result<()> {
     stage.line(&format!("PostgreSQL {}", tools::postgres_bin()?.display()));
     stage.line(&format!("Java       {}", tools::java()?.display()));
     Ok(())
+}
+
+/// The programs of a cluster; not to run beside [`servers`], which installs packages too.
+pub(crate) async fn programs(stage: &Stage) -> Result<()> {
+    packages::install_missing(stage, &[Need::Go]).await?;
+    programs::build_missing(stage, &Program::ALL).await?;
+    for program in Program::ALL {
+        stage.line(&format!(
+            "{:<23} {}",
+            program.name(),
+            program.find()?.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What a node takes besides, where it may run.
+pub(crate) async fn node(stage: &Stage) -> Result<()> {
+    ensure!(
+        cfg!(target_os = "linux"),
+        "a cluster runs on Linux only, for it is made of namespaces and control groups"
+    );
+    ensure!(
+        is_root()?,
+        "a cluster needs root, for it is made of namespaces and control groups: run this as root"
+    );
+    packages::install_missing(stage, &Need::NODE).await
+}
+
+/// Whether this may install packages and make namespaces.
+fn is_root() -> Result<bool> {
+    let output = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("starting `id`")?;
+    Ok(output.stdout.trim_ascii() == b"0")
 }
 
 /// The `cargo-deny` program.

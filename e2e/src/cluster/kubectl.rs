@@ -1,15 +1,13 @@
 //! Kubernetes' command line.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::time::timeout;
 
+use super::command::run;
 use crate::tools::Program;
 
 /// How long one command may take, if it does not say otherwise.
@@ -84,32 +82,8 @@ impl Kubectl {
     ) -> Result<String> {
         let args: Vec<_> = args.into_iter().collect();
         let shown = format!("kubectl {}", args.join(" "));
-        let mut child = Command::new(&self.program)
-            .args(&args)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {}", self.program.display()))?;
-        let stdin = child.stdin.take();
-        let work = async {
-            if let Some(mut stdin) = stdin {
-                // A command that ends without having read all of it says why itself.
-                let _ = stdin.write_all(input.as_bytes()).await;
-            }
-            child.wait_with_output().await
-        };
-        let output = timeout(deadline, work)
-            .await
-            .with_context(|| format!("`{shown}` did not end in {deadline:?}"))??;
-        ensure!(
-            output.status.success(),
-            "`{shown}` failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8(output.stdout)?)
+        let mut command = Command::new(&self.program);
+        command.args(&args).env("KUBECONFIG", &self.kubeconfig);
+        run(&mut command, &shown, input, deadline).await
     }
 }

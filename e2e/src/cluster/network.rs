@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
-use tokio::time::timeout;
+
+use super::command::run;
 
 /// How many clusters one machine may have at a time.
 const CLUSTERS: u8 = 16;
@@ -108,16 +109,5 @@ const INSIDE: &str = "uplink";
 
 async fn ip(args: &[&str]) -> Result<String> {
     let shown = format!("ip {}", args.join(" "));
-    let mut command = Command::new("ip");
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(DEADLINE, command.output())
-        .await
-        .with_context(|| format!("`{shown}` did not end in {DEADLINE:?}"))?
-        .context("starting `ip`, of iproute2")?;
-    ensure!(
-        output.status.success(),
-        "`{shown}` failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    run(Command::new("ip").args(args), &shown, "", DEADLINE).await
 }

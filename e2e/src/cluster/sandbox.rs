@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tokio::process::Command;
-use tokio::time::timeout;
 
+use super::command::run;
 use super::network::Network;
 use crate::probe::Probe;
 use crate::process::Process;
@@ -108,21 +107,8 @@ impl Sandbox {
         let args: Vec<_> = args.into_iter().collect();
         let shown = args.join(" ");
         let mut command = Command::new("nsenter");
-        command
-            .args(self.all())
-            .args(args)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = timeout(deadline, command.output())
-            .await
-            .with_context(|| format!("`{shown}` did not end in {deadline:?}"))??;
-        ensure!(
-            output.status.success(),
-            "`{shown}` failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        command.args(self.all()).args(args);
+        run(&mut command, &shown, "", deadline).await
     }
 
     /// Links the network inside with this machine's.

@@ -1,23 +1,42 @@
-//! What comes from the system's packages: Java, Maven, PostgreSQL.
+//! What comes from the system's packages.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use meridian_e2e::tools::{self, POSTGRES_OLDEST};
+use meridian_e2e::tools::{self, POSTGRES_OLDEST, Program};
 
+use super::go;
 use crate::stage::Stage;
 
 /// The oldest Java that Kafka runs on.
 const JAVA_OLDEST: u32 = 17;
 
+/// Something that a command of ours cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(super) enum Need {
     Java,
     Maven,
     Postgres,
+    Go,
+    Containerd,
+    Runc,
+    CniPlugins,
+    Iptables,
+    Iproute,
 }
 
 impl Need {
+    /// What Kafka and PostgreSQL take.
+    pub(super) const SERVERS: [Self; 3] = [Self::Java, Self::Maven, Self::Postgres];
+    /// What a node of a cluster takes, besides the programs that are built.
+    pub(super) const NODE: [Self; 5] = [
+        Self::Containerd,
+        Self::Runc,
+        Self::CniPlugins,
+        Self::Iptables,
+        Self::Iproute,
+    ];
+
     fn description(self) -> String {
         match self {
             Self::Java => format!("Java {JAVA_OLDEST} or newer (or set JAVA_HOME)"),
@@ -30,6 +49,14 @@ impl Need {
                     "PostgreSQL {POSTGRES_OLDEST} or newer (or set MERIDIAN_POSTGRES_BIN to the folder of `initdb`)"
                 )
             }
+            Self::Go => go::advice(),
+            Self::Containerd => "containerd with `ctr`, on the path".to_owned(),
+            Self::Runc => "runc, on the path".to_owned(),
+            Self::CniPlugins => {
+                format!("the CNI plugins, in {}", tools::CNI_FOLDERS.join(" or "))
+            }
+            Self::Iptables => "iptables, on the path".to_owned(),
+            Self::Iproute => "iproute2's `ip`, on the path".to_owned(),
         }
     }
 
@@ -39,6 +66,12 @@ impl Need {
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
             Self::Maven => &["maven"],
             Self::Postgres => &["postgresql"],
+            Self::Go => &["golang-go"],
+            Self::Containerd => &["containerd"],
+            Self::Runc => &["runc"],
+            Self::CniPlugins => &["containernetworking-plugins"],
+            Self::Iptables => &["iptables"],
+            Self::Iproute => &["iproute2"],
         }
     }
 
@@ -47,24 +80,26 @@ impl Need {
             Self::Java => java_version().is_none_or(|version| version < JAVA_OLDEST),
             Self::Maven => tools::kafka_libs().is_err() && tools::on_path("mvn").is_none(),
             Self::Postgres => tools::postgres_bin().is_err(),
+            Self::Go => lacks("go") && Program::ALL.iter().any(|program| program.find().is_err()),
+            Self::Containerd => lacks("containerd") || lacks("ctr"),
+            Self::Runc => lacks("runc"),
+            Self::CniPlugins => tools::cni_plugins().is_err(),
+            Self::Iptables => lacks("iptables"),
+            Self::Iproute => lacks("ip"),
         }
     }
 }
 
 /// Installs what is missing, as root on Debian; elsewhere says what to install.
-pub(super) async fn install_missing(stage: &Stage) -> Result<()> {
-    let missing = missing();
+pub(super) async fn install_missing(stage: &Stage, needs: &[Need]) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
-    let all = missing
-        .iter()
-        .map(|need| need.description())
-        .collect::<Vec<_>>()
-        .join("; ");
+    let all = listed(&missing);
     ensure!(
-        tools::on_path("apt-get").is_some() && is_root()?,
-        "tests need {all}. Install these, then run `cargo xtask setup` again; as root on Debian it installs them itself"
+        tools::on_path("apt-get").is_some() && super::is_root()?,
+        "missing: {all}. Install these, then run this again; as root on Debian it installs them itself"
     );
     stage.line(&format!("installing {all}"));
     stage.run(apt_get().arg("update")).await?;
@@ -79,32 +114,28 @@ pub(super) async fn install_missing(stage: &Stage) -> Result<()> {
                 .args(&packages),
         )
         .await?;
-    let still: Vec<_> = self::missing()
-        .iter()
-        .map(|need| need.description())
-        .collect();
+    let still = self::missing(needs);
     ensure!(
         still.is_empty(),
-        "after installing {}, tests still need {}",
+        "after installing {}, there is still no {}",
         packages.join(" "),
-        still.join("; ")
+        listed(&still)
     );
     Ok(())
 }
 
-fn missing() -> Vec<Need> {
-    [Need::Java, Need::Maven, Need::Postgres]
-        .into_iter()
-        .filter(|need| need.is_missing())
-        .collect()
+fn missing(needs: &[Need]) -> Vec<Need> {
+    let needs = needs.iter().copied();
+    needs.filter(|need| need.is_missing()).collect()
 }
 
-fn is_root() -> Result<bool> {
-    let output = Command::new("id")
-        .arg("-u")
-        .output()
-        .context("starting `id`")?;
-    Ok(output.stdout.trim_ascii() == b"0")
+fn listed(needs: &[Need]) -> String {
+    let descriptions: Vec<_> = needs.iter().map(|need| need.description()).collect();
+    descriptions.join("; ")
+}
+
+fn lacks(program: &str) -> bool {
+    tools::on_path(program).is_none()
 }
 
 fn apt_get() -> Command {
