@@ -21,7 +21,7 @@ const EXTENSION: &str = "view";
 /// The folder.
 pub struct Snapshots {
     folder: PathBuf,
-    /// What each store's file holds.
+    /// The store and position of each file.
     written: HashMap<StoreId, Position>,
 }
 
@@ -47,7 +47,7 @@ impl Snapshots {
     }
 
     /// Reads every file. What cannot be read is logged and set aside.
-    pub fn load(&self) -> Vec<View> {
+    pub fn load(&mut self) -> Vec<View> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
@@ -59,7 +59,13 @@ impl Snapshots {
             .filter_map(Result::ok)
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
-        paths.filter_map(|path| read(&path)).collect()
+        let views: Vec<View> = paths.filter_map(|path| read(&path)).collect();
+        // So that the file of a store that turns out to be gone goes too.
+        self.written = views
+            .iter()
+            .filter_map(|view| Some((view.info()?.id, view.position())))
+            .collect();
+        views
     }
 
     /// Writes the views that changed every `interval`, and once more at the stop.
@@ -145,21 +151,34 @@ fn read(path: &Path) -> Option<View> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use async_trait::async_trait;
     use meridian_model::change::StoreInfo;
-    use meridian_model::{Tiers, Timestamp};
+    use meridian_model::ports::StoreHead;
+    use meridian_model::{Tiers, Timestamp, Tuple};
+    use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
+    use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
+
+    use super::*;
+
+    fn view() -> View {
+        let info = StoreInfo {
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            name: "shop".into(),
+            created_at: Timestamp(1),
+        };
+        View::new(Position::new(1, 9)).with_head(info, Tiers::default())
+    }
 
     #[test]
     fn a_view_comes_back_and_a_damaged_file_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(folder.path()).unwrap();
-        let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
-        let info = StoreInfo {
-            id: store,
-            name: "shop".into(),
-            created_at: Timestamp(1),
-        };
-        let view = View::new(Position::new(1, 9)).with_head(info.clone(), Tiers::default());
+        let mut snapshots = Snapshots::open(folder.path()).unwrap();
+        let view = view();
+        let info = view.info().cloned().unwrap();
+        let store = info.id;
         snapshots.write(store, &view.to_file()).unwrap();
         let loaded = snapshots.load();
         assert_eq!(
@@ -174,5 +193,98 @@ mod tests {
         assert!(snapshots.load().is_empty());
         assert!(folder.path().join(format!("{store}.unreadable")).exists());
         assert!(snapshots.load().is_empty());
+    }
+
+    /// A node above that knows no store, once it is there at all.
+    struct Above(AtomicBool);
+
+    #[async_trait]
+    impl Upstream for Above {
+        async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+            if !self.0.load(Ordering::Relaxed) {
+                return Err(UpstreamError::Unavailable("not there yet".into()));
+            }
+            Ok(Standing {
+                stores: Vec::new(),
+                heartbeat: None,
+            })
+        }
+
+        async fn changes(
+            &self,
+            _: StoreId,
+            _: Position,
+            _: u32,
+            _: Instant,
+        ) -> Result<Changes, UpstreamError> {
+            Err(UpstreamError::UnknownStore)
+        }
+
+        async fn head(
+            &self,
+            _: StoreId,
+            _: Position,
+            _: Instant,
+        ) -> Result<StoreHead, UpstreamError> {
+            Err(UpstreamError::UnknownStore)
+        }
+
+        async fn fill(
+            &self,
+            _: StoreId,
+            _: &str,
+            _: Position,
+            _: Instant,
+        ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+            Err(UpstreamError::UnknownStore)
+        }
+
+        async fn snapshot(
+            &self,
+            _: StoreId,
+            _: Position,
+            _: Duration,
+        ) -> Result<Incoming, UpstreamError> {
+            Err(UpstreamError::UnknownStore)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_of_a_store_that_is_gone_goes_once_upstream_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::open(folder.path()).unwrap();
+        let view = view();
+        let store = view.info().unwrap().id;
+        snapshots.write(store, &view.to_file()).unwrap();
+        let (start, stop) = (Instant::now(), CancellationToken::new());
+        let above = Arc::new(Above(AtomicBool::new(false)));
+        let views = Arc::new(Views::new(start, None));
+        let driver = EdgeDriver {
+            upstream: Arc::clone(&above) as _,
+            views: Arc::clone(&views),
+            kept: snapshots.load(),
+            settings: DriverSettings::default(),
+            start,
+        };
+        let (events, received) = tokio::sync::mpsc::channel(1);
+        let driven = tokio::spawn(driver.run(received, stop.clone()));
+        let held = async |wanted: bool| {
+            while views.get(store).is_some() != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        held(true).await;
+        snapshots.write_changed(&views);
+        assert!(snapshots.path(store).exists());
+
+        above.0.store(true, Ordering::Relaxed);
+        tokio::time::timeout(Duration::from_secs(20), held(false))
+            .await
+            .unwrap();
+        snapshots.write_changed(&views);
+        assert!(!snapshots.path(store).exists());
+        stop.cancel();
+        driven.await.unwrap();
+        drop(events);
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::FutureProducer;
 use rdkafka::{ClientConfig, ClientContext};
 
 pub mod broadcast;
@@ -54,6 +55,20 @@ impl Settings {
         format!("{}.{}.{region}", self.topic_prefix, self.product)
     }
 
+    /// Checks that librdkafka takes the options, for reading and for writing. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Options`] naming the one that it refuses.
+    pub fn check(&self) -> Result<()> {
+        let reading = self.client(&[]).create_with_context(Quiet);
+        let _: BaseConsumer<Quiet> = reading.map_err(Error::options)?;
+        let writing = self
+            .client(&[("enable.idempotence", "true"), ("acks", "all")])
+            .create_with_context(Quiet);
+        let _: FutureProducer<Quiet> = writing.map_err(Error::options)?;
+        Ok(())
+    }
+
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -95,10 +110,8 @@ impl ConsumerContext for Quiet {}
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The options make no client: a fault of the configuration, which only the operator can mend.
-    #[error(
-        "the Kafka options do not make a client; check the names and values under 'kafka.properties'"
-    )]
-    Options(#[source] Box<KafkaError>),
+    #[error("kafka.properties: {0}")]
+    Options(String),
     /// The brokers cannot be reached, or refuse.
     #[error("Kafka at '{servers}' cannot {what}")]
     Unavailable {
@@ -123,13 +136,18 @@ pub enum Error {
 impl Error {
     /// Names the option and not its value, which may be a password.
     fn options(source: KafkaError) -> Self {
-        Self::Options(Box::new(match source {
-            KafkaError::ClientConfig(result, what, key, value) if !value.is_empty() => {
-                let what = what.replace(&value, "...");
-                KafkaError::ClientConfig(result, what, key, "...".to_owned())
+        Self::Options(match source {
+            KafkaError::ClientConfig(_, what, key, value) => {
+                let hidden = if value.is_empty() {
+                    what
+                } else {
+                    what.replace(&value, "...")
+                };
+                format!("'{key}' is refused: {hidden}")
             }
-            other => other,
-        }))
+            KafkaError::ClientCreation(what) => what,
+            other => other.to_string(),
+        })
     }
 
     fn unavailable(

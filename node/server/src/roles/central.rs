@@ -27,7 +27,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         Arc::clone(&committed),
     ));
     let (kafka, stop, schema) = (
-        building.kafka(),
+        building.kafka()?,
         building.stop.clone(),
         tokio::sync::watch::Sender::new(false),
     );

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::kafka::broadcast;
 use meridian_sync::views::Views;
@@ -31,22 +30,21 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         config.edge.answer_max_age,
     ));
     let views = Arc::new(Views::new(beginning, Some(Arc::clone(&answers) as _)));
-    let snapshots = config
+    let mut snapshots = config
         .edge
         .directory
         .as_deref()
         .map(Snapshots::open)
         .transpose()?;
-    let kept = snapshots.as_ref().map(Snapshots::load).unwrap_or_default();
+    let kept = snapshots.as_mut().map(Snapshots::load).unwrap_or_default();
 
-    let (kafka, stop) = (building.kafka(), building.stop.clone());
+    let (kafka, stop) = (building.kafka()?, building.stop.clone());
     let events = broadcast::read(
         &kafka,
         &kafka.edge_topic(&config.region),
         building.name.as_str(),
         stop.clone(),
-    )
-    .context("kafka.properties")?;
+    )?;
     let driver = EdgeDriver {
         upstream: Arc::new(peers()?),
         views: Arc::clone(&views),

@@ -112,16 +112,18 @@ impl Building {
         self.tasks.spawn(task);
     }
 
-    fn kafka(&self) -> kafka::Settings {
+    fn kafka(&self) -> anyhow::Result<kafka::Settings> {
         let config = &self.config.kafka;
-        kafka::Settings {
+        let settings = kafka::Settings {
             bootstrap_servers: config.bootstrap.clone(),
             options: config.properties.clone(),
             topic_prefix: config.topic_prefix.clone(),
             product: self.config.product.clone(),
             partitions: config.partitions,
             replication: config.replication_factor,
-        }
+        };
+        settings.check()?;
+        Ok(settings)
     }
 
     /// Serves; `ready` decides when health checks say so.
@@ -204,7 +206,7 @@ impl Building {
 
 /// Opens the node's datastore. The database may be away: [`migrated`] waits for it.
 fn open_datastore(config: &Config) -> anyhow::Result<Arc<dyn Datastore>> {
-    Ok(meridian_store::open(&config.datastore_settings())?)
+    meridian_store::open(&config.datastore_settings()).context("datastore.url")
 }
 
 /// Brings the database to this program's schema, as soon as it is there.

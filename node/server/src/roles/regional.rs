@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use meridian_sync::freshness::Freshness;
 use meridian_sync::kafka::group::GroupConsumer;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
@@ -34,9 +33,9 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         watch::Sender::new(None),
         watch::Sender::new(Freshness::default()),
     );
-    let (kafka, stop) = (building.kafka(), building.stop.clone());
+    let (kafka, stop) = (building.kafka()?, building.stop.clone());
 
-    let consumer = GroupConsumer::new(&kafka, &config.region).context("kafka.properties")?;
+    let consumer = GroupConsumer::new(&kafka, &config.region)?;
     let relay = Relay {
         datastore: Arc::clone(&datastore),
         topic: kafka.edge_topic(&config.region),

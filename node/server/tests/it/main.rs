@@ -12,5 +12,6 @@ mod check;
 mod harness;
 mod health;
 mod life;
+mod starting;
 mod unreachable;
 mod wire;
