@@ -10,6 +10,7 @@ pub mod config;
 pub mod dev;
 pub mod limits;
 pub mod node_service;
+mod outage;
 pub mod peer;
 mod retention;
 pub mod roles;

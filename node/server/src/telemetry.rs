@@ -1,5 +1,8 @@
 //! Logs and metrics of a process.
 
+#[cfg(test)]
+pub(crate) mod captured;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 

@@ -3,6 +3,11 @@
 use meridian_model::ports::DatastoreError;
 use meridian_model::{ApiError, Code};
 
+use crate::outage::Outage;
+
+/// A process has one database.
+static DATABASE: Outage = Outage::new();
+
 /// What OpenFGA appends to both failures of a Write.
 const WRITE_FAILED: &str =
     "tuple to be written already existed or the tuple to be deleted did not exist";
@@ -20,10 +25,7 @@ pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
         DatastoreError::Exhausted { .. } => Code::ResourceExhausted,
         DatastoreError::DeadlineExceeded => return crate::api::deadline_exceeded(),
         DatastoreError::Unavailable(source) => {
-            tracing::warn!(
-                error = &*source as &dyn std::error::Error,
-                "the database is unavailable"
-            );
+            database_failed(&*source);
             Code::Unavailable
         }
         DatastoreError::Corrupt { what, source } => {
@@ -38,6 +40,21 @@ pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
     ApiError::new(code, message)
 }
 
+fn database_failed(error: &(dyn std::error::Error + 'static)) {
+    if DATABASE.failed() {
+        tracing::warn!(error, "the database is away");
+    } else {
+        tracing::debug!(error, "the database is still away");
+    }
+}
+
+/// Notes that the database did what it was asked.
+pub(crate) fn database_worked() {
+    if let Some(away) = DATABASE.worked() {
+        tracing::info!(?away, "the database is back");
+    }
+}
+
 /// The store does not exist.
 pub(crate) fn store_not_found() -> ApiError {
     ApiError::new(Code::StoreIdNotFound, "Store ID not found")
@@ -49,4 +66,32 @@ pub(crate) fn write_failed(what: &str) -> ApiError {
         Code::WriteFailedDueToInvalidInput,
         format!("{what}: {WRITE_FAILED}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::captured::Log;
+
+    #[test]
+    fn an_outage_of_the_database_is_logged_when_it_begins_and_when_it_ends() {
+        let log = Log::default();
+        let _logging = log.start();
+        for _ in 0..3 {
+            let away = from_datastore(DatastoreError::Unavailable("no route to host".into()));
+            assert_eq!(away.code, Code::Unavailable);
+        }
+        for _ in 0..3 {
+            database_worked();
+        }
+        let lines = log.lines();
+        let [away, back] = &*lines else {
+            panic!("{lines:#?}");
+        };
+        assert!(
+            away.contains("the database is away") && away.contains("no route to host"),
+            "{away}"
+        );
+        assert!(back.contains("the database is back away="), "{back}");
+    }
 }

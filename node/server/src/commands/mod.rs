@@ -3,7 +3,7 @@
 mod authorization_models;
 mod changes;
 pub mod check;
-mod errors;
+pub(crate) mod errors;
 mod ids;
 mod models;
 mod stores;
@@ -65,6 +65,7 @@ impl Local {
     }
 
     fn reply<T>(&self, body: T, position: Option<Position>, model: Option<ModelId>) -> Reply<T> {
+        errors::database_worked();
         Reply {
             body,
             position,

@@ -5,13 +5,13 @@
 //! whose time is up says nothing about the node, and its call is not made a second time. A node that hangs is told by
 //! pings of this node's own, which break the connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tonic::{Code, Response, Status};
 
 use super::Client;
+use crate::outage::Outage;
 
 /// How long a node that failed is passed over before it is tried again, if another is there.
 const PASS_OVER: Duration = Duration::from_secs(1);
@@ -144,7 +144,7 @@ impl Peer {
 
     fn failed(&self, status: &Status) {
         let error = reason(status);
-        if self.health.fail() {
+        if self.health.failed() {
             tracing::warn!(upstream = self.name, error, "a node above is away");
         } else {
             tracing::debug!(upstream = self.name, error, "a node above is still away");
@@ -152,7 +152,7 @@ impl Peer {
     }
 
     fn answered(&self) {
-        if let Some(away) = self.health.recover() {
+        if let Some(away) = self.health.outage.worked() {
             tracing::info!(upstream = self.name, ?away, "a node above is back");
         }
     }
@@ -170,62 +170,36 @@ impl Peer {
     }
 }
 
-/// Whether a node answers, and since when it does not.
+/// Whether a node answers, and when one that does not is tried again.
 #[derive(Debug, Default)]
 struct Health {
-    /// Whether `outage` is there; nearly always not, and then nothing is locked.
-    is_away: AtomicBool,
-    outage: Mutex<Option<Outage>>,
-}
-
-#[derive(Debug)]
-struct Outage {
-    since: Instant,
-    next_try: Instant,
+    outage: Outage,
+    next_try: Mutex<Option<Instant>>,
 }
 
 impl Health {
     /// Whether a call may go there. While the node is away only one does in each [`PASS_OVER`].
     fn admits(&self) -> bool {
-        if !self.is_away.load(Ordering::Relaxed) {
+        if !self.outage.is_on() {
             return true;
         }
         let now = Instant::now();
-        match &mut *self.outage() {
-            Some(outage) if now < outage.next_try => false,
-            Some(outage) => {
-                outage.next_try = now + PASS_OVER;
-                true
-            }
-            None => true,
+        let mut next_try = self.next_try();
+        let due = next_try.is_none_or(|due| due <= now);
+        if due {
+            *next_try = Some(now + PASS_OVER);
         }
+        due
     }
 
     /// Notes a failure; whether it is the first.
-    fn fail(&self) -> bool {
-        let now = Instant::now();
-        let mut outage = self.outage();
-        let since = outage.as_ref().map(|outage| outage.since);
-        *outage = Some(Outage {
-            since: since.unwrap_or(now),
-            next_try: now + PASS_OVER,
-        });
-        self.is_away.store(true, Ordering::Relaxed);
-        since.is_none()
+    fn failed(&self) -> bool {
+        *self.next_try() = Some(Instant::now() + PASS_OVER);
+        self.outage.failed()
     }
 
-    /// Notes that the node answered; how long it had not, if so.
-    fn recover(&self) -> Option<Duration> {
-        if !self.is_away.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut outage = self.outage();
-        self.is_away.store(false, Ordering::Relaxed);
-        outage.take().map(|outage| outage.since.elapsed())
-    }
-
-    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn next_try(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next_try.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,6 @@
-use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
@@ -14,6 +13,7 @@ use tonic_prost::ProstCodec;
 
 use super::Peers;
 use crate::api::serve;
+use crate::telemetry::captured::Log;
 
 /// What a played node does with the call of that number, the first being 0.
 #[derive(Clone, Copy)]
@@ -260,34 +260,5 @@ fn refusals_keep_the_code_that_says_whether_to_try_again() {
         (Status::unimplemented(""), Code::Internal),
     ] {
         assert_eq!(super::api::refusal(status).error.code, code);
-    }
-}
-
-/// What this thread logs, from INFO on.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let writer = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

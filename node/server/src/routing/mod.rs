@@ -17,6 +17,7 @@ use crate::api::operations::Operation;
 use crate::calls::{Answer, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::check::Decision;
+use crate::commands::errors::database_worked;
 use crate::peer::Peers;
 use floors::Floors;
 
@@ -40,6 +41,7 @@ pub trait Decide: Send + Sync {
 impl Decide for Local {
     async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal> {
         let decision = Self::decide(self, cx, request).await?;
+        database_worked();
         Ok(Decided {
             decision,
             served_by: self.name().clone(),
