@@ -2,10 +2,12 @@
 -- collation. Times are microseconds since the Unix epoch, UTC.
 
 CREATE TABLE meta (
-    id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    epoch BIGINT  NOT NULL
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    epoch      BIGINT  NOT NULL,
+    generation BIGINT  NOT NULL
 );
-INSERT INTO meta (id, epoch) VALUES (1, 1);
+-- The generation starts with the time, so that a database made anew has another one than its predecessor.
+INSERT INTO meta (id, epoch, generation) VALUES (1, 1, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT));
 
 CREATE TABLE stores (
     id         TEXT COLLATE "C"   NOT NULL PRIMARY KEY,

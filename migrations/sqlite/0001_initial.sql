@@ -1,10 +1,12 @@
 -- Text compares by bytes (BINARY), as everywhere in a node. Times are microseconds since the Unix epoch, UTC.
 
 CREATE TABLE meta (
-    id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    epoch BIGINT  NOT NULL
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    epoch      BIGINT  NOT NULL,
+    generation BIGINT  NOT NULL
 );
-INSERT INTO meta (id, epoch) VALUES (1, 1);
+-- The generation starts with the time, so that a database made anew has another one than its predecessor.
+INSERT INTO meta (id, epoch, generation) VALUES (1, 1, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER));
 
 CREATE TABLE stores (
     id         TEXT   NOT NULL PRIMARY KEY,

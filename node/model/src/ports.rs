@@ -183,19 +183,21 @@ pub struct StoreHead {
     pub deleted_at: Option<Timestamp>,
 }
 
+/// What a round of an evaluation reads: the tuples of each set that was asked for, by object and relation.
+pub type Sets = BTreeMap<(Object, Box<str>), Vec<Tuple>>;
+
 /// A consistent read-only view of one store: everything read through it is of one revision.
 #[async_trait]
 pub trait Snapshot: Send {
     /// The revision it is of.
     fn position(&self) -> Position;
 
+    /// Another deadline for what is read from now on.
+    fn extend(&mut self, deadline: Instant);
+
     /// One round of an evaluation: all reads in one query. The answer has an entry for each read, empty where nothing is
-    /// stored.
-    async fn read(
-        &mut self,
-        reads: &[Read],
-        user: &Subject,
-    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>>;
+    /// stored; it is `None` when that would be more than `limit` tuples, of which no more than `limit` + 1 were loaded.
+    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>>;
 
     /// The tuples of an object type in key order, from behind `after`, at most `limit`.
     async fn tuples_of_type(
@@ -210,6 +212,26 @@ pub trait Snapshot: Send {
 
     /// What the store has beside tuples.
     async fn head(&mut self) -> Result<StoreHead>;
+
+    /// The id of the latest model; `None` when the store has none or was deleted.
+    async fn latest_model(&mut self) -> Result<Option<ModelId>>;
+
+    /// A model by id.
+    async fn model(&mut self, id: ModelId) -> Result<Option<Arc<AuthorizationModel>>>;
+}
+
+/// A store on its way in from a snapshot. Nothing of it is seen before it is finished, and nothing is left of one that is
+/// dropped.
+#[async_trait]
+pub trait Replacement: Send {
+    /// Adds tuples; those of one key may be added again.
+    async fn add(&mut self, tuples: Vec<Tuple>) -> Result<()>;
+
+    /// Shows the store in place of what was here.
+    ///
+    /// # Errors
+    /// [`DatastoreError::Conflict`] when the store has come as far by another way meanwhile.
+    async fn finish(self: Box<Self>) -> Result<()>;
 }
 
 /// A row of the outbox: a revision that is committed and not yet published.
@@ -279,9 +301,20 @@ pub trait Datastore: Send + Sync + 'static {
     /// row).
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied>;
 
-    /// Takes a store over from a snapshot, replacing whatever is here, in one transaction. The outbox gets no rows: what
-    /// is downstream sees a gap (or a newer epoch) and refills.
-    async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()>;
+    /// Begins to take a store over from a snapshot, replacing whatever is here, history included, in one transaction
+    /// however much it is. Compare and set: `None` when the store stands at the head's position or a later one. The outbox
+    /// gets no rows, so [`Self::generation`] grows with it: what is downstream sees a gap (or a newer epoch) and refills.
+    ///
+    /// `step` bounds each step of it (a statement or a chunk), not the whole.
+    async fn replace(
+        &self,
+        head: &StoreHead,
+        step: Duration,
+    ) -> Result<Option<Box<dyn Replacement>>>;
+
+    /// Another number than before when the copy changed without rows in the outbox: a store was replaced, or this is
+    /// another database.
+    async fn generation(&self, deadline: Instant) -> Result<u64>;
 
     // Reads.
 
@@ -342,6 +375,14 @@ pub trait Datastore: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Vec<TupleChange>>;
 
+    /// The oldest revision that the changelog holds, and when it was committed: from there on it is whole. `None` when it
+    /// holds nothing of the store.
+    async fn oldest_change(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<(Revision, Timestamp)>>;
+
     /// Whole change sets from behind `after`, in order, at most `limit`.
     ///
     /// # Errors
@@ -357,8 +398,19 @@ pub trait Datastore: Send + Sync + 'static {
     /// The tiers in force at the store's revision.
     async fn tiers(&self, store: StoreId, deadline: Instant) -> Result<Tiers>;
 
-    /// A consistent view of a store. The deadline bounds everything read through it. `None` when the store is unknown.
+    /// A consistent view of a store. The deadline bounds everything read through it, until another is set. `None` when the store is unknown.
     async fn snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>>;
+
+    /// As [`Self::snapshot`], for reading a store through from end to end: held long, so only a share of the connections
+    /// is ever given to such, and the rest always finds some.
+    ///
+    /// # Errors
+    /// [`DatastoreError::Exhausted`] when the share stays taken.
+    async fn bulk_snapshot(
         &self,
         store: StoreId,
         deadline: Instant,

@@ -6,7 +6,7 @@
 
 mod api;
 mod line;
-mod replication;
+pub(crate) mod replication;
 #[cfg(test)]
 mod tests;
 

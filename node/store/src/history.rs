@@ -1,12 +1,11 @@
 //! What every adapter does alike: compare-and-set of replicated changes, and pages.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use meridian_model::change::{Change, ChangeSet};
 use meridian_model::ids::{Position, Revision};
-use meridian_model::ports::{Applied, DatastoreError, Page, Read, Result};
-use meridian_model::tuple::{Object, Tuple};
+use meridian_model::ports::{Applied, DatastoreError, Page, Read, Result, Sets};
+use meridian_model::tuple::Tuple;
 use meridian_model::watermark::{Admit, admit};
 
 /// What is to be done with a change set where the store stands at `have` (`None`: unknown here). The epoch is looked at
@@ -43,11 +42,8 @@ pub(crate) fn page<T, C>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C)
 
 /// The answer to a round: what was found, under the sets that were asked for. Two reads may ask for the same set and
 /// find the same tuple.
-pub(crate) fn by_set(
-    reads: &[Read],
-    mut found: Vec<Tuple>,
-) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
-    let mut sets: BTreeMap<_, Vec<Tuple>> = reads
+pub(crate) fn by_set(reads: &[Read], mut found: Vec<Tuple>) -> Sets {
+    let mut sets: Sets = reads
         .iter()
         .map(|read| match read {
             Read::Direct { object, relation } | Read::Parents { object, relation } => {

@@ -3,6 +3,7 @@
 //! Its history ends with the process, so its epoch is the time it was made: whatever consumed an earlier life takes the
 //! stores over anew.
 
+mod replacement;
 mod snapshot;
 mod store;
 
@@ -15,8 +16,8 @@ use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
-    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Result, Snapshot,
-    StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Replacement,
+    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 
@@ -36,6 +37,7 @@ struct State {
     stores: BTreeMap<StoreId, Store>,
     outbox: BTreeMap<u64, (Arc<ChangeSet>, Tiers)>,
     last_sequence: u64,
+    generation: u64,
     leases: BTreeMap<String, (String, Timestamp)>,
 }
 
@@ -75,9 +77,13 @@ impl MemoryDatastore {
     /// An empty datastore whose epoch is the present time in milliseconds.
     pub fn new() -> Self {
         let epoch = Epoch(u64::try_from(system_time().0 / 1000).unwrap_or_default());
+        let state = State {
+            generation: epoch.0,
+            ..State::default()
+        };
         Self {
             epoch,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
@@ -191,11 +197,7 @@ impl Datastore for MemoryDatastore {
         deadline: Instant,
     ) -> Result<Committed> {
         self.write(store, deadline, |store, _| {
-            if store
-                .models
-                .get_max()
-                .is_some_and(|(latest, _)| *latest >= id)
-            {
+            if store.latest_model().is_some_and(|latest| latest >= id) {
                 return Err(DatastoreError::Conflict);
             }
             Ok(vec![Change::ModelWritten(StoredModel {
@@ -246,14 +248,16 @@ impl Datastore for MemoryDatastore {
         Ok(verdict)
     }
 
-    async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()> {
-        let store = Store::from_snapshot(head, tuples);
-        let mut state = self.state(deadline)?;
-        state
-            .outbox
-            .retain(|_, (change_set, _)| change_set.store != head.info.id);
-        state.stores.insert(head.info.id, store);
-        Ok(())
+    async fn replace(
+        &self,
+        head: &StoreHead,
+        step: Duration,
+    ) -> Result<Option<Box<dyn Replacement>>> {
+        replacement::begin(&self.state, head, step)
+    }
+
+    async fn generation(&self, deadline: Instant) -> Result<u64> {
+        Ok(self.state(deadline)?.generation)
     }
 
     async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>> {
@@ -310,7 +314,7 @@ impl Datastore for MemoryDatastore {
             .state(deadline)?
             .stores
             .get(&store)
-            .and_then(|store| store.models.get_max().map(|(id, _)| *id)))
+            .and_then(Store::latest_model))
     }
 
     async fn models(
@@ -385,6 +389,19 @@ impl Datastore for MemoryDatastore {
         Ok(rows.take(limit as usize).collect())
     }
 
+    async fn oldest_change(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<(Revision, Timestamp)>> {
+        let state = self.state(deadline)?;
+        let oldest = state
+            .stores
+            .get(&store)
+            .and_then(|store| store.log.get_min());
+        Ok(oldest.map(|(revision, set)| (*revision, set.committed_at)))
+    }
+
     async fn change_sets(
         &self,
         store: StoreId,
@@ -395,19 +412,7 @@ impl Datastore for MemoryDatastore {
         let Some(store) = self.state(deadline)?.stores.get(&store).cloned() else {
             return Ok(Vec::new());
         };
-        let oldest = store
-            .log
-            .get_min()
-            .map_or(store.position.revision.next(), |(revision, _)| *revision);
-        if after < store.position.revision && after.next() < oldest {
-            return Err(DatastoreError::Trimmed { oldest });
-        }
-        Ok(store
-            .log
-            .range(after.next()..)
-            .take(limit as usize)
-            .map(|(_, set)| ChangeSet::clone(set))
-            .collect())
+        store.change_sets(after, limit)
     }
 
     async fn tiers(&self, store: StoreId, deadline: Instant) -> Result<Tiers> {
@@ -426,6 +431,15 @@ impl Datastore for MemoryDatastore {
     ) -> Result<Option<Box<dyn Snapshot>>> {
         let store = self.state(deadline)?.stores.get(&store).cloned();
         Ok(store.map(|store| Box::new(MemorySnapshot { store, deadline }) as Box<dyn Snapshot>))
+    }
+
+    /// Nothing is scarce here.
+    async fn bulk_snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>> {
+        self.snapshot(store, deadline).await
     }
 
     async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>> {
@@ -484,11 +498,7 @@ impl Datastore for MemoryDatastore {
         if let Some(store) = state.stores.get_mut(&store) {
             let first_kept =
                 unpublished.map_or(upto.next(), |unpublished| unpublished.min(upto.next()));
-            store.log = store
-                .log
-                .range(first_kept..)
-                .map(|(revision, set)| (*revision, Arc::clone(set)))
-                .collect();
+            store.trim(first_kept);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod dialect;
 mod error;
 mod pool;
 mod read;
+mod replace;
 mod rows;
 mod snapshot;
 mod statement;
@@ -22,12 +23,13 @@ use meridian_model::AuthorizationModel;
 use meridian_model::change::{ChangeSet, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
-    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Result, Snapshot,
-    StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Replacement,
+    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
 
 use crate::history::page;
@@ -114,6 +116,29 @@ impl SqlDatastore {
             .note(tuples, self.dialect.analyze, &self.readers);
     }
 
+    /// A column of the one row about the datastore itself.
+    async fn meta(&self, column: &'static str, deadline: Instant) -> Result<u64> {
+        let select = Statement::new(format!("SELECT {column} FROM meta"));
+        let row = self.readers.reading(deadline).await?.row(select).await?;
+        rows::unsigned(
+            &row.ok_or_else(|| corrupt("meta table", "it has no row"))?,
+            column,
+        )
+    }
+
+    async fn open_snapshot(
+        &self,
+        store: StoreId,
+        bulk: Option<OwnedSemaphorePermit>,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>> {
+        let tx = self
+            .readers
+            .transaction(self.dialect.begin_snapshot, deadline)
+            .await?;
+        snapshot::open(tx, self.dialect, store, bulk).await
+    }
+
     /// A transaction in which the store's next revision is numbered and its row locked.
     async fn revising(
         &self,
@@ -155,14 +180,7 @@ impl Datastore for SqlDatastore {
     }
 
     async fn epoch(&self, deadline: Instant) -> Result<Epoch> {
-        let row = self
-            .readers
-            .reading(deadline)
-            .await?
-            .row(Statement::new("SELECT epoch FROM meta"))
-            .await?;
-        let row = row.ok_or_else(|| corrupt("meta table", "it has no row"))?;
-        rows::unsigned(&row, "epoch").map(Epoch)
+        self.meta("epoch", deadline).await.map(Epoch)
     }
 
     async fn now(&self, deadline: Instant) -> Result<Timestamp> {
@@ -252,12 +270,16 @@ impl Datastore for SqlDatastore {
         Ok(applied)
     }
 
-    async fn replace(&self, head: &StoreHead, tuples: Vec<Tuple>, deadline: Instant) -> Result<()> {
-        let mut tx = self.writing(deadline).await?;
-        write::replace(&mut tx, head, &tuples).await?;
-        tx.commit().await?;
-        self.changed(tuples.len());
-        Ok(())
+    async fn replace(
+        &self,
+        head: &StoreHead,
+        step: Duration,
+    ) -> Result<Option<Box<dyn Replacement>>> {
+        replace::begin(self, head, step).await
+    }
+
+    async fn generation(&self, deadline: Instant) -> Result<u64> {
+        self.meta("generation", deadline).await
     }
 
     async fn store(&self, id: StoreId, deadline: Instant) -> Result<Option<StoreRecord>> {
@@ -312,23 +334,11 @@ impl Datastore for SqlDatastore {
         id: ModelId,
         deadline: Instant,
     ) -> Result<Option<Arc<AuthorizationModel>>> {
-        let select = Statement::new("SELECT id, model FROM models WHERE store_id = $1 AND id = $2")
-            .with(store.as_str())
-            .with(id.as_str());
-        let row = self.readers.reading(deadline).await?.row(select).await?;
-        Ok(row
-            .as_ref()
-            .map(rows::model)
-            .transpose()?
-            .map(|stored| stored.model))
+        read::model_of(&mut self.readers.reading(deadline).await?, store, id).await
     }
 
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>> {
-        let select =
-            Statement::new("SELECT id FROM models WHERE store_id = $1 ORDER BY id DESC LIMIT 1")
-                .with(store.as_str());
-        let row = self.readers.reading(deadline).await?.row(select).await?;
-        row.map(|row| rows::parsed(&row, "id")).transpose()
+        read::latest_model(&mut self.readers.reading(deadline).await?, store).await
     }
 
     async fn models(
@@ -387,6 +397,14 @@ impl Datastore for SqlDatastore {
         .await
     }
 
+    async fn oldest_change(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<(Revision, Timestamp)>> {
+        changelog::oldest(&mut self.readers.reading(deadline).await?, store).await
+    }
+
     async fn change_sets(
         &self,
         store: StoreId,
@@ -412,11 +430,16 @@ impl Datastore for SqlDatastore {
         store: StoreId,
         deadline: Instant,
     ) -> Result<Option<Box<dyn Snapshot>>> {
-        let tx = self
-            .readers
-            .transaction(self.dialect.begin_snapshot, deadline)
-            .await?;
-        snapshot::open(tx, self.dialect, store).await
+        self.open_snapshot(store, None, deadline).await
+    }
+
+    async fn bulk_snapshot(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Snapshot>>> {
+        let bulk = self.readers.bulk(deadline).await?;
+        self.open_snapshot(store, Some(bulk), deadline).await
     }
 
     async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>> {

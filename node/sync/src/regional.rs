@@ -1,19 +1,22 @@
 //! The regional node's applier: from the full topic into its own datastore, each revision once and in order.
 //!
 //! A gap is repaired from upstream: by its change sets, or by a snapshot when it no longer keeps them or a newer reign
-//! began. While a store cannot be repaired the others go on, but no heartbeat is passed on: it would vouch for what is
-//! missing.
+//! began. Repairs run beside the topic, so a store that cannot be repaired, or is long in coming, holds up no other; but
+//! while there is one, no heartbeat is passed on: it would vouch for what is missing.
 
-use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
+mod applier;
+mod repairs;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use meridian_model::change::ChangeSet;
 use meridian_model::ids::{Epoch, Position, StoreId};
-use meridian_model::ports::{Applied, Datastore, DatastoreError};
+use meridian_model::ports::{Applied, DatastoreError};
 use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::envelope::{Heartbeat, Record};
@@ -21,12 +24,18 @@ use crate::freshness::Freshness;
 use crate::kafka::broadcast::Event;
 use crate::kafka::group::GroupConsumer;
 use crate::retry::Patience;
-use crate::upstream::{Upstream, UpstreamError};
+use applier::Comparison;
+pub use applier::{Applier, ApplyError};
+use repairs::Repairs;
+
+/// How many stores are repaired at a time.
+const REPAIRS: usize = 2;
 
 /// Times and sizes.
 #[derive(Debug, Clone)]
 pub struct RegionalSettings {
-    /// How long one call to the datastore or upstream may take.
+    /// How long one call to the datastore or upstream may take; of a store taken over from a snapshot, how long each chunk
+    /// may.
     pub deadline: Duration,
     /// How many change sets are asked for at a time.
     pub page: u32,
@@ -47,162 +56,6 @@ impl Default for RegionalSettings {
     }
 }
 
-/// Why something was not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The own datastore failed: nothing can be applied until it works again.
-    #[error("the datastore failed")]
-    Datastore(#[from] DatastoreError),
-    /// A store cannot be repaired for now.
-    #[error("store '{store}' cannot be repaired from upstream")]
-    Upstream {
-        /// The store.
-        store: StoreId,
-        /// Why.
-        #[source]
-        source: UpstreamError,
-    },
-    /// Upstream does not say where the stores stand.
-    #[error("upstream does not say where the stores stand")]
-    Positions(#[source] UpstreamError),
-}
-
-/// Applies change sets to a datastore, repairing from upstream what is missing.
-pub struct Applier {
-    datastore: Arc<dyn Datastore>,
-    upstream: Arc<dyn Upstream>,
-    settings: RegionalSettings,
-    /// Goes on its heartbeats: another number whenever the copy changed without a row in the outbox.
-    generation: AtomicU64,
-}
-
-impl Applier {
-    /// Applies to the node's own `datastore`, asking `upstream` for what is missing.
-    pub fn new(
-        datastore: Arc<dyn Datastore>,
-        upstream: Arc<dyn Upstream>,
-        settings: RegionalSettings,
-    ) -> Self {
-        // A new process does not know what the one before it did last.
-        let generation = AtomicU64::new(RandomState::new().hash_one(0_u8));
-        Self {
-            datastore,
-            upstream,
-            settings,
-            generation,
-        }
-    }
-
-    /// Applies a change set, and first whatever is missing before it. One that is in already, or of an older epoch, does
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`ApplyError`]; what was applied until then stays.
-    pub async fn take(&self, set: &ChangeSet) -> Result<(), ApplyError> {
-        match self.datastore.apply(set, self.deadline()).await? {
-            Applied::Applied | Applied::Skipped => Ok(()),
-            Applied::Fenced { have } => {
-                tracing::warn!(store = %set.store, position = %set.position(), %have, "refused a change set of an older epoch");
-                Ok(())
-            }
-            Applied::Gap { have } => {
-                tracing::info!(store = %set.store, position = %set.position(), %have, "changes are missing; asking upstream");
-                self.repair(set.store, have, set.position()).await
-            }
-            Applied::NewEpoch { have } => {
-                tracing::warn!(store = %set.store, position = %set.position(), %have, "a newer epoch began; taking the store over anew");
-                self.replace(set.store, set.position()).await
-            }
-        }
-    }
-
-    /// Brings every store to where upstream has it.
-    ///
-    /// # Errors
-    /// [`ApplyError`]; the first store that failed, after all were tried. A failing datastore ends it at once.
-    pub async fn catch_up(&self) -> Result<Option<(Heartbeat, Duration)>, ApplyError> {
-        let standing = self
-            .upstream
-            .positions(self.deadline())
-            .await
-            .map_err(ApplyError::Positions)?;
-        let ours: std::collections::BTreeMap<_, _> = self
-            .datastore
-            .positions(self.deadline())
-            .await?
-            .into_iter()
-            .collect();
-        let mut first = None;
-        for (store, there) in standing.stores {
-            let have = ours.get(&store).copied().unwrap_or_default();
-            let result = if there <= have {
-                Ok(())
-            } else if there.epoch == have.epoch || have == Position::default() {
-                self.repair(store, have, there).await
-            } else {
-                self.replace(store, there).await
-            };
-            match result {
-                Err(error @ ApplyError::Datastore(_)) => return Err(error),
-                Err(error) => drop(first.get_or_insert(error)),
-                Ok(()) => {}
-            }
-        }
-        first.map_or(Ok(standing.heartbeat), Err)
-    }
-
-    /// Applies upstream's change sets from behind `have` until `target` is in.
-    async fn repair(
-        &self,
-        store: StoreId,
-        mut have: Position,
-        target: Position,
-    ) -> Result<(), ApplyError> {
-        while have < target {
-            let changes = match self
-                .upstream
-                .changes(store, have, self.settings.page, self.deadline())
-                .await
-            {
-                Ok(changes) => changes,
-                Err(UpstreamError::Trimmed) => return self.replace(store, target).await,
-                Err(source) => return Err(ApplyError::Upstream { store, source }),
-            };
-            let before = have;
-            for set in &changes.change_sets {
-                match self.datastore.apply(set, self.deadline()).await? {
-                    Applied::Applied | Applied::Skipped => have = have.max(set.position()),
-                    Applied::Fenced { .. } | Applied::Gap { .. } | Applied::NewEpoch { .. } => {
-                        return self.replace(store, target).await;
-                    }
-                }
-            }
-            if have == before {
-                // It answered, but not with what follows: of another epoch, or not that far itself.
-                return self.replace(store, target).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn replace(&self, store: StoreId, min: Position) -> Result<(), ApplyError> {
-        match self.upstream.snapshot(store, min, self.deadline()).await {
-            Ok((head, tuples)) => {
-                tracing::info!(%store, position = %head.position, tuples = tuples.len(), "took the store over from a snapshot");
-                let replaced = self.datastore.replace(&head, tuples, self.deadline()).await;
-                // Even when it failed: a commit may have happened unseen.
-                self.generation.fetch_add(1, Ordering::Relaxed);
-                Ok(replaced?)
-            }
-            Err(source) => Err(ApplyError::Upstream { store, source }),
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.deadline
-    }
-}
-
 /// The applier's task, and what it tells others.
 pub struct Regional {
     /// Applies.
@@ -217,64 +70,96 @@ pub struct Regional {
     pub start: Instant,
 }
 
-/// What the task has seen.
-struct Seen {
-    epoch: Epoch,
-    broken: BTreeSet<StoreId>,
-    /// Upstream must be compared with, for what was missed without a trace.
-    compare: bool,
-    failures: u32,
-    /// No comparison before then.
-    not_before: Duration,
-}
-
 impl Regional {
     /// Applies what the consumer brings until `stop`. Whatever fails is logged and tried again.
     pub async fn run(self, mut consumer: GroupConsumer, stop: CancellationToken) {
-        let mut seen = Seen {
-            epoch: Epoch(0),
-            broken: BTreeSet::new(),
-            compare: true,
-            failures: 0,
-            not_before: Duration::ZERO,
-        };
         let mut poll = tokio::time::interval(self.applier.settings.silence / 3);
+        let mut task = Task::new(self);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 event = consumer.next() => {
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        () = self.work_in(event, &mut seen) => consumer.done(),
+                        () = task.work_in(event) => consumer.done(),
                     }
                 }
-                _ = poll.tick() => tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.look_up(&mut seen) => {}
-                },
+                Some(ended) = task.beside.join_next() => task.ended(ended),
+                _ = poll.tick() => task.look_up(),
             }
+            task.repair();
+        }
+    }
+}
+
+/// What ran beside the topic.
+enum Ended {
+    /// A comparison with upstream, asked for at that moment.
+    Compared(Duration, Result<Comparison, ApplyError>),
+    /// A store's repair, and how far it came.
+    Repaired(StoreId, Result<Position, ApplyError>),
+}
+
+struct Task {
+    node: Regional,
+    beside: JoinSet<Ended>,
+    repairs: Repairs,
+    epoch: Epoch,
+    /// Upstream must be compared with, for what was missed without a trace.
+    compare: bool,
+    /// A comparison runs; and whether for what may have been missed, not just for the broker's silence.
+    comparing: Option<bool>,
+    failures: u32,
+    /// No comparison before then.
+    not_before: Duration,
+    /// A heartbeat by upstream, its age, and when it was asked for: held back until everything it vouches for is in.
+    vouched: Option<(Heartbeat, Duration, Duration)>,
+}
+
+impl Task {
+    fn new(node: Regional) -> Self {
+        Self {
+            repairs: Repairs::new(node.applier.settings.patience),
+            node,
+            beside: JoinSet::new(),
+            epoch: Epoch(0),
+            compare: true,
+            comparing: None,
+            failures: 0,
+            not_before: Duration::ZERO,
+            vouched: None,
         }
     }
 
-    async fn work_in(&self, event: Event, seen: &mut Seen) {
+    fn now(&self) -> Duration {
+        self.node.start.elapsed()
+    }
+
+    async fn work_in(&mut self, event: Event) {
         match event {
             Event::Reset { partitions } => {
-                seen.compare = true;
-                self.freshness
+                self.compare = true;
+                self.node
+                    .freshness
                     .send_modify(|freshness| freshness.assign(partitions));
             }
-            Event::Garbage => seen.compare = true,
+            Event::Garbage => self.compare = true,
             Event::Record { partition, record } => match *record {
                 Record::ChangeSet(set) => {
-                    self.note_epoch(set.epoch, seen);
-                    self.apply(&set, seen).await;
+                    self.note_epoch(set.epoch);
+                    self.apply(&set).await;
                 }
-                Record::Announced { .. } => seen.compare = true,
+                Record::Announced { store, position } => {
+                    self.note_epoch(position.epoch);
+                    self.repairs.need(store, position, self.now());
+                }
                 Record::Heartbeat(beat) => {
-                    self.note_epoch(beat.epoch, seen);
-                    if seen.broken.is_empty() && !seen.compare {
-                        let now = self.start.elapsed();
-                        self.freshness
+                    self.note_epoch(beat.epoch);
+                    let doubt = self.compare || self.comparing == Some(true);
+                    if self.repairs.is_empty() && !doubt {
+                        let now = self.now();
+                        self.node
+                            .freshness
                             .send_modify(|freshness| freshness.beat(partition, beat, now));
                         self.pass_on();
                     }
@@ -284,87 +169,142 @@ impl Regional {
     }
 
     fn pass_on(&self) {
-        let generation = self.applier.generation.load(Ordering::Relaxed);
-        let applied = self.freshness.borrow().heartbeat();
-        self.heartbeat
-            .send_replace(applied.map(|(beat, _)| Heartbeat { generation, ..beat }));
+        let applied = self.node.freshness.borrow().heartbeat();
+        self.node
+            .heartbeat
+            .send_replace(applied.map(|(beat, _)| beat));
     }
 
     /// A newer reign concerns every store, also those of which no record comes.
-    fn note_epoch(&self, epoch: Epoch, seen: &mut Seen) {
-        if epoch > seen.epoch {
-            seen.compare |= seen.epoch != Epoch(0);
-            seen.epoch = epoch;
+    fn note_epoch(&mut self, epoch: Epoch) {
+        if epoch > self.epoch {
+            self.compare |= self.epoch != Epoch(0);
+            self.epoch = epoch;
         }
     }
 
-    /// Applies one change set, waiting out a datastore that fails.
-    async fn apply(&self, set: &ChangeSet, seen: &mut Seen) {
+    /// Applies one change set, waiting out a datastore that is away.
+    async fn apply(&mut self, set: &ChangeSet) {
+        let (store, position) = (set.store, set.position());
+        if self.repairs.raise(store, position) {
+            return;
+        }
         let mut failures = 0_u32;
         loop {
-            match self.applier.take(set).await {
-                Ok(()) => {
-                    seen.broken.remove(&set.store);
-                    self.applied.notify_one();
+            match self.node.applier.apply(set).await {
+                Ok(Applied::Applied | Applied::Skipped) => {
+                    self.node.applied.notify_one();
                     return;
                 }
-                Err(ApplyError::Datastore(error)) => {
+                Ok(Applied::Fenced { have }) => {
+                    tracing::warn!(%store, %position, %have, "refused a change set of an older epoch");
+                    return;
+                }
+                Ok(Applied::Gap { have }) => {
+                    tracing::info!(%store, %position, %have, "changes are missing; asking upstream");
+                    self.repairs.need(store, position, self.now());
+                    return;
+                }
+                Ok(Applied::NewEpoch { have }) => {
+                    tracing::warn!(%store, %position, %have, "a newer epoch began; taking the store over anew");
+                    self.repairs.need(store, position, self.now());
+                    return;
+                }
+                Err(error) if concerns_all(&error) => {
                     failures = failures.saturating_add(1);
-                    let pause = self
-                        .applier
-                        .settings
-                        .patience
-                        .pause(failures, u64::from(failures) * 389);
-                    tracing::warn!(store = %set.store, position = %set.position(), error = &error as &dyn std::error::Error, failures, ?pause, "cannot apply a change set");
+                    let pause = self.pause(failures);
+                    tracing::warn!(%store, %position, error = &error as &dyn std::error::Error, failures, ?pause, "cannot apply a change set");
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => {
-                    tracing::warn!(position = %set.position(), error = &error as &dyn std::error::Error, "set aside until upstream answers");
-                    seen.broken.insert(set.store);
+                    let now = self.now();
+                    self.repairs.need(store, position, now);
+                    self.repairs.failed(store, error.into(), now);
                     return;
                 }
             }
         }
     }
 
-    /// Compares with upstream when something may have been missed, a store is broken, or the broker is silent.
-    async fn look_up(&self, seen: &mut Seen) {
-        let now = self.start.elapsed();
-        let silent = self
-            .freshness
-            .borrow()
-            .silence(now)
-            .is_none_or(|silence| silence > self.applier.settings.silence);
-        if now < seen.not_before || !(seen.compare || silent || !seen.broken.is_empty()) {
+    /// Starts the repairs that are due.
+    fn repair(&mut self) {
+        for (store, target) in self.repairs.start(self.now(), REPAIRS) {
+            let applier = self.node.applier.clone();
+            self.beside
+                .spawn(async move { Ended::Repaired(store, applier.mend(store, target).await) });
+        }
+    }
+
+    /// Compares with upstream when something may have been missed or the broker is silent.
+    fn look_up(&mut self) {
+        let now = self.now();
+        let silence = self.node.freshness.borrow().silence(now);
+        let silent = silence.is_none_or(|silence| silence > self.node.applier.settings.silence);
+        if self.comparing.is_some() || now < self.not_before || !(self.compare || silent) {
             return;
         }
-        match self.applier.catch_up().await {
-            Ok(heartbeat) => {
-                (seen.compare, seen.failures) = (false, 0);
-                seen.broken.clear();
-                self.applied.notify_one();
-                if let Some((beat, age)) = heartbeat {
-                    self.note_epoch(beat.epoch, seen);
-                    self.freshness
-                        .send_modify(|freshness| freshness.upstream(beat, age, now));
-                    self.pass_on();
+        // What may be missed while it runs asks for another one.
+        self.comparing = Some(std::mem::take(&mut self.compare));
+        let applier = self.node.applier.clone();
+        self.beside
+            .spawn(async move { Ended::Compared(now, applier.compare().await) });
+    }
+
+    fn ended(&mut self, ended: Result<Ended, JoinError>) {
+        let now = self.now();
+        match ended {
+            Ok(Ended::Compared(asked, Ok(Comparison { behind, heartbeat }))) => {
+                (self.comparing, self.failures) = (None, 0);
+                for (store, there) in behind {
+                    self.repairs.need(store, there, now);
                 }
+                self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
             }
-            Err(error) => {
-                seen.failures = seen.failures.saturating_add(1);
-                let pause = self
-                    .applier
-                    .settings
-                    .patience
-                    .pause(seen.failures, u64::from(seen.failures) * 389);
-                seen.not_before = self.start.elapsed() + pause;
+            Ok(Ended::Compared(_, Err(error))) => {
+                self.compare |= self.comparing.take() == Some(true);
+                self.failures = self.failures.saturating_add(1);
+                let pause = self.pause(self.failures);
+                self.not_before = now + pause;
+                let failures = self.failures;
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    failures = seen.failures,
+                    failures,
                     ?pause,
                     "cannot compare with upstream"
                 );
             }
+            Ok(Ended::Repaired(store, Ok(reached))) => {
+                self.repairs.reached(store, reached, now);
+                self.node.applied.notify_one();
+            }
+            Ok(Ended::Repaired(store, Err(error))) => self.repairs.failed(store, error, now),
+            Err(error) => {
+                tracing::error!(%error, "a repair ended unexpectedly; comparing with upstream again");
+                (self.comparing, self.compare) = (None, true);
+                self.repairs.none_runs();
+            }
+        }
+        if self.repairs.is_empty()
+            && let Some((beat, age, asked)) = self.vouched.take()
+        {
+            self.note_epoch(beat.epoch);
+            self.node
+                .freshness
+                .send_modify(|freshness| freshness.upstream(beat, age, asked));
+            self.pass_on();
         }
     }
+
+    fn pause(&self, failures: u32) -> Duration {
+        let patience = self.node.applier.settings.patience;
+        patience.pause(failures, u64::from(failures) * 389)
+    }
+}
+
+/// Whether a failure says something about the datastore as a whole rather than about the one store.
+fn concerns_all(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::Unavailable(_) | DatastoreError::Exhausted { .. }
+    )
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use meridian_model::change::ChangeSet;
 use meridian_model::ids::{Position, StoreId};
 use meridian_model::ports::StoreHead;
@@ -76,11 +77,14 @@ pub trait Upstream: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<(Position, Vec<Tuple>)>;
 
-    /// A whole store, at `min` or later.
-    async fn snapshot(
-        &self,
-        store: StoreId,
-        min: Position,
-        deadline: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>)>;
+    /// A whole store, at `min` or later. `step` bounds the wait for each part of it, not the whole.
+    async fn snapshot(&self, store: StoreId, min: Position, step: Duration) -> Result<Incoming>;
+}
+
+/// A whole store on its way.
+pub struct Incoming {
+    /// All but its tuples.
+    pub head: StoreHead,
+    /// Its tuples in chunks, all of the head's position. An error ends it.
+    pub tuples: BoxStream<'static, Result<Vec<Tuple>>>,
 }

@@ -1,12 +1,13 @@
 //! A store as it stood at one revision.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use meridian_model::ids::Position;
-use meridian_model::ports::{Read, Result, Snapshot, StoreHead, TupleFilter};
-use meridian_model::tuple::{Object, Subject, Tuple, TupleKey};
+use meridian_model::AuthorizationModel;
+use meridian_model::ids::{ModelId, Position};
+use meridian_model::ports::{Read, Result, Sets, Snapshot, StoreHead, TupleFilter};
+use meridian_model::tuple::{Subject, Tuple, TupleKey};
 
 use super::store::Store;
 use crate::history::check_deadline;
@@ -23,13 +24,13 @@ impl Snapshot for MemorySnapshot {
         self.store.position
     }
 
-    async fn read(
-        &mut self,
-        reads: &[Read],
-        user: &Subject,
-    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>> {
+    fn extend(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>> {
         check_deadline(self.deadline)?;
-        Ok(self.store.read(reads, user))
+        Ok(self.store.read(reads, user, limit))
     }
 
     async fn tuples_of_type(
@@ -62,5 +63,15 @@ impl Snapshot for MemorySnapshot {
     async fn head(&mut self) -> Result<StoreHead> {
         check_deadline(self.deadline)?;
         Ok(self.store.head())
+    }
+
+    async fn latest_model(&mut self) -> Result<Option<ModelId>> {
+        check_deadline(self.deadline)?;
+        Ok(self.store.latest_model())
+    }
+
+    async fn model(&mut self, id: ModelId) -> Result<Option<Arc<AuthorizationModel>>> {
+        check_deadline(self.deadline)?;
+        Ok(self.store.models.get(&id).cloned())
     }
 }

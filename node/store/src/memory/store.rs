@@ -1,6 +1,5 @@
 //! One store in memory. Everything is persistent maps: a clone is cheap and never changes.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -9,7 +8,8 @@ use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
 use meridian_model::ports::{
-    ChangeCursor, DatastoreError, Read, Result, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    ChangeCursor, DatastoreError, Read, Result, Sets, StoreHead, StoreRecord, TupleChange,
+    TupleFilter,
 };
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 
@@ -49,8 +49,8 @@ impl Store {
         }
     }
 
-    /// A store as a snapshot holds it, without history.
-    pub(super) fn from_snapshot(head: &StoreHead, tuples: Vec<Tuple>) -> Self {
+    /// A store as the head of a snapshot says, without tuples and history.
+    pub(super) fn from_head(head: &StoreHead) -> Self {
         let mut store = Self::new(head.info.clone());
         store.position = head.position;
         store.deleted_at = head.deleted_at;
@@ -60,10 +60,11 @@ impl Store {
             .map(|m| (m.id, Arc::clone(&m.model)))
             .collect();
         store.tiers = head.tiers.clone();
-        for tuple in tuples {
-            store.insert(tuple);
-        }
         store
+    }
+
+    pub(super) fn latest_model(&self) -> Option<ModelId> {
+        self.models.get_max().map(|(id, _)| *id)
     }
 
     pub(super) fn record(&self) -> StoreRecord {
@@ -148,7 +149,33 @@ impl Store {
         self.log.insert(change_set.revision, change_set);
     }
 
-    fn insert(&mut self, tuple: Tuple) {
+    /// See [`meridian_model::ports::Datastore::change_sets`].
+    pub(super) fn change_sets(&self, after: Revision, limit: u32) -> Result<Vec<ChangeSet>> {
+        let oldest = self
+            .log
+            .get_min()
+            .map_or(self.position.revision.next(), |(revision, _)| *revision);
+        if after < self.position.revision && after.next() < oldest {
+            return Err(DatastoreError::Trimmed { oldest });
+        }
+        Ok(self
+            .log
+            .range(after.next()..)
+            .take(limit as usize)
+            .map(|(_, set)| ChangeSet::clone(set))
+            .collect())
+    }
+
+    /// Forgets the history before a revision.
+    pub(super) fn trim(&mut self, first_kept: Revision) {
+        self.log = self
+            .log
+            .range(first_kept..)
+            .map(|(revision, set)| (*revision, Arc::clone(set)))
+            .collect();
+    }
+
+    pub(super) fn insert(&mut self, tuple: Tuple) {
         if matches!(tuple.key.subject, Subject::Userset(..)) {
             self.usersets.insert(tuple.key.clone());
         }
@@ -188,28 +215,27 @@ impl Store {
             .map(tuple)
     }
 
-    /// One round of an evaluation.
-    pub(super) fn read(
-        &self,
-        reads: &[Read],
-        user: &Subject,
-    ) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
+    /// One round of an evaluation; see [`meridian_model::ports::Snapshot::read`].
+    pub(super) fn read(&self, reads: &[Read], user: &Subject, limit: u32) -> Option<Sets> {
+        let limit = limit as usize;
         let mut found = Vec::new();
         for read in reads {
+            let room = (limit + 1).saturating_sub(found.len());
             match read {
                 Read::Direct { object, relation } => {
-                    found.extend(self.direct(object, relation, user))
+                    found.extend(self.direct(object, relation, user).take(room));
                 }
                 Read::Parents { object, relation } => {
                     found.extend(
                         self.set(object, relation)
                             .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
-                            .map(tuple),
+                            .map(tuple)
+                            .take(room),
                     );
                 }
             }
         }
-        by_set(reads, found)
+        (found.len() <= limit).then(|| by_set(reads, found))
     }
 
     fn direct<'a>(

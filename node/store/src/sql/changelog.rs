@@ -216,6 +216,24 @@ pub(super) async fn change_sets(
     Ok(sets)
 }
 
+/// See [`meridian_model::ports::Datastore::oldest_change`].
+pub(super) async fn oldest(
+    db: &mut Reading,
+    store: StoreId,
+) -> Result<Option<(Revision, Timestamp)>> {
+    let select = Statement::new(
+        "SELECT revision, committed_at FROM changelog WHERE store_id = $1 ORDER BY revision, ordinal LIMIT 1",
+    );
+    let row = db.row(select.with(store.as_str())).await?;
+    row.map(|row| {
+        Ok((
+            Revision(unsigned(&row, "revision")?),
+            timestamp(&row, "committed_at")?,
+        ))
+    })
+    .transpose()
+}
+
 /// See [`meridian_model::ports::Datastore::outbox`].
 pub(super) async fn outbox(db: &mut Reading, limit: u32) -> Result<Vec<OutboxRow>> {
     let select = Statement::new(

@@ -27,8 +27,13 @@ use crate::settings::PoolSettings;
 pub(crate) struct Pool {
     connections: sqlx::Pool<Any>,
     permits: Arc<Semaphore>,
+    /// Beside a permit of the above: what reads a whole store has one of these too.
+    bulk: Arc<Semaphore>,
     settings: PoolSettings,
 }
+
+/// Of this many connections one may be held by what reads a whole store.
+const BULK_SHARE: u32 = 4;
 
 /// A connection on its own.
 pub(crate) type Reading = Session<PoolConnection<Any>>;
@@ -61,12 +66,30 @@ impl Pool {
                 Box::pin(async move { connection.execute(on_connect).await.map(drop) })
             })
             .connect_lazy_with(options);
-        let permits = Arc::new(Semaphore::new(settings.max_connections as usize));
+        let permits = |count: u32| Arc::new(Semaphore::new(count as usize));
         Self {
             connections,
-            permits,
+            permits: permits(settings.max_connections),
+            bulk: permits((settings.max_connections / BULK_SHARE).max(1)),
             settings,
         }
+    }
+
+    /// Says where the database should have been, and nothing secret.
+    fn unreachable(&self, since: Instant) -> DatastoreError {
+        let options = self.connections.connect_options();
+        let url = &options.database_url;
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port());
+        let place = match port {
+            Some(port) => format!("{host}:{port}"),
+            None if host.is_empty() => url.path().to_owned(),
+            None => host.to_owned(),
+        };
+        let message = format!(
+            "no connection to {place} could be made within {:?}",
+            since.elapsed()
+        );
+        DatastoreError::Unavailable(Box::new(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
     /// A connection for single statements.
@@ -74,21 +97,13 @@ impl Pool {
         check_deadline(deadline)?;
         let started = Instant::now();
         let until = deadline.min(started + self.settings.acquire_timeout);
-        let permit = match timeout_at(until.into(), Arc::clone(&self.permits).acquire_owned()).await
-        {
-            Ok(permit) => permit.map_err(|closed| DatastoreError::Unavailable(Box::new(closed)))?,
-            Err(_) if until == deadline => return Err(DatastoreError::DeadlineExceeded),
-            Err(_) => {
-                return Err(DatastoreError::Exhausted {
-                    max: self.settings.max_connections,
-                    waited: started.elapsed(),
-                });
-            }
-        };
+        let permit = self
+            .permit(&self.permits, self.settings.max_connections, deadline)
+            .await?;
         let connection = match timeout_at(until.into(), self.connections.acquire()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
-                return Err(unreachable_database(started));
+                return Err(self.unreachable(started));
             }
             Ok(Err(error)) => return Err(classify(error)),
         };
@@ -97,6 +112,34 @@ impl Pool {
             deadline,
             _permit: permit,
         })
+    }
+
+    /// A place among those who read a whole store; to be had before their connection, and to be kept as long.
+    ///
+    /// # Errors
+    /// As for a connection.
+    pub(crate) async fn bulk(&self, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+        check_deadline(deadline)?;
+        let share = (self.settings.max_connections / BULK_SHARE).max(1);
+        self.permit(&self.bulk, share, deadline).await
+    }
+
+    async fn permit(
+        &self,
+        of: &Arc<Semaphore>,
+        max: u32,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit> {
+        let started = Instant::now();
+        let until = deadline.min(started + self.settings.acquire_timeout);
+        match timeout_at(until.into(), Arc::clone(of).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|closed| DatastoreError::Unavailable(Box::new(closed))),
+            Err(_) if until == deadline => Err(DatastoreError::DeadlineExceeded),
+            Err(_) => Err(DatastoreError::Exhausted {
+                max,
+                waited: started.elapsed(),
+            }),
+        }
     }
 
     /// A connection in a transaction that `begin` begins.
@@ -123,11 +166,6 @@ impl Pool {
     }
 }
 
-fn unreachable_database(since: Instant) -> DatastoreError {
-    let message = format!("no connection could be made within {:?}", since.elapsed());
-    DatastoreError::Unavailable(Box::new(io::Error::new(io::ErrorKind::TimedOut, message)))
-}
-
 /// Bounds a call to the database by a deadline.
 pub(crate) async fn within<T>(
     deadline: Instant,
@@ -137,6 +175,13 @@ pub(crate) async fn within<T>(
         .await
         .map_err(|_| DatastoreError::DeadlineExceeded)?
         .map_err(classify)
+}
+
+impl<C> Session<C> {
+    /// Another deadline for what is done from now on.
+    pub(crate) fn extend(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
 }
 
 impl<C: DerefMut<Target = AnyConnection>> Session<C> {

@@ -1,18 +1,19 @@
 //! What reads a store, on a connection of its own or in a snapshot's transaction.
 
-use std::collections::BTreeMap;
 use std::ops::DerefMut;
+use std::sync::Arc;
 
+use meridian_model::AuthorizationModel;
 use meridian_model::change::{StoredModel, Tiers};
 use meridian_model::ids::{ModelId, StoreId};
-use meridian_model::ports::{Read, Result, StoreRecord, TupleFilter};
-use meridian_model::tuple::{Object, Subject, Tuple, TupleKey};
+use meridian_model::ports::{Read, Result, Sets, StoreRecord, TupleFilter};
+use meridian_model::tuple::{Subject, Tuple, TupleKey};
 use sqlx::AnyConnection;
 
 use super::dialect::Dialect;
 use super::pool::Session;
 use super::rows::{
-    KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, store as store_of,
+    KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, parsed, store as store_of,
     tiers as tiers_of, tuple,
 };
 use super::statement::Statement;
@@ -47,6 +48,31 @@ pub(super) async fn tiers<C: DerefMut<Target = AnyConnection>>(
             .transpose()?
             .flatten(),
     )
+}
+
+/// The id of the latest model.
+pub(super) async fn latest_model<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+    store: StoreId,
+) -> Result<Option<ModelId>> {
+    let select =
+        Statement::new("SELECT id FROM models WHERE store_id = $1 ORDER BY id DESC LIMIT 1");
+    let row = db.row(select.with(store.as_str())).await?;
+    row.map(|row| parsed(&row, "id")).transpose()
+}
+
+/// A model by id.
+pub(super) async fn model_of<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+    store: StoreId,
+    id: ModelId,
+) -> Result<Option<Arc<AuthorizationModel>>> {
+    let select = Statement::new("SELECT id, model FROM models WHERE store_id = $1 AND id = $2");
+    let row = db
+        .row(select.with(store.as_str()).with(id.as_str()))
+        .await?;
+    let stored = row.as_ref().map(model).transpose()?;
+    Ok(stored.map(|stored| stored.model))
 }
 
 /// Models, newest first, from before `before`.
@@ -132,24 +158,29 @@ pub(super) fn filtered(
     select
 }
 
-/// One round of an evaluation.
+/// One round of an evaluation; see [`meridian_model::ports::Snapshot::read`].
 pub(super) async fn round<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,
     dialect: &Dialect,
     store: StoreId,
     reads: &[Read],
     user: &Subject,
-) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>> {
+    limit: u32,
+) -> Result<Option<Sets>> {
     let mut found = Vec::new();
     for chunk in reads.chunks(READS_PER_STATEMENT) {
-        for row in db
-            .rows(round_statement(dialect, store, chunk, user))
-            .await?
-        {
-            found.push(tuple(&row)?);
+        let left = u64::from(limit).saturating_sub(found.len() as u64);
+        let mut select = round_statement(dialect, store, chunk, user);
+        select.push(" LIMIT ").bind(left + 1);
+        let rows = db.rows(select).await?;
+        if rows.len() as u64 > left {
+            return Ok(None);
+        }
+        for row in &rows {
+            found.push(tuple(row)?);
         }
     }
-    Ok(by_set(reads, found))
+    Ok(Some(by_set(reads, found)))
 }
 
 /// One statement for all reads. An object may have a million direct users, so direct membership is looked up by the

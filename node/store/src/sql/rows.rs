@@ -34,6 +34,10 @@ pub(crate) fn number(row: &AnyRow, column: &str) -> Result<i64> {
     row.try_get(column).map_err(classify)
 }
 
+pub(crate) fn optional_number(row: &AnyRow, column: &str) -> Result<Option<i64>> {
+    row.try_get(column).map_err(classify)
+}
+
 pub(crate) fn unsigned(row: &AnyRow, column: &str) -> Result<u64> {
     number(row, column)?
         .try_into()
@@ -72,7 +76,7 @@ pub(crate) fn position(row: &AnyRow) -> Result<Position> {
 
 pub(crate) fn store(row: &AnyRow) -> Result<StoreRecord> {
     let id: StoreId = parsed(row, "id")?;
-    let deleted_at: Option<i64> = row.try_get("deleted_at").map_err(classify)?;
+    let deleted_at = optional_number(row, "deleted_at")?;
     let info = StoreInfo {
         id,
         name: text(row, "name")?,

@@ -1,11 +1,14 @@
 //! A consistent view of one store: one read-only transaction.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
-use meridian_model::ids::{Position, StoreId};
-use meridian_model::ports::{Read, Result, Snapshot, StoreHead, StoreRecord, TupleFilter};
-use meridian_model::tuple::{Object, Subject, Tuple, TupleKey};
+use meridian_model::AuthorizationModel;
+use meridian_model::ids::{ModelId, Position, StoreId};
+use meridian_model::ports::{Read, Result, Sets, Snapshot, StoreHead, StoreRecord, TupleFilter};
+use meridian_model::tuple::{Subject, Tuple, TupleKey};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::dialect::Dialect;
 use super::pool::Transaction;
@@ -15,6 +18,7 @@ struct SqlSnapshot {
     tx: Transaction,
     dialect: &'static Dialect,
     store: StoreRecord,
+    _bulk: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the store's row, which is the transaction's first statement and so fixes the moment that all others see.
@@ -22,9 +26,17 @@ pub(super) async fn open(
     mut tx: Transaction,
     dialect: &'static Dialect,
     store: StoreId,
+    bulk: Option<OwnedSemaphorePermit>,
 ) -> Result<Option<Box<dyn Snapshot>>> {
-    let store = read::store(&mut tx, store).await?;
-    Ok(store.map(|store| Box::new(SqlSnapshot { tx, dialect, store }) as Box<dyn Snapshot>))
+    let Some(store) = read::store(&mut tx, store).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Box::new(SqlSnapshot {
+        tx,
+        dialect,
+        store,
+        _bulk: bulk,
+    })))
 }
 
 #[async_trait]
@@ -33,12 +45,20 @@ impl Snapshot for SqlSnapshot {
         self.store.position
     }
 
-    async fn read(
-        &mut self,
-        reads: &[Read],
-        user: &Subject,
-    ) -> Result<BTreeMap<(Object, Box<str>), Vec<Tuple>>> {
-        read::round(&mut self.tx, self.dialect, self.store.info.id, reads, user).await
+    fn extend(&mut self, deadline: Instant) {
+        self.tx.extend(deadline);
+    }
+
+    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>> {
+        read::round(
+            &mut self.tx,
+            self.dialect,
+            self.store.info.id,
+            reads,
+            user,
+            limit,
+        )
+        .await
     }
 
     async fn tuples_of_type(
@@ -88,5 +108,13 @@ impl Snapshot for SqlSnapshot {
             tiers,
             deleted_at,
         })
+    }
+
+    async fn latest_model(&mut self) -> Result<Option<ModelId>> {
+        read::latest_model(&mut self.tx, self.store.info.id).await
+    }
+
+    async fn model(&mut self, id: ModelId) -> Result<Option<Arc<AuthorizationModel>>> {
+        read::model_of(&mut self.tx, self.store.info.id, id).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, StoreId, Timestamp};
-use meridian_model::ports::{Applied, DatastoreError, Result, StoreHead};
+use meridian_model::ports::{Applied, DatastoreError, Result};
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyRow;
 
@@ -17,15 +17,6 @@ use super::rows::{
 };
 use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
 use crate::history::verdict;
-
-/// What an INSERT does with a tuple that is there.
-#[derive(Clone, Copy)]
-enum OnConflict {
-    /// Leaves it, and does not return its key.
-    Keep,
-    /// Overwrites it.
-    Overwrite,
-}
 
 /// Numbers the store's next revision, which locks the store's row until the transaction ends. The clock is read under
 /// that lock, so time goes on as revisions do.
@@ -105,7 +96,11 @@ async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Re
     clear(tx, store, &["tuples", "models"]).await
 }
 
-async fn clear(tx: &mut Transaction, store: StoreId, tables: &[&'static str]) -> Result<()> {
+pub(super) async fn clear(
+    tx: &mut Transaction,
+    store: StoreId,
+    tables: &[&'static str],
+) -> Result<()> {
     for table in tables {
         tx.execute(
             Statement::new(format!("DELETE FROM {table} WHERE store_id = $1")).with(store.as_str()),
@@ -141,7 +136,7 @@ pub(super) async fn write_model(
     Ok(revision)
 }
 
-async fn insert_model(
+pub(super) async fn insert_model(
     tx: &mut Transaction,
     store: StoreId,
     revision: Revision,
@@ -174,7 +169,7 @@ pub(super) async fn assign_tiers(
     Ok(revision)
 }
 
-async fn insert_tiers(
+pub(super) async fn insert_tiers(
     tx: &mut Transaction,
     store: StoreId,
     revision: Revision,
@@ -212,14 +207,7 @@ pub(super) async fn write_tuples(
         })
         .collect();
     for chunk in writes.chunks(ROWS_PER_STATEMENT) {
-        let mut inserted = insert_tuples(
-            tx,
-            revision.store,
-            revision.revision,
-            chunk,
-            OnConflict::Keep,
-        )
-        .await?;
+        let mut inserted = insert_tuples(tx, revision.store, revision.revision, chunk).await?;
         if let Some(existing) = chunk.iter().find(|tuple| !inserted.remove(&tuple.key)) {
             return Err(DatastoreError::TupleExists(existing.key.clone()));
         }
@@ -253,14 +241,37 @@ async fn delete_tuples(
     tx.rows(delete).await?.iter().map(key).collect()
 }
 
-/// Inserts tuples and returns the keys of those that were inserted.
+/// Inserts tuples that are not there and returns their keys.
 async fn insert_tuples(
     tx: &mut Transaction,
     store: StoreId,
     revision: Revision,
     tuples: &[Tuple],
-    on_conflict: OnConflict,
 ) -> Result<HashSet<TupleKey>> {
+    let mut insert = insertion(store, revision, tuples);
+    insert
+        .push(" ON CONFLICT DO NOTHING RETURNING ")
+        .push(KEY_COLUMNS);
+    tx.rows(insert).await?.iter().map(key).collect()
+}
+
+/// Inserts tuples over those of the same keys. No key may stand among `tuples` twice.
+pub(super) async fn put_tuples(
+    tx: &mut Transaction,
+    store: StoreId,
+    revision: Revision,
+    tuples: &[Tuple],
+) -> Result<()> {
+    let mut insert = insertion(store, revision, tuples);
+    insert.push(
+        " ON CONFLICT (store_id, object_type, object_id, relation, user_type, user_id, user_relation) DO UPDATE SET \
+         condition_name = excluded.condition_name, condition_context = excluded.condition_context, \
+         inserted_at = excluded.inserted_at, revision = excluded.revision",
+    );
+    tx.execute(insert).await.map(drop)
+}
+
+fn insertion(store: StoreId, revision: Revision, tuples: &[Tuple]) -> Statement {
     let mut insert = Statement::new(format!(
         "INSERT INTO tuples (store_id, {TUPLE_COLUMNS}, revision) VALUES "
     ));
@@ -270,16 +281,24 @@ async fn insert_tuples(
         row.extend([Value::from(tuple.timestamp.0), revision.0.into()]);
         row
     }));
-    insert.push(match on_conflict {
-        OnConflict::Keep => " ON CONFLICT DO NOTHING",
-        OnConflict::Overwrite => {
-            " ON CONFLICT (store_id, object_type, object_id, relation, user_type, user_id, user_relation) DO UPDATE SET \
-             condition_name = excluded.condition_name, condition_context = excluded.condition_context, \
-             inserted_at = excluded.inserted_at, revision = excluded.revision"
-        }
-    });
-    insert.push(" RETURNING ").push(KEY_COLUMNS);
-    tx.rows(insert).await?.iter().map(key).collect()
+    insert
+}
+
+/// Where the store stands, with its row locked until the transaction ends; `None` when it is unknown.
+pub(super) async fn locked(
+    tx: &mut Transaction,
+    dialect: &Dialect,
+    store: StoreId,
+) -> Result<Option<Position>> {
+    let select = Statement::new(format!(
+        "SELECT epoch, revision FROM stores WHERE id = $1{}",
+        dialect.for_update
+    ));
+    tx.row(select.with(store.as_str()))
+        .await?
+        .as_ref()
+        .map(position)
+        .transpose()
 }
 
 /// Applies a replicated change set if it is the store's next.
@@ -289,16 +308,7 @@ pub(super) async fn apply(
     change_set: &ChangeSet,
 ) -> Result<Applied> {
     let store = change_set.store;
-    let select = Statement::new(format!(
-        "SELECT epoch, revision FROM stores WHERE id = $1{}",
-        dialect.for_update
-    ));
-    let have = tx
-        .row(select.with(store.as_str()))
-        .await?
-        .as_ref()
-        .map(position)
-        .transpose()?;
+    let have = locked(tx, dialect, store).await?;
     let verdict = verdict(have, change_set);
     if verdict != Applied::Applied {
         return Ok(verdict);
@@ -331,7 +341,7 @@ pub(super) async fn apply(
     }
     let written: Vec<Tuple> = tuples.into_values().flatten().cloned().collect();
     for chunk in written.chunks(ROWS_PER_STATEMENT) {
-        insert_tuples(tx, store, change_set.revision, chunk, OnConflict::Overwrite).await?;
+        put_tuples(tx, store, change_set.revision, chunk).await?;
     }
     let advance = Statement::new("UPDATE stores SET revision = $2 WHERE id = $1");
     tx.execute(advance.with(store.as_str()).with(change_set.revision.0))
@@ -340,7 +350,7 @@ pub(super) async fn apply(
     Ok(Applied::Applied)
 }
 
-async fn put_store(
+pub(super) async fn put_store(
     tx: &mut Transaction,
     info: &StoreInfo,
     position: Position,
@@ -358,36 +368,5 @@ async fn put_store(
         .with(Value::Number(deleted_at.map(|at| at.0)));
     tx.execute(upsert.with(position.epoch.0).with(position.revision.0))
         .await?;
-    Ok(())
-}
-
-/// Replaces all that is here of a store by a snapshot, history included.
-pub(super) async fn replace(
-    tx: &mut Transaction,
-    head: &StoreHead,
-    tuples: &[Tuple],
-) -> Result<()> {
-    let store = head.info.id;
-    put_store(tx, &head.info, head.position, head.deleted_at).await?;
-    clear(
-        tx,
-        store,
-        &["tuples", "models", "tiers", "changelog", "outbox"],
-    )
-    .await?;
-    for stored in &head.models {
-        insert_model(tx, store, head.position.revision, stored.id, &stored.model).await?;
-    }
-    insert_tiers(tx, store, head.position.revision, &head.tiers).await?;
-    for chunk in tuples.chunks(ROWS_PER_STATEMENT) {
-        insert_tuples(
-            tx,
-            store,
-            head.position.revision,
-            chunk,
-            OnConflict::Overwrite,
-        )
-        .await?;
-    }
     Ok(())
 }

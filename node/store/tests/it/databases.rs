@@ -39,6 +39,41 @@ async fn an_exhausted_pool_is_told_from_a_passed_deadline(url: String) {
     assert!(db.store(store_id(1), deadline()).await.unwrap().is_some());
 }
 
+async fn those_who_read_whole_stores_leave_connections_to_others(url: String) {
+    let eight = PoolSettings {
+        max_connections: 8,
+        ..small()
+    };
+    let db = SqlDatastore::connect_lazy(&url, &eight).unwrap();
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    let bulk = async || db.bulk_snapshot(store_id(1), deadline()).await;
+    let (first, _second) = (bulk().await.unwrap(), bulk().await.unwrap());
+    let third = bulk().await.map(|_| ());
+    assert!(
+        matches!(third, Err(DatastoreError::Exhausted { max: 2, .. })),
+        "{third:?}"
+    );
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(db.snapshot(store_id(1), deadline()).await.unwrap());
+    }
+    held.pop();
+    drop(first);
+    assert!(bulk().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn bulk_readers_in_sqlite() {
+    with_sqlite(|_, url| those_who_read_whole_stores_leave_connections_to_others(url)).await;
+}
+
+#[tokio::test]
+async fn bulk_readers_in_postgres() {
+    with_postgres(|_, url| those_who_read_whole_stores_leave_connections_to_others(url)).await;
+}
+
 #[tokio::test]
 async fn exhaustion_in_sqlite() {
     with_sqlite(|_, url| an_exhausted_pool_is_told_from_a_passed_deadline(url)).await;

@@ -187,7 +187,14 @@ impl Relay {
                     generation: 0,
                 }))
             }
-            Role::Region(applied) => Ok(*applied.borrow()),
+            Role::Region(applied) => {
+                // In this order: whatever the heartbeat vouches for, the generation knows of.
+                let Some(beat) = *applied.borrow() else {
+                    return Ok(None);
+                };
+                let generation = self.datastore.generation(self.deadline()).await?;
+                Ok(Some(Heartbeat { generation, ..beat }))
+            }
         }
     }
 

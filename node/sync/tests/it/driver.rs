@@ -10,7 +10,7 @@ use meridian_model::{Epoch, Position, StoreId, Timestamp, Tuple, TupleKey};
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::envelope::{Heartbeat, Record};
 use meridian_sync::kafka::broadcast::Event;
-use meridian_sync::upstream::{Changes, Standing, Upstream, UpstreamError};
+use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
 use meridian_sync::views::Views;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -86,8 +86,8 @@ impl Upstream for Region {
         &self,
         _: StoreId,
         _: Position,
-        _: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>), UpstreamError> {
+        _: Duration,
+    ) -> Result<Incoming, UpstreamError> {
         unreachable!("an edge fills type by type")
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, TupleFilter};
 use meridian_model::tuple::TupleCondition;
@@ -8,6 +9,9 @@ use meridian_store::memory::MemoryDatastore;
 use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tuples};
 
 type Db = Arc<dyn Datastore>;
+
+/// How long a step of a replacement may take.
+const STEP: Duration = Duration::from_secs(30);
 
 fn tiers(cold: &str) -> Tiers {
     Tiers {
@@ -222,7 +226,13 @@ pub(super) async fn a_snapshot_replaces_the_store(db: Db) {
         .await
         .unwrap();
     let (head, tuples) = content(&central).await;
-    db.replace(&head, tuples, deadline()).await.unwrap();
+    let generation = db.generation(deadline()).await.unwrap();
+    assert!(replace(db.as_ref(), &head, &tuples).await);
+    assert_ne!(db.generation(deadline()).await.unwrap(), generation);
+    assert_eq!(
+        db.oldest_change(store_id(1), deadline()).await.unwrap(),
+        None
+    );
 
     assert_eq!(content(db.as_ref()).await, content(&central).await);
     assert_eq!(db.tiers(store_id(1), deadline()).await.unwrap(), head.tiers);
@@ -271,6 +281,127 @@ pub(super) async fn a_snapshot_replaces_the_store(db: Db) {
             .unwrap(),
         next
     );
+}
+
+/// Takes a store over in chunks of two tuples; whether the datastore let it.
+async fn replace(db: &dyn Datastore, head: &StoreHead, tuples: &[Tuple]) -> bool {
+    let Some(mut replacement) = db.replace(head, STEP).await.unwrap() else {
+        return false;
+    };
+    for chunk in tuples.chunks(2) {
+        replacement.add(chunk.to_vec()).await.unwrap();
+    }
+    match replacement.finish().await {
+        Err(DatastoreError::Conflict) => false,
+        finished => {
+            finished.unwrap();
+            true
+        }
+    }
+}
+
+fn at(head: &StoreHead, epoch: u64, revision: u64) -> StoreHead {
+    StoreHead {
+        position: Position::new(epoch, revision),
+        ..head.clone()
+    }
+}
+
+pub(super) async fn a_store_is_only_replaced_by_a_newer_one(db: Db) {
+    let central = MemoryDatastore::new();
+    fill(&central).await;
+    let (head, kept) = content(&central).await;
+    let generation = async || db.generation(deadline()).await.unwrap();
+    let first = generation().await;
+    assert!(replace(db.as_ref(), &at(&head, 5, 9), &kept).await);
+    let second = generation().await;
+    assert_ne!(first, second);
+
+    for older in [at(&head, 5, 9), at(&head, 5, 8), at(&head, 4, 100)] {
+        let other = tuples(&["repo:other#admin@user:anne"]);
+        assert!(!replace(db.as_ref(), &older, &other).await);
+    }
+    // Begun, and given up.
+    let begun = db.replace(&at(&head, 6, 1), STEP).await.unwrap();
+    let mut begun = begun.unwrap();
+    begun
+        .add(tuples(&["repo:other#admin@user:anne"]))
+        .await
+        .unwrap();
+    drop(begun);
+    assert_eq!(content(db.as_ref()).await, (at(&head, 5, 9), kept.clone()));
+    assert_eq!(generation().await, second);
+
+    assert!(replace(db.as_ref(), &at(&head, 6, 1), &kept[..1]).await);
+    assert_eq!(
+        content(db.as_ref()).await,
+        (at(&head, 6, 1), kept[..1].to_vec())
+    );
+    assert_ne!(generation().await, second);
+}
+
+pub(super) async fn of_two_who_replace_a_store_the_newer_wins(db: Db) {
+    let central = MemoryDatastore::new();
+    fill(&central).await;
+    let (head, kept) = content(&central).await;
+    let newer = db.replace(&at(&head, 1, 9), STEP).await.unwrap();
+    let (other, older) = (Arc::clone(&db), at(&head, 1, 8));
+    let slower = tokio::spawn(async move { replace(other.as_ref(), &older, &[]).await });
+    tokio::task::yield_now().await;
+    let mut newer = newer.unwrap();
+    newer.add(kept.clone()).await.unwrap();
+    newer.finish().await.unwrap();
+    slower.await.unwrap();
+    assert_eq!(content(db.as_ref()).await, (at(&head, 1, 9), kept));
+}
+
+pub(super) async fn a_large_store_is_replaced(db: Db) {
+    let central = MemoryDatastore::new();
+    fill(&central).await;
+    let (head, _) = content(&central).await;
+    let many = |name: &str, count: u32| -> Vec<Tuple> {
+        (0..count)
+            .map(|n| tuple(&format!("repo:{name}{n:06}#admin@user:anne")))
+            .collect()
+    };
+    for (epoch, name, count) in [(1, "a", 45_000), (2, "b", 1)] {
+        let begun = db.replace(&at(&head, epoch, 9), STEP).await.unwrap();
+        let mut begun = begun.unwrap();
+        for chunk in many(name, count).chunks(5_000) {
+            begun.add(chunk.to_vec()).await.unwrap();
+        }
+        begun.finish().await.unwrap();
+    }
+    assert_eq!(content(db.as_ref()).await, (at(&head, 2, 9), many("b", 1)));
+}
+
+pub(super) async fn the_oldest_change_says_from_where_the_changelog_is_whole(db: Db) {
+    let oldest = async || db.oldest_change(store_id(1), deadline()).await.unwrap();
+    assert_eq!(oldest().await, None);
+    fill(db.as_ref()).await;
+    let sets = history(db.as_ref()).await;
+    assert_eq!(oldest().await, Some((Revision(1), sets[0].committed_at)));
+    let outbox = db.outbox(100, deadline()).await.unwrap();
+    let sequences: Vec<_> = outbox.iter().map(|row| row.sequence).collect();
+    db.outbox_delete(&sequences, deadline()).await.unwrap();
+    db.trim_changes(store_id(1), Revision(3), deadline())
+        .await
+        .unwrap();
+    assert_eq!(oldest().await, Some((Revision(4), sets[3].committed_at)));
+
+    let (head, tuples) = content(db.as_ref()).await;
+    let next = at(&head, head.position.epoch.0, 7);
+    assert!(replace(db.as_ref(), &next, &tuples).await);
+    assert_eq!(oldest().await, None);
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &[tuple("repo:z#admin@user:anne")],
+        deadline(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(oldest().await.unwrap().0, Revision(8));
 }
 
 pub(super) async fn the_outbox_holds_every_revision_in_order(db: Db) {

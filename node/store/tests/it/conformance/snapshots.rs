@@ -7,6 +7,8 @@ use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tupl
 
 type Db = Arc<dyn Datastore>;
 
+const NO_LIMIT: u32 = u32::MAX;
+
 fn direct(object: &str, relation: &str) -> Read {
     Read::Direct {
         object: object.parse().unwrap(),
@@ -86,8 +88,9 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
     );
     let reads = [direct("repo:a", "admin"), direct("repo:b", "admin")];
     let round = snapshot
-        .read(&reads, &"user:anne".parse().unwrap())
+        .read(&reads, &"user:anne".parse().unwrap(), NO_LIMIT)
         .await
+        .unwrap()
         .unwrap();
     assert_eq!(round.values().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
     let head = snapshot.head().await.unwrap();
@@ -98,6 +101,12 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
             .collect::<Vec<_>>(),
         [model_id(1)]
     );
+    assert_eq!(snapshot.latest_model().await.unwrap(), Some(model_id(1)));
+    assert_eq!(
+        *snapshot.model(model_id(1)).await.unwrap().unwrap(),
+        model("1.1")
+    );
+    assert_eq!(snapshot.model(model_id(2)).await.unwrap(), None);
     assert_eq!(
         (head.position, head.tiers, head.info.name.as_str()),
         (snapshot.position(), Tiers::default(), "one")
@@ -154,7 +163,9 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
         ("team:core#member", &[]),
     ];
     for (user, own) in cases {
-        let round = snapshot.read(&reads, &user.parse().unwrap()).await.unwrap();
+        let user_read = user.parse().unwrap();
+        let round = snapshot.read(&reads, &user_read, NO_LIMIT).await.unwrap();
+        let round = round.unwrap();
         let set = |object: &str, relation: &str| {
             keys(&round[&(object.parse().unwrap(), relation.into())])
         };
@@ -172,15 +183,17 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
     }
     let both = [direct("repo:a", "reader"), parents("repo:a", "reader")];
     let round = snapshot
-        .read(&both, &"user:anne".parse().unwrap())
+        .read(&both, &"user:anne".parse().unwrap(), NO_LIMIT)
         .await
+        .unwrap()
         .unwrap();
     assert_eq!(round.len(), 1);
     assert_eq!(round.values().next().unwrap().len(), 5);
     assert!(
         snapshot
-            .read(&[], &"user:anne".parse().unwrap())
+            .read(&[], &"user:anne".parse().unwrap(), 0)
             .await
+            .unwrap()
             .unwrap()
             .is_empty()
     );
@@ -209,12 +222,45 @@ pub(super) async fn a_round_may_be_large(db: Db) {
         .collect();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
     let round = snapshot
-        .read(&reads, &"user:anne".parse().unwrap())
+        .read(&reads, &"user:anne".parse().unwrap(), NO_LIMIT)
         .await
+        .unwrap()
         .unwrap();
     assert_eq!(round.len(), 12_000);
     assert_eq!(
         round.values().filter(|tuples| tuples.len() == 1).count(),
         3000
     );
+}
+
+pub(super) async fn a_round_loads_no_more_than_its_limit(db: Db) {
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    let mut stored: Vec<_> = (0..20)
+        .map(|n| tuple(&format!("repo:a#reader@team:{n}#member")))
+        .collect();
+    stored.extend((0..20).map(|n| tuple(&format!("repo:a#owner@org:{n}"))));
+    stored.push(tuple("repo:a#reader@user:anne"));
+    db.write_tuples(store_id(1), &[], &stored, deadline())
+        .await
+        .unwrap();
+    let user = "user:anne".parse().unwrap();
+    let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
+    let (usersets, objects) = (direct("repo:a", "reader"), parents("repo:a", "owner"));
+    let cases = [
+        (vec![usersets.clone()], 21),
+        (vec![objects.clone()], 20),
+        (vec![usersets, objects], 41),
+        (vec![direct("repo:b", "reader")], 0),
+    ];
+    for (reads, count) in cases {
+        let exact = snapshot.read(&reads, &user, count).await.unwrap().unwrap();
+        let found: usize = exact.values().map(Vec::len).sum();
+        assert_eq!(found, count as usize);
+        if count > 0 {
+            let over = snapshot.read(&reads, &user, count - 1).await.unwrap();
+            assert!(over.is_none());
+        }
+    }
 }

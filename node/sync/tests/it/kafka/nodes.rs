@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use meridian_model::change::Tiers;
 use meridian_model::ids::{Position, StoreId, Timestamp};
 use meridian_model::ports::{Datastore, DatastoreError, Snapshot, StoreHead};
@@ -19,7 +20,7 @@ use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use meridian_sync::kafka::{Settings, broadcast};
 use meridian_sync::regional::{Applier, Regional, RegionalSettings};
 use meridian_sync::tier::for_edge;
-use meridian_sync::upstream::{Changes, Result, Standing, Upstream, UpstreamError};
+use meridian_sync::upstream::{Changes, Incoming, Result, Standing, Upstream, UpstreamError};
 use meridian_sync::views::Views;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -189,15 +190,13 @@ impl Upstream for Above {
         Ok((snapshot.position(), tuples))
     }
 
-    async fn snapshot(
-        &self,
-        store: StoreId,
-        min: Position,
-        deadline: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>)> {
-        let mut snapshot = self.at(store, min, deadline).await?;
+    async fn snapshot(&self, store: StoreId, min: Position, step: Duration) -> Result<Incoming> {
+        let mut snapshot = self.at(store, min, Instant::now() + step).await?;
         let tuples = snapshot.tuples(None, u32::MAX).await.map_err(unavailable)?;
-        Ok((snapshot.head().await.map_err(unavailable)?, tuples))
+        Ok(Incoming {
+            head: snapshot.head().await.map_err(unavailable)?,
+            tuples: futures::stream::iter([Ok(tuples)]).boxed(),
+        })
     }
 }
 

@@ -1,0 +1,166 @@
+//! What is done to one store: the next change set applied, or all that is missing brought in from upstream.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use meridian_model::change::ChangeSet;
+use meridian_model::ids::{Position, StoreId};
+use meridian_model::ports::{Applied, Datastore, DatastoreError};
+
+use super::RegionalSettings;
+use crate::envelope::Heartbeat;
+use crate::upstream::{Incoming, Upstream, UpstreamError};
+
+/// Why something was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The own datastore failed.
+    #[error("the datastore failed")]
+    Datastore(#[from] DatastoreError),
+    /// The node above does not give what is missing.
+    #[error("upstream does not give what is missing")]
+    Upstream(#[from] UpstreamError),
+}
+
+impl ApplyError {
+    /// Whether `other` says the same but for its details.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        use std::mem::discriminant;
+        match (self, other) {
+            (Self::Datastore(one), Self::Datastore(other)) => {
+                discriminant(one) == discriminant(other)
+            }
+            (Self::Upstream(one), Self::Upstream(other)) => {
+                discriminant(one) == discriminant(other)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Which stores are behind upstream, and how fresh a copy is that has come as far.
+pub(super) struct Comparison {
+    /// Each store that is behind, and where upstream has it.
+    pub(super) behind: Vec<(StoreId, Position)>,
+    pub(super) heartbeat: Option<(Heartbeat, Duration)>,
+}
+
+/// Applies change sets to a datastore, bringing in from upstream what is missing.
+#[derive(Clone)]
+pub struct Applier {
+    datastore: Arc<dyn Datastore>,
+    upstream: Arc<dyn Upstream>,
+    pub(super) settings: RegionalSettings,
+}
+
+impl Applier {
+    /// Applies to the node's own `datastore`, asking `upstream` for what is missing.
+    pub fn new(
+        datastore: Arc<dyn Datastore>,
+        upstream: Arc<dyn Upstream>,
+        settings: RegionalSettings,
+    ) -> Self {
+        Self {
+            datastore,
+            upstream,
+            settings,
+        }
+    }
+
+    pub(super) async fn apply(&self, set: &ChangeSet) -> Result<Applied, DatastoreError> {
+        self.datastore.apply(set, self.deadline()).await
+    }
+
+    pub(super) async fn compare(&self) -> Result<Comparison, ApplyError> {
+        let standing = self.upstream.positions(self.deadline()).await?;
+        let ours: std::collections::BTreeMap<_, _> = self
+            .datastore
+            .positions(self.deadline())
+            .await?
+            .into_iter()
+            .collect();
+        let behind = standing
+            .stores
+            .into_iter()
+            .filter(|(store, there)| ours.get(store).is_none_or(|have| have < there))
+            .collect();
+        Ok(Comparison {
+            behind,
+            heartbeat: standing.heartbeat,
+        })
+    }
+
+    /// Brings a store to `target` or later and returns how far it came: by upstream's change sets, or by a snapshot when
+    /// upstream no longer keeps them or a newer reign began. Each call and each chunk has the deadline; the whole has
+    /// none.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; what was applied until then stays.
+    pub async fn mend(&self, store: StoreId, target: Position) -> Result<Position, ApplyError> {
+        let record = self.datastore.store(store, self.deadline()).await?;
+        let have = record.map(|record| record.position).unwrap_or_default();
+        if have >= target {
+            return Ok(have);
+        }
+        if have != Position::default() && have.epoch != target.epoch {
+            return self.replace(store, target).await;
+        }
+        self.catch_up(store, have, target).await
+    }
+
+    async fn catch_up(
+        &self,
+        store: StoreId,
+        mut have: Position,
+        target: Position,
+    ) -> Result<Position, ApplyError> {
+        while have < target {
+            let changes = match self
+                .upstream
+                .changes(store, have, self.settings.page, self.deadline())
+                .await
+            {
+                Err(UpstreamError::Trimmed) => return self.replace(store, target).await,
+                changes => changes?,
+            };
+            let before = have;
+            for set in &changes.change_sets {
+                match self.apply(set).await? {
+                    Applied::Applied | Applied::Skipped => have = have.max(set.position()),
+                    Applied::Fenced { .. } | Applied::Gap { .. } | Applied::NewEpoch { .. } => {
+                        return self.replace(store, target).await;
+                    }
+                }
+            }
+            if have == before {
+                // It answered, but not with what follows: of another epoch, or not that far itself.
+                return self.replace(store, target).await;
+            }
+        }
+        Ok(have)
+    }
+
+    /// Takes the store over chunk by chunk, so that it may be of any size.
+    async fn replace(&self, store: StoreId, min: Position) -> Result<Position, ApplyError> {
+        let step = self.settings.deadline;
+        let Incoming { head, mut tuples } = self.upstream.snapshot(store, min, step).await?;
+        let Some(mut replacement) = self.datastore.replace(&head, step).await? else {
+            // Another replica was quicker.
+            return Ok(head.position);
+        };
+        let mut taken = 0_usize;
+        while let Some(chunk) = tuples.next().await {
+            let chunk = chunk?;
+            taken += chunk.len();
+            replacement.add(chunk).await?;
+        }
+        replacement.finish().await?;
+        tracing::info!(%store, position = %head.position, tuples = taken, "took the store over from a snapshot");
+        Ok(head.position)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.deadline
+    }
+}

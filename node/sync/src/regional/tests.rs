@@ -1,0 +1,269 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream;
+use meridian_model::change::{StoreInfo, Tiers};
+use meridian_model::ids::Timestamp;
+use meridian_model::ports::{Datastore, StoreHead};
+use meridian_model::tuple::{Tuple, TupleKey};
+use meridian_store::memory::MemoryDatastore;
+
+use super::*;
+use crate::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
+
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn store(number: u32) -> StoreId {
+    format!("01ARZ3NDEKTSV4RRFF{number:08}").parse().unwrap()
+}
+
+fn tuple(number: usize) -> Tuple {
+    Tuple {
+        key: TupleKey::parse(&format!("doc:{number}"), "reader", "user:anne").unwrap(),
+        condition: None,
+        timestamp: Timestamp(0),
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// Keeps no changes, and gives a store's tuples one by one, each after a pause; those of store 1 never.
+struct Slow {
+    position: Position,
+    tuples: usize,
+    pause: Duration,
+    asked: AtomicUsize,
+}
+
+impl Slow {
+    fn at(position: Position) -> Self {
+        Self {
+            position,
+            tuples: 0,
+            pause: Duration::ZERO,
+            asked: AtomicUsize::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Upstream for Slow {
+    async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+        let heartbeat = Heartbeat {
+            epoch: Epoch(1),
+            clock: Timestamp(1),
+            generation: 0,
+        };
+        Ok(Standing {
+            stores: vec![(store(1), self.position), (store(2), self.position)],
+            heartbeat: Some((heartbeat, Duration::ZERO)),
+        })
+    }
+
+    async fn changes(
+        &self,
+        _: StoreId,
+        _: Position,
+        _: u32,
+        _: Instant,
+    ) -> Result<Changes, UpstreamError> {
+        Err(UpstreamError::Trimmed)
+    }
+
+    async fn head(&self, _: StoreId, _: Position, _: Instant) -> Result<StoreHead, UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn fill(
+        &self,
+        _: StoreId,
+        _: &str,
+        _: Position,
+        _: Instant,
+    ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn snapshot(
+        &self,
+        id: StoreId,
+        _: Position,
+        _: Duration,
+    ) -> Result<Incoming, UpstreamError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if id == store(1) {
+            std::future::pending::<()>().await;
+        }
+        let pause = self.pause;
+        let tuples = stream::iter(0..self.tuples).then(move |number| async move {
+            tokio::time::sleep(pause).await;
+            Ok(vec![tuple(number)])
+        });
+        Ok(Incoming {
+            head: StoreHead {
+                info: StoreInfo {
+                    id,
+                    name: "shop".into(),
+                    created_at: Timestamp(0),
+                },
+                position: self.position,
+                models: Vec::new(),
+                tiers: Tiers::default(),
+                deleted_at: None,
+            },
+            tuples: tuples.boxed(),
+        })
+    }
+}
+
+fn task(datastore: &MemoryDatastore, upstream: &Arc<Slow>, settings: RegionalSettings) -> Task {
+    Task::new(Regional {
+        applier: Applier::new(
+            Arc::new(datastore.clone()),
+            Arc::clone(upstream) as _,
+            settings,
+        ),
+        applied: Arc::default(),
+        heartbeat: watch::Sender::new(None),
+        freshness: watch::Sender::new(Freshness::default()),
+        start: Instant::now(),
+    })
+}
+
+async fn position(datastore: &MemoryDatastore, id: StoreId) -> Option<Position> {
+    let record = datastore.store(id, soon()).await.unwrap();
+    record.map(|record| record.position)
+}
+
+/// The next change set of a store that central creates.
+async fn created(id: StoreId) -> ChangeSet {
+    let central = MemoryDatastore::new();
+    central.create_store(id, "shop", soon()).await.unwrap();
+    let mut sets = central
+        .change_sets(id, Default::default(), 1, soon())
+        .await
+        .unwrap();
+    ChangeSet {
+        epoch: Epoch(1),
+        ..sets.remove(0)
+    }
+}
+
+fn record(set: ChangeSet) -> Event {
+    Event::Record {
+        partition: 0,
+        record: Box::new(Record::ChangeSet(set)),
+    }
+}
+
+fn heartbeat() -> Event {
+    let beat = Heartbeat {
+        epoch: Epoch(1),
+        clock: Timestamp(5),
+        generation: 0,
+    };
+    Event::Record {
+        partition: 0,
+        record: Box::new(Record::Heartbeat(beat)),
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_longer_than_the_deadline_gets_in() {
+    let settings = RegionalSettings {
+        deadline: Duration::from_millis(50),
+        ..RegionalSettings::default()
+    };
+    let upstream = Arc::new(Slow {
+        tuples: 20,
+        pause: settings.deadline / 10,
+        ..Slow::at(Position::new(1, 9))
+    });
+    let datastore = MemoryDatastore::new();
+    let applier = Applier::new(Arc::new(datastore.clone()), upstream, settings);
+    let reached = applier.mend(store(2), Position::new(1, 8)).await.unwrap();
+    assert_eq!(reached, Position::new(1, 9));
+    let mut snapshot = datastore.snapshot(store(2), soon()).await.unwrap().unwrap();
+    assert_eq!(snapshot.position(), reached);
+    assert_eq!(snapshot.tuples(None, 100).await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_store_that_never_comes_holds_up_no_other_but_the_heartbeats() {
+    let upstream = Arc::new(Slow::at(Position::new(1, 9)));
+    let datastore = MemoryDatastore::new();
+    let mut task = task(&datastore, &upstream, RegionalSettings::default());
+    task.work_in(Event::Reset { partitions: 1 }).await;
+    task.look_up();
+    let compared = task.beside.join_next().await.unwrap();
+    task.ended(compared);
+    task.repair();
+    let repaired = tokio::time::timeout(PATIENCE, task.beside.join_next()).await;
+    task.ended(repaired.unwrap().unwrap());
+    assert_eq!(
+        position(&datastore, store(2)).await,
+        Some(Position::new(1, 9))
+    );
+
+    // Its own records wait for the repair, which then goes as far; other stores' go on.
+    let next = ChangeSet {
+        revision: Position::new(1, 12).revision,
+        ..created(store(1)).await
+    };
+    task.work_in(record(next)).await;
+    task.work_in(record(created(store(3)).await)).await;
+    assert_eq!(
+        position(&datastore, store(3)).await,
+        Some(Position::new(1, 1))
+    );
+    assert_eq!(position(&datastore, store(1)).await, None);
+    task.work_in(heartbeat()).await;
+    assert_eq!(*task.node.heartbeat.borrow(), None);
+    assert_eq!(upstream.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_change_set_that_runs_out_of_time_breaks_its_store_only() {
+    let datastore = MemoryDatastore::new();
+    let no_time = RegionalSettings {
+        deadline: Duration::ZERO,
+        ..RegionalSettings::default()
+    };
+    let upstream = Arc::new(Slow::at(Position::new(1, 9)));
+    let mut task = task(&datastore, &upstream, no_time);
+    task.compare = false;
+    let applied = task.work_in(record(created(store(2)).await));
+    tokio::time::timeout(PATIENCE, applied).await.unwrap();
+    assert!(!task.repairs.is_empty());
+    task.work_in(heartbeat()).await;
+    assert_eq!(*task.node.heartbeat.borrow(), None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_from_upstream_counts_once_every_store_is_in() {
+    let upstream = Arc::new(Slow::at(Position::new(1, 9)));
+    let datastore = MemoryDatastore::new();
+    let mut head = upstream
+        .snapshot(store(2), Position::default(), PATIENCE)
+        .await
+        .unwrap()
+        .head;
+    head.info.id = store(1);
+    let step = Duration::from_secs(30);
+    let begun = datastore.replace(&head, step).await.unwrap().unwrap();
+    begun.finish().await.unwrap();
+
+    let mut task = task(&datastore, &upstream, RegionalSettings::default());
+    task.look_up();
+    let compared = task.beside.join_next().await.unwrap();
+    task.ended(compared);
+    assert_eq!(*task.node.heartbeat.borrow(), None);
+    task.repair();
+    let repaired = task.beside.join_next().await.unwrap();
+    task.ended(repaired);
+    assert!(task.node.heartbeat.borrow().is_some());
+}
