@@ -210,6 +210,7 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "300s",
             "0s to 1m",
         ),
+        ("drainDelay: 2h", "drainDelay", "7200s", "0s to 1h"),
         ("shutdownTimeout: 0s", "shutdownTimeout", "0ns", "1ms to 1h"),
     ] {
         let told = load(text).unwrap_err().to_string();
@@ -261,4 +262,33 @@ fn a_role_has_what_it_needs_and_each_listener_an_address_of_its_own() {
     let free = "listen: {grpc: '127.0.0.1:0', http: '127.0.0.1:0', nodes: '127.0.0.1:0'}";
     load(free).unwrap().check_listen(true).unwrap();
     Config::default().check_listen(true).unwrap();
+}
+
+/// The page's indented blocks that begin with this comment.
+fn example(name: &str) -> String {
+    let page = include_str!("../../../../docs/operations.md");
+    let beginning = format!("    # {name}\n");
+    let (_, rest) = page.split_once(&beginning).expect(name);
+    rest.lines()
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| format!("{}\n", &line[4..]))
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_what_a_node_takes() {
+    let [central, regional, edge] = ["central.yaml", "regional.yaml", "edge.yaml"]
+        .map(|name| load(&example(name)).unwrap_or_else(|error| panic!("{name}: {error}")));
+    for (config, nodes) in [(&central, true), (&regional, true), (&edge, false)] {
+        config.check_listen(nodes).unwrap();
+        assert_eq!(config.product, "shop");
+        assert_eq!(config.kafka.properties["security.protocol"], "ssl");
+    }
+    assert_eq!(central.kafka.replication_factor, 3);
+    for config in [&regional, &edge] {
+        config.check_has_upstream().unwrap();
+        assert_eq!(config.region, "eu-west");
+    }
+    assert!(central.datastore.url.starts_with("postgres://"));
+    assert!(edge.edge.directory.is_some());
 }
