@@ -13,8 +13,11 @@ use crate::until::{heavy, until};
 use crate::world;
 
 const SOON: Duration = Duration::from_secs(30);
+/// Less than any reader's or writer's own patience.
+const VERY_SOON: Duration = Duration::from_secs(5);
 
-const NO_DATABASE: &str = "the database cannot be brought to this version's schema";
+const NO_DATABASE: &str = "the database (datastore.url) cannot be brought to this version's schema";
+const NO_KAFKA: &str = "Kafka (kafka.bootstrap) does not answer";
 const NOT_PUBLISHED: &str = "relay cannot publish";
 const NOT_READ: &str = "cannot read the topic yet";
 const UNREADABLE: &str = "skipped an unreadable record";
@@ -30,6 +33,15 @@ async fn what_is_away_is_named_and_found_again_and_garbage_is_skipped() {
         system.node_mut(role).listening().await;
     }
     let started = ids(&system);
+    for role in Role::ALL {
+        said_soon(system.node(role), NO_KAFKA, &system.kafka.bootstrap()).await;
+    }
+    let database = system.postgres.url();
+    let database = database.trim_start_matches("postgres://postgres@");
+    let database = database.trim_end_matches("/postgres");
+    for role in [Role::Central, Role::Regional] {
+        said_soon(system.node(role), NO_DATABASE, database).await;
+    }
 
     logged(&system.central, NO_DATABASE).await;
     logged(&system.regional, NO_DATABASE).await;
@@ -79,6 +91,24 @@ async fn what_is_away_is_named_and_found_again_and_garbage_is_skipped() {
 /// What the nodes' processes are.
 fn ids(system: &System) -> [Option<u32>; 3] {
     Role::ALL.map(|role| system.node(role).process.id())
+}
+
+/// That the log tells what is away, where and why, before anything has waited for it in vain.
+async fn said_soon(node: &Node, what: &str, address: &str) {
+    until(&format!("'{what}' in the log"), VERY_SOON, async || {
+        let log = node.log();
+        let tells = |line: &str| {
+            [what, address, "refused"]
+                .iter()
+                .all(|part| line.contains(part))
+        };
+        if log.lines().any(tells) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
 }
 
 async fn logged(node: &Node, what: &str) {

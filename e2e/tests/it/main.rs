@@ -23,5 +23,6 @@ mod process;
 mod stores;
 mod system;
 mod three_nodes;
+mod tls;
 mod until;
 mod world;

@@ -36,6 +36,20 @@ impl Patience {
     }
 }
 
+/// The failure said last, so that the same one is not said with every try.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Option<String>);
+
+impl Said {
+    /// Whether this is another failure than the one before.
+    pub(crate) fn is_news(&mut self, failure: &dyn std::error::Error) -> bool {
+        let text = format!("{failure:?}");
+        let news = self.0.as_ref() != Some(&text);
+        self.0 = Some(text);
+        news
+    }
+}
+
 /// A question that is asked until it is answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retry {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, topics};
 use crate::envelope::{DecodeError, Record};
-use crate::retry::Patience;
+use crate::retry::{Patience, Said};
 
 /// How many events wait at most for whoever reads them; then Kafka waits.
 const QUEUE: usize = 1024;
@@ -97,12 +97,12 @@ struct Unread;
 
 impl Reader {
     async fn run(self) {
-        let mut failures = 0_u32;
+        let (mut failures, mut said) = (0_u32, Said::default());
         loop {
             match self.assign().await {
                 Ok(partitions) => {
                     tracing::info!(topic = %self.topic, partitions, "reading from the end of the topic");
-                    failures = 0;
+                    (failures, said) = (0, Said::default());
                     if self.events.send(Event::Reset { partitions }).await.is_err()
                         || self.receive(partitions).await.is_err()
                     {
@@ -112,7 +112,9 @@ impl Reader {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     let pause = Patience::default().pause(failures, u64::from(failures) * 389);
-                    tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, failures, ?pause, "cannot read the topic yet");
+                    if said.is_news(&error) {
+                        tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, "cannot read the topic yet; trying again");
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }
