@@ -1,4 +1,4 @@
-//! `meridian.v1.AdminService`: tier assignments, at every node, carried out at central.
+//! `meridian.v1.AdminService`: tier assignments, at every node, carried out at central; and how the node itself stands.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,19 +15,28 @@ use tonic::{Request, Response, Status};
 
 use crate::node_service::{status, store_id};
 use crate::peer::Peers;
+use crate::status::NodeStatus;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service of a node.
-pub enum Admin {
-    /// Carries calls out.
+pub struct Admin {
+    /// Who assigns tiers.
+    pub tiering: Tiering,
+    /// How the node stands.
+    pub status: NodeStatus,
+}
+
+/// Who assigns tiers.
+pub enum Tiering {
+    /// This node.
     Central {
         /// Where stores are.
         datastore: Arc<dyn Datastore>,
         /// Told after each commit.
         committed: Arc<Notify>,
     },
-    /// Passes calls up.
+    /// Central, somewhere above.
     Below(Peers),
 }
 
@@ -39,14 +48,14 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::AssignTiersResponse>, Status> {
         let deadline = Instant::now() + TIMEOUT;
         let request = request.into_inner();
-        let (datastore, committed) = match self {
-            Self::Below(peers) => {
+        let (datastore, committed) = match &self.tiering {
+            Tiering::Below(peers) => {
                 return peers
                     .assign_tiers(deadline, request)
                     .await
                     .map(Response::new);
             }
-            Self::Central {
+            Tiering::Central {
                 datastore,
                 committed,
             } => (datastore, committed),
@@ -73,11 +82,11 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::GetTiersResponse>, Status> {
         let deadline = Instant::now() + TIMEOUT;
         let request = request.into_inner();
-        let datastore = match self {
-            Self::Below(peers) => {
+        let datastore = match &self.tiering {
+            Tiering::Below(peers) => {
                 return peers.get_tiers(deadline, request).await.map(Response::new);
             }
-            Self::Central { datastore, .. } => datastore,
+            Tiering::Central { datastore, .. } => datastore,
         };
         let tiers = datastore
             .tiers(store_id(&request.store_id)?, deadline)
@@ -86,6 +95,13 @@ impl AdminService for Admin {
         Ok(Response::new(wire::GetTiersResponse {
             tiers: Some(tiers_to_wire(&tiers)),
         }))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::GetStatusResponse>, Status> {
+        Ok(Response::new(self.status.now().await))
     }
 }
 

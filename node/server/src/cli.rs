@@ -12,6 +12,7 @@ use crate::client::{Client, parse_model, parse_tuple};
 use crate::config::{Config, Source};
 use crate::dev::{self, Dev};
 use crate::roles::Node;
+use crate::schema::{self, Migrate};
 use crate::telemetry::{self, Logging};
 
 /// Authorization that answers next to the user.
@@ -26,6 +27,8 @@ struct Meridian {
 enum Command {
     /// Runs central, regional and edge in one process, with a sample store to try.
     Dev(Dev),
+    /// Brings a database to this version's schema, which nodes otherwise do when they start.
+    Migrate(Migrate),
     /// Asks a node whether a user has a relation to an object.
     Check {
         #[command(flatten)]
@@ -104,13 +107,14 @@ pub fn meridian() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Dev(options) => dev::run(options).await,
+        Command::Migrate(options) => schema::migrate(options).await,
         other => ask(other).await,
     }
 }
 
 async fn ask(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Dev(_) => {}
+        Command::Dev(_) | Command::Migrate(_) => {}
         Command::Check { at, question } => {
             let checked = Client::new(&at.api)?
                 .check(&at.store, &parse_tuple(&question)?)

@@ -15,5 +15,7 @@ pub mod peer;
 mod retention;
 pub mod roles;
 pub mod routing;
+pub mod schema;
 pub mod snapshots;
+pub mod status;
 pub mod telemetry;

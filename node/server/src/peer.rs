@@ -12,6 +12,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::meridian::v1::node_service_client::NodeServiceClient;
@@ -123,5 +124,29 @@ impl Peers {
             async move { client.admin().get_tiers(request).await }
         };
         self.line.call(deadline, Repeat::Safe, call).await
+    }
+
+    /// Asks every node above whether it answers. `Ok` when one does, naming those that do not.
+    ///
+    /// # Errors
+    /// Each node's address and why it does not answer.
+    pub async fn ask(&self, deadline: Instant) -> Result<String, String> {
+        let silent = self.line.0.iter().map(async |peer| {
+            let mut client = peer.client.clone().nodes();
+            let positions = client.positions(wire::PositionsRequest {});
+            let why = match tokio::time::timeout_at(deadline.into(), positions).await {
+                Ok(Ok(_)) => return None,
+                Ok(Err(status)) => crate::status::chain(&status),
+                Err(_) => "it did not answer in time".to_owned(),
+            };
+            Some(format!("{}: {why}", peer.name))
+        });
+        let silent: Vec<_> = join_all(silent).await.into_iter().flatten().collect();
+        let told = silent.join("; ");
+        if silent.len() < self.line.0.len() {
+            Ok(told)
+        } else {
+            Err(told)
+        }
     }
 }

@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, ClientContext};
 pub mod broadcast;
 pub mod group;
 mod outlet;
+pub mod probe;
 pub mod relay;
 pub mod topics;
 

@@ -111,7 +111,8 @@ pub struct Tiers {
     #[prost(string, repeated, tag = "2")]
     pub cold: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// A store without its models and tuples.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreHead {
     #[prost(message, optional, tag = "1")]
     pub info: ::core::option::Option<StoreInfo>,
@@ -119,12 +120,10 @@ pub struct StoreHead {
     pub epoch: u64,
     #[prost(uint64, tag = "3")]
     pub revision: u64,
-    #[prost(message, repeated, tag = "4")]
-    pub models: ::prost::alloc::vec::Vec<StoredModel>,
-    #[prost(message, optional, tag = "5")]
+    #[prost(message, optional, tag = "4")]
     pub tiers: ::core::option::Option<Tiers>,
     /// 0 when the store exists.
-    #[prost(int64, tag = "6")]
+    #[prost(int64, tag = "5")]
     pub deleted_at_micros: i64,
 }
 /// The writer's database time, read before the outbox scan whose rows were all sent before this record.
@@ -134,8 +133,9 @@ pub struct Heartbeat {
     pub epoch: u64,
     #[prost(int64, tag = "2")]
     pub clock_micros: i64,
-    /// Another number than before when the sender's copy changed without records: it was restarted, or took a store over
-    /// from a snapshot. Readers then ask it where the stores stand. Always 0 from central, whose every change is a record.
+    /// Another number than before when the sender's copy changed without records: it took a store over from a snapshot, or
+    /// its database is another one. Readers then ask it where the stores stand. Always 0 from central, whose every change
+    /// is a record.
     #[prost(uint64, tag = "3")]
     pub generation: u64,
 }
@@ -234,7 +234,7 @@ pub struct ChangesRequest {
     /// Change sets from behind this position.
     #[prost(message, optional, tag = "2")]
     pub after: ::core::option::Option<Position>,
-    /// At most so many; the server may return fewer.
+    /// At most so many; the server may return fewer, but one at least where there is one.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
     /// An edge asks: the change sets are thinned out by tier, as on an edge topic.
@@ -248,6 +248,9 @@ pub struct ChangesResponse {
     /// The answering node's own position when it read them.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
+    /// Those asked for are no longer kept, or are of another epoch than the answering node's; none are sent.
+    #[prost(bool, tag = "3")]
+    pub trimmed: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FillRequest {
@@ -277,12 +280,14 @@ pub struct SnapshotRequest {
     #[prost(bool, tag = "3")]
     pub head_only: bool,
 }
+/// First the head, alone; then the models, oldest first; then the tuples in key order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SnapshotChunk {
-    /// On the first chunk only.
     #[prost(message, optional, tag = "1")]
     pub head: ::core::option::Option<StoreHead>,
     #[prost(message, repeated, tag = "2")]
+    pub models: ::prost::alloc::vec::Vec<StoredModel>,
+    #[prost(message, repeated, tag = "3")]
     pub tuples: ::prost::alloc::vec::Vec<Tuple>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -329,6 +334,46 @@ pub struct GetTiersRequest {
 pub struct GetTiersResponse {
     #[prost(message, optional, tag = "1")]
     pub tiers: ::core::option::Option<Tiers>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// As in the header meridian-served-by.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Whether health checks say SERVING.
+    #[prost(bool, tag = "2")]
+    pub ready: bool,
+    /// What the node needs from outside, as far as its role needs it.
+    #[prost(message, repeated, tag = "3")]
+    pub dependencies: ::prost::alloc::vec::Vec<Dependency>,
+    /// What it holds, by id, without deleted stores; 1000 at most, and none while its datastore does not answer.
+    #[prost(message, repeated, tag = "4")]
+    pub stores: ::prost::alloc::vec::Vec<StoreStatus>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Dependency {
+    /// "kafka", "datastore" or "upstream".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Whether it answered when it was last asked, which was a short while ago at most.
+    #[prost(bool, tag = "2")]
+    pub available: bool,
+    /// Why not, with the address; while available, which of several addresses do not answer.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoreStatus {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    /// Committed at central, applied elsewhere.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+    /// The latest model there; empty while there is none.
+    #[prost(string, tag = "3")]
+    pub authorization_model_id: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod node_service_client {
@@ -472,7 +517,7 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Forward"));
             self.inner.unary(req, path, codec).await
         }
-        /// Change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Change sets from behind a position, or that they are no longer kept: take a snapshot.
         pub async fn changes(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangesRequest>,
@@ -600,7 +645,7 @@ pub mod node_service_server {
             &self,
             request: tonic::Request<super::ForwardRequest>,
         ) -> std::result::Result<tonic::Response<super::ForwardResponse>, tonic::Status>;
-        /// Change sets from behind a position. OUT_OF_RANGE when they are no longer kept: take a snapshot.
+        /// Change sets from behind a position, or that they are no longer kept: take a snapshot.
         async fn changes(
             &self,
             request: tonic::Request<super::ChangesRequest>,
@@ -1167,6 +1212,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("meridian.v1.AdminService", "GetTiers"));
             self.inner.unary(req, path, codec).await
         }
+        /// How the answering node itself stands. Never passed up.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.AdminService/GetStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.AdminService", "GetStatus"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1196,6 +1266,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::GetTiersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetTiersResponse>,
+            tonic::Status,
+        >;
+        /// How the answering node itself stands. Never passed up.
+        async fn get_status(
+            &self,
+            request: tonic::Request<super::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatusResponse>,
             tonic::Status,
         >;
     }
@@ -1351,6 +1429,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetTiersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.AdminService/GetStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatusSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetStatusRequest>
+                    for GetStatusSvc<T> {
+                        type Response = super::GetStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatusSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -138,6 +138,10 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
         .route(&of_store("/assertions/{model_id}"), assertions)
         .with_state(api)
         .route("/healthz", get(async move || health(&readiness)))
+        .route(
+            "/livez",
+            get(async || json(StatusCode::OK, &Health { status: "ALIVE" })),
+        )
         .method_not_allowed_fallback(async || {
             refused(&ApiError::new(Code::Unimplemented, "Method Not Allowed"))
         })

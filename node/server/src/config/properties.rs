@@ -80,13 +80,21 @@ mod tests {
             ("sasl.username=me\nhunter2\n", "line 2", "no '='"),
             ("Hunter2 x=1", "line 1", "no name of a setting"),
             ("=hunter2", "line 1", "no name of a setting"),
-            ("a.b=1\n#\na.b=hunter2", "line 3", "'a.b' is set a second time"),
+            (
+                "a.b=1\n#\na.b=hunter2",
+                "line 3",
+                "'a.b' is set a second time",
+            ),
         ] {
             let told = read_text(text).unwrap_err().to_string();
             assert!(told.contains(line) && told.contains(what), "{told}");
             assert!(!told.to_lowercase().contains("hunter2"), "{told}");
         }
         let missing = read(Path::new("/nowhere/kafka.properties")).unwrap_err();
-        assert!(missing.to_string().contains("kafka.propertiesFile /nowhere/kafka.properties"));
+        assert!(
+            missing
+                .to_string()
+                .contains("kafka.propertiesFile /nowhere/kafka.properties")
+        );
     }
 }

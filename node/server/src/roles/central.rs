@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use meridian_sync::kafka::probe::Probe;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, migrated, open_datastore};
-use crate::admin::Admin;
+use super::{Behaviour, Building, Node, open_datastore};
+use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::{Clock, Nodes};
 use crate::retention;
+use crate::schema::{self, Schema};
+use crate::status::{self, Holds};
 
 /// Starts a central node.
 ///
@@ -29,8 +32,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let (kafka, stop, schema) = (
         building.kafka()?,
         building.stop.clone(),
-        tokio::sync::watch::Sender::new(false),
+        watch::Sender::new(Schema::default()),
     );
+    let trouble = watch::Sender::default();
+    let own_kafka = status::Kafka {
+        probe: Probe::new(kafka.clone(), kafka.changes_topic()),
+        relay: Some(trouble.subscribe()),
+    };
+    building.watch_brokers(&kafka, kafka.changes_topic());
     let relay = Relay {
         datastore: Arc::clone(&datastore),
         topic: kafka.changes_topic(),
@@ -38,46 +47,50 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         role: Role::Writer,
         holder: building.name.as_str().to_owned(),
         wake: Arc::clone(&committed),
+        trouble,
         settings: RelaySettings::default(),
     };
     let retention = config.datastore.changelog_retention;
-    let (store, migrated_sender) = (Arc::clone(&datastore), schema.clone());
+    let (store, schema_sender) = (Arc::clone(&datastore), schema.clone());
+    let address = schema::address(&config.datastore.url);
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = migrated(Arc::clone(&store)) => {}
+            () = schema::bring_up(&*store, &address, &schema_sender) => {}
         }
-        migrated_sender.send_replace(true);
         tokio::join!(
             relay.run(stop.clone()),
             retention::run(store, retention, stop)
         );
     });
-    let mut ready = schema.subscribe();
+    let tiering = Tiering::Central {
+        datastore: Arc::clone(&datastore),
+        committed,
+    };
+    let holds = Holds::Database {
+        datastore: Arc::clone(&datastore),
+        address: schema::address(&config.datastore.url),
+        schema: schema.subscribe(),
+    };
+    let admin = building.admin(tiering, own_kafka, None, holds);
     let behaviour = Behaviour {
         calls: Arc::clone(&local) as _,
-        admin: Admin::Central {
-            datastore: Arc::clone(&datastore),
-            committed: Arc::clone(&committed),
-        },
+        admin: Arc::clone(&admin),
         nodes: Some(Nodes {
             decide: Arc::clone(&local) as _,
             calls: local,
-            datastore: Arc::clone(&datastore),
+            datastore,
             clock: Clock::Writer,
             name: building.name.clone(),
-            admin: Arc::new(Admin::Central {
-                datastore,
-                committed,
-            }),
+            admin,
         }),
     };
-    building
-        .serve(behaviour, async move {
-            ready
-                .wait_for(|ready| *ready)
-                .await
-                .map_or_else(|_| (), |_| ())
-        })
-        .await
+    let mut schema = schema.subscribe();
+    let ready = async move {
+        let current = |schema: &Schema| matches!(schema, Schema::Current);
+        if schema.wait_for(current).await.is_err() {
+            std::future::pending().await
+        }
+    };
+    building.serve(behaviour, ready).await
 }

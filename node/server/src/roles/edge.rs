@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::kafka::broadcast;
+use meridian_sync::kafka::probe::Probe;
 use meridian_sync::views::Views;
 
 use super::{Behaviour, Building, Node};
-use crate::admin::Admin;
+use crate::admin::Tiering;
 use crate::config::Config;
 use crate::peer::Peers;
 use crate::routing::Upwards;
 use crate::routing::answers::Answers;
 use crate::routing::edge::{Edge, Parts};
 use crate::snapshots::Snapshots;
+use crate::status::{self, Holds};
 
 /// Starts an edge.
 ///
@@ -39,6 +41,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let kept = snapshots.as_mut().map(Snapshots::load).unwrap_or_default();
 
     let (kafka, stop) = (building.kafka()?, building.stop.clone());
+    building.watch_brokers(&kafka, kafka.edge_topic(&config.region));
     let events = broadcast::read(
         &kafka,
         &kafka.edge_topic(&config.region),
@@ -66,9 +69,19 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         max_staleness: config.edge.max_staleness,
         revision_wait: config.edge.revision_wait,
     });
+    let own_kafka = status::Kafka {
+        probe: Probe::new(kafka.clone(), kafka.edge_topic(&config.region)),
+        relay: None,
+    };
+    let admin = building.admin(
+        Tiering::Below(peers()?),
+        own_kafka,
+        Some(peers()?),
+        Holds::Memory(Arc::clone(&views)),
+    );
     let behaviour = Behaviour {
         calls: Arc::new(edge),
-        admin: Admin::Below(peers()?),
+        admin,
         nodes: None,
     };
     building

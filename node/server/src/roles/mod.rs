@@ -3,6 +3,7 @@
 //! A node listens at once and is not ready at first: databases, Kafka and the nodes above may be away, now or later. What
 //! is missing is logged and tried again, and calls that need it say so.
 
+mod brokers;
 mod central;
 mod edge;
 mod regional;
@@ -16,23 +17,24 @@ use meridian_model::ports::Datastore;
 use meridian_proto::meridian::v1::admin_service_server::AdminServiceServer;
 use meridian_proto::meridian::v1::node_service_server::NodeServiceServer;
 use meridian_sync::kafka;
+use meridian_sync::kafka::probe::Probe;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Tiering};
 use crate::api::grpc::{Grpc, Readiness, common_services};
 use crate::api::serve::{self, Drain};
 use crate::api::{Api, http};
 use crate::calls::{Calls, ServedBy};
 use crate::config::Config;
 use crate::node_service::Nodes;
+use crate::peer::Peers;
+use crate::status::{self, Holds, NodeStatus};
 pub use central::start as central;
 pub use edge::start as edge;
 pub use regional::start as regional;
-
-/// How often something that is not there yet is tried again.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// A node that runs.
 pub struct Node {
@@ -45,6 +47,7 @@ pub struct Node {
     /// What it gives the nodes below; an edge has none.
     pub nodes: Option<SocketAddr>,
     readiness: Readiness,
+    drain_delay: Duration,
     drain: CancellationToken,
     stop: CancellationToken,
     servers: JoinSet<()>,
@@ -57,9 +60,11 @@ impl Node {
         self.readiness.wait().await;
     }
 
-    /// Stops it: health checks say so first, open requests may finish, then everything else ends.
+    /// Stops it: health checks say so first, requests are taken on for the drain delay and may then finish, and everything
+    /// else ends.
     pub async fn stop(mut self) {
         self.readiness.set(false).await;
+        tokio::time::sleep(self.drain_delay).await;
         self.drain.cancel();
         while self.servers.join_next().await.is_some() {}
         self.stop.cancel();
@@ -74,6 +79,8 @@ struct Building {
     grpc: TcpListener,
     http: TcpListener,
     nodes: Option<TcpListener>,
+    services: RoutesBuilder,
+    readiness: Readiness,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -81,7 +88,7 @@ struct Building {
 /// What a node does, once it is put together.
 struct Behaviour {
     calls: Arc<dyn Calls>,
-    admin: Admin,
+    admin: Arc<Admin>,
     nodes: Option<Nodes>,
 }
 
@@ -93,8 +100,11 @@ impl Building {
         let listen = async |address: SocketAddr, setting: &'static str| {
             serve::bind(address).await.context(setting)
         };
+        let (services, readiness) = common_services().await?;
         Ok(Self {
             name,
+            services,
+            readiness,
             grpc: listen(config.listen.grpc, "listen.grpc").await?,
             http: listen(config.listen.http, "listen.http").await?,
             nodes: if has_nodes {
@@ -112,6 +122,13 @@ impl Building {
         self.tasks.spawn(task);
     }
 
+    /// Has somebody say whether Kafka answers.
+    fn watch_brokers(&mut self, kafka: &kafka::Settings, topic: String) {
+        let probe = Probe::new(kafka.clone(), topic);
+        let bootstrap = kafka.bootstrap_servers.clone();
+        self.spawn(brokers::watch(probe, bootstrap, self.stop.clone()));
+    }
+
     fn kafka(&self) -> anyhow::Result<kafka::Settings> {
         let config = &self.config.kafka;
         let settings = kafka::Settings {
@@ -126,6 +143,27 @@ impl Building {
         Ok(settings)
     }
 
+    /// What answers for the node's status and tiers.
+    fn admin(
+        &self,
+        tiering: Tiering,
+        kafka: status::Kafka,
+        upstream: Option<Peers>,
+        holds: Holds,
+    ) -> Arc<Admin> {
+        let parts = status::Parts {
+            name: self.name.clone(),
+            readiness: self.readiness.clone(),
+            kafka,
+            upstream,
+            holds,
+        };
+        Arc::new(Admin {
+            tiering,
+            status: NodeStatus::new(parts),
+        })
+    }
+
     /// Serves; `ready` decides when health checks say so.
     async fn serve(
         mut self,
@@ -137,8 +175,8 @@ impl Building {
             admin,
             nodes,
         } = behaviour;
-        let (mut services, readiness) = common_services().await?;
-        services.add_service(AdminServiceServer::new(admin));
+        let (mut services, readiness) = (self.services, self.readiness);
+        services.add_service(AdminServiceServer::from_arc(admin));
         let api = Arc::new(Api::new(calls, self.name.clone(), self.config.limits));
         let addresses = (self.grpc.local_addr()?, self.http.local_addr()?);
         let drain = CancellationToken::new();
@@ -196,6 +234,7 @@ impl Building {
             http: addresses.1,
             nodes: nodes_address,
             readiness,
+            drain_delay: self.config.drain_delay,
             drain,
             stop: self.stop,
             servers,
@@ -204,25 +243,7 @@ impl Building {
     }
 }
 
-/// Opens the node's datastore. The database may be away: [`migrated`] waits for it.
+/// Opens the node's datastore. The database may be away: [`crate::schema::bring_up`] waits for it.
 fn open_datastore(config: &Config) -> anyhow::Result<Arc<dyn Datastore>> {
     meridian_store::open(&config.datastore_settings()).context("datastore.url")
-}
-
-/// Brings the database to this program's schema, as soon as it is there.
-async fn migrated(datastore: Arc<dyn Datastore>) {
-    let mut told = false;
-    while let Err(error) = datastore.migrate().await {
-        if !told {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the database cannot be brought to this version's schema; trying again"
-            );
-            told = true;
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-    if told {
-        tracing::info!("the database is there and of this version's schema");
-    }
 }

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use meridian_sync::freshness::Freshness;
 use meridian_sync::kafka::group::GroupConsumer;
+use meridian_sync::kafka::probe::Probe;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use meridian_sync::regional::{Applier, Regional as Replication, RegionalSettings};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, migrated, open_datastore};
-use crate::admin::Admin;
+use super::{Behaviour, Building, Node, open_datastore};
+use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::{Clock, Nodes};
@@ -18,6 +19,8 @@ use crate::peer::Peers;
 use crate::retention;
 use crate::routing::Upwards;
 use crate::routing::regional::Regional;
+use crate::schema::{self, Schema};
+use crate::status::{self, Holds};
 
 /// Starts a regional node.
 ///
@@ -36,6 +39,12 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let (kafka, stop) = (building.kafka()?, building.stop.clone());
 
     let consumer = GroupConsumer::new(&kafka, &config.region)?;
+    let trouble = watch::Sender::default();
+    let own_kafka = status::Kafka {
+        probe: Probe::new(kafka.clone(), kafka.changes_topic()),
+        relay: Some(trouble.subscribe()),
+    };
+    building.watch_brokers(&kafka, kafka.changes_topic());
     let relay = Relay {
         datastore: Arc::clone(&datastore),
         topic: kafka.edge_topic(&config.region),
@@ -43,6 +52,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         role: Role::Region(heartbeat.subscribe()),
         holder: building.name.as_str().to_owned(),
         wake: Arc::clone(&applied),
+        trouble,
         settings: RelaySettings::default(),
     };
     let applier = Applier::new(
@@ -58,16 +68,25 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         start: beginning,
     };
     let retention = config.datastore.changelog_retention;
-    let schema = Arc::clone(&datastore);
+    let (store, schema) = (
+        Arc::clone(&datastore),
+        watch::Sender::new(Schema::default()),
+    );
+    let holds = Holds::Database {
+        datastore: Arc::clone(&datastore),
+        address: schema::address(&config.datastore.url),
+        schema: schema.subscribe(),
+    };
+    let address = schema::address(&config.datastore.url);
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = migrated(Arc::clone(&schema)) => {}
+            () = schema::bring_up(&*store, &address, &schema) => {}
         }
         tokio::join!(
             replication.run(consumer, stop.clone()),
             relay.run(stop.clone()),
-            retention::run(schema, retention, stop)
+            retention::run(store, retention, stop)
         );
     });
 
@@ -79,9 +98,11 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     );
     let regional = Arc::new(Regional::new(local, Upwards::new(peers()?)));
     let known = freshness.subscribe();
+    let tiering = Tiering::Below(peers()?);
+    let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);
     let behaviour = Behaviour {
         calls: Arc::clone(&regional) as _,
-        admin: Admin::Below(peers()?),
+        admin: Arc::clone(&admin),
         nodes: Some(Nodes {
             decide: Arc::clone(&regional) as _,
             calls: regional,
@@ -91,7 +112,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
                 Some((beat, beginning.elapsed().saturating_sub(received)))
             })),
             name: building.name.clone(),
-            admin: Arc::new(Admin::Below(peers()?)),
+            admin,
         }),
     };
     // Everything up to some heartbeat of the writer is here.

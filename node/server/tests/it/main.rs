@@ -12,6 +12,8 @@ mod check;
 mod harness;
 mod health;
 mod life;
+mod process;
+mod status;
 mod starting;
 mod unreachable;
 mod wire;

@@ -12,6 +12,13 @@ const CANCELLED: &str = "57014";
 const SQLITE_BUSY: u32 = 5;
 const SQLITE_LOCKED: u32 = 6;
 
+/// A later version of this program has been at the database.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is newer than this program, which does not know migration {0}: run the version that made it or a later one"
+)]
+struct NewerSchema(i64);
+
 /// Classifies an error of a query.
 pub(crate) fn classify(error: sqlx::Error) -> DatastoreError {
     match error {
@@ -44,6 +51,7 @@ pub(crate) fn classify_migration(error: MigrateError) -> DatastoreError {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             classify(source)
         }
+        MigrateError::VersionMissing(version) => corrupt("schema", NewerSchema(version)),
         other => corrupt("schema", other),
     }
 }

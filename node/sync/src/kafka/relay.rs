@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::outlet::Outlet;
 use super::{Error, Settings};
 use crate::envelope::Heartbeat;
-use crate::retry::Patience;
+use crate::retry::{Patience, Said};
 use crate::tier;
 
 /// What a relay works with.
@@ -72,19 +72,27 @@ pub struct Relay {
     pub holder: String,
     /// Wakes the relay when something was committed.
     pub wake: Arc<Notify>,
+    /// Told why nothing can be published, while that is Kafka's fault.
+    pub trouble: watch::Sender<Option<Arc<Trouble>>>,
     /// Times and sizes.
     pub settings: RelaySettings,
 }
 
+/// Why a relay could not publish.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub enum Trouble {
+    /// The outbox or the lease cannot be had.
     #[error("the datastore failed")]
     Datastore(#[from] DatastoreError),
+    /// The topic cannot be described or made.
     #[error("Kafka failed")]
     Kafka(#[from] Error),
+    /// A record was not acknowledged.
     #[error("Kafka did not take a record of topic '{topic}'")]
     Produce {
+        /// The topic.
         topic: String,
+        /// Why not.
         #[source]
         source: Box<KafkaError>,
     },
@@ -95,7 +103,7 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) {
         let mut open = None;
         let mut beaten: Option<Instant> = None;
-        let mut failures = 0_u32;
+        let (mut failures, mut said) = (0_u32, Said::default());
         loop {
             // Ended in the middle, a round only repeats what it sent.
             let round = tokio::select! {
@@ -107,7 +115,8 @@ impl Relay {
                     if failures > 0 {
                         tracing::info!(topic = %self.topic, failures, "relay works again");
                     }
-                    failures = 0;
+                    (failures, said) = (0, Said::default());
+                    self.trouble.send_replace(None);
                     self.settings.poll
                 }
                 Err(error) => {
@@ -116,8 +125,13 @@ impl Relay {
                         .settings
                         .patience
                         .pause(failures, u64::from(failures) * 389);
-                    tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, failures, ?pause, "relay cannot publish; the outbox keeps the changes");
+                    if said.is_news(&error) {
+                        tracing::warn!(topic = %self.topic, error = &error as &dyn std::error::Error, "relay cannot publish; the outbox keeps the changes");
+                    }
                     open.take_if(|outlet: &mut Outlet| outlet.is_broken());
+                    let kafkas = !matches!(error, Trouble::Datastore(_));
+                    self.trouble
+                        .send_replace(kafkas.then(|| Arc::new(error)));
                     pause
                 }
             };
@@ -145,9 +159,9 @@ impl Relay {
         }
         let outlet = match open {
             Some(outlet) => outlet,
-            None => {
-                open.insert(Outlet::open(&self.kafka, &self.topic, self.settings.deadline).await?)
-            }
+            None => open.insert(
+                Outlet::open(&self.kafka, &self.topic, self.settings.deadline).await?,
+            ),
         };
         let beat = if beaten.is_none_or(|at| at.elapsed() >= self.settings.heartbeat) {
             self.clock().await?

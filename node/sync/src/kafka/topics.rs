@@ -1,6 +1,7 @@
 //! Looking topics up and making them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -25,8 +26,25 @@ where
     C: ConsumerContext + 'static,
     K: Consumer<C> + Send + Sync + 'static,
 {
+    partitions_within(settings, client, topic, REQUEST).await
+}
+
+/// As [`partitions`], with another limit than a request's usual one.
+///
+/// # Errors
+/// As [`partitions`].
+pub async fn partitions_within<C, K>(
+    settings: &Settings,
+    client: &Arc<K>,
+    topic: &str,
+    limit: Duration,
+) -> Result<Option<usize>>
+where
+    C: ConsumerContext + 'static,
+    K: Consumer<C> + Send + Sync + 'static,
+{
     let (client, name) = (Arc::clone(client), topic.to_owned());
-    let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), REQUEST))
+    let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), limit))
         .await
         .map_err(|_| Error::GivenUp)?;
     let metadata = metadata.map_err(Error::unavailable(
@@ -104,8 +122,8 @@ async fn warn_if_small(admin: &AdminClient<Quiet>, topic: &str) {
         .await
         .ok()
         .and_then(|described| described.into_iter().next()?.ok());
-    let takes =
-        described.and_then(|options| options.get(LARGEST)?.value.clone()?.parse::<usize>().ok());
+    let takes = described
+        .and_then(|options| options.get(LARGEST)?.value.clone()?.parse::<usize>().ok());
     if let Some(takes) = takes.filter(|takes| *takes < MAX_RECORD) {
         tracing::warn!(
             topic,

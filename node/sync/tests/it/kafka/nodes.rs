@@ -250,6 +250,7 @@ fn relay(
         role,
         holder: "test".into(),
         wake: Arc::clone(wake),
+        trouble: watch::Sender::default(),
         settings,
     }
 }
