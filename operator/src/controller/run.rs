@@ -1,0 +1,239 @@
+//! The two controllers of one scope.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::Api;
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::{triggers, watches};
+use crate::api::{AuthzStore, EdgeRegion};
+use crate::build::Settings;
+use crate::events::Events;
+use crate::lease::Leadership;
+use crate::metrics;
+use crate::nodes::Nodes;
+use crate::reconcile::{Caches, Category, Context, Error, edge, store};
+use crate::requeue::{self, Backoff, jittered};
+
+/// Changes that come within this time are one.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Objects of one kind that are reconciled at once.
+const AT_ONCE: u16 = 16;
+
+/// Which namespaces an operator looks after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// This one.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The objects of a kind in this scope.
+    #[must_use]
+    pub fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match self {
+            Self::All => Api::all(client.clone()),
+            Self::Namespace(name) => Api::namespaced(client.clone(), name),
+        }
+    }
+}
+
+/// What both controllers work with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// The nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// What the operator was told.
+    pub settings: Settings,
+    /// Whether this operator may write.
+    pub leadership: Leadership,
+    /// Where events go.
+    pub events: Events,
+}
+
+/// Runs both controllers of a scope until `stop` is true; ends when what is under way is done.
+pub async fn run(parts: Parts, scope: Scope, stop: watch::Receiver<bool>) {
+    let client = parts.client.clone();
+    let (stores, store_changes) = watches::ours::<AuthzStore>(&client, &scope);
+    let (edges, edge_changes) = watches::ours::<EdgeRegion>(&client, &scope);
+    let (of_stores, store_children) = watches::children(&client, &scope, false);
+    let (of_edges, edge_children) = watches::children(&client, &scope, true);
+    let context = Arc::new(Context {
+        client: parts.client,
+        nodes: parts.nodes,
+        settings: parts.settings,
+        leadership: parts.leadership,
+        events: parts.events,
+        caches: Caches {
+            stores: stores.clone(),
+            edges: edges.clone(),
+            of_stores,
+            of_edges,
+        },
+    });
+    let store_controller = owning(
+        Controller::for_stream(store_changes, stores.clone()),
+        store_children,
+        |pod| triggers::store_of_pod(&pod),
+    );
+    let edge_controller = owning(
+        Controller::for_stream(edge_changes, edges.clone()),
+        edge_children,
+        |pod| triggers::edge_of_pod(&pod),
+    );
+    let store_controller = watch_for_stores(store_controller, &client, &scope, stores.clone());
+    let edge_controller = watch_for_edges(edge_controller, &client, &scope, stores, edges);
+    tokio::join!(
+        drive(
+            store_controller,
+            store::reconcile,
+            context.clone(),
+            stop.clone()
+        ),
+        drive(edge_controller, edge::reconcile, context, stop),
+    );
+}
+
+fn owning<K>(
+    mut controller: Controller<K>,
+    children: watches::ChildChanges,
+    of_pod: impl Fn(k8s_openapi::api::core::v1::Pod) -> Option<ObjectRef<K>> + Send + Sync + 'static,
+) -> Controller<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    for (kind, changes) in children.objects {
+        controller = controller.owns_stream_with(changes, kind.resource());
+    }
+    controller.watches_stream(children.pods, of_pod)
+}
+
+fn watch_for_stores(
+    controller: Controller<AuthzStore>,
+    client: &Client,
+    scope: &Scope,
+    stores: Store<AuthzStore>,
+) -> Controller<AuthzStore> {
+    let of_maps = stores.clone();
+    controller
+        .watches_stream(watches::metadata::<Secret>(client, scope), move |secret| {
+            triggers::stores_of_secret(&stores, &secret)
+        })
+        .watches_stream(watches::metadata::<ConfigMap>(client, scope), move |map| {
+            triggers::stores_of_config_map(&of_maps, &map)
+        })
+        .watches_stream(watches::any::<EdgeRegion>(client, scope), |edge| {
+            triggers::stores_of_edge(&edge)
+        })
+}
+
+fn watch_for_edges(
+    controller: Controller<EdgeRegion>,
+    client: &Client,
+    scope: &Scope,
+    stores: Store<AuthzStore>,
+    edges: Store<EdgeRegion>,
+) -> Controller<EdgeRegion> {
+    let of_secrets = edges.clone();
+    controller
+        .watches_stream(watches::any::<AuthzStore>(client, scope), move |store| {
+            triggers::edges_of_stores(&edges, &[ObjectRef::from_obj(&store)])
+        })
+        .watches_stream(watches::metadata::<Secret>(client, scope), move |secret| {
+            let affected = triggers::stores_of_secret(&stores, &secret);
+            triggers::edges_of_stores(&of_secrets, &affected)
+        })
+}
+
+type Outcome<K> = Result<(ObjectRef<K>, Action), controller::Error<Error, watcher::Error>>;
+
+async fn drive<K, F, R>(
+    controller: Controller<K>,
+    reconcile: F,
+    context: Arc<Context>,
+    stop: watch::Receiver<bool>,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let backoff = Arc::new(Backoff::default());
+    let failures = Arc::clone(&backoff);
+    let kind = K::kind(&());
+    let timed = move |object: Arc<K>, context: Arc<Context>| {
+        let (reconcile, backoff) = (reconcile.clone(), Arc::clone(&backoff));
+        let kind = K::kind(&());
+        async move {
+            let start = Instant::now();
+            let key = ObjectRef::from_obj(&*object);
+            let done = reconcile(object, context).await;
+            metrics::reconciled(&kind, start.elapsed(), done.as_ref().err());
+            if done.is_ok() {
+                backoff.succeeded(&key);
+            }
+            done
+        }
+    };
+    let policy = move |object: Arc<K>, error: &Error, _: Arc<Context>| {
+        Action::requeue(match error.category() {
+            Category::Transient => failures.failed(ObjectRef::from_obj(&*object)),
+            Category::Refused | Category::Taken => jittered(requeue::MISSING),
+            Category::NotLeader => jittered(requeue::SETTLED),
+        })
+    };
+    let outcomes = controller
+        .with_config(
+            controller::Config::default()
+                .debounce(DEBOUNCE)
+                .concurrency(AT_ONCE),
+        )
+        .graceful_shutdown_on(stopped(stop))
+        .run(timed, policy, context);
+    log(outcomes, &kind).await;
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody can say so any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn log<K: Resource<DynamicType = ()> + 'static>(
+    outcomes: impl Stream<Item = Outcome<K>>,
+    kind: &str,
+) {
+    let mut outcomes = std::pin::pin!(outcomes);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Ok((object, _)) => tracing::debug!(kind, %object, "reconciled"),
+            // Deleted in between.
+            Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(controller::Error::ReconcilerFailed(error, object)) => {
+                tracing::warn!(kind, %object, %error, "cannot reconcile; trying again");
+            }
+            Err(error) => tracing::warn!(kind, error = error_chain(&error), "a watch failed"),
+        }
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}

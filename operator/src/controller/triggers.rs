@@ -1,0 +1,86 @@
+//! Who is affected by a change.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+
+use crate::api::{AuthzStore, EdgeRegion};
+use crate::build::{EDGE_REGION, STORE};
+use crate::reconcile::store::secret_names;
+
+/// The AuthzStores that read this Secret.
+pub(super) fn stores_of_secret(
+    stores: &Store<AuthzStore>,
+    secret: &impl Resource,
+) -> Vec<ObjectRef<AuthzStore>> {
+    stores_where(stores, secret, |store, name| {
+        secret_names(&store.spec).iter().any(|of| of == name)
+    })
+}
+
+/// The AuthzStores whose model is in this ConfigMap.
+pub(super) fn stores_of_config_map(
+    stores: &Store<AuthzStore>,
+    map: &impl Resource,
+) -> Vec<ObjectRef<AuthzStore>> {
+    stores_where(stores, map, |store, name| {
+        let of = store.spec.model.config_map_key_ref.as_ref();
+        of.is_some_and(|of| of.name == name)
+    })
+}
+
+fn stores_where(
+    stores: &Store<AuthzStore>,
+    changed: &impl Resource,
+    is_affected: impl Fn(&AuthzStore, &str) -> bool,
+) -> Vec<ObjectRef<AuthzStore>> {
+    let (name, namespace) = (changed.name_any(), changed.namespace());
+    let affected =
+        stores.state_filter(|store| store.namespace() == namespace && is_affected(store, &name));
+    affected
+        .iter()
+        .map(|store| ObjectRef::from_obj(&**store))
+        .collect()
+}
+
+/// The EdgeRegions that subscribe to any of these AuthzStores.
+pub(super) fn edges_of_stores(
+    edges: &Store<EdgeRegion>,
+    stores: &[ObjectRef<AuthzStore>],
+) -> Vec<ObjectRef<EdgeRegion>> {
+    let affected = edges.state_filter(|edge| {
+        edge.spec.subscriptions.iter().any(|of| {
+            stores
+                .iter()
+                .any(|store| store.name == of.store_ref.name && store.namespace == edge.namespace())
+        })
+    });
+    affected
+        .iter()
+        .map(|edge| ObjectRef::from_obj(&**edge))
+        .collect()
+}
+
+/// The AuthzStores that an EdgeRegion subscribes to.
+pub(super) fn stores_of_edge(edge: &EdgeRegion) -> Vec<ObjectRef<AuthzStore>> {
+    let namespace = edge.namespace().unwrap_or_default();
+    edge.spec
+        .subscriptions
+        .iter()
+        .map(|of| ObjectRef::new(&of.store_ref.name).within(&namespace))
+        .collect()
+}
+
+/// The AuthzStore that a pod serves.
+pub(super) fn store_of_pod(pod: &Pod) -> Option<ObjectRef<AuthzStore>> {
+    let namespace = pod.namespace()?;
+    let name = pod.labels().get(STORE)?;
+    Some(ObjectRef::new(name).within(&namespace))
+}
+
+/// The EdgeRegion that a pod is of.
+pub(super) fn edge_of_pod(pod: &Pod) -> Option<ObjectRef<EdgeRegion>> {
+    let namespace = pod.namespace()?;
+    let name = pod.labels().get(EDGE_REGION)?;
+    Some(ObjectRef::new(name).within(&namespace))
+}

@@ -1,0 +1,123 @@
+//! What the operator asks of nodes, and who answers it.
+
+mod client;
+
+use async_trait::async_trait;
+use meridian_model::{AuthorizationModel, Tiers};
+
+pub use client::Client;
+
+/// A node's `listen.grpc`, `host:port`.
+pub type Address = str;
+
+/// The part of the nodes' API that the operator needs. Every call has a deadline.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// The id of the store of this name, the oldest if there are several.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn find_store(&self, at: &Address, name: &str) -> Result<Option<String>, NodeError>;
+
+    /// Creates a store; returns its id.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn create_store(&self, at: &Address, name: &str) -> Result<String, NodeError>;
+
+    /// The store's latest model, with its id.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn latest_model(
+        &self,
+        at: &Address,
+        store: &str,
+    ) -> Result<Option<(String, AuthorizationModel)>, NodeError>;
+
+    /// Writes a model; returns its id.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn write_model(
+        &self,
+        at: &Address,
+        store: &str,
+        model: &AuthorizationModel,
+    ) -> Result<String, NodeError>;
+
+    /// The tiers in force.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn tiers(&self, at: &Address, store: &str) -> Result<Tiers, NodeError>;
+
+    /// Assigns the tiers of all types.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn assign_tiers(&self, at: &Address, store: &str, tiers: &Tiers)
+    -> Result<(), NodeError>;
+
+    /// How the node itself is.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn status(&self, at: &Address) -> Result<NodeStatus, NodeError>;
+
+    /// Deletes a store; that it is not there is no error.
+    ///
+    /// # Errors
+    /// As [`NodeError`].
+    async fn delete_store(&self, at: &Address, store: &str) -> Result<(), NodeError>;
+}
+
+/// Why a node did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// It may do it later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It will not do it, however often it is asked.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeStatus {
+    /// Its name: the pod's.
+    pub node: String,
+    /// Whether it may be asked.
+    pub ready: bool,
+    /// What it needs from outside.
+    pub dependencies: Vec<Dependency>,
+    /// The latest model of each store it holds, by the store's id; none while a store has none.
+    pub models: Vec<(String, Option<String>)>,
+}
+
+/// Something a node needs from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// `kafka`, `datastore` or `upstream`.
+    pub name: String,
+    /// Whether it answers.
+    pub available: bool,
+    /// Why not, with the address.
+    pub message: String,
+}
+
+impl NodeStatus {
+    /// What it says of a dependency, if it has it.
+    #[must_use]
+    pub fn dependency(&self, name: &str) -> Option<&Dependency> {
+        self.dependencies.iter().find(|of| of.name == name)
+    }
+
+    /// The latest model it has of a store.
+    #[must_use]
+    pub fn model(&self, store: &str) -> Option<&str> {
+        let (_, model) = self.models.iter().find(|(id, _)| id == store)?;
+        model.as_deref()
+    }
+}

@@ -1,0 +1,209 @@
+//! Nodes over gRPC.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use meridian_model::{AuthorizationModel, Tiers};
+use meridian_proto::meridian::v1 as node;
+use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
+use meridian_proto::openfga::v1;
+use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::{Address, Dependency, NodeError, NodeStatus, Nodes};
+
+/// For one call, connecting included.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a node may take to say how it is.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections kept; pods come and go, and so do their addresses.
+const MAX_CHANNELS: usize = 1024;
+
+/// Nodes over gRPC; a connection to each is kept while it is used.
+#[derive(Debug, Default)]
+pub struct Client {
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl Client {
+    fn channel(&self, at: &Address, timeout: Duration) -> Result<Channel, NodeError> {
+        let key = format!("{at}/{}", timeout.as_secs());
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&key) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{at}"))
+            .map_err(|why| NodeError::Refused(format!("address {at}: {why}")))?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            .keep_alive_timeout(CONNECT_TIMEOUT)
+            .connect_lazy();
+        if channels.len() >= MAX_CHANNELS {
+            channels.clear();
+        }
+        channels.insert(key, channel.clone());
+        Ok(channel)
+    }
+
+    fn api(&self, at: &Address) -> Result<OpenFgaServiceClient<Channel>, NodeError> {
+        self.channel(at, TIMEOUT).map(OpenFgaServiceClient::new)
+    }
+
+    fn admin(
+        &self,
+        at: &Address,
+        timeout: Duration,
+    ) -> Result<AdminServiceClient<Channel>, NodeError> {
+        self.channel(at, timeout).map(AdminServiceClient::new)
+    }
+}
+
+#[async_trait]
+impl Nodes for Client {
+    async fn find_store(&self, at: &Address, name: &str) -> Result<Option<String>, NodeError> {
+        let request = v1::ListStoresRequest {
+            page_size: Some(100),
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let page = self.api(at)?.list_stores(request).await;
+        let stores = page.map_err(failed(at))?.into_inner().stores;
+        // Ids grow with time.
+        let named = stores.into_iter().filter(|store| store.name == name);
+        Ok(named.map(|store| store.id).min())
+    }
+
+    async fn create_store(&self, at: &Address, name: &str) -> Result<String, NodeError> {
+        let request = v1::CreateStoreRequest {
+            name: name.to_owned(),
+        };
+        let created = self.api(at)?.create_store(request).await;
+        Ok(created.map_err(failed(at))?.into_inner().id)
+    }
+
+    async fn latest_model(
+        &self,
+        at: &Address,
+        store: &str,
+    ) -> Result<Option<(String, AuthorizationModel)>, NodeError> {
+        let request = v1::ReadAuthorizationModelsRequest {
+            store_id: store.to_owned(),
+            page_size: Some(1),
+            ..Default::default()
+        };
+        let page = self.api(at)?.read_authorization_models(request).await;
+        let models = page.map_err(failed(at))?.into_inner().authorization_models;
+        models
+            .into_iter()
+            .next()
+            .map(|wire| Ok((wire.id.clone(), by_json(&wire)?)))
+            .transpose()
+    }
+
+    async fn write_model(
+        &self,
+        at: &Address,
+        store: &str,
+        model: &AuthorizationModel,
+    ) -> Result<String, NodeError> {
+        let request = v1::WriteAuthorizationModelRequest {
+            store_id: store.to_owned(),
+            ..by_json(model)?
+        };
+        let written = self.api(at)?.write_authorization_model(request).await;
+        Ok(written
+            .map_err(failed(at))?
+            .into_inner()
+            .authorization_model_id)
+    }
+
+    async fn tiers(&self, at: &Address, store: &str) -> Result<Tiers, NodeError> {
+        let request = node::GetTiersRequest {
+            store_id: store.to_owned(),
+        };
+        let answer = self.admin(at, TIMEOUT)?.get_tiers(request).await;
+        let tiers = answer.map_err(failed(at))?.into_inner().tiers;
+        let tiers = tiers.unwrap_or_default();
+        Ok(Tiers {
+            critical: tiers.critical.into_iter().collect(),
+            cold: tiers.cold.into_iter().collect(),
+        })
+    }
+
+    async fn assign_tiers(
+        &self,
+        at: &Address,
+        store: &str,
+        tiers: &Tiers,
+    ) -> Result<(), NodeError> {
+        let request = node::AssignTiersRequest {
+            store_id: store.to_owned(),
+            tiers: Some(node::Tiers {
+                critical: tiers.critical.iter().cloned().collect(),
+                cold: tiers.cold.iter().cloned().collect(),
+            }),
+        };
+        let done = self.admin(at, TIMEOUT)?.assign_tiers(request).await;
+        done.map(|_| ()).map_err(failed(at))
+    }
+
+    async fn status(&self, at: &Address) -> Result<NodeStatus, NodeError> {
+        let answer = self
+            .admin(at, STATUS_TIMEOUT)?
+            .get_status(node::GetStatusRequest {})
+            .await;
+        let status = answer.map_err(failed(at))?.into_inner();
+        let dependencies = status.dependencies.into_iter().map(|of| Dependency {
+            name: of.name,
+            available: of.available,
+            message: of.message,
+        });
+        let models = status.stores.into_iter().map(|of| {
+            let model = Some(of.authorization_model_id).filter(|id| !id.is_empty());
+            (of.store_id, model)
+        });
+        Ok(NodeStatus {
+            node: status.node,
+            ready: status.ready,
+            dependencies: dependencies.collect(),
+            models: models.collect(),
+        })
+    }
+
+    async fn delete_store(&self, at: &Address, store: &str) -> Result<(), NodeError> {
+        let request = v1::DeleteStoreRequest {
+            store_id: store.to_owned(),
+        };
+        let done = self.api(at)?.delete_store(request).await;
+        done.map(|_| ()).map_err(failed(at))
+    }
+}
+
+/// From the model's form to the wire's or back: both have OpenFGA's JSON.
+fn by_json<T: DeserializeOwned>(of: &impl Serialize) -> Result<T, NodeError> {
+    serde_json::to_value(of)
+        .and_then(serde_json::from_value)
+        .map_err(|why| NodeError::Refused(format!("authorization model: {why}")))
+}
+
+fn failed(at: &Address) -> impl FnOnce(Status) -> NodeError {
+    move |status| {
+        let told = format!("{at}: {}", status.message());
+        match status.code() {
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::Internal => NodeError::Unavailable(told),
+            _ => NodeError::Refused(told),
+        }
+    }
+}

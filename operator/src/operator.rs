@@ -1,0 +1,192 @@
+//! The process: from its options to running controllers, and in order out again.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use kube::{Client, Config};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::build::Settings;
+use crate::controller::{self, Parts, Scope};
+use crate::events::Events;
+use crate::lease::{Election, Leadership};
+use crate::metrics::{self, Readiness};
+use crate::nodes;
+
+/// The Lease that operators compete for.
+const LEASE: &str = "meridian-operator";
+/// How long what is under way may take once the operator is told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// How long the API server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the operator is told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The image of nodes where an AuthzStore names none.
+    #[arg(long, env = "MERIDIAN_NODE_IMAGE", value_name = "IMAGE")]
+    node_image: String,
+    /// The namespaces to look after, separated by commas; all unless set.
+    #[arg(
+        long,
+        env = "WATCH_NAMESPACE",
+        value_name = "NAMES",
+        default_value = ""
+    )]
+    watch_namespace: String,
+    /// Who this operator is to the others; its host's name unless set.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    name: Option<String>,
+    /// The namespace of the Lease that operators compete for; the operator's own unless set.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Where `/livez` and `/readyz` are served.
+    #[arg(
+        long,
+        env = "MERIDIAN_HEALTH_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    health: SocketAddr,
+    /// Where `/metrics` is served.
+    #[arg(
+        long,
+        env = "MERIDIAN_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:9090"
+    )]
+    metrics: SocketAddr,
+}
+
+/// Runs the operator until `stop` resolves.
+///
+/// # Errors
+/// When it cannot start, or has lost its Lease: started anew, it competes again.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    let handle = metrics::record()?;
+    let health = metrics::serve_health(options.health, readiness.clone()).await?;
+    let figures = metrics::serve_metrics(options.metrics, handle).await?;
+    let mut config = Config::infer()
+        .await
+        .context("no Kubernetes: neither a pod's service account nor a kubeconfig is there")?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let namespace = options
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config)?;
+    let name = identity(&options);
+    let mut election = Election::new(client.clone(), &namespace, LEASE, name.clone());
+    let leadership = election.leadership();
+    tokio::select! {
+        done = lead(&options, client, &name, &mut election, leadership, &readiness, stop) => done?,
+        served = health => served.context("serving health")?,
+        served = figures => served.context("serving metrics")?,
+    }
+    Ok(())
+}
+
+async fn lead(
+    options: &Options,
+    client: Client,
+    name: &str,
+    election: &mut Election,
+    leadership: Leadership,
+    readiness: &Readiness,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    tokio::select! {
+        () = election.win(|| readiness.set()) => {}
+        () = &mut stop => return Ok(()),
+    }
+    metrics::leading(true);
+    let parts = Parts {
+        settings: settings(options, &client).await,
+        nodes: Arc::new(nodes::Client::default()),
+        events: Events::new(client.clone(), name),
+        leadership,
+        client,
+    };
+    let (stopping, stopped) = watch::channel(false);
+    let mut controllers = JoinSet::new();
+    for scope in scopes(&options.watch_namespace) {
+        controllers.spawn(controller::run(parts.clone(), scope, stopped.clone()));
+    }
+    let lost = tokio::select! {
+        () = election.keep() => true,
+        () = &mut stop => false,
+    };
+    stopping.send_replace(true);
+    let ended = tokio::time::timeout(SHUTDOWN, async {
+        // Renewed meanwhile: what is under way may still write.
+        tokio::select! {
+            () = async { while controllers.join_next().await.is_some() {} } => {}
+            () = election.keep(), if !lost => {}
+        }
+    });
+    if ended.await.is_err() {
+        tracing::warn!("what was under way took too long and is given up");
+    }
+    controllers.shutdown().await;
+    metrics::leading(false);
+    election.release().await;
+    ensure!(
+        !lost,
+        "the lease '{LEASE}' was lost: another operator leads"
+    );
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Unique among operators, also among those that a host has had one after the other.
+fn identity(options: &Options) -> String {
+    let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    let name = options.name.clone().unwrap_or_else(host);
+    format!("{name}-{:08x}", rand::random::<u32>())
+}
+
+fn scopes(namespaces: &str) -> Vec<Scope> {
+    let named: Vec<Scope> = namespaces
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| Scope::Namespace(name.to_owned()))
+        .collect();
+    if named.is_empty() {
+        vec![Scope::All]
+    } else {
+        named
+    }
+}
+
+/// Older clusters know a preference for the zone only, under another name.
+async fn settings(options: &Options, client: &Client) -> Settings {
+    let version =
+        crate::reconcile::read::call(|| "read the version".to_owned(), client.apiserver_version())
+            .await;
+    let minor = version.ok().and_then(|version| {
+        let digits: String = version
+            .minor
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse::<u32>().ok()
+    });
+    let knows_nodes = minor.is_none_or(|minor| minor >= 34);
+    Settings {
+        node_image: options.node_image.clone(),
+        traffic_distribution: if knows_nodes {
+            "PreferSameNode"
+        } else {
+            "PreferClose"
+        }
+        .to_owned(),
+    }
+}

@@ -1,0 +1,239 @@
+//! The difference between what should be and what is, and writing it.
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::context::Live;
+use super::read::call;
+use super::same::is_same;
+use super::workloads::{JobState, job_state};
+use super::{Context, Error};
+use crate::build::{Kind, MANAGER, Object};
+
+/// A failed migration is tried again after this: what it failed on may have been mended outside of the cluster.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// What there is to write.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// In this order.
+    pub steps: Vec<Step<'a>>,
+    /// Workloads that wait for their migration.
+    pub waiting: Vec<&'a Object>,
+}
+
+/// One write.
+#[derive(Debug, PartialEq)]
+pub enum Step<'a> {
+    /// The object is not there.
+    Create(&'a Object),
+    /// The object differs.
+    Change(&'a Object),
+    /// The object is there and should not be.
+    Delete(Gone),
+    /// A part differs that Kubernetes never changes: the object goes without its pods, and is made anew by a next
+    /// reconcile.
+    Replace(Gone),
+}
+
+/// An object to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// It, and not another that was given its name since.
+    pub uid: Option<String>,
+}
+
+/// Compares what should be with what is. `keep` says of an object that nothing wants whether it stays all the same.
+pub fn plan<'a>(
+    wanted: &'a [Object],
+    live: &[Live],
+    keep: impl Fn(&DynamicObject) -> bool,
+    now: Timestamp,
+) -> Plan<'a> {
+    let mut plan = Plan::default();
+    for object in wanted {
+        if let Some(job) = &object.after
+            && state_of(live, job, now) != Some(JobState::Complete)
+        {
+            plan.waiting.push(object);
+            continue;
+        }
+        match find(live, object.kind, &object.name) {
+            None => plan.steps.push(Step::Create(object)),
+            Some(found) if found.metadata.deletion_timestamp.is_some() => {}
+            Some(found) => plan.steps.extend(difference(object, found, now)),
+        }
+    }
+    for (kind, found) in live {
+        let is_wanted = wanted
+            .iter()
+            .any(|object| object.kind == *kind && object.name == found.name_any());
+        if !is_wanted && found.metadata.deletion_timestamp.is_none() && !keep(found) {
+            plan.steps.push(Step::Delete(gone(*kind, found)));
+        }
+    }
+    plan
+}
+
+fn difference<'a>(object: &'a Object, live: &DynamicObject, now: Timestamp) -> Option<Step<'a>> {
+    let there = serde_json::to_value(live).unwrap_or_default();
+    if object.kind == Kind::Job {
+        return match job_state(live) {
+            JobState::Failed { at, .. } if now.duration_since(at) > RETRY_AFTER => {
+                Some(Step::Delete(gone(object.kind, live)))
+            }
+            _ => None,
+        };
+    }
+    if is_same(&object.body, &there) {
+        return None;
+    }
+    if is_fixed_part_changed(object, &there) {
+        return Some(Step::Replace(gone(object.kind, live)));
+    }
+    Some(Step::Change(object))
+}
+
+/// Of a StatefulSet the volumes can never be changed.
+fn is_fixed_part_changed(object: &Object, live: &Value) -> bool {
+    const VOLUMES: &str = "/spec/volumeClaimTemplates";
+    const PARTS: [&str; 3] = [
+        "/0/spec/resources/requests/storage",
+        "/0/spec/storageClassName",
+        "/0/metadata/name",
+    ];
+    let part = |of: &Value, part: &str| of.pointer(&format!("{VOLUMES}{part}")).cloned();
+    object.kind == Kind::StatefulSet
+        && PARTS.iter().any(|path| {
+            let (wanted, live) = (part(&object.body, path), part(live, path));
+            // The cluster fills in the class where none is named.
+            wanted != live && !(wanted.is_none() && path.ends_with("storageClassName"))
+        })
+}
+
+fn find<'a>(live: &'a [Live], kind: Kind, name: &str) -> Option<&'a DynamicObject> {
+    live.iter()
+        .find(|(of, object)| *of == kind && object.metadata.name.as_deref() == Some(name))
+        .map(|(_, object)| &**object)
+}
+
+/// How a Job is, if it is there.
+pub fn state_of(live: &[Live], job: &str, _now: Timestamp) -> Option<JobState> {
+    find(live, Kind::Job, job).map(job_state)
+}
+
+fn gone(kind: Kind, object: &DynamicObject) -> Gone {
+    Gone {
+        kind,
+        name: object.name_any(),
+        uid: object.uid(),
+    }
+}
+
+/// Writes a plan, in order; stops at the first that fails.
+///
+/// # Errors
+/// As [`Error`].
+pub async fn apply(
+    context: &Context,
+    namespace: &str,
+    owner: &str,
+    plan: &Plan<'_>,
+) -> Result<(), Error> {
+    for step in &plan.steps {
+        context.leadership.check()?;
+        match step {
+            Step::Create(object) => {
+                refuse_taken(&context.client, namespace, owner, object).await?;
+                write(&context.client, namespace, object).await?;
+            }
+            Step::Change(object) => write(&context.client, namespace, object).await?,
+            Step::Delete(gone) => {
+                delete(&context.client, namespace, gone, DeleteParams::background()).await?;
+            }
+            Step::Replace(gone) => {
+                delete(&context.client, namespace, gone, DeleteParams::orphan()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Server-side apply would take over what somebody else made under the same name.
+async fn refuse_taken(
+    client: &Client,
+    namespace: &str,
+    owner: &str,
+    object: &Object,
+) -> Result<(), Error> {
+    let (kind, name) = (object.kind, &object.name);
+    let attempt = || format!("look whether {kind:?} '{name}' is there");
+    let Some(found) = call(attempt, api(client, namespace, kind).get_opt(name)).await? else {
+        return Ok(());
+    };
+    let controller = found
+        .owner_references()
+        .iter()
+        .find(|of| of.controller == Some(true));
+    if controller.is_some_and(|of| of.uid == owner) {
+        return Ok(());
+    }
+    Err(Error::Taken {
+        kind,
+        name: name.clone(),
+        owner: controller.map_or("somebody else".to_owned(), |of| {
+            format!("{} '{}'", of.kind, of.name)
+        }),
+    })
+}
+
+async fn write(client: &Client, namespace: &str, object: &Object) -> Result<(), Error> {
+    let (kind, name) = (object.kind, &object.name);
+    let api = api(client, namespace, kind);
+    let params = PatchParams::apply(MANAGER).force();
+    let patch = Patch::Apply(&object.body);
+    let attempt = || format!("apply {kind:?} '{name}'");
+    call(attempt, api.patch(name, &params, &patch)).await?;
+    tracing::info!(kind = ?kind, namespace, name, "applied");
+    Ok(())
+}
+
+async fn delete(
+    client: &Client,
+    namespace: &str,
+    gone: &Gone,
+    params: DeleteParams,
+) -> Result<(), Error> {
+    let (kind, name) = (gone.kind, &gone.name);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: gone.uid.clone(),
+            resource_version: None,
+        }),
+        ..params
+    };
+    let attempt = || format!("delete {kind:?} '{name}'");
+    let done = call(attempt, api(client, namespace, kind).delete(name, &params)).await;
+    match done {
+        // Gone already.
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(of) if of.code == 404) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+        Ok(_) => {
+            tracing::info!(kind = ?kind, namespace, name, "deleted");
+            Ok(())
+        }
+    }
+}
+
+fn api(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &kind.resource())
+}

@@ -1,0 +1,113 @@
+//! What a reconcile works with.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DynamicObject;
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+
+use super::Error;
+use crate::api::{AuthzStore, EdgeRegion};
+use crate::build::{Kind, Settings};
+use crate::events::Events;
+use crate::lease::Leadership;
+use crate::nodes::Nodes;
+
+/// What a reconcile works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// What the operator was told.
+    pub settings: Settings,
+    /// What there is.
+    pub caches: Caches,
+    /// Whether this operator may write.
+    pub leadership: Leadership,
+    /// Where events go.
+    pub events: Events,
+}
+
+/// What there is, as it was watched. It may be a moment old: whatever is decided from it is right to do, or refused, or
+/// without effect, when the truth has moved on.
+#[derive(Clone)]
+pub struct Caches {
+    /// All AuthzStores.
+    pub stores: Store<AuthzStore>,
+    /// All EdgeRegions.
+    pub edges: Store<EdgeRegion>,
+    /// What belongs to AuthzStores.
+    pub of_stores: Children,
+    /// What belongs to EdgeRegions.
+    pub of_edges: Children,
+}
+
+/// Built objects that there are, and their pods.
+#[derive(Clone)]
+pub struct Children {
+    /// By kind.
+    pub objects: Vec<(Kind, Store<DynamicObject>)>,
+    /// The pods of the workloads.
+    pub pods: Store<Pod>,
+}
+
+/// An object that is there.
+pub type Live = (Kind, Arc<DynamicObject>);
+
+impl Children {
+    /// Waits until all of it has been read once.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`] when it never will be.
+    pub async fn ready(&self) -> Result<(), Error> {
+        for (_, store) in &self.objects {
+            store
+                .wait_until_ready()
+                .await
+                .map_err(|_| Error::Stopping)?;
+        }
+        self.pods
+            .wait_until_ready()
+            .await
+            .map_err(|_| Error::Stopping)
+    }
+
+    /// What the object with this uid controls.
+    #[must_use]
+    pub fn owned_by(&self, uid: &str) -> Vec<Live> {
+        let mut owned: Vec<Live> = self
+            .objects
+            .iter()
+            .flat_map(|(kind, store)| {
+                let of_owner =
+                    store.state_filter(|object| is_owner(object.owner_references(), uid));
+                of_owner.into_iter().map(|object| (*kind, object))
+            })
+            .collect();
+        owned.sort_by_key(|(kind, object)| (*kind, object.name_any()));
+        owned
+    }
+
+    /// The pods of a namespace with this label, by name.
+    #[must_use]
+    pub fn pods(&self, namespace: &str, label: &str, value: &str) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.state_filter(|pod| {
+            pod.metadata.namespace.as_deref() == Some(namespace)
+                && pod.labels().get(label).is_some_and(|found| found == value)
+        });
+        pods.sort_by_key(|pod| pod.name_any());
+        pods
+    }
+}
+
+fn is_owner(
+    owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
+    uid: &str,
+) -> bool {
+    owners
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}

@@ -1,0 +1,198 @@
+//! The reconcile of an EdgeRegion.
+
+mod findings;
+mod volumes;
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::DynamicObject;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use super::context::Live;
+use super::read::{self};
+use super::{Category, Context, Error, apply, plan, status};
+use crate::api::conditions::{ACCEPTED, Finding, Findings, READY, State, conditions, summary};
+use crate::api::edge::EdgeRegionStatus;
+use crate::api::{AuthzStore, EdgeRegion};
+use crate::build::{self, EdgeInput, STORE, SecretVersions};
+use crate::requeue::{self, jittered};
+
+/// One subscription, with what can be built of it.
+pub struct Resolved {
+    /// The AuthzStore's name.
+    pub store: String,
+    /// What its objects are built from, or why they are left as they are.
+    pub input: Result<EdgeInput, Finding>,
+    /// The store's id and latest model, as its AuthzStore's status has them.
+    pub model: Option<(String, String)>,
+    /// Ready pods of the parent region, as the AuthzStore's status has them.
+    pub parents: i32,
+}
+
+/// Brings the cluster to what an EdgeRegion says, as far as that can be done now.
+///
+/// # Errors
+/// [`Error`] when it must be tried again; the status says what is wrong with the spec.
+pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<Action, Error> {
+    context.caches.of_edges.ready().await?;
+    if edge.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let now = Timestamp::now();
+    let resolved = dereference(&edge, &context).await?;
+    let uid = edge.uid().unwrap_or_default();
+    let live = context.caches.of_edges.owned_by(&uid);
+    let wanted: Vec<_> = resolved
+        .iter()
+        .filter_map(|of| of.input.as_ref().ok())
+        .flat_map(|input| build::edge(input, &context.settings))
+        .collect();
+    let step = {
+        let plan = plan(&wanted, &live, |object| is_kept(&resolved, object), now);
+        write(&edge, &context, &wanted, &plan).await
+    };
+    let (mut after, mut findings) = findings::status(&edge, &context, &resolved, &live).await;
+    if let Err(error) = &step {
+        refused(&mut findings, error);
+    }
+    let summary = summary(&findings);
+    let is_ready = summary.state == State::True;
+    findings.insert(0, (READY, summary));
+    let before = edge.status.as_ref();
+    let old = before.map_or(&[][..], |status| &status.conditions);
+    after.conditions = conditions(old, &findings, edge.metadata.generation, now);
+    if status::write::<_, EdgeRegionStatus>(&context, &*edge, before, &after).await? {
+        status::tell(&context, &edge.object_ref(&()), old, &findings).await;
+    }
+    step?;
+    let is_blocked = resolved.iter().all(|of| of.input.is_err());
+    Ok(Action::requeue(jittered(match (is_blocked, is_ready) {
+        (true, _) => requeue::MISSING,
+        (_, true) => requeue::SETTLED,
+        _ => requeue::UNSETTLED,
+    })))
+}
+
+async fn write(
+    edge: &EdgeRegion,
+    context: &Context,
+    wanted: &[build::Object],
+    plan: &apply::Plan<'_>,
+) -> Result<(), Error> {
+    let namespace = edge.namespace().unwrap_or_default();
+    if let Some(storage) = &edge.spec.storage {
+        volumes::grow(context, &namespace, plan, wanted, storage).await?;
+    }
+    let uid = edge.uid().unwrap_or_default();
+    apply::apply(context, &namespace, &uid, plan).await
+}
+
+/// What belongs to a subscription that cannot be built now stays as it is.
+fn is_kept(resolved: &[Resolved], object: &DynamicObject) -> bool {
+    let store = object.labels().get(STORE);
+    resolved
+        .iter()
+        .any(|of| of.input.is_err() && Some(&of.store) == store)
+}
+
+fn refused(findings: &mut Findings, error: &Error) {
+    let reason = match error.category() {
+        Category::Refused => "Refused",
+        Category::Taken => "NameTaken",
+        Category::Transient | Category::NotLeader => return,
+    };
+    for (kind, finding) in findings.iter_mut() {
+        if *kind == ACCEPTED {
+            *finding = Finding::fault(reason, error.to_string());
+        }
+    }
+}
+
+/// Reads what an EdgeRegion names.
+async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolved>, Error> {
+    let mut resolved = Vec::new();
+    for subscription in &edge.spec.subscriptions {
+        let name = &subscription.store_ref.name;
+        let namespace = edge.namespace().unwrap_or_default();
+        let key = ObjectRef::<AuthzStore>::new(name).within(&namespace);
+        let Some(store) = context.caches.stores.get(&key) else {
+            resolved.push(Resolved {
+                store: name.clone(),
+                input: Err(Finding::fault(
+                    "StoreNotFound",
+                    format!("subscriptions: there is no AuthzStore '{name}' in this namespace"),
+                )),
+                model: None,
+                parents: 0,
+            });
+            continue;
+        };
+        let status = store.status.as_ref();
+        let model = status.and_then(|of| {
+            let (id, model) = (of.store_id.clone()?, of.model.clone()?);
+            Some((id, model.id))
+        });
+        let region = status
+            .into_iter()
+            .flat_map(|of| &of.regions)
+            .find(|of| of.name == edge.spec.parent_region);
+        resolved.push(Resolved {
+            store: name.clone(),
+            model,
+            parents: region.map_or(0, |of| of.ready_replicas),
+            input: input(edge, context, &store).await?,
+        });
+    }
+    Ok(resolved)
+}
+
+async fn input(
+    edge: &EdgeRegion,
+    context: &Context,
+    store: &AuthzStore,
+) -> Result<Result<EdgeInput, Finding>, Error> {
+    let (name, namespace) = (store.name_any(), edge.namespace().unwrap_or_default());
+    let parent = &edge.spec.parent_region;
+    if !store.spec.regions.iter().any(|of| of.name == *parent) {
+        return Ok(Err(Finding::fault(
+            "UnknownParentRegion",
+            format!("parentRegion: AuthzStore '{name}' has no region '{parent}'"),
+        )));
+    }
+    let mut secrets = SecretVersions::new();
+    if let Some(of) = &store.spec.kafka.properties_secret_ref {
+        let found = read::secret(&context.client, &namespace, &of.name).await?;
+        match found {
+            Some(secret) if secret.keys.contains(&of.key) => {
+                secrets.insert(of.name.clone(), secret.version);
+            }
+            _ => {
+                return Ok(Err(Finding::fault(
+                    "SecretNotFound",
+                    format!(
+                        "kafka.propertiesSecretRef of AuthzStore '{name}': there is no Secret '{}' with key '{}'",
+                        of.name, of.key
+                    ),
+                )));
+            }
+        }
+    }
+    Ok(Ok(EdgeInput {
+        name: edge.name_any(),
+        namespace,
+        owner: edge.controller_owner_ref(&()).unwrap_or_default(),
+        spec: edge.spec.clone(),
+        store: name,
+        store_spec: store.spec.clone(),
+        secrets,
+    }))
+}
+
+pub(super) fn workload<'a>(live: &'a [Live], name: &str) -> Option<&'a DynamicObject> {
+    live.iter()
+        .find(|(kind, of)| *kind == build::Kind::StatefulSet && of.name_any() == name)
+        .map(|(_, of)| &**of)
+}

@@ -1,0 +1,181 @@
+//! What is so of an EdgeRegion and what is not.
+
+use futures::StreamExt as _;
+use kube::ResourceExt;
+
+use super::{Resolved, workload};
+use crate::api::EdgeRegion;
+use crate::api::conditions::{ACCEPTED, Finding, Findings, PARENT_REACHABLE, SYNCED};
+use crate::api::edge::{EdgeRegionStatus, SubscriptionStatus};
+use crate::build::{EDGE_REGION, GRPC_PORT, STORE, edge_name, edge_selector};
+use crate::nodes::NodeStatus;
+use crate::reconcile::Context;
+use crate::reconcile::context::Live;
+use crate::reconcile::pods;
+use crate::reconcile::workloads::{Replicas, replicas};
+
+/// Nodes asked at once.
+const ASKED_AT_ONCE: usize = 16;
+/// The pods are there and ready. Not shown by itself: the summary has its reason.
+const AVAILABLE: &str = "Available";
+
+/// What is found of one subscription.
+struct Subscription<'a> {
+    resolved: &'a Resolved,
+    replicas: Option<Replicas>,
+    trouble: Option<pods::Trouble>,
+    /// Each running pod's name and what it says of itself, if it answers.
+    nodes: Vec<(String, Option<NodeStatus>)>,
+}
+
+/// The status, but for its conditions, and the findings they are made of.
+pub(super) async fn status(
+    edge: &EdgeRegion,
+    context: &Context,
+    resolved: &[Resolved],
+    live: &[Live],
+) -> (EdgeRegionStatus, Findings) {
+    let name = edge.name_any();
+    let mut found = Vec::new();
+    for of in resolved {
+        found.push(look(edge, context, of, live).await);
+    }
+    let findings = vec![
+        (ACCEPTED, accepted(resolved)),
+        (AVAILABLE, available(edge, &found)),
+        (PARENT_REACHABLE, parent(edge, &found)),
+        (SYNCED, synced(&found)),
+    ];
+    let counts = || found.iter().map(|of| of.replicas.unwrap_or_default());
+    let status = EdgeRegionStatus {
+        observed_generation: edge.metadata.generation,
+        replicas: counts().map(|of| of.present).max().unwrap_or(0),
+        ready_replicas: counts().map(|of| of.ready).min().unwrap_or(0),
+        selector: Some(edge_selector(&name)),
+        subscriptions: found.iter().map(Subscription::status).collect(),
+        conditions: Vec::new(),
+    };
+    (status, findings)
+}
+
+async fn look<'a>(
+    edge: &EdgeRegion,
+    context: &Context,
+    resolved: &'a Resolved,
+    live: &[Live],
+) -> Subscription<'a> {
+    let (name, namespace) = (edge.name_any(), edge.namespace().unwrap_or_default());
+    let mut of_edge = context.caches.of_edges.pods(&namespace, EDGE_REGION, &name);
+    of_edge.retain(|pod| pod.labels().get(STORE) == Some(&resolved.store));
+    let nodes = futures::stream::iter(pods::addresses(&of_edge, GRPC_PORT))
+        .map(|(name, address)| async move { (name, context.nodes.status(&address).await.ok()) })
+        .buffered(ASKED_AT_ONCE)
+        .collect()
+        .await;
+    Subscription {
+        resolved,
+        replicas: workload(live, &edge_name(&name, &resolved.store)).map(replicas),
+        trouble: pods::trouble(&of_edge),
+        nodes,
+    }
+}
+
+impl Subscription<'_> {
+    fn status(&self) -> SubscriptionStatus {
+        let id = self.resolved.model.as_ref().map(|(store, _)| store);
+        let mut models = self.nodes.iter().map(|(_, status)| {
+            let status = status.as_ref()?;
+            status.model(id?).map(str::to_owned)
+        });
+        let first = models.next().flatten();
+        SubscriptionStatus {
+            store: self.resolved.store.clone(),
+            ready_replicas: self.replicas.map_or(0, |of| of.ready),
+            model_id: first.clone().filter(|_| models.all(|of| of == first)),
+        }
+    }
+}
+
+fn accepted(resolved: &[Resolved]) -> Finding {
+    let refused = resolved.iter().find_map(|of| of.input.as_ref().err());
+    refused
+        .cloned()
+        .unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense"))
+}
+
+fn available(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
+    let wanted = edge.spec.replicas;
+    for of in found {
+        let store = &of.resolved.store;
+        match (of.replicas, &of.trouble) {
+            (Some(replicas), _) if replicas.is_settled() && replicas.wanted == wanted => {}
+            (_, Some(trouble)) => return Finding::fault(&trouble.reason, trouble.message.clone()),
+            (replicas, None) => {
+                let ready = replicas.map_or(0, |of| of.ready);
+                return Finding::not_yet(
+                    "RollingOut",
+                    format!("store {store}: {ready} of {wanted} pods are ready"),
+                );
+            }
+        }
+    }
+    Finding::yes("Running", "all pods are ready")
+}
+
+/// From the edges themselves where they answer; else from how the parent region is.
+fn parent(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
+    let region = &edge.spec.parent_region;
+    let mut asked = false;
+    for of in found {
+        for (name, status) in &of.nodes {
+            let Some(upstream) = status.as_ref().and_then(|of| of.dependency("upstream")) else {
+                continue;
+            };
+            if !upstream.available {
+                return Finding::fault(
+                    "ParentUnreachable",
+                    format!("{name}: {}", upstream.message),
+                );
+            }
+            asked = true;
+        }
+    }
+    if let Some(of) = found.iter().find(|of| of.resolved.parents == 0) {
+        return Finding::not_yet(
+            "ParentNotReady",
+            format!(
+                "store {}: region {region} has no ready pod",
+                of.resolved.store
+            ),
+        );
+    }
+    if asked {
+        return Finding::yes("Reachable", format!("all edges reach region {region}"));
+    }
+    Finding::unknown("NoNodeAnswers", "no edge runs that could say")
+}
+
+fn synced(found: &[Subscription<'_>]) -> Finding {
+    for of in found {
+        let store = &of.resolved.store;
+        let Some((id, model)) = &of.resolved.model else {
+            return Finding::not_yet("NoModel", format!("AuthzStore {store} has no model yet"));
+        };
+        for (name, status) in &of.nodes {
+            match status {
+                None => return Finding::unknown("NodeSilent", format!("{name} does not answer")),
+                Some(status) if status.model(id) == Some(model) => {}
+                Some(_) => {
+                    return Finding::not_yet(
+                        "Syncing",
+                        format!("{name} does not have model {model} of store {store} yet"),
+                    );
+                }
+            }
+        }
+    }
+    if found.iter().all(|of| of.nodes.is_empty()) {
+        return Finding::unknown("NoNodeAnswers", "no edge runs that could say");
+    }
+    Finding::yes("Synced", "every edge has the model of each of its stores")
+}

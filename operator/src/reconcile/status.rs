@@ -1,0 +1,101 @@
+//! Writing a status, and telling what changed in it.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::read::call;
+use super::{Context, Error};
+use crate::api::conditions::{Findings, MIGRATED, MODEL_ACTIVE, READY, State};
+use crate::build::MANAGER;
+use crate::events::Severity;
+
+/// Writes a status if it differs from the one that is there.
+///
+/// # Errors
+/// As [`Error`].
+pub async fn write<K, S>(
+    context: &Context,
+    object: &K,
+    before: Option<&S>,
+    after: &S,
+) -> Result<bool, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+    S: Serialize + PartialEq,
+{
+    if before == Some(after) {
+        return Ok(false);
+    }
+    context.leadership.check()?;
+    let namespace = object.namespace().unwrap_or_default();
+    patch(&context.client, &namespace, object, after).await?;
+    Ok(true)
+}
+
+async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<(), Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+    S: Serialize,
+{
+    let (kind, name) = (K::kind(&()), object.name_any());
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": kind,
+        // If another object has the name by now, its status is not this one.
+        "metadata": {"name": name, "uid": object.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let attempt = || format!("write the status of {kind} '{name}'");
+    call(
+        attempt,
+        api.patch_status(&name, &params, &Patch::Apply(&body)),
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Publishes an event for each condition that changed in a way somebody should know.
+pub async fn tell(
+    context: &Context,
+    about: &ObjectReference,
+    before: &[Condition],
+    findings: &Findings,
+) {
+    for (kind, finding) in findings {
+        let old = before.iter().find(|of| of.type_ == *kind);
+        let was = old.map_or("", |of| of.status.as_str());
+        let reason_was = old.map_or("", |of| of.reason.as_str());
+        match finding.state {
+            // The summary repeats what another condition says.
+            State::False if finding.fault && *kind != READY && reason_was != finding.reason => {
+                context
+                    .events
+                    .publish(about, Severity::Warning, &finding.reason, &finding.message)
+                    .await;
+            }
+            State::True if was != "True" && [READY, MIGRATED, MODEL_ACTIVE].contains(kind) => {
+                context
+                    .events
+                    .publish(about, Severity::Normal, kind, &finding.message)
+                    .await;
+            }
+            _ => {}
+        }
+    }
+}

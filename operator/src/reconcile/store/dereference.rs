@@ -1,0 +1,108 @@
+//! What an AuthzStore names, and what there is of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::api::AuthzStore;
+use crate::api::common::KeyRef;
+use crate::api::store::AuthzStoreSpec;
+use crate::build::{EDGE_REGION, STORE};
+use crate::reconcile::context::Live;
+use crate::reconcile::read::{self, Keyed, SecretInfo};
+use crate::reconcile::{Context, Error};
+
+/// What an AuthzStore names, and what there is of it.
+#[derive(Debug)]
+pub struct References {
+    /// The Secrets named, by name; `None` for those that are not there.
+    pub secrets: BTreeMap<String, Option<SecretInfo>>,
+    /// The model's ConfigMap, if it names one.
+    pub model: Option<Keyed>,
+    /// What belongs to it.
+    pub live: Vec<Live>,
+    /// Its pods: central's, the regions' and the migrations'.
+    pub pods: Vec<Arc<Pod>>,
+    /// Another AuthzStore that has the same topics, and was there before.
+    pub rival: Option<String>,
+}
+
+/// Reads what an AuthzStore names, and what there is of it.
+///
+/// # Errors
+/// As [`Error`]; that something is not there is none.
+pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<References, Error> {
+    let namespace = store.namespace().unwrap_or_default();
+    let mut secrets = BTreeMap::new();
+    for name in secret_names(&store.spec) {
+        let found = read::secret(&context.client, &namespace, &name).await?;
+        secrets.insert(name, found);
+    }
+    let model = match &store.spec.model.config_map_key_ref {
+        Some(of) => Some(read::config_map(&context.client, &namespace, of).await?),
+        None => None,
+    };
+    let children = &context.caches.of_stores;
+    let pods = children.pods(&namespace, STORE, &store.name_any());
+    Ok(References {
+        secrets,
+        model,
+        live: children.owned_by(&store.uid().unwrap_or_default()),
+        pods: pods
+            .into_iter()
+            .filter(|pod| !pod.labels().contains_key(EDGE_REGION))
+            .collect(),
+        rival: rival(store, context),
+    })
+}
+
+/// Every reference to a Secret, with where it stands.
+pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, &KeyRef)> {
+    let mut refs = vec![(
+        "datastore.urlSecretRef".to_owned(),
+        &spec.datastore.url_secret_ref,
+    )];
+    if let Some(properties) = &spec.kafka.properties_secret_ref {
+        refs.push(("kafka.propertiesSecretRef".to_owned(), properties));
+    }
+    for region in &spec.regions {
+        let at = format!("regions[{}].datastore.urlSecretRef", region.name);
+        refs.push((at, &region.datastore.url_secret_ref));
+    }
+    refs
+}
+
+/// The names of all Secrets that a store's nodes read.
+pub fn secret_names(spec: &AuthzStoreSpec) -> Vec<String> {
+    let mut names: Vec<String> = secret_refs(spec)
+        .into_iter()
+        .map(|(_, of)| of.name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Two writers on one topic would ruin both stores.
+fn rival(store: &AuthzStore, context: &Context) -> Option<String> {
+    let topics = |of: &AuthzStore| (of.spec.product.clone(), of.spec.kafka.topic_prefix.clone());
+    let age = |of: &AuthzStore| {
+        let created = of.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        (created, of.uid())
+    };
+    let shares_broker = |other: &AuthzStore| {
+        let brokers = &store.spec.kafka.bootstrap_servers;
+        let theirs = &other.spec.kafka.bootstrap_servers;
+        theirs.iter().any(|server| brokers.contains(server))
+    };
+    let other = context.caches.stores.find(|other| {
+        other.uid() != store.uid()
+            && topics(other) == topics(store)
+            && shares_broker(other)
+            && age(other) < age(store)
+    })?;
+    let namespace = other.namespace().unwrap_or_default();
+    Some(format!("{namespace}/{}", other.name_any()))
+}

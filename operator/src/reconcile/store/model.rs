@@ -1,0 +1,106 @@
+//! The store, its model and its tiers, through the API of central.
+//!
+//! Each is looked up before it is made or written: after a crash in between, or with the status lost, nothing is done
+//! twice. A model that somebody else wrote after the spec's is reported, and not overwritten: whoever is right, two
+//! writers taking turns would make the store unusable.
+
+use meridian_model::Tiers;
+
+use super::validate::{WantedModel, model_hash};
+use crate::api::store::ModelStatus;
+use crate::nodes::{NodeError, NodeStatus, Nodes};
+
+/// How the store is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct StoreState {
+    pub(super) id: Option<String>,
+    pub(super) model: Option<ModelStatus>,
+    /// The model that somebody else wrote since, if so.
+    pub(super) superseded_by: Option<String>,
+    /// Whether the model was written just now.
+    pub(super) written: bool,
+}
+
+/// What to speak to.
+pub(super) struct Central<'a> {
+    pub(super) nodes: &'a dyn Nodes,
+    pub(super) address: &'a str,
+    /// How a central node is.
+    pub(super) status: &'a NodeStatus,
+}
+
+impl Central<'_> {
+    /// Brings the store to the model and tiers wanted. `state` is what is known of it before, and what is known after,
+    /// also when it fails half-way.
+    pub(super) async fn converge(
+        &self,
+        product: &str,
+        wanted: &WantedModel,
+        state: &mut StoreState,
+    ) -> Result<(), NodeError> {
+        let store = self.store(product, state).await?;
+        self.model(&store, wanted, state).await?;
+        if state.superseded_by.is_none() {
+            self.tiers(&store, &wanted.tiers).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&self, product: &str, state: &mut StoreState) -> Result<String, NodeError> {
+        let known = |id: &String| self.status.models.iter().any(|(store, _)| store == id);
+        if let Some(id) = state.id.clone().filter(known) {
+            return Ok(id);
+        }
+        let found = self.nodes.find_store(self.address, product).await?;
+        let id = match found {
+            Some(id) => id,
+            None => self.nodes.create_store(self.address, product).await?,
+        };
+        if state.id.as_ref() != Some(&id) {
+            state.model = None;
+        }
+        state.id = Some(id.clone());
+        Ok(id)
+    }
+
+    async fn model(
+        &self,
+        store: &str,
+        wanted: &WantedModel,
+        state: &mut StoreState,
+    ) -> Result<(), NodeError> {
+        state.superseded_by = None;
+        let written = state.model.as_ref().filter(|of| of.hash == wanted.hash);
+        if let Some(written) = written
+            && self.status.model(store) == Some(&written.id)
+        {
+            return Ok(());
+        }
+        let latest = self.nodes.latest_model(self.address, store).await?;
+        let id = match (latest, written) {
+            (Some((id, model)), _) if model_hash(&model) == wanted.hash => id,
+            (Some((id, _)), Some(_)) => {
+                state.superseded_by = Some(id);
+                return Ok(());
+            }
+            _ => {
+                state.written = true;
+                self.nodes
+                    .write_model(self.address, store, &wanted.model)
+                    .await?
+            }
+        };
+        state.model = Some(ModelStatus {
+            id,
+            hash: wanted.hash.clone(),
+        });
+        Ok(())
+    }
+
+    async fn tiers(&self, store: &str, wanted: &Tiers) -> Result<(), NodeError> {
+        if self.nodes.tiers(self.address, store).await? == *wanted {
+            return Ok(());
+        }
+        self.nodes.assign_tiers(self.address, store, wanted).await
+    }
+}
