@@ -15,11 +15,9 @@ use meridian_model::hash::{set_hash, type_hash};
 use meridian_model::ports::Snapshot;
 use meridian_model::tuple::InvalidTuple;
 use meridian_model::{
-    ApiError, Code, ModelId, Object, Position, Subject, TupleKey, TypeSystem, validate,
+    ApiError, Code, ModelId, Object, Position, StoreId, Subject, TupleKey, TypeSystem, validate,
 };
 use meridian_proto::openfga::v1;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::api::convert::condition_of_wire;
 use crate::api::deadline_exceeded;
@@ -91,7 +89,7 @@ impl Local {
                 cx,
                 &mut *snapshot,
                 &subject,
-                Evaluation::new(model.clone(), &checked),
+                Evaluation::new(store, model.clone(), &checked),
             )
             .await?;
         Ok(Decision {
@@ -148,6 +146,7 @@ impl Local {
             return Ok((evaluation, outcome));
         }
         let limits = limits(self.limits.check_work);
+        let store = evaluation.store;
         let run = move |interrupted: &dyn Fn() -> bool| {
             let outcome = evaluation.run(Budget {
                 limits,
@@ -155,32 +154,8 @@ impl Local {
             })?;
             Ok((evaluation, outcome))
         };
-        off_thread(&self.long_checks, deadline, run).await?
+        self.long_checks.run(store, deadline, run).await?
     }
-}
-
-/// Runs a long computation on a blocking thread once one of `slots` is free. What it is given says when to give up: at
-/// the deadline, or when its caller is gone.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    slots: &Arc<Semaphore>,
-    deadline: Instant,
-    run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    let slot = tokio::time::timeout_at(deadline.into(), Arc::clone(slots).acquire_owned()).await;
-    let Ok(Ok(slot)) = slot else {
-        return Err(deadline_exceeded());
-    };
-    let caller_gone = CancellationToken::new();
-    let _on_drop = caller_gone.clone().drop_guard();
-    let task = tokio::task::spawn_blocking(move || {
-        let done = run(&|| caller_gone.is_cancelled() || Instant::now() >= deadline);
-        drop(slot);
-        done
-    });
-    task.await.map_err(|why| {
-        tracing::error!(error = %why, "a computation ended unexpectedly");
-        ApiError::new(Code::Internal, "Internal Server Error")
-    })
 }
 
 /// A Check request whose question and contextual tuples the model allows.
@@ -261,6 +236,7 @@ pub(crate) fn too_complex() -> ApiError {
 
 /// An evaluation between two rounds, all its own so that it can change threads.
 struct Evaluation {
+    store: StoreId,
     model: Arc<Compiled>,
     asked: [String; 3],
     contextual: Vec<TupleKey>,
@@ -269,9 +245,10 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn new(model: Arc<Compiled>, checked: &CheckedRequest<'_>) -> Self {
+    fn new(store: StoreId, model: Arc<Compiled>, checked: &CheckedRequest<'_>) -> Self {
         let question = &checked.question;
         Self {
+            store,
             asked: [question.object(), question.relation(), question.subject()].map(str::to_owned),
             contextual: checked.contextual.clone(),
             facts: RoundFacts::new(&model.symbols),

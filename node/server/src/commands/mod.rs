@@ -5,6 +5,7 @@ mod changes;
 pub mod check;
 pub(crate) mod errors;
 mod ids;
+pub(crate) mod long_checks;
 mod models;
 mod stores;
 mod tokens;
@@ -16,11 +17,12 @@ use async_trait::async_trait;
 use meridian_model::ports::Datastore;
 use meridian_model::{ApiError, Code, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
 use crate::limits::Limits;
 use ids::Ids;
+use long_checks::LongChecks;
 pub use models::{Compiled, Models};
 
 /// The calls answered from a datastore: all of central's, and what a regional node answers itself.
@@ -30,7 +32,7 @@ pub struct Local {
     ids: Ids,
     limits: Limits,
     name: ServedBy,
-    long_checks: Arc<Semaphore>,
+    long_checks: LongChecks,
     committed: Arc<Notify>,
 }
 
@@ -42,14 +44,13 @@ impl Local {
         limits: Limits,
         committed: Arc<Notify>,
     ) -> Self {
-        let long_checks = Arc::new(Semaphore::new(limits.concurrent_long_checks));
         Self {
             models: Models::new(Arc::clone(&datastore)),
             datastore,
             ids: Ids::new(),
             limits,
             name,
-            long_checks,
+            long_checks: LongChecks::new(limits.concurrent_long_checks),
             committed,
         }
     }

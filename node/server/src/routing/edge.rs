@@ -13,7 +13,6 @@ use meridian_engine::{Budget, Limits as EngineLimits, Outcome, Scratch, View};
 use meridian_model::{ApiError, ModelId, Position, StoreId, Tier, Timestamp};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::{Shown, Views};
-use tokio::sync::Semaphore;
 
 use crate::api::deadline_exceeded;
 use crate::api::fields::Fields;
@@ -22,7 +21,8 @@ use crate::api::operations::{
     ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal, Reply, ServedBy};
-use crate::commands::check::{CheckedRequest, off_thread, too_complex};
+use crate::commands::check::{CheckedRequest, too_complex};
+use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
 use crate::routing::answers::{Answer as KeptAnswer, AnswerKey, Answers};
 use crate::routing::regional::created;
@@ -66,14 +66,13 @@ impl Edge {
             max_staleness,
             revision_wait,
         } = parts;
-        let long_checks = Arc::new(Semaphore::new(limits.concurrent_long_checks));
         Self {
             held: Arc::new(Held {
                 views,
                 name,
                 limits,
                 max_staleness,
-                long_checks,
+                long_checks: LongChecks::new(limits.concurrent_long_checks),
             }),
             answers,
             upwards,
@@ -98,8 +97,8 @@ impl Edge {
         if matches!(found, Found::Long) {
             found = match self
                 .held
-                .decide_long(view.clone(), request.clone(), cx.deadline)
-                .await
+                .decide_long(store, view.clone(), request.clone(), cx.deadline)
+                .await?
             {
                 Ok(found) => found,
                 Err(error) => return Some(Err(error.into())),
@@ -230,7 +229,7 @@ struct Held {
     name: ServedBy,
     limits: Limits,
     max_staleness: Duration,
-    long_checks: Arc<Semaphore>,
+    long_checks: LongChecks,
 }
 
 /// What came of evaluating over a view.
@@ -339,15 +338,16 @@ impl Held {
         })
     }
 
-    /// Evaluates on a blocking thread, a few at a time, until it is done or the caller's time is up.
+    /// Evaluates on a blocking thread until it is done or the caller's time is up; `None` when no more may run now.
     async fn decide_long(
         self: &Arc<Self>,
+        store: StoreId,
         view: View,
         request: v1::CheckRequest,
         deadline: Instant,
-    ) -> Result<Found, ApiError> {
+    ) -> Option<Result<Found, ApiError>> {
         let this = Arc::clone(self);
-        off_thread(&self.long_checks, deadline, move |interrupted| {
+        let run = move |interrupted: &dyn Fn() -> bool| {
             let limits = EngineLimits {
                 work: this.limits.check_work,
                 ..EngineLimits::default()
@@ -363,8 +363,8 @@ impl Held {
                 Found::Long => Found::Decided(Err(too_complex().into())),
                 found => found,
             }
-        })
-        .await
+        };
+        self.long_checks.run_now(store, deadline, run).await
     }
 }
 
