@@ -7,6 +7,12 @@ use std::time::Duration;
 pub struct Limits {
     /// Longest an API call may take when its caller sets no shorter deadline.
     pub request_timeout: Duration,
+    /// Longest a request's body may take to arrive, counted from its head.
+    pub body_timeout: Duration,
+    /// Connections of one port that are open at a time; others wait to be accepted.
+    pub connections: usize,
+    /// Requests of one HTTP/2 connection that are open at a time.
+    pub streams_per_connection: u32,
     /// Largest request message in bytes, on gRPC and HTTP alike.
     pub request_bytes: usize,
     /// Writes and deletes of one Write together.
@@ -28,7 +34,7 @@ pub struct Limits {
     pub check_inline_work: u64,
     /// Evaluation work of one round before the Check is refused as too complex.
     pub check_work: u64,
-    /// Long evaluations that run at a time, one blocking thread each.
+    /// Long evaluations that run at a time, one blocking thread each; those of one store have half of them.
     pub concurrent_long_checks: usize,
 }
 
@@ -42,6 +48,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(3),
+            body_timeout: Duration::from_secs(3),
+            connections: 10_000,
+            streams_per_connection: 1024,
             request_bytes: 616_448,
             tuples_per_write: 100,
             contextual_tuples: 100,

@@ -107,6 +107,7 @@ async fn start(data: Data) -> anyhow::Result<(std::net::SocketAddr, std::net::So
         edge_listener,
         std::future::pending(),
         drain,
+        Limits::default(),
     ));
     tokio::spawn(serve_empty(empty_listener));
     Ok(addresses)
@@ -228,7 +229,7 @@ impl AdminService for Empty {
 
 /// The empty call with nothing around it: the transport as the edge sets it up, tonic's codec, no router, no layer.
 async fn serve_empty(listener: TcpListener) {
-    let builder = serve::http2();
+    let builder = serve::http2(&Limits::default());
     while let Ok((stream, _)) = listener.accept().await {
         if stream.set_nodelay(true).is_err() {
             continue;

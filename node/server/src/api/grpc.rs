@@ -23,6 +23,7 @@ use tonic_prost::ProstCodec;
 use tower::ServiceExt;
 
 use crate::api::operations::{self, Check, Operation, Visitor};
+use crate::api::timely::{Timely, late};
 use crate::api::{Api, Outcome, Rejection};
 
 /// The service's full name.
@@ -107,7 +108,7 @@ impl Grpc {
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         match request.uri().path().strip_prefix(PATH) {
@@ -124,7 +125,11 @@ impl Grpc {
                 match found {
                     Some(answer) => answer.await,
                     None => {
-                        Status::unimplemented(format!("method {name} not implemented")).into_http()
+                        let status =
+                            Status::unimplemented(format!("method {name} not implemented"));
+                        let mut response = status.into_http();
+                        self.api.sign(response.headers_mut());
+                        response
                     }
                 }
             }
@@ -145,7 +150,7 @@ struct Unary<'a, B> {
 
 impl<'a, B> Visitor for Unary<'a, B>
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     type Output = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
@@ -157,7 +162,7 @@ where
 
 async fn unary<O: Operation, B>(api: &Api, request: Request<B>) -> Response<Body>
 where
-    B: HttpBody + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let call = tower::service_fn(async |request: tonic::Request<O::Request>| {
@@ -176,11 +181,18 @@ where
     let codec = ProstCodec::<O::Response, O::Request>::default();
     let mut grpc =
         tonic::server::Grpc::new(codec).max_decoding_message_size(api.limits().request_bytes);
+    let limit = api.limits().body_timeout;
+    let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
     let mut response = grpc.unary(call, request).await;
-    if let Some(number) = response.extensions().get::<Status>().and_then(raw_number) {
-        response
-            .headers_mut()
-            .insert(Status::GRPC_STATUS, HeaderValue::from(number));
+    if let Some(status) = response.extensions().get::<Status>() {
+        let number = raw_number(status);
+        // A request that could not be decoded never became a call.
+        api.sign(response.headers_mut());
+        if let Some(number) = number {
+            response
+                .headers_mut()
+                .insert(Status::GRPC_STATUS, HeaderValue::from(number));
+        }
     }
     response
 }
@@ -201,6 +213,13 @@ fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
     if code == Code::Unknown {
         status.set_source(Arc::new(refusal.error));
     }
+    status
+}
+
+/// An error that goes out as OpenFGA's number.
+fn raw(error: ApiError) -> Status {
+    let mut status = Status::new(Code::Unknown, &error.message);
+    status.set_source(Arc::new(error));
     status
 }
 

@@ -20,15 +20,25 @@ const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The headers an answer has however the call goes. Sized for all that [`add_origin`] and [`add_model`] add.
 pub(super) fn for_request(request_id: u64, request: &impl Fields) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
+    add_request_id(&mut headers, request_id);
+    if !request.store_id().is_empty() {
+        add(&mut headers, STORE_ID, request.store_id().to_owned());
+    }
+    headers
+}
+
+/// Names the request.
+pub(super) fn add_request_id(headers: &mut HeaderMap, request_id: u64) {
     if let Ok(mut id) = HeaderValue::try_from(format!("{request_id:016x}")) {
         // New every time: marked so, it is kept out of HPACK's table and pushes none of the others out.
         id.set_sensitive(true);
         headers.insert(REQUEST_ID, id);
     }
-    if !request.store_id().is_empty() {
-        add(&mut headers, STORE_ID, request.store_id().to_owned());
-    }
-    headers
+}
+
+/// Whether an answer says where it comes from.
+pub(super) fn has_origin(headers: &HeaderMap) -> bool {
+    headers.contains_key(SERVED_BY)
 }
 
 /// Says where an answer comes from.

@@ -12,6 +12,7 @@ use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use meridian_model::{ApiError, Code};
@@ -25,7 +26,8 @@ use crate::api::operations::{
     Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
     ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
 };
-use crate::api::{Api, Outcome, Rejection, deadline_exceeded};
+use crate::api::timely::late;
+use crate::api::{Api, Outcome, Rejection};
 use crate::limits::Limits;
 use query::Query;
 
@@ -136,7 +138,7 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
         )
         .route(&of_store("/list-users"), unimplemented(POST, "ListUsers"))
         .route(&of_store("/assertions/{model_id}"), assertions)
-        .with_state(api)
+        .with_state(Arc::clone(&api))
         .route("/healthz", get(async move || health(&readiness)))
         .route(
             "/livez",
@@ -146,6 +148,19 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             refused(&ApiError::new(Code::Unimplemented, "Method Not Allowed"))
         })
         .fallback(async || refused(&ApiError::new(Code::UndefinedEndpoint, "Not Found")))
+        .layer(from_fn_with_state(api, signed))
+}
+
+/// Says where every answer comes from, whatever became of its request. Not of gRPC that came to this port: a client told
+/// so would take it for an answer of the service it asked.
+async fn signed(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let content = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc = content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let mut response = next.run(request).await;
+    if !is_grpc {
+        api.sign(response.headers_mut());
+    }
+    response
 }
 
 /// A route whose message is the JSON body; `place` puts the path's parts into it.
@@ -225,13 +240,13 @@ fn read_changes(ids: Ids, query: &Query) -> Result<v1::ReadChangesRequest, Inval
     })
 }
 
-/// Reads a message; an empty body is an empty message. A body that trickles in has as long as the call itself.
+/// Reads a message; an empty body is an empty message. A body that trickles in is not waited for.
 async fn decode<O: Operation>(body: Body, limits: &Limits) -> Result<O::Request, Response> {
     let limit = limits.request_bytes;
     let read = axum::body::to_bytes(body, limit.saturating_mul(JSON_FACTOR));
-    let read = tokio::time::timeout(limits.request_timeout, read).await;
+    let read = tokio::time::timeout(limits.body_timeout, read).await;
     let bytes = read
-        .map_err(|_| refused(&deadline_exceeded()))?
+        .map_err(|_| refused(&late(limits.body_timeout)))?
         .map_err(|why| unreadable(why, limit))?;
     if bytes.is_empty() {
         return Ok(O::Request::default());

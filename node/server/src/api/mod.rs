@@ -11,6 +11,7 @@ pub mod http;
 mod meters;
 pub mod operations;
 pub mod serve;
+mod timely;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -92,6 +93,18 @@ impl Api {
         &self.limits
     }
 
+    /// Completes the headers of an answer to a request that never became a call.
+    fn sign(&self, headers: &mut HeaderMap) {
+        if !headers::has_origin(headers) {
+            headers::add_request_id(headers, self.request_id());
+            headers::add_origin(headers, None, &self.name);
+        }
+    }
+
+    fn request_id(&self) -> u64 {
+        self.next_request_id.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Runs one call. `headers` are the request's headers or gRPC metadata.
     pub async fn call<O: Operation>(
         &self,
@@ -99,7 +112,7 @@ impl Api {
         request: O::Request,
     ) -> Outcome<O::Response> {
         let started = Instant::now();
-        let request_id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
+        let request_id = self.request_id();
         let mut answer_headers = headers::for_request(request_id, &request);
         let answer = self
             .answer::<O>(headers, request, started, request_id)

@@ -9,15 +9,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::grpc::Grpc;
+use crate::limits::Limits;
+use crate::outage::Outage;
 
 /// How long connections may go on after the stop.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain(pub Duration);
 
-/// Streams of one HTTP/2 connection that are open at a time.
-const MAX_STREAMS: u32 = 1024;
 /// How often a silent HTTP/2 connection is asked whether it still lives, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long an HTTP/1 client may take to send a request's head.
@@ -31,29 +32,31 @@ pub async fn grpc(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
     drain: Drain,
+    limits: Limits,
 ) {
-    let builder = http2();
+    let builder = http2(&limits);
     let connections = GracefulShutdown::new();
-    accept(listener, stop, |stream| {
+    accept(listener, stop, limits.connections, |stream, permit| {
         let grpc = Arc::clone(&grpc);
         let service = service_fn(move |request| {
             let grpc = Arc::clone(&grpc);
             async move { Ok::<_, std::convert::Infallible>(grpc.handle(request).await) }
         });
-        spawn(connections.watch(builder.serve_connection(TokioIo::new(stream), service)));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        spawn(connections.watch(connection), permit);
     })
     .await;
     finish(connections, drain).await;
 }
 
 /// How gRPC connections are set up.
-pub fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+pub fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.streams_per_connection)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(1024 * 1024);
     builder
@@ -65,6 +68,7 @@ pub async fn http(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
     drain: Drain,
+    limits: Limits,
 ) {
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder
@@ -76,14 +80,14 @@ pub async fn http(
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(MAX_STREAMS);
+        .max_concurrent_streams(limits.streams_per_connection);
     let connections = GracefulShutdown::new();
-    accept(listener, stop, |stream| {
+    accept(listener, stop, limits.connections, |stream, permit| {
         let service = TowerToHyperService::new(router.clone());
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        spawn(connections.watch(connection));
+        spawn(connections.watch(connection), permit);
     })
     .await;
     finish(connections, drain).await;
@@ -93,16 +97,34 @@ pub async fn http(
 async fn accept(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
-    mut serve: impl FnMut(TcpStream),
+    connections: usize,
+    mut serve: impl FnMut(TcpStream, OwnedSemaphorePermit),
 ) {
+    let free = Arc::new(Semaphore::new(connections));
+    let crowded = Outage::new();
     let mut stop = std::pin::pin!(stop);
     loop {
+        if free.available_permits() > 0 {
+            crowded.worked();
+        } else if crowded.failed() {
+            tracing::warn!(connections, "all connections are taken; others wait");
+        }
+        let next = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&free)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)?;
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            io::Result::Ok((stream, permit))
+        };
         let accepted = tokio::select! {
             () = &mut stop => return,
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
         };
-        match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-            Ok(stream) => serve(stream),
+        match accepted {
+            Ok((stream, permit)) => serve(stream, permit),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -112,8 +134,12 @@ async fn accept(
 }
 
 /// A connection that breaks, or speaks no HTTP, ends alone; its peer is told by HTTP/2's own means.
-fn spawn<E: std::fmt::Display>(connection: impl Future<Output = Result<(), E>> + Send + 'static) {
+fn spawn<E: std::fmt::Display>(
+    connection: impl Future<Output = Result<(), E>> + Send + 'static,
+    permit: OwnedSemaphorePermit,
+) {
     tokio::spawn(async move {
+        let _open = permit;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection ended");
         }

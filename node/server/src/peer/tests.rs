@@ -13,6 +13,7 @@ use tonic_prost::ProstCodec;
 
 use super::Peers;
 use crate::api::serve;
+use crate::limits::Limits;
 use crate::telemetry::captured::Log;
 
 /// What a played node does with the call of that number, the first being 0.
@@ -45,7 +46,10 @@ impl Played {
                     let does = script(count.fetch_add(1, Ordering::SeqCst));
                     async move { Ok::<_, std::convert::Infallible>(play(does, request).await) }
                 });
-                tokio::spawn(serve::http2().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    serve::http2(&Limits::default())
+                        .serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         Self { address, asked }

@@ -188,12 +188,14 @@ impl Building {
             self.grpc,
             drain.clone().cancelled_owned(),
             patience,
+            self.config.limits,
         ));
         servers.spawn(serve::http(
             router,
             self.http,
             drain.clone().cancelled_owned(),
             patience,
+            self.config.limits,
         ));
         let mut nodes_address = None;
         if let (Some(nodes), Some(listener)) = (nodes, self.nodes) {

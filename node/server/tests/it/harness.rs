@@ -103,12 +103,14 @@ impl Node {
             grpc,
             stop.clone().cancelled_owned(),
             drain,
+            limits,
         ));
         tokio::spawn(serve::http(
             api_http::router(api, readiness),
             http,
             stop.cancelled_owned(),
             drain,
+            limits,
         ));
         node
     }

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod check;
+mod edge;
 mod harness;
 mod health;
 mod life;

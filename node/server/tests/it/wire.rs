@@ -1,10 +1,17 @@
 //! What is wrong below the level of a call: no JSON, no route, too large, no protocol at all, no time, no position.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_proto::openfga::v1;
+use meridian_server::limits::Limits;
 use prost::Message;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::harness::{NOBODY, Node, check_request, speak};
 
@@ -174,4 +181,125 @@ async fn a_deadline_that_is_over() {
         )
         .await;
     assert_eq!(late.status, 4004, "{late:?}");
+}
+
+#[track_caller]
+fn assert_signed(headers: &HeaderMap) {
+    assert_eq!(headers["meridian-served-by"], "central", "{headers:?}");
+    assert_eq!(headers["x-request-id"].len(), 16, "{headers:?}");
+}
+
+#[tokio::test]
+async fn what_never_became_a_call_says_where_its_answer_comes_from_too() {
+    let node = Node::with(Limits {
+        request_bytes: 100,
+        ..Limits::default()
+    })
+    .await;
+    let post = async |path: &str, body: &'static str| {
+        node.send(Method::POST, path, &[], Bytes::from(body)).await
+    };
+    let large = format!("{{\"name\": \"{}\"}}", "x".repeat(300));
+    for (status, reply) in [
+        (400, post("/stores", "{\"name\":").await),
+        (404, post("/nope", "").await),
+        (
+            404,
+            node.send(Method::PUT, "/stores", &[], Bytes::new()).await,
+        ),
+        (404, post(&format!("/stores/{NOBODY}/expand"), "{}").await),
+        (400, node.get("/stores?page_size=x").await),
+        (400, node.get("/stores/%ff").await),
+        (
+            413,
+            node.send(Method::POST, "/stores", &[], large.into()).await,
+        ),
+    ] {
+        assert_eq!(reply.status.as_u16(), status, "{}", reply.body);
+        assert_signed(&reply.headers);
+    }
+    let path = "openfga.v1.OpenFGAService/Check";
+    for reply in [
+        node.raw_rpc(path, b"\xff\xff garbage", &[]).await,
+        node.raw_rpc(path, &[0; 200], &[]).await,
+        node.raw_rpc("openfga.v1.OpenFGAService/Expand", &[], &[])
+            .await,
+    ] {
+        assert_signed(&reply.headers);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    let node = Node::with(Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let never = || {
+        StreamBody::new(futures::stream::pending::<
+            Result<http_body::Frame<Bytes>, Infallible>,
+        >())
+    };
+
+    let stream = TcpStream::connect(node.grpc).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!(
+        "http://{}/openfga.v1.OpenFGAService/Check",
+        node.grpc
+    ))
+    .header("content-type", "application/grpc")
+    .header("te", "trailers");
+    let reply = sender
+        .send_request(request.body(never()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(reply.headers()["grpc-status"], "4004", "{reply:?}");
+    assert_signed(reply.headers());
+
+    let stream = TcpStream::connect(node.http).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("/stores").header("host", "node");
+    let reply = sender
+        .send_request(request.body(never()).unwrap())
+        .await
+        .unwrap();
+    assert_signed(reply.headers());
+    let body = reply.into_body().collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.contains("did not arrive within 50ms"), "{body}");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let node = Node::with(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let first = TcpStream::connect(node.http).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(first))
+        .await
+        .unwrap();
+    let open = tokio::spawn(connection);
+    let request = Request::get("/healthz").header("host", "node");
+    let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    assert_eq!(
+        sender.send_request(request).await.unwrap().status(),
+        StatusCode::OK
+    );
+
+    let mut second = std::pin::pin!(node.get("/healthz"));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
+    assert!(early.is_err(), "{early:?}");
+    open.abort();
+    drop(sender);
+    assert_eq!(second.await.status, StatusCode::OK);
 }
