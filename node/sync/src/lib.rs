@@ -13,6 +13,7 @@ pub mod kafka;
 pub mod regional;
 mod retry;
 pub mod tier;
+pub mod touches;
 pub mod upstream;
 pub mod views;
 

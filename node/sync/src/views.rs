@@ -46,6 +46,25 @@ pub struct Shown {
     lagging: Option<Arc<Freshness>>,
 }
 
+impl Shown {
+    /// What readers see of a store after `before`. `freshness` is the node's at this moment.
+    pub fn new(
+        view: View,
+        lagging: bool,
+        before: Option<&Self>,
+        freshness: &Arc<Freshness>,
+    ) -> Self {
+        let since = before.and_then(|before| before.lagging.as_ref());
+        let lagging = lagging.then(|| Arc::clone(since.unwrap_or(freshness)));
+        Self { view, lagging }
+    }
+
+    /// How old it is on a node of that freshness; `None` when nothing proves any age.
+    pub fn age(&self, freshness: &Freshness, wall: Timestamp, now: Duration) -> Option<Duration> {
+        self.lagging.as_deref().unwrap_or(freshness).age(wall, now)
+    }
+}
+
 impl Views {
     /// No store. `start` is where the node's monotonic clock begins.
     pub fn new(start: Instant, observer: Option<Arc<dyn Observer>>) -> Self {
@@ -73,11 +92,7 @@ impl Views {
 
     /// How old what is shown of a store is, by the wall clock `wall`; `None` when nothing proves any age.
     pub fn age(&self, shown: &Shown, wall: Timestamp) -> Option<Duration> {
-        let now = self.start.elapsed();
-        match &shown.lagging {
-            Some(before) => before.age(wall, now),
-            None => self.freshness.load().age(wall, now),
-        }
+        shown.age(&self.freshness.load(), wall, self.start.elapsed())
     }
 
     /// How fresh the node is.
@@ -116,9 +131,9 @@ impl Views {
             observer.publish(store, &view, &touched);
         }
         let position = view.position();
-        let before = self.get(store).and_then(|shown| shown.lagging.clone());
-        let lagging = lagging.then(|| before.unwrap_or_else(|| self.freshness.load_full()));
-        let shown = Arc::new(Shown { view, lagging });
+        let before = self.get(store);
+        let freshness = self.freshness.load();
+        let shown = Arc::new(Shown::new(view, lagging, before.as_deref(), &freshness));
         let entry = self.stores.entry(store).or_insert_with(|| Entry {
             shown: Arc::new(ArcSwap::new(Arc::clone(&shown))),
             position: watch::Sender::new(position),

@@ -2,21 +2,18 @@
 //!
 //! An upstream answer comes with its position and the hashes of what it read. It holds until one of those is touched by
 //! a later revision, which the edge learns from the change stream even for data it is never sent. So a kept answer is
-//! checked when it is used: nothing it rests on may have been touched behind its position. How far back touches are
-//! remembered is bounded; an answer older than that memory is not used.
+//! checked when it is used: nothing it rests on may have been touched behind its position. Touches are remembered as
+//! long as an answer is kept at most.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use meridian_engine::View;
 use meridian_model::{ModelId, Position, StoreId};
 use meridian_sync::edge::Touched;
+use meridian_sync::touches::Touches;
 use meridian_sync::views::Observer;
-
-/// Touches remembered of one store, in hashes.
-const MAX_TOUCHES: usize = 65_536;
 
 /// What an answer is an answer to. Questions with contextual tuples or a condition context are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,6 +52,10 @@ pub struct Answer {
 pub struct Answers {
     kept: moka::sync::Cache<AnswerKey, Arc<Answer>>,
     stores: DashMap<StoreId, Mutex<Touches>>,
+    max_age: Duration,
+    start: Instant,
+    /// When touches were last forgotten, since `start`.
+    swept: Mutex<Duration>,
 }
 
 impl Answers {
@@ -66,6 +67,9 @@ impl Answers {
                 .time_to_live(max_age)
                 .build(),
             stores: DashMap::new(),
+            max_age,
+            start: Instant::now(),
+            swept: Mutex::default(),
         }
     }
 
@@ -76,7 +80,7 @@ impl Answers {
         let holds = touches
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .leave(&answer);
+            .leave(answer.position, &answer.reads);
         drop(touches);
         if !holds {
             self.kept.invalidate(key);
@@ -91,11 +95,30 @@ impl Answers {
 
     /// Takes in what revisions up to `position` touched.
     fn touch(&self, store: StoreId, position: Position, touched: &Touched) {
+        let now = self.start.elapsed();
+        self.sweep(now);
         let touches = self.stores.entry(store).or_default();
         touches
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .add(position, touched);
+            .add(position, touched, now);
+    }
+
+    /// Once in a while forgets, of every store, the touches that no kept answer is old enough for.
+    fn sweep(&self, now: Duration) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(*swept) < self.max_age {
+            return;
+        }
+        *swept = now;
+        drop(swept);
+        let oldest = now.saturating_sub(self.max_age);
+        for touches in &self.stores {
+            touches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .forget_before(oldest);
+        }
     }
 }
 
@@ -106,56 +129,6 @@ impl Observer for Answers {
 
     fn drop_store(&self, store: StoreId) {
         self.stores.remove(&store);
-    }
-}
-
-/// When each set of a store was last touched, as far back as `since`.
-#[derive(Debug, Default)]
-struct Touches {
-    /// Answers from before this position may rest on touches no longer remembered.
-    since: Position,
-    last: HashMap<u64, Position>,
-    order: VecDeque<(Position, u64)>,
-}
-
-impl Touches {
-    fn add(&mut self, position: Position, touched: &Touched) {
-        match touched {
-            Touched::All => {
-                *self = Self {
-                    since: position,
-                    ..Self::default()
-                }
-            }
-            Touched::Sets(revisions) => {
-                for (position, hashes) in revisions {
-                    for hash in hashes {
-                        self.last.insert(*hash, *position);
-                        self.order.push_back((*position, *hash));
-                    }
-                }
-            }
-        }
-        while self.order.len() > MAX_TOUCHES {
-            let Some((position, hash)) = self.order.pop_front() else {
-                break;
-            };
-            self.since = self.since.max(position);
-            if self.last.get(&hash) == Some(&position) {
-                self.last.remove(&hash);
-            }
-        }
-    }
-
-    /// Whether everything since has left the answer as it was.
-    fn leave(&self, answer: &Answer) -> bool {
-        answer.position >= self.since
-            && answer.position.epoch == self.since.epoch
-            && answer.reads.iter().all(|hash| {
-                self.last
-                    .get(hash)
-                    .is_none_or(|touched| *touched <= answer.position)
-            })
     }
 }
 
@@ -219,14 +192,6 @@ mod tests {
                 .get(&key("q"))
                 .is_none()
         );
-        let answers = answers_with(Position::new(1, 11), &[u64::MAX]);
-        let many = (0..MAX_TOUCHES as u64 + 1).collect();
-        answers.touch(
-            store(),
-            Position::new(1, 12),
-            &Touched::Sets(vec![(Position::new(1, 12), many)]),
-        );
-        assert!(answers.get(&key("q")).is_none());
     }
 
     #[test]

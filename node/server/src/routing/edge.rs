@@ -116,11 +116,11 @@ impl Edge {
     ) -> Option<Answer<v1::CheckResponse>> {
         let answer = match found {
             Found::Decided(answer) => answer,
-            Found::Unknown(model) => {
+            Found::Unknown(model) if may_keep(view, model, request) => {
                 let kept = self.answers.get(&answer_key(store, model, request)?)?;
                 Ok(self.held.reply(view, model, kept.allowed, kept.position))
             }
-            Found::Long | Found::Nothing => return None,
+            Found::Unknown(_) | Found::Long | Found::Nothing => return None,
         };
         if let Ok(Some(position)) = answer.as_ref().map(|reply| reply.position) {
             self.upwards.floors().lift(store, position);
@@ -201,8 +201,12 @@ fn answer_key(store: StoreId, model: ModelId, request: &v1::CheckRequest) -> Opt
     ))
 }
 
-/// Of Cold types an edge keeps nothing, not even an answer that rests on them.
+/// Of Cold types an edge keeps nothing, not even an answer that rests on them. Asked again when a kept answer is used: its
+/// types may have become Cold since, or in a revision that upstream had and this node had not.
 fn may_keep(view: &View, model: ModelId, request: &v1::CheckRequest) -> bool {
+    if view.tiers().cold.is_empty() {
+        return true;
+    }
     let Some(compiled) = view
         .model(Some(model))
         .and_then(|model| model.compiled.as_ref())

@@ -229,6 +229,10 @@ impl Replica {
         self.view = self.view.apply(&set);
         self.known = self.known.max(set.revision);
         self.changed = true;
+        if assigned(&set).is_some() {
+            // Types may have become Cold, of which no answer is kept.
+            self.touched = Touched::All;
+        }
         if let Touched::Sets(sets) = &mut self.touched {
             sets.push((set.position(), tier::touched(&set)));
         }

@@ -216,3 +216,17 @@ fn what_a_store_was_known_to_have_while_it_was_loaded_is_asked_for() {
     };
     assert!(shown(&edge.handle(Input::Head(head), NOW)).lagging);
 }
+
+#[test]
+fn a_tier_assignment_ends_every_kept_answer() {
+    let mut edge = edge();
+    let cold = Tiers {
+        cold: ["log".to_owned()].into(),
+        ..tiers(&["doc"])
+    };
+    let commands = edge.handle(
+        Input::Record(set(3, vec![Change::TiersAssigned(cold)])),
+        NOW,
+    );
+    assert_eq!(shown(&commands).touched, Touched::All);
+}

@@ -5,14 +5,17 @@
 //! - whatever type a view covers, it holds exactly central's tuples of it at the view's position, and its models and tiers;
 //! - whatever the evaluator decides over it is what it decides over all of central's tuples at that position;
 //! - within an epoch, what an edge publishes never goes back;
+//! - what is said to be so old was true so long ago, and nothing older than the limit is served;
+//! - an answer kept from upstream is true of the view's position as long as it is used;
 //! - once the network heals, every node comes to central's state.
 //!
-//! Four bugs are planted between the network and the machine (never in it), and each must be caught.
+//! Seven bugs are planted between the network and the machine (never in it), and each must be caught.
 
 mod bug;
 mod history;
 mod link;
 mod random;
+mod reader;
 mod region;
 mod world;
 
@@ -58,4 +61,22 @@ fn a_half_applied_revision_is_caught() {
 #[test]
 fn an_accepted_older_epoch_is_caught() {
     caught(Bug::OlderEpochAccepted);
+}
+
+#[test]
+fn an_ignored_touch_is_caught() {
+    let violation = caught(Bug::TouchedIgnored);
+    assert!(violation.contains("no longer true"), "{violation}");
+}
+
+#[test]
+fn an_ignored_lag_is_caught() {
+    let violation = caught(Bug::LagIgnored);
+    assert!(violation.contains("is said to be"), "{violation}");
+}
+
+#[test]
+fn a_trusted_stale_heartbeat_is_caught() {
+    let violation = caught(Bug::StaleHeartbeatTrusted);
+    assert!(violation.contains("is said to be"), "{violation}");
 }

@@ -17,6 +17,12 @@ pub(crate) enum Bug {
     HalfApplied,
     /// A change set of a reign that is over is applied.
     OlderEpochAccepted,
+    /// A kept answer is used although what it rests on was touched.
+    TouchedIgnored,
+    /// Heartbeats make a store look fresh of which changes are missing.
+    LagIgnored,
+    /// A heartbeat counts as of when it arrives.
+    StaleHeartbeatTrusted,
 }
 
 /// Bends what reaches the machine.

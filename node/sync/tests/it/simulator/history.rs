@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, Position, Revision, StoreId, Timestamp};
@@ -129,6 +130,10 @@ pub(crate) struct Central {
     pub(crate) stores: BTreeMap<StoreId, Kept>,
     pub(crate) outbox: Vec<OutboxRow>,
     history: HashMap<(StoreId, Position), Arc<Facts>>,
+    /// When each position was committed, and each reign began.
+    committed: HashMap<(StoreId, Position), Duration>,
+    reigns: BTreeMap<u64, Duration>,
+    pub(crate) now: Duration,
     names: usize,
 }
 
@@ -142,6 +147,17 @@ impl Central {
 
     pub(crate) fn at(&self, store: StoreId, position: Position) -> Option<&Arc<Facts>> {
         self.history.get(&(store, position))
+    }
+
+    /// When a position was followed by the next, or by another reign.
+    pub(crate) fn ended(&self, store: StoreId, position: Position) -> Option<Duration> {
+        let next = Position {
+            revision: position.revision.next(),
+            ..position
+        };
+        let followed = self.committed.get(&(store, next));
+        let given_up = self.reigns.get(&(position.epoch.0 + 1));
+        followed.into_iter().chain(given_up).min().copied()
     }
 
     /// Commits something.
@@ -168,6 +184,7 @@ impl Central {
     /// The writer fails over to a standby that had not seen the last few revisions.
     pub(crate) fn fail_over(&mut self, random: &mut Random) {
         self.epoch += 1;
+        self.reigns.insert(self.epoch, self.now);
         for store in self.stores.keys().copied().collect::<Vec<_>>() {
             let lost = random.below(4) as u64;
             let Some(kept) = self.stores.get_mut(&store) else {
@@ -230,6 +247,7 @@ impl Central {
         );
         self.history
             .insert((store, kept.position), Arc::new(kept.facts.clone()));
+        self.committed.insert((store, kept.position), self.now);
         self.outbox.push((set, kept.facts.tiers.clone()));
     }
 

@@ -8,6 +8,8 @@ pub(crate) struct Link<M> {
     on_the_way: Vec<(usize, M)>,
     parted: bool,
     healthy: bool,
+    /// Something was lost since this was last asked.
+    lost: bool,
 }
 
 impl<M: Clone> Link<M> {
@@ -16,6 +18,7 @@ impl<M: Clone> Link<M> {
             on_the_way: Vec::new(),
             parted: false,
             healthy: false,
+            lost: false,
         }
     }
 
@@ -33,10 +36,12 @@ impl<M: Clone> Link<M> {
         }
         if self.parted {
             faults.parted += 1;
+            self.lost = true;
             return;
         }
         if random.chance(7) {
             faults.dropped += 1;
+            self.lost = true;
             return;
         }
         if random.chance(8) {
@@ -53,6 +58,33 @@ impl<M: Clone> Link<M> {
         let at = step + delay;
         faults.overtaken += usize::from(self.on_the_way.iter().any(|(other, _)| *other > at));
         self.on_the_way.push((at, message));
+    }
+
+    /// Sends a message that arrives after all that was sent before, if it does.
+    pub(crate) fn send_behind(
+        &mut self,
+        message: M,
+        step: usize,
+        random: &mut Random,
+        faults: &mut Faults,
+    ) {
+        if self.parted || (!self.healthy && random.chance(7)) {
+            faults.dropped += 1;
+            return;
+        }
+        let before = self.on_the_way.iter().map(|(at, _)| *at).max();
+        let delay = if !self.healthy && random.chance(25) {
+            random.below(60)
+        } else {
+            0
+        };
+        self.on_the_way
+            .push((before.unwrap_or_default().max(step + delay), message));
+    }
+
+    /// Whether something was lost since this was last asked: a topic's reader is told so before it reads on.
+    pub(crate) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     /// Takes what has arrived by `step`, in the order it arrives.
@@ -86,5 +118,6 @@ impl<M: Clone> Link<M> {
     /// What was on the way is lost.
     pub(crate) fn cut(&mut self) {
         self.on_the_way.clear();
+        self.lost = true;
     }
 }

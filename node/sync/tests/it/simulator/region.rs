@@ -1,15 +1,18 @@
 //! The regional node: a durable copy of every store, kept by compare and set, and what an edge asks of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use meridian_model::change::ChangeSet;
-use meridian_model::ids::{Position, StoreId};
+use meridian_model::ids::{Epoch, Position, StoreId};
 use meridian_model::watermark::Admit;
 use meridian_sync::edge::Ask;
+use meridian_sync::envelope::Heartbeat;
 use meridian_sync::tier::for_edge;
 use meridian_sync::upstream::Changes;
 
 use super::history::{Central, Kept, OutboxRow, as_tuple};
+use super::reader::{Answer, evaluate};
 use super::world::{Faults, Question, Reply};
 
 /// How many change sets a Changes call returns at most here: few, so that answers end in the middle.
@@ -19,6 +22,12 @@ const PAGE: usize = 3;
 pub(crate) struct Region {
     pub(crate) stores: BTreeMap<StoreId, Kept>,
     pub(crate) outbox: Vec<OutboxRow>,
+    /// The last heartbeat that everything before was applied of, and when it came.
+    pub(crate) heartbeat: Option<(Heartbeat, Duration)>,
+    epoch: Epoch,
+    /// Something may be missing: heartbeats prove nothing.
+    pub(crate) doubted: bool,
+    generation: u64,
 }
 
 impl Region {
@@ -35,17 +44,45 @@ impl Region {
             Admit::Fenced => faults.fenced += 1,
             Admit::Gap => {
                 faults.gaps += 1;
-                if let Some(central) = upstream {
-                    self.repair(set.store, central);
+                match upstream {
+                    Some(central) => self.repair(set.store, central),
+                    None => self.doubted = true,
                 }
             }
             Admit::NewEpoch => {
                 faults.new_epochs += 1;
-                if let Some(central) = upstream {
-                    self.replace(set.store, central);
+                match upstream {
+                    Some(central) => self.replace(set.store, central),
+                    None => self.doubted = true,
                 }
             }
         }
+    }
+
+    /// Takes a heartbeat of the full topic.
+    pub(crate) fn beat(&mut self, beat: Heartbeat, now: Duration) {
+        if beat.epoch > self.epoch {
+            self.doubted = true;
+            self.epoch = beat.epoch;
+        }
+        if !self.doubted && beat.epoch == self.epoch {
+            let generation = self.generation;
+            self.heartbeat = Some((Heartbeat { generation, ..beat }, now));
+        }
+    }
+
+    /// What it tells its edges.
+    pub(crate) fn last_heartbeat(&self) -> Option<Heartbeat> {
+        let generation = self.generation;
+        let (beat, _) = self.heartbeat?;
+        Some(Heartbeat { generation, ..beat })
+    }
+
+    /// A restart: only what is in the database is left.
+    pub(crate) fn crash(&mut self) {
+        self.heartbeat = None;
+        self.doubted = true;
+        self.generation += 1;
     }
 
     /// Compares positions with central's, as a heartbeat of a newer epoch or a silent broker makes it.
@@ -62,19 +99,32 @@ impl Region {
         self.stores.retain(|store, kept| {
             central.stores.contains_key(store) || kept.position.epoch.0 == central.epoch
         });
+        self.doubted = false;
     }
 
     /// Answers the edge; `None` where a real node would be down.
-    pub(crate) fn answer(&self, question: &Question) -> Reply {
+    pub(crate) fn answer(&self, question: &Question, now: Duration) -> Reply {
         let (ask, min) = match question {
-            Question::Positions(ticket) => {
-                return Reply::Positions(
-                    *ticket,
-                    self.stores
-                        .iter()
-                        .map(|(id, kept)| (*id, kept.position))
-                        .collect(),
-                );
+            Question::Positions(ticket, asked) => {
+                let stores = self.stores.iter();
+                return Reply::Positions {
+                    ticket: *ticket,
+                    asked: *asked,
+                    stores: stores.map(|(id, kept)| (*id, kept.position)).collect(),
+                    heartbeat: self.heartbeat.map(|(beat, came)| (beat, now - came)),
+                };
+            }
+            Question::Evaluate(store, reads, min) => {
+                let kept = self.stores.get(store);
+                return match kept.filter(|kept| kept.position >= *min && !kept.facts.deleted) {
+                    Some(kept) => Reply::Evaluated(Answer {
+                        store: *store,
+                        reads: reads.clone(),
+                        position: kept.position,
+                        found: evaluate(&kept.facts, reads),
+                    }),
+                    None => Reply::Unavailable(question.clone()),
+                };
             }
             Question::Store(ask, min) => (ask, *min),
         };
@@ -156,6 +206,7 @@ impl Region {
             .filter(|theirs| theirs.position > self.position(store))
         {
             self.stores.insert(store, Kept::replaced_by(theirs));
+            self.generation += 1;
         }
     }
 }

@@ -18,6 +18,7 @@ use super::bug::{Bug, bend, stages};
 use super::history::{Central, TYPES, USERS};
 use super::link::Link;
 use super::random::Random;
+use super::reader::{Answer, Read, Reader};
 use super::region::Region;
 
 const STEP: Duration = Duration::from_millis(100);
@@ -36,14 +37,23 @@ const HEALING: usize = 300;
 /// What an edge asks.
 #[derive(Clone)]
 pub(crate) enum Question {
-    Positions(u64),
+    /// With its ticket, and when it was asked.
+    Positions(u64, Duration),
     Store(Ask, Position),
+    /// What is read, at this position or later.
+    Evaluate(StoreId, Vec<Read>, Position),
 }
 
 /// What it is answered.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    Positions(u64, Vec<(StoreId, Position)>),
+    Positions {
+        ticket: u64,
+        asked: Duration,
+        stores: Vec<(StoreId, Position)>,
+        heartbeat: Option<(Heartbeat, Duration)>,
+    },
+    Evaluated(Answer),
     Changes(StoreId, Changes),
     Head(StoreHead),
     Filled(StoreId, String, Position, Vec<Tuple>),
@@ -102,6 +112,16 @@ faults! {
     coverage_checks: "covered types compared with central",
     decided: "answers decided and compared with the full answer",
     undecided: "answers left to upstream",
+    fresh: "views found fresh enough, and compared with central's clock",
+    stale: "views too old to be served",
+    kept: "kept answers used, and compared with central",
+    ended: "kept answers ended by a touch",
+    vouched: "times upstream vouched for what the edge held",
+}
+
+/// What the clocks on the wall say, all the same.
+pub(crate) fn wall(now: Duration) -> Timestamp {
+    Timestamp(i64::try_from(now.as_micros()).unwrap())
 }
 
 /// Runs one history; `Err` tells the first invariant that broke.
@@ -135,6 +155,10 @@ struct World {
     /// The latest position of each store that readers saw at this edge.
     floors: BTreeMap<StoreId, Position>,
     files: Vec<Vec<u8>>,
+    reader: Reader,
+    /// Upstream's heartbeat, its age and when it was asked for, until the edge is settled.
+    vouched: Option<(Heartbeat, Duration, Duration)>,
+    generation: Option<u64>,
     faults: Faults,
 }
 
@@ -155,6 +179,9 @@ impl World {
             published: BTreeMap::new(),
             floors: BTreeMap::new(),
             files: Vec::new(),
+            reader: Reader::new(),
+            vouched: None,
+            generation: None,
             faults: Faults::default(),
         }
     }
@@ -165,6 +192,7 @@ impl World {
 
     fn step(&mut self) -> Result<(), String> {
         self.step += 1;
+        self.central.now = self.now();
         if self.random.chance(70) {
             self.central.write(&mut self.random);
             self.faults.writes += 1;
@@ -213,6 +241,7 @@ impl World {
                 self.to_region
                     .send(record.clone(), self.step, random, &mut self.faults);
             }
+            self.region.crash();
             self.faults.regional_crashes += 1;
         }
         if random.chance(4) {
@@ -237,6 +266,8 @@ impl World {
         self.replies.cut();
         self.published.clear();
         self.floors.clear();
+        self.reader = Reader::new();
+        (self.vouched, self.generation) = (None, None);
         self.edge = Edge::new(LIMITS, self.now());
         if self.random.chance(50) {
             for file in self.files.clone() {
@@ -247,7 +278,7 @@ impl World {
                 self.carry_out(commands)?;
             }
         }
-        Ok(())
+        self.hand(Input::Reset)
     }
 
     /// Everything moves on by one step.
@@ -259,16 +290,19 @@ impl World {
                 self.to_region
                     .send(record, self.step, &mut self.random, &mut self.faults);
             }
+            self.beat_of_central();
         }
         let reachable = !self.to_region.is_parted() && !self.random.chance(10);
         for record in self.to_region.arrived(self.step) {
-            let Record::ChangeSet(set) =
-                Record::decode(&record).map_err(|error| format!("own record: {error}"))?
-            else {
-                continue;
-            };
-            self.region
-                .record(&set, reachable.then_some(&self.central), &mut self.faults);
+            let upstream = reachable.then_some(&self.central);
+            match Record::decode(&record).map_err(|error| format!("own record: {error}"))? {
+                Record::ChangeSet(set) => self.region.record(&set, upstream, &mut self.faults),
+                Record::Heartbeat(beat) => {
+                    self.region.doubted |= self.to_region.take_lost();
+                    self.region.beat(beat, self.now());
+                }
+                Record::Announced { .. } => self.region.doubted = true,
+            }
         }
         if reachable && self.random.chance(8) {
             self.region.compare(&self.central);
@@ -280,16 +314,66 @@ impl World {
                 Ok(Record::Announced { store, position }) => {
                     self.hand(Input::Announced(store, position))?;
                 }
-                Ok(Record::Heartbeat(beat)) => self.hand(Input::Reign(beat.epoch))?,
+                Ok(Record::Heartbeat(beat)) => self.beat(beat)?,
                 Err(_) => self.hand(Input::Reset)?,
             }
         }
         self.ask_and_answer()?;
         let commands = self.edge.tick(self.now());
         self.carry_out(commands)?;
+        self.wonder();
+        let now = self.now();
+        self.reader.check(&self.central, now, &mut self.faults)?;
         self.published
             .iter()
             .try_for_each(|(store, view)| self.agrees(*store, view).map(drop))
+    }
+
+    /// A heartbeat of central, of the moment before what was just sent was looked up.
+    fn beat_of_central(&mut self) {
+        if self.random.chance(40) {
+            let beat = Heartbeat {
+                epoch: Epoch(self.central.epoch),
+                clock: wall(self.now()),
+                generation: 0,
+            };
+            self.to_region.send_behind(
+                Record::Heartbeat(beat).encode(),
+                self.step,
+                &mut self.random,
+                &mut self.faults,
+            );
+        }
+    }
+
+    /// A heartbeat reaches the edge, whose driver does this.
+    fn beat(&mut self, beat: Heartbeat) -> Result<(), String> {
+        if self.to_edge.take_lost() {
+            self.hand(Input::Reset)?;
+        }
+        self.hand(Input::Reign(beat.epoch))?;
+        if self.generation.replace(beat.generation) != Some(beat.generation) {
+            self.hand(Input::Reset)?;
+        }
+        self.reader.beat(self.bug, beat, self.now());
+        Ok(())
+    }
+
+    /// Somebody asks the edge what it does not hold.
+    fn wonder(&mut self) {
+        let stores: Vec<_> = self
+            .reader
+            .views()
+            .map(|(id, view)| (id, view.position()))
+            .collect();
+        if stores.is_empty() || !self.random.chance(30) {
+            return;
+        }
+        let (store, min) = *self.random.pick(&stores);
+        let reads = (0..=self.random.below(2)).map(|_| Read::some(&mut self.random));
+        let question = Question::Evaluate(store, reads.collect(), min);
+        self.questions
+            .send(question, self.step, &mut self.random, &mut self.faults);
     }
 
     fn relay_to_edge(&mut self) {
@@ -306,19 +390,12 @@ impl World {
             self.to_edge
                 .send(record, self.step, &mut self.random, &mut self.faults);
         }
-        let newest = self
+        if let Some(beat) = self
             .region
-            .stores
-            .values()
-            .map(|kept| kept.position.epoch)
-            .max();
-        if let Some(epoch) = newest.filter(|_| self.random.chance(5)) {
-            let beat = Heartbeat {
-                epoch,
-                clock: Timestamp(0),
-                generation: 0,
-            };
-            self.to_edge.send(
+            .last_heartbeat()
+            .filter(|_| self.random.chance(30))
+        {
+            self.to_edge.send_behind(
                 Record::Heartbeat(beat).encode(),
                 self.step,
                 &mut self.random,
@@ -333,14 +410,26 @@ impl World {
                 self.faults.unavailable += 1;
                 Reply::Unavailable(question)
             } else {
-                self.region.answer(&question)
+                self.region.answer(&question, self.now())
             };
             self.replies
                 .send(reply, self.step, &mut self.random, &mut self.faults);
         }
         for reply in self.replies.arrived(self.step) {
             let input = match reply {
-                Reply::Positions(ticket, stores) => Input::Positions { ticket, stores },
+                Reply::Positions {
+                    ticket,
+                    asked,
+                    stores,
+                    heartbeat,
+                } => {
+                    self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
+                    Input::Positions { ticket, stores }
+                }
+                Reply::Evaluated(answer) => {
+                    self.reader.keep(answer);
+                    continue;
+                }
                 Reply::Changes(store, changes) => Input::Changes(store, changes),
                 Reply::Head(head) => Input::Head(head),
                 Reply::Filled(store, object_type, position, tuples) => Input::Filled {
@@ -355,12 +444,19 @@ impl World {
                 }
                 Reply::Behind(ask) => Input::Failed(ask, UpstreamError::Behind),
                 Reply::UnknownStore(ask) => Input::Failed(ask, UpstreamError::UnknownStore),
-                Reply::Unavailable(Question::Positions(_)) => Input::PositionsFailed,
+                Reply::Unavailable(Question::Positions(..)) => Input::PositionsFailed,
+                Reply::Unavailable(Question::Evaluate(..)) => continue,
                 Reply::Unavailable(Question::Store(ask, _)) => {
                     Input::Failed(ask, UpstreamError::Unavailable("down".into()))
                 }
             };
             self.hand(input)?;
+            if self.edge.is_settled()
+                && let Some((beat, age, asked)) = self.vouched.take()
+            {
+                self.faults.vouched += 1;
+                self.reader.vouched(beat, age, asked);
+            }
         }
         Ok(())
     }
@@ -378,13 +474,15 @@ impl World {
                     for view in stages(self.bug, self.published.get(&publish.store), &publish) {
                         self.publish(publish.store, view)?;
                     }
+                    self.reader.publish(self.bug, &publish, self.now());
                     continue;
                 }
                 Command::Drop(store) => {
                     self.published.remove(&store);
+                    self.reader.drop_store(store);
                     continue;
                 }
-                Command::AskPositions { ticket } => Question::Positions(ticket),
+                Command::AskPositions { ticket } => Question::Positions(ticket, self.now()),
                 Command::AskChanges { store, after } => Question::Store(Ask::Changes(store), after),
                 Command::AskHead { store, min } => Question::Store(Ask::Head(store), min),
                 Command::AskFill {
