@@ -31,6 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The nodes above this one, nearest first.
 pub struct Peers {
     line: Line,
+    for_edge: bool,
 }
 
 /// A node's services over one connection.
@@ -60,6 +61,15 @@ pub struct InvalidAddress {
 }
 
 impl Peers {
+    /// The same, asked by an edge: tuples that it does not hold are left out of the changes it is sent.
+    #[must_use]
+    pub fn for_edge(self) -> Self {
+        Self {
+            for_edge: true,
+            ..self
+        }
+    }
+
     /// Nodes by address, as `upstream` lists them. Connects when first used, and again whenever a connection is lost.
     ///
     /// # Errors
@@ -91,6 +101,7 @@ impl Peers {
         let peers = addresses.iter().enumerate().map(peer);
         Ok(Self {
             line: Line(peers.collect::<Result<_, _>>()?),
+            for_edge: false,
         })
     }
 

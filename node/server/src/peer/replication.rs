@@ -70,7 +70,7 @@ impl Upstream for Peers {
             store_id: store.to_string(),
             after: Some(position_to_wire(after)),
             limit,
-            for_edge: false,
+            for_edge: self.for_edge,
         };
         let call = |client: Client| {
             let request = request.clone();

@@ -25,7 +25,7 @@ use crate::status::{self, Holds};
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
     config.check_has_upstream()?;
     let mut building = Building::new("edge", config, false).await?;
-    let peers = || Peers::new(&config.upstream);
+    let peers = || Peers::new(&config.upstream).map(Peers::for_edge);
     let beginning = Instant::now();
     let answers = Arc::new(Answers::new(
         config.edge.max_answers,
