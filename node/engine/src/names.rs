@@ -1,7 +1,7 @@
 //! The object names of a view: each text once, in one byte arena, known by a `u32`.
 //!
-//! A typed wildcard `user:*` is a name like any other. Requests only look names up. Names are never forgotten while a
-//! view lives on; a view that is read back from its file holds only the names in use.
+//! A typed wildcard `user:*` is a name like any other. Requests only look names up. A number
+//! means the same name until the view forgets the names that are no longer in use, and numbers the others anew.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;

@@ -23,6 +23,9 @@ use crate::program::Program;
 use crate::sets::{Sets, Subject};
 use crate::symbols::{Symbols, TypeId};
 
+/// So many names are not worth forgetting any.
+const FREE_MIN: usize = 4096;
+
 /// What a node holds of one store. Cloning is cheap.
 #[derive(Clone)]
 pub struct View {
@@ -38,6 +41,8 @@ pub(crate) struct Root {
     pub(crate) models: imbl::OrdMap<ModelId, Arc<ViewModel>>,
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) names: Names,
+    /// Names in use when it was last counted.
+    pub(crate) names_in_use: usize,
     pub(crate) sets: Sets,
     pub(crate) covered: Arc<BTreeSet<TypeId>>,
 }
@@ -69,6 +74,7 @@ impl View {
             models: imbl::OrdMap::default(),
             symbols: Arc::default(),
             names: Names::default(),
+            names_in_use: 0,
             sets: Sets::default(),
             covered: Arc::default(),
         };
@@ -149,6 +155,12 @@ impl View {
             .sum()
     }
 
+    /// The number of names held, among them some that no tuple has any longer: at most as many again as those in use, and
+    /// a few thousand.
+    pub fn name_count(&self) -> usize {
+        self.root.names.len()
+    }
+
     /// The next view: at the change set's position, with its models, tiers and the tuples of covered types. Others are
     /// left out.
     #[must_use]
@@ -158,6 +170,7 @@ impl View {
         for change in &change_set.changes {
             root.change(change);
         }
+        root.free_names();
         Self {
             root: Arc::new(root),
         }
@@ -206,6 +219,7 @@ impl View {
         root.names.fold();
         root.sets.extend(members);
         Arc::make_mut(&mut root.covered).insert(id);
+        root.free_names();
         Self {
             root: Arc::new(root),
         }
@@ -226,6 +240,7 @@ impl View {
         Arc::make_mut(&mut root.covered).remove(&id);
         let Root { names, sets, .. } = &mut root;
         sets.retain(|key| names.type_of(key.object()) != Some(id));
+        root.free_names();
         Self {
             root: Arc::new(root),
         }
@@ -290,6 +305,65 @@ impl Root {
                 *self = Self::clone(&uncovered.root);
             }
         }
+    }
+
+    /// Forgets the names that no tuple has any longer, once they may be more than those in use. Looked at only after the
+    /// names have doubled, so the work is a constant share of adding them.
+    fn free_names(&mut self) {
+        if self.names.len() <= FREE_MIN.max(2 * self.names_in_use) {
+            return;
+        }
+        let mut in_use = vec![false; self.names.len()];
+        for (key, set) in self.sets.iter() {
+            let of_usersets = set.usersets.iter().map(SetKey::object);
+            for id in [key.object()]
+                .into_iter()
+                .chain(set.objects.iter())
+                .chain(of_usersets)
+            {
+                if let Some(used) = in_use.get_mut(id.0 as usize) {
+                    *used = true;
+                }
+            }
+        }
+        self.names_in_use = in_use.iter().filter(|used| **used).count();
+        if self.names_in_use * 2 <= self.names.len() {
+            self.renumber(&in_use);
+        }
+    }
+
+    /// Keeps these names only, in the same order.
+    fn renumber(&mut self, in_use: &[bool]) {
+        let mut next = 0;
+        let numbers: Vec<_> = in_use
+            .iter()
+            .map(|used| {
+                let number = ObjectId(next);
+                next += u32::from(*used);
+                number
+            })
+            .collect();
+        // Every number of a set is below the number of names.
+        let of = |id: ObjectId| numbers.get(id.0 as usize).copied().unwrap_or(id);
+        let of_set = |key: SetKey| SetKey::new(of(key.object()), key.relation());
+        let mut members = Vec::new();
+        for (key, set) in self.sets.iter() {
+            let objects = set.objects.iter().map(|id| Subject::Object(of(id)));
+            let usersets = set.usersets.iter().map(|key| Subject::Userset(of_set(key)));
+            members.extend(
+                objects
+                    .chain(usersets)
+                    .map(|subject| (of_set(key), subject)),
+            );
+        }
+        let kept = (0..).zip(in_use).filter(|(_, used)| **used);
+        let kept = kept.filter_map(|(id, _)| {
+            let id = ObjectId(id);
+            Some((self.names.text(id), self.names.type_of(id)?))
+        });
+        self.names = Names::from_ordered(kept);
+        self.sets = Sets::default();
+        self.sets.extend(members);
     }
 
     pub(crate) fn add_model(&mut self, stored: StoredModel) {

@@ -148,3 +148,29 @@ fn a_deleted_store_holds_nothing() {
         (0, Position::new(1, 3))
     );
 }
+
+#[test]
+fn a_view_whose_objects_come_and_go_for_ever_stays_small() {
+    let stays: BTreeSet<_> = (0..500)
+        .map(|n| key(&format!("repo:stays-{n}#reader@team:stays-{n}#member")))
+        .collect();
+    let mut view = View::new(Position::new(1, 1)).cover("repo", stays.clone());
+    let mut revision = 1;
+    for round in 0..300 {
+        let come: Vec<_> = (0..100)
+            .map(|n| key(&format!("repo:{round}-{n}#reader@user:{round}-{n}")))
+            .collect();
+        let written = come.iter().map(|key| Change::TupleWritten(tuple(key)));
+        let deleted = come.iter().map(|key| Change::TupleDeleted(key.clone()));
+        for changes in [written.collect(), deleted.collect()] {
+            revision += 1;
+            view = view.apply(&change_set(revision, changes));
+        }
+        assert!(view.name_count() < 10_000, "{} names", view.name_count());
+    }
+    assert_eq!(held(&view, "repo"), stays);
+    let again = View::from_file(&view.to_file()).unwrap();
+    assert_eq!((held(&again, "repo"), again.name_count()), (stays, 1000));
+    let empty = view.uncover("repo");
+    assert_eq!((empty.tuple_count(), held(&empty, "repo").len()), (0, 0));
+}
