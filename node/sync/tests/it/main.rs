@@ -9,5 +9,6 @@
 )]
 
 mod driver;
+mod epoch;
 mod kafka;
 mod simulator;
