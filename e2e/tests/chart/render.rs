@@ -62,6 +62,7 @@ fn the_chart_has_the_kinds_of_this_checkout() {
     let generated = read("crds");
     assert!(!generated.is_empty(), "crds/ is empty");
     let copies = chart().join("files/crds");
+    fs::create_dir_all(&copies).unwrap();
     if is_update() {
         for old in yaml_files(&copies) {
             fs::remove_file(old).unwrap();
