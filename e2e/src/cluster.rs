@@ -20,7 +20,7 @@ mod sandbox;
 mod whole;
 
 pub use access::Access;
-pub use audit::{AuditLog, Write};
+pub use audit::{AuditLog, Call};
 pub use control_plane::ControlPlane;
 pub use install::OPERATOR_NAMESPACE;
 pub use kubectl::Kubectl;

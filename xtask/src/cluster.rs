@@ -3,10 +3,11 @@
 mod progress;
 mod up;
 
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use meridian_e2e::cluster::{Access, Record};
 use meridian_e2e::tools;
@@ -29,8 +30,14 @@ pub(crate) enum Action {
 /// Does what is asked.
 pub(crate) async fn command(action: Action) -> Result<ExitCode> {
     match action {
-        Action::Up => up::command().await,
-        Action::Down => down().await,
+        Action::Up => {
+            let _lock = lock()?;
+            up::command().await
+        }
+        Action::Down => {
+            let _lock = lock()?;
+            down().await
+        }
         Action::Status => status().await,
         Action::Images => {
             setup::require_compilers()?;
@@ -47,7 +54,7 @@ async fn down() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     record.end().await?;
-    std::fs::remove_file(&path)?;
+    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
     say("the cluster is down, and nothing of it is left");
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +94,19 @@ fn record_path() -> Result<PathBuf> {
     Ok(tools::cache_dir()?.join("cluster.json"))
 }
 
-/// Whether `access` leads to a cluster is asked of it when it is used.
+/// Keeps others from starting or ending the cluster; let go when it is dropped.
+fn lock() -> Result<File> {
+    let path = record_path()?.with_extension("lock");
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    let locked = file.try_lock();
+    locked.context("another `cargo xtask cluster` is at work: wait until it is done")?;
+    Ok(file)
+}
+
+/// What a shell needs to use the cluster.
 fn exports(access: &Access) -> Result<String> {
     let kubectl = access.kubectl()?;
     let dir = kubectl.program().parent();

@@ -7,6 +7,9 @@ use crate::stage::{Done, Outcome, say};
 /// How many lines of a failed stage are shown again.
 const TAIL_LINES: usize = 60;
 
+/// The stages that are test programs.
+const TESTS: [&str; 2] = ["cluster", "test"];
+
 /// Prints each failure with the end of its output, then a table of all stages.
 pub(crate) fn print(stages: &[Done]) -> ExitCode {
     for stage in stages {
@@ -37,17 +40,21 @@ pub(crate) fn print(stages: &[Done]) -> ExitCode {
 }
 
 /// Prints cargo's closing line for each test program, and their sum last.
-pub(crate) fn print_test_results(stage: &Done) {
+pub(crate) fn print_test_results(stages: &[Done]) {
     say("");
-    if let Outcome::Skipped(reason) = &stage.outcome {
-        return say(&format!("no test has run: {reason}"));
+    let tests = stages.iter().filter(|stage| TESTS.contains(&stage.name));
+    let mut lines = Vec::new();
+    for stage in tests {
+        if let Outcome::Skipped(reason) = &stage.outcome {
+            say(&format!("no test of {} has run: {reason}", stage.name));
+        }
+        lines.extend_from_slice(&stage.lines);
     }
-    stage
-        .lines
+    lines
         .iter()
         .filter(|line| is_result(line))
         .for_each(|line| say(line));
-    let (passed, failed) = sum(&stage.lines);
+    let (passed, failed) = sum(&lines);
     say(&format!("{passed} passed, {failed} failed"));
 }
 

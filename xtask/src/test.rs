@@ -6,7 +6,7 @@ use anyhow::Result;
 use meridian_e2e::{Kafka, Postgres};
 
 use crate::stage::{Done, Stage, cargo, stage};
-use crate::{report, setup};
+use crate::{images, report, setup};
 
 /// The servers that all tests share.
 struct Servers {
@@ -20,21 +20,21 @@ struct Servers {
 /// fetches and waits runs beside it.
 pub(crate) async fn command() -> Result<ExitCode> {
     setup::require_compilers()?;
-    let (tests, deny) = tokio::join!(
+    let (((test, cluster), mut stages), (deny, _)) = tokio::join!(
         async {
-            let ((mut stages, built), (tools, servers)) = tokio::join!(compile(), prepare());
-            stages.extend(tools);
-            (tests(built, servers).await, stages)
+            let ((mut stages, built), (prepared, servers)) = tokio::join!(compile(), prepare());
+            let cluster_ready = prepared.iter().all(Done::passed);
+            stages.extend(prepared);
+            let tests = tokio::join!(tests(built, servers), cluster(built, cluster_ready));
+            (tests, stages)
         },
         stage("deny", deny)
     );
-    let ((tests, mut stages), (deny, _)) = (tests, deny);
     stages.push(deny);
-    stages.push(tests);
+    stages.push(cluster);
+    stages.push(test);
     let code = report::print(&stages);
-    if let Some(tests) = stages.last() {
-        report::print_test_results(tests);
-    }
+    report::print_test_results(&stages);
     Ok(code)
 }
 
@@ -66,14 +66,19 @@ async fn compile() -> (Vec<Done>, bool) {
     (vec![fmt, clippy, build], built)
 }
 
-/// Sets up Kafka and PostgreSQL, and starts them.
+/// Sets up everything, and starts Kafka and PostgreSQL.
 async fn prepare() -> (Vec<Done>, Option<Servers>) {
     let (tools, ready) = stage("tools", setup::servers).await;
-    if ready.is_none() {
-        return (vec![tools, Done::skipped("servers", "tools failed")], None);
-    }
-    let (servers, started) = stage("servers", start).await;
-    (vec![tools, servers], started)
+    // Both may install packages.
+    let servers = async {
+        match ready {
+            Some(()) => stage("servers", start).await,
+            None => (Done::skipped("servers", "tools failed"), None),
+        }
+    };
+    let ((servers, started), (programs, _)) =
+        tokio::join!(servers, stage("programs", setup::programs));
+    (vec![tools, servers, programs], started)
 }
 
 async fn start(stage: &Stage) -> Result<Servers> {
@@ -106,6 +111,28 @@ async fn tests(built: bool, servers: Option<Servers>) -> Done {
     })
     .await;
     tokio::join!(servers.postgres.kill(), servers.kafka.kill());
+    done
+}
+
+/// The tests on Kubernetes, which wait more than they work.
+async fn cluster(built: bool, prepared: bool) -> Done {
+    if !built {
+        return Done::skipped("cluster", "build failed");
+    }
+    if !prepared {
+        return Done::skipped("cluster", "tools, servers or programs failed");
+    }
+    let (done, _) = stage("cluster", async |stage: &Stage| {
+        setup::node(stage).await?;
+        let images = images::make(stage).await?;
+        let mut test = cargo()?;
+        // All at a time, for they share a cluster that ends with the last of them.
+        test.args(["test", "--workspace", "--test", "cluster", "--"])
+            .args(["--ignored", "--test-threads=8", "--show-output"])
+            .env("MERIDIAN_TEST_IMAGES", images);
+        stage.run(&mut test).await
+    })
+    .await;
     done
 }
 

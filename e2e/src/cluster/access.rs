@@ -56,10 +56,10 @@ impl Access {
         &self.kafka
     }
 
-    /// Where pods reach PostgreSQL's database `postgres`, as `postgres://…`.
+    /// Where pods reach one of PostgreSQL's databases.
     #[must_use]
-    pub fn postgres(&self) -> &str {
-        &self.postgres
+    pub fn postgres(&self, database: &str) -> String {
+        format!("{}/{database}", self.postgres)
     }
 
     /// The node's address, at which this machine reaches it.

@@ -1,4 +1,4 @@
-//! What has been written through an API server.
+//! What an API server has been asked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,30 +6,33 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Writes are logged once they are answered, and nothing else is.
+/// Writes are logged once they are answered, and so are Secrets that are read by name; nothing else is.
 pub(super) const POLICY: &str = r#"apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
 rules:
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+  verbs: [get]
+  resources: [{group: "", resources: [secrets]}]
 - level: None
 "#;
 
-/// The API server's log of every write, whether it changed something or was refused.
+/// The API server's log of every write, whether it changed something or was refused; and of every Secret read by name.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     path: PathBuf,
 }
 
-/// One write, as asked for.
+/// One call, as asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct Call {
     /// Who: `system:serviceaccount:<namespace>:<name>` for a pod; whom was impersonated, if somebody was.
     pub user: String,
     /// The client's name for itself.
     pub user_agent: String,
-    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    /// `create`, `update`, `patch`, `delete`, `deletecollection`; or `get`.
     pub verb: String,
     /// Such as `pods`; with a subresource `pods/status`.
     pub resource: String,
@@ -57,7 +60,24 @@ impl AuditLog {
     /// # Errors
     ///
     /// When the log cannot be read.
-    pub fn writes(&self) -> Result<Vec<Write>> {
+    pub fn writes(&self) -> Result<Vec<Call>> {
+        let mut calls = self.calls()?;
+        calls.retain(|call| call.verb != GET);
+        Ok(calls)
+    }
+
+    /// All Secrets read by name, likewise.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn secrets_read(&self) -> Result<Vec<Call>> {
+        let mut calls = self.calls()?;
+        calls.retain(|call| call.verb == GET);
+        Ok(calls)
+    }
+
+    fn calls(&self) -> Result<Vec<Call>> {
         let text = fs::read_to_string(&self.path)
             .with_context(|| format!("reading {}", self.path.display()))?;
         // A last line without an end is still being written.
@@ -66,7 +86,9 @@ impl AuditLog {
     }
 }
 
-fn parse(line: &str) -> Result<Write> {
+const GET: &str = "get";
+
+fn parse(line: &str) -> Result<Call> {
     let event: Event =
         serde_json::from_str(line).with_context(|| format!("reading audit event {line}"))?;
     let object = event.object_ref.unwrap_or_default();
@@ -74,7 +96,7 @@ fn parse(line: &str) -> Result<Write> {
     if !object.subresource.is_empty() {
         resource = format!("{resource}/{}", object.subresource);
     }
-    Ok(Write {
+    Ok(Call {
         user: event.impersonated_user.unwrap_or(event.user).username,
         user_agent: event.user_agent,
         verb: event.verb,

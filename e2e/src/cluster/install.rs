@@ -67,16 +67,16 @@ impl Access {
         Ok(())
     }
 
-    /// Runs SQL statements in PostgreSQL's database `postgres`.
+    /// Runs SQL statements in one of PostgreSQL's databases, of which there is `postgres`; returns the rows, a line each.
     ///
     /// # Errors
     ///
     /// When one fails.
-    pub async fn sql(&self, statements: &str) -> Result<()> {
+    pub async fn sql(&self, database: &str, statements: &str) -> Result<String> {
         let mut psql = Command::new(tools::postgres_bin()?.join("psql"));
         psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"])
-            .arg(self.postgres());
-        run(&mut psql, "psql", statements, SQL_DEADLINE).await?;
-        Ok(())
+            .args(["--tuples-only", "--no-align"])
+            .args(["--dbname", &format!("{}/{database}", self.postgres)]);
+        run(&mut psql, "psql", statements, SQL_DEADLINE).await
     }
 }

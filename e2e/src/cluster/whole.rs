@@ -74,7 +74,7 @@ impl Cluster {
             kubeconfig: api.kubeconfig.clone(),
             audit: api.audit.path().to_owned(),
             kafka: kafka.bootstrap(),
-            postgres: postgres.url(),
+            postgres: format!("postgres://postgres@{}:5432", network.node()),
         };
         inside.extend(api.into_processes());
         Ok(Self {

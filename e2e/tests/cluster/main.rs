@@ -1,4 +1,7 @@
-//! Meridian on Kubernetes.
+//! Meridian on Kubernetes: a real control plane, a real kubelet, real pods.
+//!
+//! `cargo xtask test` runs these as root. By hand: `cargo xtask cluster images`, then
+//! `cargo test -p meridian-e2e --test cluster -- --ignored --test-threads=8`.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,29 +10,10 @@
     reason = "a test fails by panicking"
 )]
 
-use meridian_e2e::cluster::Cluster;
-
-#[tokio::test]
-#[ignore = "needs root: run by `cargo xtask test`"]
-async fn starts() {
-    let start = std::time::Instant::now();
-    let cluster = Cluster::start(&|line| println!("{:?} {line}", start.elapsed()))
-        .await
-        .unwrap();
-    println!(
-        "{}",
-        cluster
-            .access()
-            .kubectl()
-            .unwrap()
-            .run(["get", "nodes,pods,svc,endpointslices", "-A", "-o", "wide"])
-            .await
-            .unwrap()
-    );
-    if std::env::var_os("HOLD").is_some() {
-        println!("{:?}", cluster.access());
-        while std::path::Path::new("/tmp/cl/hold").exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    }
-}
+mod client;
+mod faults;
+mod kills;
+mod life;
+mod shared;
+mod site;
+mod until;

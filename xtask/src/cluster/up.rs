@@ -98,7 +98,7 @@ async fn start(stage: &Stage) -> Result<Started> {
         record.end().await?;
     }
     let cluster = Cluster::start(&|line| stage.line(line)).await?;
-    cluster.access().sql(DATABASES).await?;
+    cluster.access().sql("postgres", DATABASES).await?;
     cluster.access().name_servers().await?;
     Ok(Started::Now(Box::new(cluster)))
 }
