@@ -27,7 +27,7 @@ pub struct Limits {
     pub model_bytes: usize,
     /// Rows of a page when the caller names no size.
     pub default_page_size: u32,
-    /// Sets that one Check may read from the datastore before it is refused as too complex.
+    /// Sets and tuples of them, together, that one Check may read from the datastore before it is refused as too complex.
     pub check_reads: usize,
     /// Evaluation work (sets visited, members walked) of one round that is done on the connection's own thread; a longer
     /// one moves to a blocking thread.

@@ -1,19 +1,21 @@
 //! What this node gives the nodes below it: `meridian.v1.NodeService`.
 
+mod bulk;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use meridian_model::ports::{Datastore, DatastoreError, Snapshot};
-use meridian_model::{Position, Revision, StoreId, TupleKey};
+use meridian_model::{Position, Revision, StoreId, Tiers};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::node_service_server::NodeService;
 use meridian_sync::envelope::{
-    Heartbeat, change_set_to_wire, head_to_wire, position_from_wire, position_to_wire,
-    tuple_to_wire,
+    Heartbeat, change_set_to_wire, position_from_wire, position_to_wire,
 };
+use meridian_sync::tier;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -24,12 +26,12 @@ use crate::routing::Decide;
 
 /// Longest a call of a node below may take when it says nothing itself.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest a fill or snapshot may take.
-const BULK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Tuples of one chunk of a fill or snapshot.
-const CHUNK: u32 = 5_000;
-/// Change sets of one page at most; each may hold 100 tuples.
+/// Change sets of one page at most.
 const MAX_CHANGES: u32 = 1_000;
+/// Bytes of one page of change sets at most, unless its first is larger.
+const MAX_CHANGES_BYTES: usize = 4 * 1024 * 1024;
+/// Change sets read at a time: each may be as large as the largest request.
+const CHANGES_PER_READ: u32 = 50;
 
 /// The last heartbeat that a replica has applied everything before, and how long ago it came.
 pub type LastHeartbeat = Arc<dyn Fn() -> Option<(Heartbeat, Duration)> + Send + Sync>;
@@ -78,7 +80,6 @@ pub(crate) fn store_id(text: &str) -> Result<StoreId, Status> {
 
 pub(crate) fn status(error: DatastoreError) -> Status {
     match error {
-        DatastoreError::Trimmed { .. } => Status::out_of_range(error.to_string()),
         DatastoreError::UnknownStore(_) => Status::not_found(error.to_string()),
         DatastoreError::Exhausted { .. } => Status::resource_exhausted(error.to_string()),
         DatastoreError::DeadlineExceeded => Status::deadline_exceeded(error.to_string()),
@@ -119,7 +120,7 @@ impl Nodes {
         let store = store_id(store)?;
         let snapshot = self
             .datastore
-            .snapshot(store, deadline)
+            .bulk_snapshot(store, deadline)
             .await
             .map_err(status)?;
         let snapshot = snapshot
@@ -136,8 +137,6 @@ impl Nodes {
         Ok(snapshot)
     }
 }
-
-type Chunks<T> = BoxStream<'static, Result<T, Status>>;
 
 #[async_trait]
 impl NodeService for Nodes {
@@ -214,7 +213,7 @@ impl NodeService for Nodes {
             store_id: store,
             after,
             limit,
-            ..
+            for_edge,
         } = request.into_inner();
         let (store, after) = (
             store_id(&store)?,
@@ -228,81 +227,76 @@ impl NodeService for Nodes {
         let have = record
             .ok_or_else(|| Status::not_found(format!("store '{store}' is not known here")))?
             .position;
-        if after.epoch != have.epoch && after != Position::default() {
-            return Err(Status::out_of_range(format!(
-                "store '{store}' is in epoch {} here, not in {}",
-                have.epoch, after.epoch
-            )));
-        }
-        let limit = limit.clamp(1, MAX_CHANGES);
-        let change_sets = if after.revision < have.revision {
-            self.datastore
-                .change_sets(store, after.revision, limit, deadline)
-                .await
+        let page = if after.epoch != have.epoch && after != Position::default() {
+            None
+        } else if after.revision < have.revision {
+            let thin = if for_edge {
+                Some(
+                    self.datastore
+                        .tiers(store, deadline)
+                        .await
+                        .map_err(status)?,
+                )
+            } else {
+                None
+            };
+            let limit = limit.clamp(1, MAX_CHANGES);
+            page(
+                &*self.datastore,
+                store,
+                after.revision,
+                limit,
+                thin.as_ref(),
+                deadline,
+            )
+            .await?
         } else {
-            Ok(Vec::new())
+            Some(Vec::new())
         };
-        let change_sets = change_sets.map_err(status)?;
-        let reached = change_sets
-            .last()
-            .map_or(Revision::ZERO, |last| last.revision);
+        let trimmed = page.is_none();
+        let change_sets = page.unwrap_or_default();
+        let reached = change_sets.last().map_or(0, |last| last.revision);
         let position = Position {
-            revision: have.revision.max(reached),
+            revision: have.revision.max(Revision(reached)),
             ..have
         };
-        let change_sets = change_sets.iter().map(change_set_to_wire).collect();
         Ok(Response::new(wire::ChangesResponse {
             change_sets,
             position: Some(position_to_wire(position)),
+            trimmed,
         }))
     }
 
-    type FillStream = Chunks<wire::FillChunk>;
+    type FillStream = bulk::Chunks<wire::FillChunk>;
 
     async fn fill(
         &self,
         request: Request<wire::FillRequest>,
     ) -> Result<Response<Self::FillStream>, Status> {
-        let deadline = deadline(&request, BULK_TIMEOUT);
+        let deadline = deadline(&request, bulk::STEP);
         let wire::FillRequest {
             store_id,
             object_type,
             min_position,
         } = request.into_inner();
         let snapshot = self.snapshot_at(&store_id, min_position, deadline).await?;
-        let position = position_to_wire(snapshot.position());
-        let chunks = chunks(snapshot, Some(object_type)).map_ok(move |tuples| wire::FillChunk {
-            position: Some(position),
-            tuples,
-        });
-        Ok(Response::new(chunks.boxed()))
+        Ok(Response::new(bulk::fill(snapshot, object_type)))
     }
 
-    type SnapshotStream = Chunks<wire::SnapshotChunk>;
+    type SnapshotStream = bulk::Chunks<wire::SnapshotChunk>;
 
     async fn snapshot(
         &self,
         request: Request<wire::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let deadline = deadline(&request, BULK_TIMEOUT);
+        let deadline = deadline(&request, bulk::STEP);
         let wire::SnapshotRequest {
             store_id,
             min_position,
             head_only,
         } = request.into_inner();
-        let mut snapshot = self.snapshot_at(&store_id, min_position, deadline).await?;
-        let head = snapshot.head().await.map_err(status)?;
-        let first = wire::SnapshotChunk {
-            head: Some(head_to_wire(&head)),
-            tuples: Vec::new(),
-        };
-        let first = futures::stream::once(async { Ok(first) });
-        if head_only {
-            return Ok(Response::new(first.boxed()));
-        }
-        let rest =
-            chunks(snapshot, None).map_ok(|tuples| wire::SnapshotChunk { head: None, tuples });
-        Ok(Response::new(first.chain(rest).boxed()))
+        let snapshot = self.snapshot_at(&store_id, min_position, deadline).await?;
+        Ok(Response::new(bulk::snapshot(snapshot, head_only)))
     }
 
     async fn positions(
@@ -345,35 +339,43 @@ impl NodeService for Nodes {
     }
 }
 
-/// The tuples of a snapshot, of one type or all, in chunks; at least one chunk, so that its position is always told.
-fn chunks(
-    snapshot: Box<dyn Snapshot>,
-    object_type: Option<String>,
-) -> impl futures::Stream<Item = Result<Vec<wire::Tuple>, Status>> + Send {
-    let start: Option<(Box<dyn Snapshot>, Option<TupleKey>)> = Some((snapshot, None));
-    futures::stream::try_unfold((start, object_type), |(state, object_type)| async move {
-        let Some((mut snapshot, after)) = state else {
-            return Ok(None);
-        };
-        let read = match &object_type {
-            Some(object_type) => {
-                snapshot
-                    .tuples_of_type(object_type, after.as_ref(), CHUNK)
-                    .await
+/// Change sets from behind `after`, as many as fit a page; `None` when they are no longer kept.
+async fn page(
+    datastore: &dyn Datastore,
+    store: StoreId,
+    mut after: Revision,
+    limit: u32,
+    thin: Option<&Tiers>,
+    deadline: Instant,
+) -> Result<Option<Vec<wire::ChangeSet>>, Status> {
+    let (limit, mut bytes) = (limit as usize, 0_usize);
+    let mut page: Vec<wire::ChangeSet> = Vec::new();
+    while page.len() < limit {
+        let left = u32::try_from(limit - page.len()).unwrap_or(u32::MAX);
+        let read = datastore
+            .change_sets(store, after, left.min(CHANGES_PER_READ), deadline)
+            .await;
+        let read = match read {
+            Err(DatastoreError::Trimmed { .. }) => {
+                return Ok((!page.is_empty()).then_some(page));
             }
-            None => snapshot.tuples(after.as_ref(), CHUNK).await,
+            read => read.map_err(status)?,
         };
-        let tuples = read.map_err(status)?;
-        let full = tuples.len() >= CHUNK as usize;
-        let next = tuples
-            .last()
-            .filter(|_| full)
-            .map(|last| (snapshot, Some(last.key.clone())));
-        Ok(Some((
-            tuples.iter().map(tuple_to_wire).collect(),
-            (next, object_type),
-        )))
-    })
+        let Some(last) = read.last() else { break };
+        after = last.revision;
+        for set in &read {
+            let set = match thin {
+                Some(tiers) => change_set_to_wire(&tier::for_edge(set, tiers)),
+                None => change_set_to_wire(set),
+            };
+            bytes += set.encoded_len();
+            if bytes > MAX_CHANGES_BYTES && !page.is_empty() {
+                return Ok(Some(page));
+            }
+            page.push(set);
+        }
+    }
+    Ok(Some(page))
 }
 
 /// A forwarded call on its way to [`Calls`].

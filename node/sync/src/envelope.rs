@@ -239,7 +239,8 @@ fn key_from_wire(tuple: &wire::Tuple) -> Result<TupleKey> {
     })
 }
 
-fn model_to_wire(model: &StoredModel) -> wire::StoredModel {
+/// A model's wire form.
+pub fn model_to_wire(model: &StoredModel) -> wire::StoredModel {
     // A model is strings, lists and maps with string keys, of which serde_json refuses none.
     let model_json = serde_json::to_string(&*model.model).unwrap_or_default();
     wire::StoredModel {
@@ -248,7 +249,11 @@ fn model_to_wire(model: &StoredModel) -> wire::StoredModel {
     }
 }
 
-fn model_from_wire(model: &wire::StoredModel) -> Result<StoredModel> {
+/// A model from its wire form.
+///
+/// # Errors
+/// [`DecodeError`], naming the first field that is wrong.
+pub fn model_from_wire(model: &wire::StoredModel) -> Result<StoredModel> {
     let id = model
         .id
         .parse()
@@ -308,23 +313,22 @@ pub fn position_from_wire(position: wire::Position) -> Position {
     Position::new(position.epoch, position.revision)
 }
 
-/// A store head's wire form.
+/// A store head's wire form, without the models.
 pub fn head_to_wire(head: &StoreHead) -> wire::StoreHead {
     wire::StoreHead {
         info: Some(info_to_wire(&head.info)),
         epoch: head.position.epoch.0,
         revision: head.position.revision.0,
-        models: head.models.iter().map(model_to_wire).collect(),
         tiers: Some(tiers_to_wire(&head.tiers)),
         deleted_at_micros: head.deleted_at.map_or(0, |at| at.0),
     }
 }
 
-/// A store head from its wire form.
+/// A store head from its wire form, with the models that came behind it.
 ///
 /// # Errors
 /// [`DecodeError`], naming the first field that is wrong.
-pub fn head_from_wire(head: wire::StoreHead) -> Result<StoreHead> {
+pub fn head_from_wire(head: wire::StoreHead, models: Vec<StoredModel>) -> Result<StoreHead> {
     if head.revision == 0 {
         return Err(DecodeError::invalid(
             "head.revision",
@@ -335,11 +339,7 @@ pub fn head_from_wire(head: wire::StoreHead) -> Result<StoreHead> {
     Ok(StoreHead {
         info: info_from_wire(head.info.ok_or(DecodeError::Missing("head.info"))?)?,
         position: Position::new(head.epoch, head.revision),
-        models: head
-            .models
-            .iter()
-            .map(model_from_wire)
-            .collect::<Result<_>>()?,
+        models,
         tiers: head.tiers.map(tiers_from_wire).unwrap_or_default(),
         deleted_at: (head.deleted_at_micros != 0).then_some(Timestamp(head.deleted_at_micros)),
     })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use futures::StreamExt;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use meridian_model::ports::StoreHead;
@@ -17,6 +18,7 @@ use meridian_server::api::grpc::{Grpc, common_services};
 use meridian_server::api::{Api, serve};
 use meridian_server::calls::ServedBy;
 use meridian_server::config::Config;
+use meridian_server::limits::Limits;
 use meridian_server::peer::Peers;
 use meridian_server::routing::Upwards;
 use meridian_server::routing::answers::Answers;
@@ -24,7 +26,7 @@ use meridian_server::routing::edge::{Edge, Parts};
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::envelope::{Heartbeat, Record};
 use meridian_sync::kafka::broadcast::Event;
-use meridian_sync::upstream::{Changes, Result, Standing, Upstream};
+use meridian_sync::upstream::{Changes, Incoming, Result, Standing, Upstream};
 use meridian_sync::views::Views;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -195,14 +197,12 @@ impl Upstream for Above {
         Ok((self.0.head.position, self.0.of_type(object_type)))
     }
 
-    async fn snapshot(
-        &self,
-        _: StoreId,
-        _: Position,
-        _: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>)> {
+    async fn snapshot(&self, _: StoreId, _: Position, _: Duration) -> Result<Incoming> {
         let tuples = TYPES.iter().flat_map(|name| self.0.of_type(name)).collect();
-        Ok((self.0.head.clone(), tuples))
+        Ok(Incoming {
+            head: self.0.head.clone(),
+            tuples: futures::stream::iter([Ok(tuples)]).boxed(),
+        })
     }
 }
 
@@ -224,6 +224,13 @@ impl AdminService for Empty {
         _: Request<wire::GetTiersRequest>,
     ) -> std::result::Result<Response<wire::GetTiersResponse>, Status> {
         Ok(Response::new(wire::GetTiersResponse::default()))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<wire::GetStatusRequest>,
+    ) -> std::result::Result<Response<wire::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not part of the benchmark"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! ReadChanges.
 
 use meridian_model::ports::TupleChange;
+use meridian_model::{ApiError, Revision};
 use meridian_proto::openfga::v1;
 
 use crate::api::convert::{timestamp_from_wire, timestamp_to_wire, tuple_key_to_wire};
@@ -47,6 +48,38 @@ pub(super) async fn read(
         None => nothing_new,
     };
     Ok(local.reply(body, Some(position), None))
+}
+
+impl Local {
+    /// Whether this node's changelog has all that a ReadChanges may be answered with: a copy's does not go back to the
+    /// store's beginning when the store came from a snapshot. To be asked behind the answer, since what is kept only
+    /// shrinks.
+    ///
+    /// # Errors
+    /// As ReadChanges.
+    pub(crate) async fn has_changes(
+        &self,
+        cx: &Context,
+        request: &v1::ReadChangesRequest,
+    ) -> Result<bool, ApiError> {
+        let store = store_id(&request.store_id)?;
+        let after = tokens::read_changes(&request.continuation_token, &request.r#type)?;
+        let oldest = self
+            .datastore
+            .oldest_change(store, cx.deadline)
+            .await
+            .map_err(from_datastore)?;
+        let Some((revision, committed_at)) = oldest else {
+            return Ok(false);
+        };
+        Ok(match (after, &request.start_time) {
+            _ if revision == Revision::ZERO.next() => true,
+            // The revision that a page ended in may go on behind it.
+            (Some(after), _) => after.revision >= revision,
+            (None, Some(since)) => timestamp_from_wire(since) > committed_at,
+            (None, None) => false,
+        })
+    }
 }
 
 fn to_wire(change: &TupleChange) -> v1::TupleChange {

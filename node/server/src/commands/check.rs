@@ -67,9 +67,21 @@ impl Local {
         request: &v1::CheckRequest,
     ) -> Result<Decision, ApiError> {
         let store = store_id(&request.store_id)?;
+        let snapshot = self
+            .datastore
+            .snapshot(store, cx.deadline)
+            .await
+            .map_err(from_datastore)?;
+        let unknown = || match request.authorization_model_id.as_str() {
+            "" => models::no_model(store),
+            id => models::model_not_found(id),
+        };
+        let mut snapshot = snapshot.ok_or_else(unknown)?;
+        let position = at_least(cx, snapshot.position())?;
+        // Of the same revision as the tuples: a model is in force from its revision on.
         let model = self
             .models
-            .resolve(store, &request.authorization_model_id, cx.deadline)
+            .resolve_in(&mut *snapshot, store, &request.authorization_model_id)
             .await?;
         let checked = CheckedRequest::new(&model.types, request)?;
         let subject: Subject = checked
@@ -77,13 +89,6 @@ impl Local {
             .subject()
             .parse()
             .map_err(|why| invalid_question(&why))?;
-        let snapshot = self
-            .datastore
-            .snapshot(store, cx.deadline)
-            .await
-            .map_err(from_datastore)?;
-        let mut snapshot = snapshot.ok_or_else(|| models::no_model(store))?;
-        let position = at_least(cx, snapshot.position())?;
         let (allowed, facts) = self
             .rounds(
                 cx,
@@ -107,7 +112,7 @@ impl Local {
         subject: &Subject,
         mut evaluation: Evaluation,
     ) -> Result<(bool, RoundFacts), ApiError> {
-        let mut sets = 0;
+        let mut left = self.limits.check_reads;
         loop {
             let outcome;
             (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
@@ -119,14 +124,13 @@ impl Local {
                 Outcome::Interrupted => return Err(deadline_exceeded()),
             }
             let reads = evaluation.scratch.missed();
-            sets += reads.len();
-            if sets > self.limits.check_reads {
-                return Err(too_complex());
-            }
+            left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
             let found = snapshot
-                .read(reads, subject)
+                .read(reads, subject, u32::try_from(left).unwrap_or(u32::MAX))
                 .await
-                .map_err(from_datastore)?;
+                .map_err(from_datastore)?
+                .ok_or_else(too_complex)?;
+            left = left.saturating_sub(found.values().map(Vec::len).sum());
             evaluation.facts.add(reads, found);
         }
     }

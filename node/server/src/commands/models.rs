@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use meridian_engine::Program;
 use meridian_engine::symbols::Symbols;
-use meridian_model::ports::Datastore;
+use meridian_model::ports::{Datastore, Snapshot};
 use meridian_model::{ApiError, AuthorizationModel, Code, ModelId, StoreId, TypeSystem};
 use moka::future::Cache;
 
@@ -76,6 +76,33 @@ impl Models {
             .map_err(|why| ApiError::clone(&why))
     }
 
+    /// As [`Self::resolve`], with all that is read of the snapshot's revision.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn resolve_in(
+        &self,
+        snapshot: &mut dyn Snapshot,
+        store: StoreId,
+        id: &str,
+    ) -> Result<Arc<Compiled>, ApiError> {
+        let id = if id.is_empty() {
+            let latest = snapshot.latest_model().await.map_err(from_datastore)?;
+            latest.ok_or_else(|| no_model(store))?
+        } else {
+            id.parse().map_err(|_| model_not_found(id))?
+        };
+        // Over the snapshot's own connection: who waits for this load holds one already.
+        let load = async {
+            let model = snapshot.model(id).await.map_err(from_datastore)?;
+            compile(id, model.ok_or_else(|| model_not_found(id.as_str()))?).map(Arc::new)
+        };
+        self.compiled
+            .try_get_with((store, id), load)
+            .await
+            .map_err(|why| ApiError::clone(&why))
+    }
+
     /// Keeps a model that was just compiled and written.
     pub(super) async fn keep(&self, store: StoreId, compiled: Compiled) {
         self.compiled
@@ -137,4 +164,47 @@ pub(super) fn no_model(store: StoreId) -> ApiError {
         Code::LatestAuthorizationModelNotFound,
         format!("No authorization models found for store '{store}'"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use meridian_store::memory::MemoryDatastore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_latest_model_is_of_the_snapshots_revision() {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let datastore = Arc::new(MemoryDatastore::new());
+        let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let id =
+            |number: u32| -> ModelId { format!("01ARZ3NDEKTSV4RRFF{number:08}").parse().unwrap() };
+        let model = AuthorizationModel {
+            schema_version: "1.1".into(),
+            ..AuthorizationModel::default()
+        };
+        datastore
+            .create_store(store, "shop", deadline)
+            .await
+            .unwrap();
+        let write = async |number| {
+            let written = datastore.write_model(store, id(number), &model, deadline);
+            written.await.unwrap();
+        };
+        let models = Models::new(Arc::clone(&datastore) as _);
+        let snapshot = async || datastore.snapshot(store, deadline).await.unwrap().unwrap();
+
+        write(1).await;
+        let mut before = snapshot().await;
+        write(2).await;
+        let latest = async |snapshot: &mut dyn Snapshot| {
+            models.resolve_in(snapshot, store, "").await.unwrap().id
+        };
+        assert_eq!(latest(&mut *before).await, id(1));
+        assert_eq!(latest(&mut *snapshot().await).await, id(2));
+        let unknown = models.resolve_in(&mut *before, store, id(3).as_str()).await;
+        assert_eq!(unknown.unwrap_err().code, Code::AuthorizationModelNotFound);
+    }
 }

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::stream::{Peekable, Stream, StreamExt, try_unfold};
 use meridian_model::ports::StoreHead;
 use meridian_model::{Position, StoreId, Timestamp, Tuple};
 use meridian_proto::meridian::v1 as wire;
 use meridian_sync::envelope::{
-    Heartbeat, change_set_from_wire, head_from_wire, position_from_wire, position_to_wire,
-    tuple_from_wire,
+    Heartbeat, change_set_from_wire, head_from_wire, model_from_wire, position_from_wire,
+    position_to_wire, tuple_from_wire,
 };
-use meridian_sync::upstream::{Changes, Standing, Upstream, UpstreamError};
-use tonic::Status;
+use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
+use tonic::{Status, Streaming};
 
 use super::line::Repeat;
 use super::{Client, Peers};
@@ -22,7 +23,6 @@ fn unavailable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Upst
 
 fn upstream_error(status: Status) -> UpstreamError {
     match status.code() {
-        tonic::Code::OutOfRange => UpstreamError::Trimmed,
         tonic::Code::FailedPrecondition => UpstreamError::Behind,
         tonic::Code::NotFound => UpstreamError::UnknownStore,
         _ => unavailable(status),
@@ -81,6 +81,9 @@ impl Upstream for Peers {
             .call(deadline, Repeat::Safe, call)
             .await
             .map_err(upstream_error)?;
+        if response.trimmed {
+            return Err(UpstreamError::Trimmed);
+        }
         let change_sets = response
             .change_sets
             .into_iter()
@@ -102,9 +105,9 @@ impl Upstream for Peers {
         min: Position,
         deadline: Instant,
     ) -> Result<StoreHead, UpstreamError> {
-        self.whole(store, min, true, deadline)
-            .await
-            .map(|(head, _)| head)
+        let chunks = self.whole(store, min, true, deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(incoming(chunks, left).await?.head)
     }
 
     async fn fill(
@@ -147,9 +150,10 @@ impl Upstream for Peers {
         &self,
         store: StoreId,
         min: Position,
-        deadline: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>), UpstreamError> {
-        self.whole(store, min, false, deadline).await
+        step: Duration,
+    ) -> Result<Incoming, UpstreamError> {
+        let chunks = self.whole(store, min, false, Instant::now() + step);
+        incoming(chunks.await?, step).await
     }
 }
 
@@ -160,7 +164,7 @@ impl Peers {
         min: Position,
         head_only: bool,
         deadline: Instant,
-    ) -> Result<(StoreHead, Vec<Tuple>), UpstreamError> {
+    ) -> Result<Streaming<wire::SnapshotChunk>, UpstreamError> {
         let request = wire::SnapshotRequest {
             store_id: store.to_string(),
             min_position: Some(position_to_wire(min)),
@@ -170,23 +174,57 @@ impl Peers {
             let request = request.clone();
             async move { client.nodes().snapshot(request).await }
         };
-        let mut chunks = self
-            .line
+        self.line
             .call(deadline, Repeat::Safe, call)
             .await
-            .map_err(upstream_error)?;
-        let (mut head, mut tuples) = (None, Vec::new());
-        while let Some(chunk) = by(deadline, chunks.message()).await? {
-            if let Some(first) = chunk.head {
-                head = Some(head_from_wire(first).map_err(unavailable)?);
-            }
-            for tuple in chunk.tuples {
-                tuples.push(tuple_from_wire(tuple).map_err(unavailable)?);
-            }
-        }
-        head.map(|head| (head, tuples))
-            .ok_or_else(|| unavailable("a snapshot without a head"))
+            .map_err(upstream_error)
     }
+}
+
+/// What is sent of a store: its head with all models, before the first tuples have been waited for. `step` bounds the wait
+/// for each chunk.
+pub(crate) async fn incoming(
+    chunks: impl Stream<Item = Result<wire::SnapshotChunk, Status>> + Send + Unpin + 'static,
+    step: Duration,
+) -> Result<Incoming, UpstreamError> {
+    let mut chunks = chunks.peekable();
+    let (mut head, mut models) = (None, Vec::new());
+    while let Some(chunk) = next(&mut chunks, step, |chunk| chunk.tuples.is_empty()).await? {
+        for model in &chunk.models {
+            models.push(model_from_wire(model).map_err(unavailable)?);
+        }
+        head = chunk.head.or(head);
+    }
+    let head = head.ok_or_else(|| unavailable("a snapshot without a head"))?;
+    let tuples = try_unfold(chunks, move |mut chunks| async move {
+        let Some(chunk) = next(&mut chunks, step, |_| true).await? else {
+            return Ok(None);
+        };
+        let tuples = chunk.tuples.into_iter().map(tuple_from_wire);
+        let tuples = tuples.collect::<Result<_, _>>().map_err(unavailable)?;
+        Ok(Some((tuples, chunks)))
+    });
+    Ok(Incoming {
+        head: head_from_wire(head, models).map_err(unavailable)?,
+        tuples: tuples.boxed(),
+    })
+}
+
+/// The next chunk, if it is `wanted`; an error always is.
+async fn next<S>(
+    chunks: &mut Peekable<S>,
+    step: Duration,
+    wanted: impl Fn(&wire::SnapshotChunk) -> bool,
+) -> Result<Option<wire::SnapshotChunk>, UpstreamError>
+where
+    S: Stream<Item = Result<wire::SnapshotChunk, Status>> + Unpin,
+{
+    let is_wanted = |chunk: &Result<wire::SnapshotChunk, Status>| {
+        chunk.as_ref().is_err() || chunk.as_ref().is_ok_and(&wanted)
+    };
+    let mut chunks = std::pin::Pin::new(chunks);
+    let chunk = async { Ok(chunks.as_mut().next_if(is_wanted).await.transpose()?) };
+    by(Instant::now() + step, chunk).await
 }
 
 async fn by<T>(

@@ -179,7 +179,18 @@ impl Calls for Regional {
         cx: &Context,
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse> {
-        self.read_here::<ReadChanges>(cx, request, false).await
+        let answer = self
+            .read_here::<ReadChanges>(cx, request.clone(), false)
+            .await?;
+        let from_here = answer.served_by == *self.local.name();
+        if from_here && !self.local.has_changes(cx, &request).await.unwrap_or(false) {
+            let store = store_of(&request);
+            return self
+                .upwards
+                .forward::<ReadChanges>(cx, store, &request, false)
+                .await;
+        }
+        Ok(answer)
     }
 }
 
@@ -194,4 +205,113 @@ pub(super) fn created(
         upwards.floors().lift(store, position);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use meridian_model::ports::Datastore;
+    use meridian_model::{Code, Tuple, TupleKey};
+    use meridian_store::memory::MemoryDatastore;
+
+    use super::*;
+    use crate::calls::ServedBy;
+    use crate::limits::Limits;
+    use crate::peer::Peers;
+
+    const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn deadline() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    /// A region whose central is away.
+    fn region(datastore: &MemoryDatastore) -> Regional {
+        let name = ServedBy::new("regional/eu").unwrap();
+        let local = Local::new(
+            Arc::new(datastore.clone()),
+            name,
+            Limits::default(),
+            Arc::default(),
+        );
+        let nobody = Peers::new(&["http://127.0.0.1:1".to_owned()]).unwrap();
+        Regional::new(local, Upwards::new(nobody))
+    }
+
+    async fn changes(region: &Regional, token: &str) -> Result<v1::ReadChangesResponse, Code> {
+        let cx = Context {
+            deadline: deadline(),
+            min_position: None,
+            request_id: 0,
+        };
+        let request = v1::ReadChangesRequest {
+            store_id: STORE.into(),
+            continuation_token: token.into(),
+            ..Default::default()
+        };
+        let answer = region.read_changes(&cx, request).await;
+        answer
+            .map(|reply| reply.body)
+            .map_err(|refusal| refusal.error.code)
+    }
+
+    async fn write(datastore: &MemoryDatastore, object: &str) {
+        let tuple = Tuple {
+            key: TupleKey::parse(object, "reader", "user:anne").unwrap(),
+            condition: None,
+            timestamp: meridian_model::Timestamp(0),
+        };
+        let store = STORE.parse().unwrap();
+        datastore
+            .write_tuples(store, &[], &[tuple], deadline())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn history_that_a_snapshot_did_not_bring_is_asked_for_above() {
+        let (datastore, store) = (MemoryDatastore::new(), STORE.parse().unwrap());
+        datastore
+            .create_store(store, "shop", deadline())
+            .await
+            .unwrap();
+        write(&datastore, "doc:1").await;
+        let region = region(&datastore);
+        let whole = changes(&region, "").await.unwrap();
+        assert_eq!(whole.changes.len(), 1);
+
+        let mut snapshot = datastore
+            .snapshot(store, deadline())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut head = snapshot.head().await.unwrap();
+        head.position.revision.0 = 10;
+        let begun = datastore.replace(&head, Duration::from_secs(20)).await;
+        begun.unwrap().unwrap().finish().await.unwrap();
+        for token in ["", &whole.continuation_token] {
+            assert_eq!(changes(&region, token).await, Err(Code::Unavailable));
+        }
+
+        // What is written from there on is whole; what was before it still is not.
+        write(&datastore, "doc:2").await;
+        assert_eq!(changes(&region, "").await, Err(Code::Unavailable));
+        let central = MemoryDatastore::new();
+        central
+            .create_store(store, "shop", deadline())
+            .await
+            .unwrap();
+        for number in 0..10 {
+            write(&central, &format!("doc:{number}")).await;
+        }
+        let last = changes(&self::region(&central), "").await.unwrap();
+        let here = changes(&region, &last.continuation_token).await.unwrap();
+        assert!(here.changes.is_empty());
+        assert_eq!(
+            changes(&region, &whole.continuation_token).await,
+            Err(Code::Unavailable)
+        );
+    }
 }

@@ -206,6 +206,34 @@ async fn work_beyond_the_limit_is_refused_and_long_work_leaves_the_connection() 
 }
 
 #[tokio::test]
+async fn a_check_loads_no_more_tuples_than_it_may() {
+    let node = Node::with(Limits {
+        check_reads: 10,
+        ..Limits::default()
+    })
+    .await;
+    let store = node.store().await;
+    let teams: Vec<_> = (0..20).map(|n| format!("team:{n}#member")).collect();
+    for (repo, members) in [("repo:few", 3), ("repo:many", 20)] {
+        let owners: Vec<_> = teams
+            .iter()
+            .take(members)
+            .map(|team| (team.as_str(), "owner", repo))
+            .collect();
+        node.write(&store, &owners).await;
+    }
+    assert_eq!(
+        node.check(&store, ("user:anne", "owner", "repo:few"))
+            .await
+            .body["allowed"],
+        false
+    );
+    node.check(&store, ("user:anne", "owner", "repo:many"))
+        .await
+        .message(400, "authorization_model_resolution_too_complex");
+}
+
+#[tokio::test]
 async fn the_latest_model_counts_unless_one_is_named() {
     let node = Node::start().await;
     let store = node.store().await;

@@ -97,7 +97,11 @@ fn heads_read_back_as_written() {
         tiers: Tiers::default(),
         deleted_at: Some(Timestamp(4)),
     };
-    assert_eq!(head_from_wire(head_to_wire(&head)).unwrap(), head);
+    let models = head.models.iter().map(model_to_wire);
+    let models = models
+        .map(|model| model_from_wire(&model).unwrap())
+        .collect();
+    assert_eq!(head_from_wire(head_to_wire(&head), models).unwrap(), head);
 }
 
 #[test]
