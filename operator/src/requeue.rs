@@ -56,7 +56,7 @@ mod tests {
     fn waits_grow_to_five_minutes_and_start_over_after_a_success() {
         let backoff = Backoff::default();
         let mut before = Duration::ZERO;
-        for _ in 0..8 {
+        for _ in 0..9 {
             let wait = backoff.failed("a");
             assert!(wait > before, "{wait:?} after {before:?}");
             before = wait;

@@ -50,6 +50,22 @@ pub struct Gone {
     pub uid: Option<String>,
 }
 
+impl Plan<'_> {
+    /// Why an object is not yet as it should be, if so: what watches show of it is of before.
+    #[must_use]
+    pub fn pending(&self, kind: Kind, name: &str) -> Option<&'static str> {
+        let is = |object: &Object| object.kind == kind && object.name == name;
+        if self.waiting.iter().any(|object| is(object)) {
+            return Some("it waits for its migration");
+        }
+        let is_written = self.steps.iter().any(|step| match step {
+            Step::Create(object) | Step::Change(object) => is(object),
+            Step::Delete(gone) | Step::Replace(gone) => gone.kind == kind && gone.name == name,
+        });
+        is_written.then_some("a change was applied just now")
+    }
+}
+
 /// Compares what should be with what is. `keep` says of an object that nothing wants whether it stays all the same.
 pub fn plan<'a>(
     wanted: &'a [Object],
@@ -60,7 +76,7 @@ pub fn plan<'a>(
     let mut plan = Plan::default();
     for object in wanted {
         if let Some(job) = &object.after
-            && state_of(live, job, now) != Some(JobState::Complete)
+            && find(live, Kind::Job, job).map(job_state) != Some(JobState::Complete)
         {
             plan.waiting.push(object);
             continue;
@@ -122,11 +138,6 @@ fn find<'a>(live: &'a [Live], kind: Kind, name: &str) -> Option<&'a DynamicObjec
     live.iter()
         .find(|(of, object)| *of == kind && object.metadata.name.as_deref() == Some(name))
         .map(|(_, object)| &**object)
-}
-
-/// How a Job is, if it is there.
-pub fn state_of(live: &[Live], job: &str, _now: Timestamp) -> Option<JobState> {
-    find(live, Kind::Job, job).map(job_state)
 }
 
 fn gone(kind: Kind, object: &DynamicObject) -> Gone {

@@ -45,6 +45,25 @@ pub struct Caches {
     pub of_edges: Children,
 }
 
+impl Caches {
+    /// Waits until all of it has been read once. Half of it would look as if the other half were not there.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`] when it never will be.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let stopping = |_| Error::Stopping;
+        self.stores.wait_until_ready().await.map_err(stopping)?;
+        self.edges.wait_until_ready().await.map_err(stopping)?;
+        for children in [&self.of_stores, &self.of_edges] {
+            for (_, store) in &children.objects {
+                store.wait_until_ready().await.map_err(stopping)?;
+            }
+            children.pods.wait_until_ready().await.map_err(stopping)?;
+        }
+        Ok(())
+    }
+}
+
 /// Built objects that there are, and their pods.
 #[derive(Clone)]
 pub struct Children {
@@ -58,23 +77,6 @@ pub struct Children {
 pub type Live = (Kind, Arc<DynamicObject>);
 
 impl Children {
-    /// Waits until all of it has been read once.
-    ///
-    /// # Errors
-    /// [`Error::Stopping`] when it never will be.
-    pub async fn ready(&self) -> Result<(), Error> {
-        for (_, store) in &self.objects {
-            store
-                .wait_until_ready()
-                .await
-                .map_err(|_| Error::Stopping)?;
-        }
-        self.pods
-            .wait_until_ready()
-            .await
-            .map_err(|_| Error::Stopping)
-    }
-
     /// What the object with this uid controls.
     #[must_use]
     pub fn owned_by(&self, uid: &str) -> Vec<Live> {

@@ -12,9 +12,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::context::Live;
-use super::read::{self};
-use super::{Category, Context, Error, apply, plan, status};
-use crate::api::conditions::{ACCEPTED, Finding, Findings, READY, State, conditions, summary};
+use super::read;
+use super::{Context, Error, apply, plan, status};
+use crate::api::conditions::{Finding, READY, State, conditions, summary};
 use crate::api::edge::EdgeRegionStatus;
 use crate::api::{AuthzStore, EdgeRegion};
 use crate::build::{self, EdgeInput, STORE, SecretVersions};
@@ -37,7 +37,7 @@ pub struct Resolved {
 /// # Errors
 /// [`Error`] when it must be tried again; the status says what is wrong with the spec.
 pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<Action, Error> {
-    context.caches.of_edges.ready().await?;
+    context.caches.ready().await?;
     if edge.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -50,13 +50,12 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         .filter_map(|of| of.input.as_ref().ok())
         .flat_map(|input| build::edge(input, &context.settings))
         .collect();
-    let step = {
-        let plan = plan(&wanted, &live, |object| is_kept(&resolved, object), now);
-        write(&edge, &context, &wanted, &plan).await
-    };
-    let (mut after, mut findings) = findings::status(&edge, &context, &resolved, &live).await;
+    let plan = plan(&wanted, &live, |object| is_kept(&resolved, object), now);
+    let step = write(&edge, &context, &wanted, &plan).await;
+    let (mut after, mut findings) =
+        findings::status(&edge, &context, &resolved, &live, &plan).await;
     if let Err(error) = &step {
-        refused(&mut findings, error);
+        status::refused(&mut findings, error);
     }
     let summary = summary(&findings);
     let is_ready = summary.state == State::True;
@@ -96,19 +95,6 @@ fn is_kept(resolved: &[Resolved], object: &DynamicObject) -> bool {
     resolved
         .iter()
         .any(|of| of.input.is_err() && Some(&of.store) == store)
-}
-
-fn refused(findings: &mut Findings, error: &Error) {
-    let reason = match error.category() {
-        Category::Refused => "Refused",
-        Category::Taken => "NameTaken",
-        Category::Transient | Category::NotLeader => return,
-    };
-    for (kind, finding) in findings.iter_mut() {
-        if *kind == ACCEPTED {
-            *finding = Finding::fault(reason, error.to_string());
-        }
-    }
 }
 
 /// Reads what an EdgeRegion names.

@@ -11,7 +11,17 @@ use crate::build::APPLIED;
 #[must_use]
 pub fn is_same(wanted: &Value, live: &Value) -> bool {
     let pointer = format!("/metadata/annotations/{}", APPLIED.replace('/', "~1"));
-    wanted.pointer(&pointer) == live.pointer(&pointer) && holds(wanted, live, false)
+    // The elements of a list do not repeat what kind they are.
+    let is_said_by_list =
+        |key: &str| matches!(key, "apiVersion" | "kind") && live.get(key).is_none();
+    let mut parts = wanted.as_object().into_iter().flatten();
+    wanted.pointer(&pointer) == live.pointer(&pointer)
+        && parts.all(|(key, value)| {
+            is_said_by_list(key)
+                || live
+                    .get(key)
+                    .is_some_and(|found| holds(value, found, false))
+        })
 }
 
 /// Whether `live` has all of `wanted`. `amounts`: leaves are quantities, which the API server writes in its own way.
@@ -92,7 +102,8 @@ mod tests {
 
     #[test]
     fn defaults_and_additions_of_others_make_no_difference() {
-        let wanted = wanted(json!({"ports": [{"port": 1}, {"port": 2}], "empty": {}}));
+        let mut wanted = wanted(json!({"ports": [{"port": 1}, {"port": 2}], "empty": {}}));
+        wanted["kind"] = json!("Service");
         let live = live(
             json!({"ports": [{"port": 1, "protocol": "TCP"}, {"port": 9}, {"port": 2}], "type": "x"}),
         );

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::read::call;
-use super::{Context, Error};
-use crate::api::conditions::{Findings, MIGRATED, MODEL_ACTIVE, READY, State};
+use super::{Category, Context, Error};
+use crate::api::conditions::{ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, State};
 use crate::build::MANAGER;
 use crate::events::Severity;
 
@@ -68,6 +68,20 @@ where
     )
     .await
     .map(|_| ())
+}
+
+/// What the API server will not take, whatever is tried, must be seen by who wrote the spec.
+pub fn refused(findings: &mut Findings, error: &Error) {
+    let reason = match error.category() {
+        Category::Refused => "Refused",
+        Category::Taken => "NameTaken",
+        Category::Transient | Category::NotLeader => return,
+    };
+    for (kind, finding) in findings.iter_mut() {
+        if *kind == ACCEPTED {
+            *finding = Finding::fault(reason, error.to_string());
+        }
+    }
 }
 
 /// Publishes an event for each condition that changed in a way somebody should know.

@@ -14,9 +14,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
-use super::{Context, Error, apply, plan, status};
+use super::{Context, Error, Plan, Step, apply, plan, status};
 use crate::api::AuthzStore;
-use crate::api::conditions::{ACCEPTED, Finding, READY, conditions, summary};
+use crate::api::conditions::{Findings, READY, State, conditions, summary};
 use crate::api::store::AuthzStoreStatus;
 use crate::build;
 use crate::events::Severity;
@@ -31,7 +31,7 @@ pub use validate::{Refusal, Validated, WantedModel, model_hash, validate};
 /// # Errors
 /// [`Error`] when it must be tried again; the status says what is wrong with the spec.
 pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<Action, Error> {
-    context.caches.of_stores.ready().await?;
+    context.caches.ready().await?;
     if store.metadata.deletion_timestamp.is_some() {
         return delete::clean_up(&store, &context).await;
     }
@@ -39,95 +39,80 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     let now = Timestamp::now();
     let references = dereference(&store, &context).await?;
     let validated = validate(&store, &references);
-    let step = match &validated.infrastructure {
-        Ok(input) => {
-            let wanted = build::store(input, &context.settings);
-            let plan = plan(&wanted, &references.live, |_| false, now);
-            migrations_started(&store, &context, &plan).await;
-            apply::apply(&context, &input.namespace, &uid(&store), &plan).await
-        }
-        Err(_) => Ok(()),
-    };
-    let observed = findings::observe(&store, &context, &references, &validated).await;
-    let mut status = findings::status(&store, &context, &references, &validated, observed);
-    if let Err(error) = &step {
-        refused(&mut status.1, error);
+    let wanted = validated.infrastructure.as_ref().ok();
+    let wanted = wanted.map(|input| build::store(input, &context.settings));
+    let plan = wanted
+        .as_deref()
+        .map(|wanted| plan(wanted, &references.live, |_| false, now));
+    let plan = plan.unwrap_or_default();
+    let namespace = store.namespace().unwrap_or_default();
+    let step = apply::apply(&context, &namespace, &uid(&store), &plan).await;
+    if step.is_ok() {
+        migrations_started(&store, &context, &plan).await;
     }
-    finish(&store, &context, status, now).await?;
+    let observed = findings::observe(&store, &context, &references, &validated).await;
+    let world = findings::World {
+        store: &store,
+        references: &references,
+        wanted: wanted.as_deref(),
+        plan: &plan,
+    };
+    let mut found = world.status(&context, &validated, observed);
+    if let Err(error) = &step {
+        status::refused(&mut found.1, error);
+    }
+    let is_ready = finish(&store, &context, found, now).await?;
     step?;
-    Ok(Action::requeue(next(&store, &validated)))
+    Ok(Action::requeue(jittered(next(&validated, is_ready))))
 }
 
 /// When to look again, though nothing was heard: nodes are not watched, they are asked.
-fn next(store: &AuthzStore, validated: &Validated) -> Duration {
-    if validated.infrastructure.is_err() {
-        return requeue::MISSING;
-    }
-    let conditions = store.status.as_ref().map(|status| &status.conditions);
-    let is_ready = conditions
-        .into_iter()
-        .flatten()
-        .any(|of| of.type_ == READY && of.status == "True");
-    jittered(if is_ready {
-        requeue::SETTLED
-    } else {
-        requeue::UNSETTLED
-    })
-}
-
-type Found = (AuthzStoreStatus, crate::api::conditions::Findings);
-
-/// What the API server will not take, whatever is tried, must be seen by who wrote the spec.
-fn refused(findings: &mut crate::api::conditions::Findings, error: &Error) {
-    use super::Category;
-    let reason = match error.category() {
-        Category::Refused => "Refused",
-        Category::Taken => "NameTaken",
-        Category::Transient | Category::NotLeader => return,
-    };
-    for (kind, finding) in findings.iter_mut() {
-        if *kind == ACCEPTED {
-            *finding = Finding::fault(reason, error.to_string());
-        }
+fn next(validated: &Validated, is_ready: bool) -> Duration {
+    match validated.infrastructure {
+        Err(_) => requeue::MISSING,
+        Ok(_) if is_ready => requeue::SETTLED,
+        Ok(_) => requeue::UNSETTLED,
     }
 }
+
+type Found = (AuthzStoreStatus, Findings);
 
 async fn finish(
     store: &AuthzStore,
     context: &Context,
     (mut after, mut findings): Found,
     now: Timestamp,
-) -> Result<(), Error> {
-    findings.insert(0, (READY, summary(&findings)));
+) -> Result<bool, Error> {
+    let summary = summary(&findings);
+    let is_ready = summary.state == State::True;
+    findings.insert(0, (READY, summary));
     let before = store.status.as_ref();
     let old = before.map_or(&[][..], |status| &status.conditions);
     after.conditions = conditions(old, &findings, store.metadata.generation, now);
     if status::write(context, store, before, &after).await? {
         status::tell(context, &store.object_ref(&()), old, &findings).await;
     }
-    Ok(())
+    Ok(is_ready)
 }
 
-async fn migrations_started(store: &AuthzStore, context: &Context, plan: &apply::Plan<'_>) {
-    for step in &plan.steps {
-        if let apply::Step::Create(object) = step
-            && object.kind == build::Kind::Job
-        {
-            let note = format!(
-                "Job '{}' brings a database to the image's schema",
-                object.name
-            );
-            context
-                .events
-                .publish(
-                    &store.object_ref(&()),
-                    Severity::Normal,
-                    "MigrationStarted",
-                    &note,
-                )
-                .await;
-        }
+async fn migrations_started(store: &AuthzStore, context: &Context, plan: &Plan<'_>) {
+    let jobs = plan.steps.iter().filter_map(|step| match step {
+        Step::Create(object) if object.kind == build::Kind::Job => Some(object.name.as_str()),
+        _ => None,
+    });
+    let jobs: Vec<_> = jobs.collect();
+    if jobs.is_empty() {
+        return;
     }
+    let note = format!(
+        "bringing databases to the image's schema: {}",
+        jobs.join(", ")
+    );
+    let about = store.object_ref(&());
+    context
+        .events
+        .publish(&about, Severity::Normal, "MigrationStarted", &note)
+        .await;
 }
 
 fn uid(store: &AuthzStore) -> String {

@@ -7,12 +7,12 @@ use super::{Resolved, workload};
 use crate::api::EdgeRegion;
 use crate::api::conditions::{ACCEPTED, Finding, Findings, PARENT_REACHABLE, SYNCED};
 use crate::api::edge::{EdgeRegionStatus, SubscriptionStatus};
-use crate::build::{EDGE_REGION, GRPC_PORT, STORE, edge_name, edge_selector};
+use crate::build::{EDGE_REGION, GRPC_PORT, Kind, STORE, edge_name, edge_selector};
 use crate::nodes::NodeStatus;
-use crate::reconcile::Context;
 use crate::reconcile::context::Live;
 use crate::reconcile::pods;
 use crate::reconcile::workloads::{Replicas, replicas};
+use crate::reconcile::{Context, Plan};
 
 /// Nodes asked at once.
 const ASKED_AT_ONCE: usize = 16;
@@ -34,6 +34,7 @@ pub(super) async fn status(
     context: &Context,
     resolved: &[Resolved],
     live: &[Live],
+    plan: &Plan<'_>,
 ) -> (EdgeRegionStatus, Findings) {
     let name = edge.name_any();
     let mut found = Vec::new();
@@ -42,9 +43,9 @@ pub(super) async fn status(
     }
     let findings = vec![
         (ACCEPTED, accepted(resolved)),
-        (AVAILABLE, available(edge, &found)),
+        (AVAILABLE, available(edge, &found, plan)),
         (PARENT_REACHABLE, parent(edge, &found)),
-        (SYNCED, synced(&found)),
+        (SYNCED, synced(edge, &found)),
     ];
     let counts = || found.iter().map(|of| of.replicas.unwrap_or_default());
     let status = EdgeRegionStatus {
@@ -103,10 +104,14 @@ fn accepted(resolved: &[Resolved]) -> Finding {
         .unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense"))
 }
 
-fn available(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
+fn available(edge: &EdgeRegion, found: &[Subscription<'_>], plan: &Plan<'_>) -> Finding {
     let wanted = edge.spec.replicas;
     for of in found {
         let store = &of.resolved.store;
+        let workload = edge_name(&edge.name_any(), store);
+        if let Some(why) = plan.pending(Kind::StatefulSet, &workload) {
+            return Finding::not_yet("RollingOut", format!("store {store}: {why}"));
+        }
         match (of.replicas, &of.trouble) {
             (Some(replicas), _) if replicas.is_settled() && replicas.wanted == wanted => {}
             (_, Some(trouble)) => return Finding::fault(&trouble.reason, trouble.message.clone()),
@@ -149,13 +154,13 @@ fn parent(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
             ),
         );
     }
-    if asked {
+    if asked || edge.spec.replicas == 0 {
         return Finding::yes("Reachable", format!("all edges reach region {region}"));
     }
     Finding::unknown("NoNodeAnswers", "no edge runs that could say")
 }
 
-fn synced(found: &[Subscription<'_>]) -> Finding {
+fn synced(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
     for of in found {
         let store = &of.resolved.store;
         let Some((id, model)) = &of.resolved.model else {
@@ -174,7 +179,7 @@ fn synced(found: &[Subscription<'_>]) -> Finding {
             }
         }
     }
-    if found.iter().all(|of| of.nodes.is_empty()) {
+    if edge.spec.replicas > 0 && found.iter().any(|of| of.nodes.is_empty()) {
         return Finding::unknown("NoNodeAnswers", "no edge runs that could say");
     }
     Finding::yes("Synced", "every edge has the model of each of its stores")

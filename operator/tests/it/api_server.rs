@@ -1,0 +1,575 @@
+//! On a real API server: that it takes the kinds and what is built, that each rule accepts and refuses what it should,
+//! who owns which field, and that an operator with nothing to do asks it to write nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use meridian_e2e::cluster::{Call, ControlPlane, Kubectl};
+use meridian_operator::api;
+use meridian_operator::controller::{self, Parts, Scope};
+use meridian_operator::events::Events;
+use meridian_operator::lease::{Election, Leadership};
+use meridian_operator::nodes::{Dependency, NodeStatus};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::fixtures::{MODEL, NAMESPACE, SECRETS, edge_json, settings, store_json};
+use crate::world::{FakeNodes, pod_of};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn start() -> ControlPlane {
+    let plane = ControlPlane::start().await.unwrap();
+    let kubectl = plane.kubectl();
+    for (_, definition) in api::definitions() {
+        kubectl
+            .apply(&api::yaml(&definition).unwrap())
+            .await
+            .unwrap();
+    }
+    kubectl
+        .run([
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=30s",
+        ])
+        .await
+        .unwrap();
+    kubectl
+        .run(["create", "namespace", NAMESPACE])
+        .await
+        .unwrap();
+    plane
+}
+
+/// As users write them.
+fn written(mut json: Value) -> Value {
+    json["metadata"] = json!({"name": json["metadata"]["name"], "namespace": NAMESPACE});
+    json
+}
+
+/// A spec with one place changed: whether it is taken, and what is said if not.
+struct Case {
+    place: &'static str,
+    value: Value,
+    refusal: Option<&'static str>,
+}
+
+fn taken(place: &'static str, value: Value) -> Case {
+    Case {
+        place,
+        value,
+        refusal: None,
+    }
+}
+
+fn refused(place: &'static str, value: Value, why: &'static str) -> Case {
+    Case {
+        place,
+        value,
+        refusal: Some(why),
+    }
+}
+
+#[rustfmt::skip]
+fn new_stores() -> Vec<Case> {
+    let model = "set exactly one of inline and configMapKeyRef";
+    let map = json!({"name": "models", "key": "a.fga"});
+    vec![
+        taken("/metadata/name", json!("a")),
+        taken("/metadata/name", json!("a23456789012345678901234")),
+        refused("/metadata/name", json!("a234567890123456789012345"), "1 to 24 lower-case letters"),
+        refused("/metadata/name", json!("with.dot"), "1 to 24 lower-case letters"),
+        refused("/spec/product", json!("with space"), "should match"),
+        refused("/spec/product", json!("ab"), "at least 3"),
+        taken("/spec/model", json!({"configMapKeyRef": map})),
+        refused("/spec/model", json!({"inline": MODEL, "configMapKeyRef": map}), model),
+        refused("/spec/model", json!({}), model),
+        refused("/spec/model/inline", json!("x".repeat(262_145)), "Too long"),
+        refused("/spec/tiers/0/tier", json!("Hot"), "Unsupported value"),
+        refused("/spec/tiers/1/type", json!("organization"), "duplicate entries for key"),
+        refused("/spec/regions", json!([]), "at least 1 items"),
+        refused("/spec/regions/1/name", json!("eu-1"), "duplicate entries for key"),
+        refused("/spec/regions/1/name", json!("EU"), "should match"),
+        taken("/spec/datastore/minConnections", json!(20)),
+        refused("/spec/datastore/minConnections", json!(21), "minConnections must not be more than maxConnections"),
+        taken("/spec/datastore/changelogRetention", json!("1m")),
+        refused("/spec/datastore/changelogRetention", json!("59s"), "changelogRetention must be 1m or more"),
+        refused("/spec/datastore/changelogRetention", json!("a week"), "should match"),
+        refused("/spec/kafka/bootstrapServers", json!(["kafka"]), "should match"),
+        taken("/spec/kafka/bootstrapServers", json!(["[::1]:9092"])),
+        refused("/spec/kafka/partitions", json!(0), "greater than or equal to 1"),
+        refused("/spec/central/replicas", json!(0), "greater than or equal to 1"),
+        taken("/spec/central/resources/limits/cpu", json!(2)),
+        refused("/spec/central/resources/limits/cpu", json!("much"), "should match"),
+        refused("/spec/image", json!(""), "at least 1 chars"),
+        refused("/spec/primaryRegion", json!("eu-1"), "field not declared in schema"),
+    ]
+}
+
+#[rustfmt::skip]
+fn changed_stores() -> Vec<Case> {
+    vec![
+        refused("/spec/product", json!("orders"), "product cannot be changed"),
+        refused("/spec/kafka/partitions", json!(5), "partitions cannot be changed"),
+        taken("/spec/kafka/replicationFactor", json!(3)),
+        taken("/spec/model/inline", json!("other")),
+        taken("/spec/deletionPolicy", json!("Retain")),
+    ]
+}
+
+#[rustfmt::skip]
+fn new_edges() -> Vec<Case> {
+    vec![
+        taken("/metadata/name", json!("a23456789012345678901234567")),
+        refused("/metadata/name", json!("a234567890123456789012345678"), "1 to 27 lower-case letters"),
+        refused("/spec/subscriptions", json!([]), "at least 1 items"),
+        taken("/spec/subscriptions", json!([{"storeRef": {"name": "a"}}, {"storeRef": {"name": "b"}}])),
+        refused("/spec/subscriptions", json!([{"storeRef": {"name": "a"}}, {"storeRef": {"name": "a"}}]), "name each store once"),
+        taken("/spec/replicas", json!(0)),
+        refused("/spec/replicas", json!(-1), "greater than or equal to 0"),
+        taken("/spec/freshness/maxStaleness", json!("2s")),
+        refused("/spec/freshness/maxStaleness", json!("1s"), "maxStaleness must be 2s to 720h"),
+        refused("/spec/freshness/maxStaleness", json!("721h"), "maxStaleness must be 2s to 720h"),
+        taken("/spec/freshness/answerMaxAge", json!("1ms")),
+        refused("/spec/freshness/answerMaxAge", json!("0s"), "answerMaxAge must be 1ms to 720h"),
+        refused("/spec/storage/size", json!("big"), "should match"),
+        refused("/spec/service/trafficDistribution", json!("Nearest"), "Unsupported value"),
+        refused("/spec/service/type", json!("ExternalName"), "Unsupported value"),
+    ]
+}
+
+#[rustfmt::skip]
+fn changed_edges() -> Vec<Case> {
+    vec![
+        refused("/spec/parentRegion", json!("us-1"), "parentRegion cannot be changed"),
+        taken("/spec/storage/size", json!("2048Mi")),
+        taken("/spec/storage/size", json!("3Gi")),
+        refused("/spec/storage/size", json!("2G"), "size may only grow"),
+        refused("/spec/storage/storageClassName", json!("slow"), "storageClassName cannot be changed"),
+        taken("/spec/replicas", json!(7)),
+    ]
+}
+
+#[tokio::test]
+async fn each_rule_takes_and_refuses_what_it_should() {
+    let plane = start().await;
+    let kubectl = plane.kubectl();
+    let mut wrong = Vec::new();
+    for (json, new, changed) in [
+        (store_json(), new_stores(), changed_stores()),
+        (edge_json(), new_edges(), changed_edges()),
+    ] {
+        let json = written(json);
+        for case in new {
+            wrong.extend(try_case(kubectl, &json, case).await);
+        }
+        kubectl.apply(&json.to_string()).await.unwrap();
+        for case in changed {
+            wrong.extend(try_case(kubectl, &json, case).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is wrong with how a case is taken, if anything.
+async fn try_case(kubectl: &Kubectl, json: &Value, case: Case) -> Option<String> {
+    let mut json = json.clone();
+    set(&mut json, case.place, case.value.clone());
+    let args = [
+        "apply",
+        "--server-side",
+        "--dry-run=server",
+        "--force-conflicts",
+        "--filename=-",
+    ];
+    let done = kubectl.run_with(args, &json.to_string(), DEADLINE).await;
+    let shown: String = case.value.to_string().chars().take(80).collect();
+    match (done, case.refusal) {
+        (Ok(_), None) => None,
+        (Ok(_), Some(why)) => Some(format!("{} {shown} is taken; expected: {why}", case.place)),
+        (Err(error), None) => Some(format!("{} {shown} is refused: {error:#}", case.place)),
+        (Err(error), Some(why)) => {
+            let told = format!("{error:#}");
+            (!told.contains(why))
+                .then(|| format!("{} {shown}: expected {why}, found {told}", case.place))
+        }
+    }
+}
+
+fn set(json: &mut Value, place: &str, value: Value) {
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    let parent = json.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        other => other[key] = value,
+    }
+}
+
+/// An operator on the plane, with nodes made up for the test.
+struct Operator {
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Operator {
+    async fn start(kubeconfig: &Path, nodes: Arc<FakeNodes>) -> Self {
+        let client = client(kubeconfig).await;
+        let parts = Parts {
+            nodes,
+            settings: settings(),
+            leadership: Leadership::always(),
+            events: Events::new(client.clone(), "test"),
+            client,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(controller::run(parts, Scope::All, stopped));
+        Self { stop, running }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.running.await.unwrap();
+    }
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    let agent = ("user-agent".parse().unwrap(), AGENT.parse().unwrap());
+    config.headers.push(agent);
+    Client::try_from(config).unwrap()
+}
+
+const AGENT: &str = "operator-under-test";
+
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            start.elapsed() < DEADLINE,
+            "not within {DEADLINE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn get(kubectl: &Kubectl, what: &str) -> Option<Value> {
+    let args = ["--namespace", NAMESPACE]
+        .into_iter()
+        .chain(what.split(' '));
+    kubectl.get(args).await.ok()
+}
+
+/// What Kubernetes' controllers and kubelets would do.
+async fn run_workloads(kubectl: &Kubectl) {
+    for kind in ["jobs", "deployments", "statefulsets"] {
+        let Some(list) = get(kubectl, kind).await else {
+            continue;
+        };
+        for object in list["items"].as_array().unwrap() {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let replicas = &object["spec"]["replicas"];
+            let now = "2026-01-01T00:00:00Z";
+            let status = if kind == "jobs" {
+                json!({"succeeded": 1, "startTime": now, "completionTime": now, "conditions": [
+                    {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": now},
+                    {"type": "Complete", "status": "True", "lastTransitionTime": now},
+                ]})
+            } else {
+                json!({
+                    "observedGeneration": object["metadata"]["generation"],
+                    "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+                })
+            };
+            if kind == "jobs" && object["status"]["succeeded"] == 1 {
+                continue;
+            }
+            if kind != "jobs" {
+                run_pod(kubectl, object).await;
+            }
+            patch_status(kubectl, &format!("{kind}/{name}"), &status).await;
+        }
+    }
+}
+
+async fn run_pod(kubectl: &Kubectl, workload: &Value) {
+    let mut pod = pod_of(workload);
+    let status = std::mem::take(&mut pod["status"]);
+    pod["spec"] = json!({"containers": [{"name": "node", "image": "x"}]});
+    kubectl.apply(&pod.to_string()).await.unwrap();
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    patch_status(kubectl, &format!("pods/{name}"), &status).await;
+}
+
+async fn patch_status(kubectl: &Kubectl, what: &str, status: &Value) {
+    let patch = json!({"status": status}).to_string();
+    let args = [
+        "--namespace",
+        NAMESPACE,
+        "patch",
+        what,
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        &patch,
+    ];
+    kubectl.run(args).await.unwrap();
+}
+
+fn ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|of| of["type"] == "Ready" && of["status"] == "True")
+}
+
+#[tokio::test]
+async fn an_operator_makes_what_is_asked_for_keeps_it_and_then_writes_nothing() {
+    let plane = start().await;
+    let kubectl = plane.kubectl();
+    for (name, key) in SECRETS {
+        let literal = format!("--from-literal={key}=value");
+        let args = [
+            "--namespace",
+            NAMESPACE,
+            "create",
+            "secret",
+            "generic",
+            name,
+            &literal,
+        ];
+        kubectl.run(args).await.unwrap();
+    }
+    let nodes = Arc::new(FakeNodes::default());
+    nodes.0.lock().unwrap().status = healthy();
+    let operator = Operator::start(plane.kubeconfig(), nodes.clone()).await;
+    kubectl
+        .apply(&written(store_json()).to_string())
+        .await
+        .unwrap();
+    kubectl
+        .apply(&written(edge_json()).to_string())
+        .await
+        .unwrap();
+    until("both ready", async || {
+        run_workloads(kubectl).await;
+        let store = get(kubectl, "authzstore payments").await?;
+        let edge = get(kubectl, "edgeregion till").await?;
+        (ready(&store) && ready(&edge)).then_some(())
+    })
+    .await;
+
+    operator.stop().await;
+
+    status_is_of_this_generation_and_the_spec_is_the_users(kubectl).await;
+    // What it wrote last comes back to it once more.
+    until("settled", async || {
+        let writes = writes_of_a_new_operator(&plane, &nodes).await;
+        writes.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(writes_of_a_new_operator(&plane, &nodes).await, []);
+
+    let operator = Operator::start(plane.kubeconfig(), nodes).await;
+    fields_of_others_are_kept_and_its_own_set_right(kubectl).await;
+    scaling_by_the_subresource_reaches_the_stateful_set(kubectl).await;
+    operator.stop().await;
+    let writes = plane.audit().writes().unwrap();
+    let by_operator = writes.iter().filter(|call| call.user_agent.contains(AGENT));
+    assert!(
+        by_operator.count() > 20,
+        "the log has not all of its writes"
+    );
+}
+
+fn healthy() -> NodeStatus {
+    let dependency = |name: &str| Dependency {
+        name: name.to_owned(),
+        available: true,
+        message: String::new(),
+    };
+    NodeStatus {
+        ready: true,
+        dependencies: vec![dependency("kafka"), dependency("upstream")],
+        ..Default::default()
+    }
+}
+
+async fn status_is_of_this_generation_and_the_spec_is_the_users(kubectl: &Kubectl) {
+    let store = get(kubectl, "authzstore payments --show-managed-fields")
+        .await
+        .unwrap();
+    assert_eq!(
+        store["status"]["observedGeneration"],
+        store["metadata"]["generation"]
+    );
+    assert_eq!(
+        store["metadata"]["finalizers"],
+        json!(["meridian.dev/store"])
+    );
+    for entry in store["metadata"]["managedFields"].as_array().unwrap() {
+        if entry["manager"] == "meridian-operator" {
+            let fields = &entry["fieldsV1"];
+            assert!(
+                fields.get("f:spec").is_none(),
+                "owns a part of the spec: {entry}"
+            );
+            assert_eq!(
+                fields.get("f:status").is_some(),
+                entry["subresource"] == "status"
+            );
+        }
+    }
+    let table = kubectl
+        .run(["--namespace", NAMESPACE, "get", "azs,edge"])
+        .await
+        .unwrap();
+    for part in [
+        "READY", "PRODUCT", "MODEL", "EDGES", "AllGood", "model-1", "PARENT", "eu-1",
+    ] {
+        assert!(table.contains(part), "{part} is not in\n{table}");
+    }
+}
+
+/// What an operator writes that starts anew, knowing nothing, and looks at everything once. By the Secrets it reads it is
+/// known to have looked; stopped, it ends what is under way first.
+async fn writes_of_a_new_operator(plane: &ControlPlane, nodes: &Arc<FakeNodes>) -> Vec<Call> {
+    let by_operator = |call: &Call| call.user_agent.contains(AGENT);
+    let audit = plane.audit();
+    let reads = || {
+        audit
+            .secrets_read()
+            .unwrap()
+            .into_iter()
+            .filter(by_operator)
+            .count()
+    };
+    let writes = || audit.writes().unwrap().into_iter().filter(by_operator);
+    let (reads_before, writes_before) = (reads(), writes().count());
+    let operator = Operator::start(plane.kubeconfig(), Arc::clone(nodes)).await;
+    // Four are the store's, one the edge's.
+    until("a reconcile of each", async || {
+        (reads() >= reads_before + 5).then_some(())
+    })
+    .await;
+    operator.stop().await;
+    writes().skip(writes_before).collect()
+}
+
+async fn fields_of_others_are_kept_and_its_own_set_right(kubectl: &Kubectl) {
+    let patch = json!({
+        "metadata": {"annotations": {"team": "payments"}},
+        "spec": {"replicas": 9, "minReadySeconds": 7},
+    })
+    .to_string();
+    let args = [
+        "--namespace",
+        NAMESPACE,
+        "patch",
+        "deployment",
+        "payments-central",
+        "--type=merge",
+        "--patch",
+        &patch,
+    ];
+    kubectl.run(args).await.unwrap();
+    let central = until("replicas set right", async || {
+        let central = get(kubectl, "deployment payments-central").await?;
+        (central["spec"]["replicas"] == 2).then_some(central)
+    })
+    .await;
+    assert_eq!(central["metadata"]["annotations"]["team"], "payments");
+    assert_eq!(central["spec"]["minReadySeconds"], 7);
+
+    // Without force, another who wants one of its fields is told whose it is.
+    let other = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "payments-central", "namespace": NAMESPACE},
+        "spec": {"replicas": 5, "selector": central["spec"]["selector"]},
+    });
+    let refused = kubectl.apply(&other.to_string()).await.unwrap_err();
+    assert!(
+        format!("{refused:#}").contains("meridian-operator"),
+        "{refused:#}"
+    );
+}
+
+async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) {
+    let args = [
+        "--namespace",
+        NAMESPACE,
+        "scale",
+        "edgeregion",
+        "till",
+        "--replicas=4",
+    ];
+    kubectl.run(args).await.unwrap();
+    until("the StatefulSet scaled", async || {
+        run_workloads(kubectl).await;
+        let set = get(kubectl, "statefulset till-payments").await?;
+        (set["spec"]["replicas"] == 4).then_some(())
+    })
+    .await;
+    until("the status says so", async || {
+        run_workloads(kubectl).await;
+        let edge = get(kubectl, "edgeregion till").await?;
+        (edge["status"]["replicas"] == 4 && edge["status"]["readyReplicas"] == 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_operators_one_leads_and_the_other_follows_when_it_goes() {
+    let plane = start().await;
+    let client = client(plane.kubeconfig()).await;
+    let candidate = |name: &str| {
+        Election::new(
+            client.clone(),
+            NAMESPACE,
+            "meridian-operator",
+            name.to_owned(),
+        )
+    };
+    let (mut one, mut other) = (candidate("one"), candidate("other"));
+    assert!(one.leadership().check().is_err());
+    one.win(|| {}).await;
+    assert!(one.leadership().check().is_ok());
+    let follower = other.leadership();
+    let follows = tokio::spawn(async move {
+        other.win(|| {}).await;
+        other
+    });
+    let kept = tokio::time::timeout(Duration::from_secs(8), one.keep()).await;
+    assert!(kept.is_err(), "it was lost");
+    assert!(follower.check().is_err(), "both lead");
+    let lease = get(plane.kubectl(), "lease meridian-operator")
+        .await
+        .unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "one");
+
+    one.release().await;
+    assert!(one.leadership().check().is_err());
+    let mut other = tokio::time::timeout(Duration::from_secs(10), follows)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(follower.check().is_ok());
+    let lease = get(plane.kubectl(), "lease meridian-operator")
+        .await
+        .unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "other");
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    other.release().await;
+}
