@@ -223,7 +223,7 @@ where
         chunk.as_ref().is_err() || chunk.as_ref().is_ok_and(&wanted)
     };
     let mut chunks = std::pin::Pin::new(chunks);
-    let chunk = async { Ok(chunks.as_mut().next_if(is_wanted).await.transpose()?) };
+    let chunk = async { chunks.as_mut().next_if(is_wanted).await.transpose() };
     by(Instant::now() + step, chunk).await
 }
 

@@ -15,7 +15,7 @@ mod harness;
 mod health;
 mod life;
 mod process;
-mod status;
 mod starting;
+mod status;
 mod unreachable;
 mod wire;

@@ -130,8 +130,7 @@ impl Relay {
                     }
                     open.take_if(|outlet: &mut Outlet| outlet.is_broken());
                     let kafkas = !matches!(error, Trouble::Datastore(_));
-                    self.trouble
-                        .send_replace(kafkas.then(|| Arc::new(error)));
+                    self.trouble.send_replace(kafkas.then(|| Arc::new(error)));
                     pause
                 }
             };
@@ -159,9 +158,9 @@ impl Relay {
         }
         let outlet = match open {
             Some(outlet) => outlet,
-            None => open.insert(
-                Outlet::open(&self.kafka, &self.topic, self.settings.deadline).await?,
-            ),
+            None => {
+                open.insert(Outlet::open(&self.kafka, &self.topic, self.settings.deadline).await?)
+            }
         };
         let beat = if beaten.is_none_or(|at| at.elapsed() >= self.settings.heartbeat) {
             self.clock().await?

@@ -122,8 +122,8 @@ async fn warn_if_small(admin: &AdminClient<Quiet>, topic: &str) {
         .await
         .ok()
         .and_then(|described| described.into_iter().next()?.ok());
-    let takes = described
-        .and_then(|options| options.get(LARGEST)?.value.clone()?.parse::<usize>().ok());
+    let takes =
+        described.and_then(|options| options.get(LARGEST)?.value.clone()?.parse::<usize>().ok());
     if let Some(takes) = takes.filter(|takes| *takes < MAX_RECORD) {
         tracing::warn!(
             topic,
