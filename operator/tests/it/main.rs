@@ -1,5 +1,13 @@
 //! The operator's tests: what it builds, what it does with an API server made up for the test, and with a real one.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod api_server;
 mod crds;
 mod fields;

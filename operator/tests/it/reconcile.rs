@@ -689,7 +689,7 @@ async fn deleting_does_not_hang_where_central_is_away() {
         .writes()
         .into_iter()
         .filter(|(_, path)| path.ends_with("/events"));
-    assert_eq!(events.count() > 0, true);
+    assert!(events.count() > 0);
 }
 
 #[tokio::test]
