@@ -32,12 +32,17 @@ impl Group {
     ///
     /// When it cannot be started.
     pub fn spawn(command: &mut Command, end: Signal) -> Result<Self> {
+        Self::spawn_tidy(command, end, "")
+    }
+
+    /// The same; should this process die, `sh` does what `tidy` says once the group has ended.
+    pub(crate) fn spawn_tidy(command: &mut Command, end: Signal, tidy: &str) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut leader = command
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {program}"))?;
-        match Guard::over(leader.id(), end) {
+        match Guard::over(leader.id(), end, tidy) {
             Ok(guard) => Ok(Self {
                 pid: Pid::from_child(&leader),
                 leader,

@@ -10,13 +10,14 @@ use rustix::process::Signal;
 /// A line on stdin says that the group has ended in good order; the end of stdin says that whoever watched it is gone.
 const SCRIPT: &str = r#"
 read -r _ && exit 0
-kill -s "$2" -- "-$1" 2>/dev/null || exit 0
+kill -s "$2" -- "-$1" 2>/dev/null
 tries=0
 while kill -s 0 -- "-$1" 2>/dev/null && [ "$tries" -lt 50 ]; do
     sleep 0.1
     tries=$((tries + 1))
 done
 kill -s KILL -- "-$1" 2>/dev/null
+eval "$3"
 "#;
 
 /// Watches over one process group: should this process die without having dropped the guard, even by SIGKILL, the
@@ -30,8 +31,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Watches over process group `group`, to be ended with `end` and, 5 seconds later, with SIGKILL.
-    pub(crate) fn over(group: u32, end: Signal) -> Result<Self> {
+    /// Watches over process group `group`, to be ended with `end` and, 5 seconds later, with SIGKILL; then `sh` does what
+    /// `tidy` says.
+    pub(crate) fn over(group: u32, end: Signal, tidy: &str) -> Result<Self> {
         let shell = Command::new("sh")
             .args([
                 "-c",
@@ -39,6 +41,7 @@ impl Guard {
                 "guard",
                 &group.to_string(),
                 &end.as_raw().to_string(),
+                tidy,
             ])
             .current_dir("/")
             .process_group(0)

@@ -50,8 +50,14 @@ impl Place {
         }
     }
 
-    /// A program that listens there.
+    /// A program that listens there. A cluster's goes with its folder, should this process die.
     pub(crate) fn process(&self, name: &str, program: &Path, dir: &Path) -> Process {
-        Process::new(name, program, dir).network(self.network.clone())
+        let process = Process::new(name, program, dir);
+        match &self.network {
+            Some(network) => process
+                .network(network.clone())
+                .tidy(format!("rm -rf -- '{}'", dir.display())),
+            None => process,
+        }
     }
 }

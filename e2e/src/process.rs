@@ -42,6 +42,7 @@ pub struct Process {
     dir: PathBuf,
     account: Option<Account>,
     network: Option<PathBuf>,
+    tidy: String,
     stop: Signal,
     kill: Signal,
     running: Option<Group>,
@@ -62,6 +63,7 @@ impl Process {
             dir: dir.into(),
             account: None,
             network: None,
+            tidy: String::new(),
             stop: Signal::TERM,
             kill: Signal::KILL,
             running: None,
@@ -99,8 +101,15 @@ impl Process {
 
     /// Runs the process in the network namespace that a file stands for, which only root may.
     #[must_use]
-    pub(crate) fn network(mut self, network: Option<PathBuf>) -> Self {
-        self.network = network;
+    pub(crate) fn network(mut self, network: PathBuf) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// Has `sh` tidy up after the process, should the process of the test die.
+    #[must_use]
+    pub(crate) fn tidy(mut self, script: String) -> Self {
+        self.tidy = script;
         self
     }
 
@@ -124,7 +133,7 @@ impl Process {
             .stdout(log.try_clone()?)
             .stderr(log);
         self.running = None; // what an earlier run has left behind ends first
-        self.running = Some(Group::spawn(&mut command, self.kill)?);
+        self.running = Some(Group::spawn_tidy(&mut command, self.kill, &self.tidy)?);
         Ok(())
     }
 

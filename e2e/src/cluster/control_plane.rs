@@ -204,6 +204,8 @@ fn api_server(site: &Site<'_>) -> Result<Process> {
         format!("--cert-dir={}", site.path("certificates")),
         format!("--token-auth-file={}", site.path("tokens.csv")),
         "--authorization-mode=Node,RBAC".to_owned(),
+        // Nobody answers for a node's name.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", site.path(KEY)),
         format!("--service-account-signing-key-file={}", site.path(KEY)),

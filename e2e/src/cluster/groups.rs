@@ -47,6 +47,19 @@ pub(super) fn remove_blocking(name: &str) {
     }
 }
 
+/// As [`remove`], by `sh`.
+pub(super) fn remove_script(name: &str) -> String {
+    format!(
+        r#"tries=0
+while [ "$tries" -lt 100 ] && [ -n "$(find {ROOT} -depth -type d \( -path '*/{name}' -o -path '*/{name}/*' \) 2>/dev/null)" ]; do
+    find {ROOT} -depth -type d \( -path '*/{name}' -o -path '*/{name}/*' \) -exec rmdir {{}} \; 2>/dev/null
+    tries=$((tries + 1))
+    sleep 0.1
+done
+"#
+    )
+}
+
 fn try_remove(name: &str) -> Result<()> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);

@@ -30,15 +30,19 @@ impl Network {
     pub(super) async fn free() -> Result<Self> {
         for index in 0..CLUSTERS {
             let network = Self { index };
-            let used = Path::new("/sys/class/net").join(network.name()).exists();
             let routes = ip(&["-4", "route", "show", "root", &network.range()]).await?;
-            if !used && routes.trim().is_empty() {
+            if !network.is_used() && routes.trim().is_empty() {
                 return Ok(network);
             }
         }
         bail!(
             "this machine has {CLUSTERS} clusters already: end one with `cargo xtask cluster down`"
         )
+    }
+
+    /// Whether a cluster has it.
+    pub(super) fn is_used(self) -> bool {
+        Path::new("/sys/class/net").join(self.name()).exists()
     }
 
     /// The name of its link, and of its control group.

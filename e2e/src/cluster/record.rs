@@ -79,6 +79,8 @@ impl Record {
         self.postgres.end(Signal::INT).await?;
         if was_up {
             network.unlink_blocking();
+        }
+        if !network.is_used() {
             groups::remove(&network.name()).await?;
         }
         for dir in &self.dirs {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use super::command::run;
+use super::groups;
 use super::network::Network;
 use crate::probe::Probe;
 use crate::process::Process;
@@ -56,7 +57,14 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// Makes the namespaces; they end, with all that runs in them, when the returned process does.
-    pub(super) async fn start(dir: &Path) -> Result<(Self, Process)> {
+    ///
+    /// Should this process die, then also the control groups of `network` and the folder go.
+    pub(super) async fn start(dir: &Path, network: Network) -> Result<(Self, Process)> {
+        let tidy = format!(
+            "{}rm -rf -- '{}'",
+            groups::remove_script(&network.name()),
+            dir.display()
+        );
         let mut holder = Process::new("sandbox", "unshare", dir)
             .args([
                 "--pid",
@@ -70,7 +78,8 @@ impl Sandbox {
                 SCRIPT,
                 "sandbox",
             ])
-            .args([dir]);
+            .args([dir])
+            .tidy(tidy);
         holder.start()?;
         let pid = holder.id().context("the sandbox has no process")?;
         let sandbox = Self::of(pid);

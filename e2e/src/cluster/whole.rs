@@ -48,7 +48,7 @@ impl Cluster {
         let dir = Workdir::new("cluster")?;
         let network = Network::free().await?;
         groups::remove(&network.name()).await?;
-        let (sandbox, process) = Sandbox::start(dir.path())
+        let (sandbox, process) = Sandbox::start(dir.path(), network)
             .await
             .context("making namespaces, which takes root's rights")?;
         let holder = Holder {
