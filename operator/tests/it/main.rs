@@ -14,5 +14,6 @@ mod fields;
 mod fixtures;
 mod golden;
 mod reconcile;
+mod rules;
 mod troubles;
 mod world;
