@@ -234,7 +234,7 @@ mod tests {
             _: StoreId,
             _: &str,
             _: Position,
-            _: Instant,
+            _: Duration,
         ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
             Err(UpstreamError::UnknownStore)
         }

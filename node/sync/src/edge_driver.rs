@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_engine::View;
-use meridian_model::ids::{Position, StoreId};
+use meridian_model::ids::Position;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::edge::{Ask, Command, Edge, Input, Limits};
 use crate::envelope::{Heartbeat, Record};
 use crate::freshness::Freshness;
 use crate::kafka::broadcast::Event;
+use crate::retry::Said;
 use crate::upstream::{Standing, Upstream, UpstreamError};
 use crate::views::Views;
 
@@ -23,7 +24,7 @@ use crate::views::Views;
 pub struct DriverSettings {
     /// The machine's.
     pub limits: Limits,
-    /// How long one call upstream may take. Shorter than the machine's own patience.
+    /// How long one call upstream may take, or the wait for each part of a fill. Shorter than the machine's own patience.
     pub deadline: Duration,
     /// How many calls upstream at a time.
     pub calls: usize,
@@ -84,6 +85,8 @@ struct Task {
     polled: Duration,
     /// The sender's, as of its last heartbeat.
     generation: Option<u64>,
+    /// What went wrong last, while no answer has come since.
+    said: Said,
 }
 
 impl EdgeDriver {
@@ -102,6 +105,7 @@ impl EdgeDriver {
             permits,
             polled: now,
             generation: None,
+            said: Said::default(),
         };
         for view in std::mem::take(&mut task.driver.kept) {
             let commands = task.edge.restore(view, now);
@@ -140,6 +144,15 @@ impl Task {
         self.carry_out(commands);
     }
 
+    fn say(&mut self, error: &UpstreamError, question: &str) {
+        let error_text = error as &dyn std::error::Error;
+        if self.said.is_news(error) {
+            tracing::warn!(question, error = error_text, "upstream did not answer");
+        } else {
+            tracing::debug!(question, error = error_text, "upstream did not answer");
+        }
+    }
+
     fn work_in(&mut self, event: Event) {
         match event {
             Event::Reset { partitions } => {
@@ -175,25 +188,19 @@ impl Task {
         match answer {
             Answer::Standing(ticket, asked, standing) => match *standing {
                 Ok(Standing { stores, heartbeat }) => {
+                    self.said = Said::default();
                     self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
                     self.hand(Input::Positions { ticket, stores });
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "upstream does not say where the stores stand"
-                    );
+                    self.say(&error, "where the stores stand");
                     self.hand(Input::PositionsFailed);
                 }
             },
             Answer::Store(ask, input) => {
                 self.running.remove(&ask);
                 if let Input::Failed(ask, error) = &input {
-                    tracing::warn!(
-                        ?ask,
-                        error = error as &dyn std::error::Error,
-                        "upstream did not answer"
-                    );
+                    self.say(error, &format!("{ask:?}"));
                 }
                 self.hand(input);
             }
@@ -259,7 +266,7 @@ impl Task {
         let (limit, page) = (self.driver.settings.deadline, self.driver.settings.page);
         self.calls.spawn(async move {
             let _permit = permits.acquire().await;
-            let input = call(&*upstream, &ask, position, page, Instant::now() + limit).await;
+            let input = call(&*upstream, &ask, position, page, limit).await;
             let input = input.unwrap_or_else(|error| Input::Failed(ask.clone(), error));
             Answer::Store(ask, input)
         });
@@ -271,8 +278,9 @@ async fn call(
     ask: &Ask,
     position: Position,
     page: u32,
-    deadline: Instant,
+    limit: Duration,
 ) -> Result<Input, UpstreamError> {
+    let deadline = Instant::now() + limit;
     Ok(match ask {
         Ask::Changes(store) => Input::Changes(
             *store,
@@ -280,23 +288,13 @@ async fn call(
         ),
         Ask::Head(store) => Input::Head(upstream.head(*store, position, deadline).await?),
         Ask::Fill(store, object_type) => {
-            fill(upstream, *store, object_type, position, deadline).await?
+            let (position, tuples) = upstream.fill(*store, object_type, position, limit).await?;
+            Input::Filled {
+                store: *store,
+                object_type: object_type.clone(),
+                position,
+                tuples,
+            }
         }
-    })
-}
-
-async fn fill(
-    upstream: &dyn Upstream,
-    store: StoreId,
-    object_type: &str,
-    min: Position,
-    deadline: Instant,
-) -> Result<Input, UpstreamError> {
-    let (position, tuples) = upstream.fill(store, object_type, min, deadline).await?;
-    Ok(Input::Filled {
-        store,
-        object_type: object_type.to_owned(),
-        position,
-        tuples,
     })
 }

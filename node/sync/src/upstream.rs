@@ -68,13 +68,14 @@ pub trait Upstream: Send + Sync + 'static {
     /// A store without its tuples, at `min` or later.
     async fn head(&self, store: StoreId, min: Position, deadline: Instant) -> Result<StoreHead>;
 
-    /// All tuples of one object type, and the one position, `min` or later, that they were read at.
+    /// All tuples of one object type, and the one position, `min` or later, that they were read at. `step` bounds the wait
+    /// for each part of them, not the whole.
     async fn fill(
         &self,
         store: StoreId,
         object_type: &str,
         min: Position,
-        deadline: Instant,
+        step: Duration,
     ) -> Result<(Position, Vec<Tuple>)>;
 
     /// A whole store, at `min` or later. `step` bounds the wait for each part of it, not the whole.

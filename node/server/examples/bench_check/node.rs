@@ -192,7 +192,7 @@ impl Upstream for Above {
         _: StoreId,
         object_type: &str,
         _: Position,
-        _: Instant,
+        _: Duration,
     ) -> Result<(Position, Vec<Tuple>)> {
         Ok((self.0.head.position, self.0.of_type(object_type)))
     }

@@ -115,7 +115,7 @@ impl Upstream for Peers {
         store: StoreId,
         object_type: &str,
         min: Position,
-        deadline: Instant,
+        step: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
         let request = wire::FillRequest {
             store_id: store.to_string(),
@@ -128,11 +128,11 @@ impl Upstream for Peers {
         };
         let mut chunks = self
             .line
-            .call(deadline, Repeat::Safe, call)
+            .call(Instant::now() + step, Repeat::Safe, call)
             .await
             .map_err(upstream_error)?;
         let (mut position, mut tuples) = (None, Vec::new());
-        while let Some(chunk) = by(deadline, chunks.message()).await? {
+        while let Some(chunk) = by(Instant::now() + step, chunks.message()).await? {
             let at = chunk.position.map(position_from_wire).unwrap_or_default();
             if *position.get_or_insert(at) != at {
                 return Err(unavailable("a fill of two positions"));

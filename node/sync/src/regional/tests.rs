@@ -83,7 +83,7 @@ impl Upstream for Slow {
         _: StoreId,
         _: &str,
         _: Position,
-        _: Instant,
+        _: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
         unreachable!("a region takes whole stores")
     }

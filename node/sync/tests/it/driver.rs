@@ -77,7 +77,7 @@ impl Upstream for Region {
         _: StoreId,
         _: &str,
         _: Position,
-        _: Instant,
+        _: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
         Ok((self.at(), self.tuples.lock().unwrap().clone()))
     }

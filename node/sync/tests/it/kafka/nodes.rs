@@ -180,8 +180,9 @@ impl Upstream for Above {
         store: StoreId,
         object_type: &str,
         min: Position,
-        deadline: Instant,
+        step: Duration,
     ) -> Result<(Position, Vec<Tuple>)> {
+        let deadline = Instant::now() + step;
         let mut snapshot = self.at(store, min, deadline).await?;
         let tuples = snapshot
             .tuples_of_type(object_type, None, u32::MAX)
