@@ -53,6 +53,10 @@ pub(super) async fn build_missing(stage: &Stage, programs: &[Program]) -> Result
     if missing.is_empty() {
         return Ok(());
     }
+    stage.line(&format!(
+        "building {} programs from their Go modules: all of them take a quarter of an hour on two cores, once",
+        missing.len()
+    ));
     let go = go::find_or_fetch(stage).await?;
     for program in missing {
         once(stage, program.name(), program.version(), async |dir| {
@@ -65,9 +69,7 @@ pub(super) async fn build_missing(stage: &Stage, programs: &[Program]) -> Result
 
 async fn build(stage: &Stage, go: &Path, program: Program, dir: &Path) -> Result<()> {
     let (name, version) = (program.name(), program.version());
-    stage.line(&format!(
-        "building {name} {version} from its Go module; Kubernetes' API server takes minutes"
-    ));
+    stage.line(&format!("building {name} {version}"));
     let module = module(program);
     let source = dir.join("source");
     fs::create_dir(&source).with_context(|| format!("making {}", source.display()))?;
