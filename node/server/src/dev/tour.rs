@@ -34,6 +34,9 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<()> {
     let mut edge = Client::new(&stage.edge.grpc.to_string())?;
     let store = load(&mut central).await?;
     step("sample store: GitHub's organizations, teams, repositories and issues");
+    println!(
+        "  ..  waiting for the readers of Kafka's topics to take their places, about ten seconds"
+    );
     if stream_flows(&mut central, &mut edge, &store).await? {
         step("changes flow from central over Kafka to the edge");
     } else {

@@ -148,12 +148,7 @@ impl Relay {
         open: &mut Option<Outlet>,
         beaten: &mut Option<Instant>,
     ) -> Result<(), Trouble> {
-        let lease = format!("relay:{}", self.topic);
-        if !self
-            .datastore
-            .acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline())
-            .await?
-        {
+        if !self.has_lease().await? {
             return Ok(());
         }
         let outlet = match open {
@@ -179,15 +174,25 @@ impl Relay {
             if u32::try_from(scanned).unwrap_or(u32::MAX) < self.settings.batch {
                 break;
             }
-            self.datastore
-                .acquire_lease(&lease, &self.holder, self.settings.lease, self.deadline())
-                .await?;
+            if !self.has_lease().await? {
+                return Ok(());
+            }
         }
         if let Some(beat) = beat {
             outlet.beat(beat).await?;
             *beaten = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Takes or extends the lease of the topic's one relay.
+    async fn has_lease(&self) -> Result<bool, Trouble> {
+        let lease = format!("relay:{}", self.topic);
+        let (holder, length) = (&self.holder, self.settings.lease);
+        let has = self
+            .datastore
+            .acquire_lease(&lease, holder, length, self.deadline());
+        Ok(has.await?)
     }
 
     async fn clock(&self) -> Result<Option<Heartbeat>, Trouble> {
