@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use meridian_model::ids::{Position, Revision, StoreId};
+use meridian_model::ids::{Revision, StoreId};
 use meridian_model::ports::{Replacement, Result, StoreHead};
 use meridian_model::tuple::{Tuple, TupleKey};
 
@@ -11,7 +11,7 @@ use super::SqlDatastore;
 use super::pool::Transaction;
 use super::rows::{KEY_COLUMNS, key, optional_number};
 use super::statement::{ROWS_PER_STATEMENT, Statement};
-use super::write::{clear, insert_model, insert_tiers, locked, put_store, put_tuples};
+use super::write::{clear, insert_model, insert_tiers, locked, put_store, put_tuples, reserve};
 
 /// Tuples deleted by one statement.
 const TUPLES_PER_DELETE: u64 = 20_000;
@@ -49,17 +49,9 @@ pub(super) async fn begin(
     let (store, revision) = (head.info.id, head.position.revision);
     let tx = datastore.writing(Instant::now() + step).await?;
     let mut tx = Steps { tx, step };
-    // A row to lock, where there is none.
-    let reserve = Statement::new(
-        "INSERT INTO stores (id, name, created_at, epoch, revision) VALUES ($1, $2, $3, 0, 0) ON CONFLICT (id) DO NOTHING",
-    );
-    let reserve = reserve
-        .with(store.as_str())
-        .with(head.info.name.as_str())
-        .with(head.info.created_at.0);
-    tx.next().execute(reserve).await?;
+    reserve(tx.next(), &head.info).await?;
     let have = locked(tx.next(), datastore.dialect, store).await?;
-    if have.unwrap_or(Position::default()) >= head.position {
+    if have.unwrap_or_default() >= head.position {
         return Ok(None);
     }
     put_store(tx.next(), &head.info, head.position, head.deleted_at).await?;

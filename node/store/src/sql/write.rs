@@ -284,7 +284,20 @@ fn insertion(store: StoreId, revision: Revision, tuples: &[Tuple]) -> Statement 
     insert
 }
 
-/// Where the store stands, with its row locked until the transaction ends; `None` when it is unknown.
+/// Makes a row to lock where there is none, at no position yet. Of two who bring a store in, the second waits here until
+/// the first has ended, and then sees how far that one came.
+pub(super) async fn reserve(tx: &mut Transaction, info: &StoreInfo) -> Result<()> {
+    let reserve = Statement::new(
+        "INSERT INTO stores (id, name, created_at, epoch, revision) VALUES ($1, $2, $3, 0, 0) ON CONFLICT (id) DO NOTHING",
+    );
+    let reserve = reserve
+        .with(info.id.as_str())
+        .with(info.name.as_str())
+        .with(info.created_at.0);
+    tx.execute(reserve).await.map(drop)
+}
+
+/// Where the store stands, with its row locked until the transaction ends; `None` when it is unknown or only reserved.
 pub(super) async fn locked(
     tx: &mut Transaction,
     dialect: &Dialect,
@@ -294,11 +307,9 @@ pub(super) async fn locked(
         "SELECT epoch, revision FROM stores WHERE id = $1{}",
         dialect.for_update
     ));
-    tx.row(select.with(store.as_str()))
-        .await?
-        .as_ref()
-        .map(position)
-        .transpose()
+    let row = tx.row(select.with(store.as_str())).await?;
+    let have = row.as_ref().map(position).transpose()?;
+    Ok(have.filter(|have| have.revision != Revision::ZERO))
 }
 
 /// Applies a replicated change set if it is the store's next.
@@ -308,7 +319,14 @@ pub(super) async fn apply(
     change_set: &ChangeSet,
 ) -> Result<Applied> {
     let store = change_set.store;
-    let have = locked(tx, dialect, store).await?;
+    let mut have = locked(tx, dialect, store).await?;
+    if have.is_none()
+        && let Some(Change::StoreCreated(info)) = change_set.changes.first()
+        && verdict(None, change_set) == Applied::Applied
+    {
+        reserve(tx, info).await?;
+        have = locked(tx, dialect, store).await?;
+    }
     let verdict = verdict(have, change_set);
     if verdict != Applied::Applied {
         return Ok(verdict);

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use meridian_model::ports::{Datastore, DatastoreError, TupleFilter};
+use meridian_model::change::{Change, ChangeSet, StoreInfo, Tiers};
+use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, TupleFilter};
+use meridian_model::{Epoch, Position, Revision, Timestamp};
 use meridian_store::sql::SqlDatastore;
 use meridian_store::{DatastoreSettings, OpenError, PoolSettings, open};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::{deadline, keys, opened, pool, store_id, tuples, with_postgres, with_sqlite};
 
@@ -90,9 +93,7 @@ async fn a_statement_is_bounded_by_the_deadline() {
         db.create_store(store_id(1), "one", deadline())
             .await
             .unwrap();
-        let mut blocker = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
-            .await
-            .unwrap();
+        let mut blocker = PgConnection::connect(&url).await.unwrap();
         sqlx::raw_sql("BEGIN; LOCK TABLE stores")
             .execute(&mut blocker)
             .await
@@ -193,7 +194,7 @@ async fn an_unreachable_server_is_unavailable_within_the_deadline() {
 async fn a_lost_connection_is_replaced() {
     with_postgres(|db, url| async move {
         db.create_store(store_id(1), "one", deadline()).await.unwrap();
-        let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let mut admin = PgConnection::connect(&url).await.unwrap();
         let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         sqlx::raw_sql(kill).execute(&mut admin).await.unwrap();
         assert!(db.store(store_id(1), deadline()).await.unwrap().is_some());
@@ -294,4 +295,66 @@ async fn a_database_that_comes_later_is_used_without_a_restart() {
         .await
         .unwrap();
     assert!(db.store(store_id(1), deadline()).await.unwrap().is_some());
+}
+
+/// A record of the store's creation is applied while another replica of the region takes the store over.
+#[tokio::test]
+async fn a_replaced_store_does_not_go_back_to_its_creation() {
+    with_postgres(|db, url| async move {
+        let info = StoreInfo {
+            id: store_id(1),
+            name: "one".to_owned(),
+            created_at: Timestamp(1),
+        };
+        let head = StoreHead {
+            info: info.clone(),
+            position: Position::new(1, 50),
+            models: Vec::new(),
+            tiers: Tiers::default(),
+            deleted_at: None,
+        };
+        let mut replacing = db
+            .replace(&head, Duration::from_secs(30))
+            .await
+            .unwrap()
+            .unwrap();
+        let created = ChangeSet {
+            store: store_id(1),
+            epoch: Epoch(1),
+            revision: Revision(1),
+            committed_at: Timestamp(1),
+            changes: vec![Change::StoreCreated(info)],
+            touched: Vec::new(),
+        };
+        let other = db.clone();
+        let applying = tokio::spawn(async move { other.apply(&created, deadline()).await });
+        someone_waits_for_a_lock(&url).await;
+        replacing
+            .add(tuples(&["repo:a#admin@user:anne"]))
+            .await
+            .unwrap();
+        replacing.finish().await.unwrap();
+        assert_eq!(applying.await.unwrap().unwrap(), Applied::Skipped);
+        let record = db.store(store_id(1), deadline()).await.unwrap().unwrap();
+        assert_eq!(record.position, Position::new(1, 50));
+    })
+    .await;
+}
+
+async fn someone_waits_for_a_lock(url: &str) {
+    let mut observer = PgConnection::connect(url).await.unwrap();
+    let end = deadline();
+    loop {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut observer)
+        .await
+        .unwrap();
+        if waiting > 0 {
+            return;
+        }
+        assert!(Instant::now() < end, "nobody waits for a lock");
+        tokio::task::yield_now().await;
+    }
 }
