@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::Timestamp;
 
-/// Longest object text in bytes (`^[^\s]{2,256}$`).
+/// Longest text of a tuple's object in bytes (`^[^\s]{2,256}$`). The object that a user names may be longer.
 pub const MAX_OBJECT_LEN: usize = 256;
-/// Longest user text in bytes.
+/// Longest user text in bytes, whatever its parts.
 pub const MAX_USER_LEN: usize = 512;
 /// Longest relation name in bytes (`^[^:#@\s]{1,50}$`).
 pub const MAX_RELATION_LEN: usize = 50;
@@ -30,6 +30,16 @@ pub enum InvalidTuple {
     /// An object position that holds a wildcard.
     #[error("invalid 'object' field format: '{0}' cannot be a wildcard; name one object")]
     WildcardObject(String),
+    /// An object of more bytes than [`MAX_OBJECT_LEN`].
+    #[error(
+        "invalid 'object' field format: it has {0} bytes, and at most {MAX_OBJECT_LEN} are allowed"
+    )]
+    LongObject(usize),
+    /// A user of more bytes than [`MAX_USER_LEN`].
+    #[error(
+        "the 'user' field is malformed: it has {0} bytes, and at most {MAX_USER_LEN} are allowed"
+    )]
+    LongUser(usize),
     /// Neither `type:id`, `type:*` nor `type:id#relation`.
     #[error(
         "the 'user' field is malformed: '{0}' must be 'type:id', 'type:*' or 'type:id#relation'"
@@ -83,15 +93,26 @@ impl Object {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// `None` for a text that is not `type:id`, and for a wildcard.
+    fn of_text(text: &str) -> Option<Self> {
+        let (object_type, id) = split_object(text)?;
+        let colon = u16::try_from(object_type.len()).ok()?;
+        (id != "*").then(|| Self {
+            text: text.into(),
+            colon,
+        })
+    }
 }
 
-/// Splits `type:id` without allocating; `None` unless it is a well-formed object or, with id `*`, a typed wildcard.
+/// Splits `type:id` without allocating; `None` unless it is a well-formed object or, with id `*`, a typed wildcard. It may
+/// be as long as a user; what is to be a tuple's object is bounded by [`MAX_OBJECT_LEN`] besides.
 pub fn split_object(text: &str) -> Option<(&str, &str)> {
     let (object_type, id) = text.split_once(':')?;
     let id_ok = !id.is_empty()
         && !id.bytes().any(|b| b == b':' || b == b'#')
         && !id.chars().any(|c| c.is_whitespace() || c.is_control());
-    (text.len() <= MAX_OBJECT_LEN && is_name(object_type, MAX_TYPE_LEN) && id_ok)
+    (text.len() <= MAX_USER_LEN && is_name(object_type, MAX_TYPE_LEN) && id_ok)
         .then_some((object_type, id))
 }
 
@@ -99,16 +120,12 @@ impl FromStr for Object {
     type Err = InvalidTuple;
 
     fn from_str(text: &str) -> Result<Self, InvalidTuple> {
-        let (object_type, id) =
-            split_object(text).ok_or_else(|| InvalidTuple::Object(text.to_owned()))?;
-        if id == "*" {
-            return Err(InvalidTuple::WildcardObject(text.to_owned()));
+        if text.len() > MAX_OBJECT_LEN {
+            return Err(InvalidTuple::LongObject(text.len()));
         }
-        let colon =
-            u16::try_from(object_type.len()).map_err(|_| InvalidTuple::Object(text.to_owned()))?;
-        Ok(Self {
-            text: text.into(),
-            colon,
+        Self::of_text(text).ok_or_else(|| match split_object(text) {
+            Some(_) => InvalidTuple::WildcardObject(text.to_owned()),
+            None => InvalidTuple::Object(text.to_owned()),
         })
     }
 }
@@ -180,10 +197,10 @@ impl FromStr for Subject {
     fn from_str(text: &str) -> Result<Self, InvalidTuple> {
         let malformed = || InvalidTuple::User(text.to_owned());
         if text.len() > MAX_USER_LEN {
-            return Err(malformed());
+            return Err(InvalidTuple::LongUser(text.len()));
         }
         if let Some((object, relation)) = text.split_once('#') {
-            let object: Object = object.parse().map_err(|_| malformed())?;
+            let object = Object::of_text(object).ok_or_else(malformed)?;
             return if is_name(relation, MAX_RELATION_LEN) {
                 Ok(Self::Userset(object, relation.into()))
             } else {
@@ -192,8 +209,9 @@ impl FromStr for Subject {
         }
         match split_object(text) {
             Some((object_type, "*")) => Ok(Self::Wildcard(object_type.into())),
-            Some(_) => text.parse().map(Self::Object).map_err(|_| malformed()),
-            None => Err(malformed()),
+            _ => Object::of_text(text)
+                .map(Self::Object)
+                .ok_or_else(malformed),
         }
     }
 }
@@ -374,6 +392,36 @@ mod tests {
         ] {
             assert!(bad.parse::<Subject>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_user_is_bounded_as_a_whole_and_its_object_not_as_a_tuples_object_is() {
+        let anne = format!("user:{}", "x".repeat(MAX_USER_LEN - "user:".len()));
+        let team = format!(
+            "team:{}#member",
+            "x".repeat(MAX_USER_LEN - "team:#member".len())
+        );
+        for user in [anne, team] {
+            let key = TupleKey::parse("doc:1", "r", &user).unwrap();
+            assert_eq!(key.subject.to_string(), user);
+            let [.., subject_type, id, relation] = key.columns();
+            assert_eq!(
+                Subject::from_parts(subject_type, id, relation).unwrap(),
+                key.subject
+            );
+            let error = TupleKey::parse("doc:1", "r", &format!("{user}x")).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "the 'user' field is malformed: it has 513 bytes, and at most 512 are allowed"
+            );
+        }
+        let object = format!("doc:{}", "x".repeat(MAX_OBJECT_LEN - "doc:".len()));
+        assert!(TupleKey::parse(&object, "r", "user:anne").is_ok());
+        let error = TupleKey::parse(&format!("{object}x"), "r", "user:anne").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid 'object' field format: it has 257 bytes, and at most 256 are allowed"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! way its caller reports everything else.
 
 use crate::error::{ApiError, Code};
-use crate::tuple::{InvalidTuple, Object, Subject, Tuple, TupleCondition, TupleKey};
+use crate::tuple::{InvalidTuple, Subject, Tuple, TupleCondition, TupleKey, split_object};
 use crate::typesystem::{Relation, TypeSystem};
 
 /// Parses a tuple to be written.
@@ -96,13 +96,17 @@ pub fn question(types: &TypeSystem, key: &TupleKey) -> Result<(), ApiError> {
 pub fn delete(object: &str, relation: &str, user: &str) -> Result<Option<TupleKey>, ApiError> {
     match TupleKey::parse(object, relation, user) {
         Ok(key) => Ok(Some(key)),
-        Err(error @ InvalidTuple::User(_)) if !is_plain_user(user) => Err(malformed(
-            Code::ValidationError,
-            object,
-            relation,
-            user,
-            &error,
-        )),
+        Err(error @ (InvalidTuple::User(_) | InvalidTuple::LongUser(_)))
+            if !is_plain_user(user) =>
+        {
+            Err(malformed(
+                Code::ValidationError,
+                object,
+                relation,
+                user,
+                &error,
+            ))
+        }
         Err(_) => Ok(None),
     }
 }
@@ -259,5 +263,5 @@ fn invalid(tuple: impl std::fmt::Display, reason: impl std::fmt::Display) -> Str
 
 /// A user as OpenFGA's first schema wrote it: without a type.
 fn is_plain_user(user: &str) -> bool {
-    !user.is_empty() && format!("user:{user}").parse::<Object>().is_ok() || user == "*"
+    split_object(&format!("user:{user}")).is_some()
 }
