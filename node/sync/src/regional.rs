@@ -144,27 +144,38 @@ impl Task {
                     .send_modify(|freshness| freshness.assign(partitions));
             }
             Event::Garbage => self.compare = true,
-            Event::Record { partition, record } => match *record {
-                Record::ChangeSet(set) => {
-                    self.note_epoch(set.epoch);
-                    self.apply(&set).await;
+            Event::Record { partition, record } => self.take(partition, *record).await,
+        }
+    }
+
+    /// Takes a record in, unless it is of an older reign than is known: of a store that this reign does not have, no
+    /// position here would refuse it.
+    async fn take(&mut self, partition: usize, record: Record) {
+        let epoch = match &record {
+            Record::ChangeSet(set) => set.epoch,
+            Record::Announced { position, .. } => position.epoch,
+            Record::Heartbeat(beat) => beat.epoch,
+        };
+        if epoch < self.epoch {
+            tracing::warn!(%epoch, known = %self.epoch, "refused a record of an older epoch");
+            return;
+        }
+        self.note_epoch(epoch);
+        match record {
+            Record::ChangeSet(set) => self.apply(&set).await,
+            Record::Announced { store, position } => {
+                self.repairs.need(store, position, self.now());
+            }
+            Record::Heartbeat(beat) => {
+                let doubt = self.compare || self.comparing == Some(true);
+                if self.repairs.is_empty() && !doubt {
+                    let now = self.now();
+                    self.node
+                        .freshness
+                        .send_modify(|freshness| freshness.beat(partition, beat, now));
+                    self.pass_on();
                 }
-                Record::Announced { store, position } => {
-                    self.note_epoch(position.epoch);
-                    self.repairs.need(store, position, self.now());
-                }
-                Record::Heartbeat(beat) => {
-                    self.note_epoch(beat.epoch);
-                    let doubt = self.compare || self.comparing == Some(true);
-                    if self.repairs.is_empty() && !doubt {
-                        let now = self.now();
-                        self.node
-                            .freshness
-                            .send_modify(|freshness| freshness.beat(partition, beat, now));
-                        self.pass_on();
-                    }
-                }
-            },
+            }
         }
     }
 
@@ -258,7 +269,15 @@ impl Task {
                 for (store, there) in behind {
                     self.repairs.need(store, there, now);
                 }
-                self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
+                let known = self.epoch;
+                if let Some((beat, _)) = heartbeat {
+                    self.note_epoch(beat.epoch);
+                }
+                // What was applied of an older reign meanwhile is doubted first.
+                let doubted = known != Epoch(0) && known < self.epoch;
+                self.vouched = heartbeat
+                    .filter(|_| !doubted)
+                    .map(|(beat, age)| (beat, age, asked));
             }
             Ok(Ended::Compared(_, Err(error))) => {
                 self.compare |= self.comparing.take() == Some(true);
@@ -287,7 +306,6 @@ impl Task {
         if self.repairs.is_empty()
             && let Some((beat, age, asked)) = self.vouched.take()
         {
-            self.note_epoch(beat.epoch);
             self.node
                 .freshness
                 .send_modify(|freshness| freshness.upstream(beat, age, asked));

@@ -1,12 +1,13 @@
 //! What is done to one store: the next change set applied, or all that is missing brought in from upstream.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use meridian_model::change::ChangeSet;
+use meridian_model::change::{ChangeSet, Tiers};
 use meridian_model::ids::{Position, StoreId};
-use meridian_model::ports::{Applied, Datastore, DatastoreError};
+use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, StoreRecord};
 
 use super::RegionalSettings;
 use crate::envelope::Heartbeat;
@@ -41,7 +42,8 @@ impl ApplyError {
 
 /// Which stores are behind upstream, and how fresh a copy is that has come as far.
 pub(super) struct Comparison {
-    /// Each store that is behind, and where upstream has it.
+    /// Each store that is behind, and where it must come to: where upstream has it, or, of a store that upstream's reign
+    /// does not have, into that reign.
     pub(super) behind: Vec<(StoreId, Position)>,
     pub(super) heartbeat: Option<(Heartbeat, Duration)>,
 }
@@ -74,16 +76,23 @@ impl Applier {
 
     pub(super) async fn compare(&self) -> Result<Comparison, ApplyError> {
         let standing = self.upstream.positions(self.deadline()).await?;
-        let ours: std::collections::BTreeMap<_, _> = self
+        let ours: BTreeMap<_, _> = self
             .datastore
             .positions(self.deadline())
             .await?
             .into_iter()
             .collect();
+        let reign = standing.heartbeat.map(|(beat, _)| beat.epoch);
+        let listed: BTreeSet<_> = standing.stores.iter().map(|(store, _)| *store).collect();
+        let given_up = ours.iter().filter_map(|(store, have)| {
+            let newer = reign.filter(|reign| *reign > have.epoch && !listed.contains(store));
+            newer.map(|epoch| (*store, Position { epoch, ..*have }))
+        });
         let behind = standing
             .stores
             .into_iter()
             .filter(|(store, there)| ours.get(store).is_none_or(|have| have < there))
+            .chain(given_up)
             .collect();
         Ok(Comparison {
             behind,
@@ -92,21 +101,67 @@ impl Applier {
     }
 
     /// Brings a store to `target` or later and returns how far it came: by upstream's change sets, or by a snapshot when
-    /// upstream no longer keeps them or a newer reign began. Each call and each chunk has the deadline; the whole has
-    /// none.
+    /// upstream no longer keeps them or a newer reign began. A store that upstream's reign does not have is deleted here,
+    /// and is then as far as it must come. Each call and each chunk has the deadline; the whole has none.
     ///
     /// # Errors
     /// [`ApplyError`]; what was applied until then stays.
     pub async fn mend(&self, store: StoreId, target: Position) -> Result<Position, ApplyError> {
         let record = self.datastore.store(store, self.deadline()).await?;
-        let have = record.map(|record| record.position).unwrap_or_default();
+        let have = record.as_ref().map(|record| record.position);
+        let have = have.unwrap_or_default();
         if have >= target {
             return Ok(have);
         }
-        if have != Position::default() && have.epoch != target.epoch {
-            return self.replace(store, target).await;
+        let mended = if have != Position::default() && have.epoch != target.epoch {
+            self.replace(store, target).await
+        } else {
+            self.catch_up(store, have, target).await
+        };
+        match mended {
+            Err(ApplyError::Upstream(UpstreamError::UnknownStore)) => {
+                self.give_up(store, record, target).await
+            }
+            mended => mended,
         }
-        self.catch_up(store, have, target).await
+    }
+
+    /// Upstream said that it does not know the store. It may know it by now, or be of an older reign than the record that
+    /// named the store; otherwise the store is of a history that was given up, and a copy from there is deleted.
+    async fn give_up(
+        &self,
+        store: StoreId,
+        record: Option<StoreRecord>,
+        target: Position,
+    ) -> Result<Position, ApplyError> {
+        let standing = self.upstream.positions(self.deadline()).await?;
+        let listed = standing.stores.iter().any(|(id, _)| *id == store);
+        let Some((beat, _)) = standing.heartbeat else {
+            return Err(UpstreamError::UnknownStore.into());
+        };
+        if listed || beat.epoch < target.epoch {
+            return Err(UpstreamError::UnknownStore.into());
+        }
+        tracing::warn!(%store, %target, epoch = %beat.epoch, "upstream does not have the store; it is of a history that was given up");
+        if let Some(StoreRecord { info, position, .. }) = record
+            && position.epoch < beat.epoch
+        {
+            let head = StoreHead {
+                info,
+                position: Position {
+                    epoch: beat.epoch,
+                    ..position
+                },
+                models: Vec::new(),
+                tiers: Tiers::default(),
+                deleted_at: Some(beat.clock),
+            };
+            let step = self.settings.deadline;
+            if let Some(deletion) = self.datastore.replace(&head, step).await? {
+                deletion.finish().await?;
+            }
+        }
+        Ok(target)
     }
 
     async fn catch_up(

@@ -120,7 +120,11 @@ impl Upstream for Slow {
     }
 }
 
-fn task(datastore: &MemoryDatastore, upstream: &Arc<Slow>, settings: RegionalSettings) -> Task {
+fn task<U: Upstream>(
+    datastore: &MemoryDatastore,
+    upstream: &Arc<U>,
+    settings: RegionalSettings,
+) -> Task {
     Task::new(Regional {
         applier: Applier::new(
             Arc::new(datastore.clone()),
@@ -160,9 +164,9 @@ fn record(set: ChangeSet) -> Event {
     }
 }
 
-fn heartbeat() -> Event {
+fn heartbeat(epoch: u64) -> Event {
     let beat = Heartbeat {
-        epoch: Epoch(1),
+        epoch: Epoch(epoch),
         clock: Timestamp(5),
         generation: 0,
     };
@@ -221,7 +225,7 @@ async fn a_store_that_never_comes_holds_up_no_other_but_the_heartbeats() {
         Some(Position::new(1, 1))
     );
     assert_eq!(position(&datastore, store(1)).await, None);
-    task.work_in(heartbeat()).await;
+    task.work_in(heartbeat(1)).await;
     assert_eq!(*task.node.heartbeat.borrow(), None);
     assert_eq!(upstream.asked.load(Ordering::Relaxed), 2);
 }
@@ -239,7 +243,7 @@ async fn a_change_set_that_runs_out_of_time_breaks_its_store_only() {
     let applied = task.work_in(record(created(store(2)).await));
     tokio::time::timeout(PATIENCE, applied).await.unwrap();
     assert!(!task.repairs.is_empty());
-    task.work_in(heartbeat()).await;
+    task.work_in(heartbeat(1)).await;
     assert_eq!(*task.node.heartbeat.borrow(), None);
 }
 
@@ -266,4 +270,111 @@ async fn a_heartbeat_from_upstream_counts_once_every_store_is_in() {
     let repaired = task.beside.join_next().await.unwrap();
     task.ended(repaired);
     assert!(task.node.heartbeat.borrow().is_some());
+}
+
+/// A central of epoch 2 that has no store: restored from before they were created.
+struct Restored;
+
+#[async_trait]
+impl Upstream for Restored {
+    async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+        let heartbeat = Heartbeat {
+            epoch: Epoch(2),
+            clock: Timestamp(9),
+            generation: 0,
+        };
+        Ok(Standing {
+            stores: Vec::new(),
+            heartbeat: Some((heartbeat, Duration::ZERO)),
+        })
+    }
+
+    async fn changes(
+        &self,
+        _: StoreId,
+        _: Position,
+        _: u32,
+        _: Instant,
+    ) -> Result<Changes, UpstreamError> {
+        Err(UpstreamError::UnknownStore)
+    }
+
+    async fn head(&self, _: StoreId, _: Position, _: Instant) -> Result<StoreHead, UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn fill(
+        &self,
+        _: StoreId,
+        _: &str,
+        _: Position,
+        _: Duration,
+    ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn snapshot(
+        &self,
+        _: StoreId,
+        _: Position,
+        _: Duration,
+    ) -> Result<Incoming, UpstreamError> {
+        Err(UpstreamError::UnknownStore)
+    }
+}
+
+/// Lets what is due run to its end, as often as it makes for more.
+async fn settle(task: &mut Task) {
+    loop {
+        if task.compare {
+            task.look_up();
+        }
+        task.repair();
+        let Some(ended) = task.beside.join_next().await else {
+            return;
+        };
+        task.ended(ended);
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_store_that_central_does_not_know_stops_no_heartbeat() {
+    let datastore = MemoryDatastore::new();
+    let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
+    task.work_in(Event::Reset { partitions: 1 }).await;
+    let stray = ChangeSet {
+        revision: Position::new(1, 7).revision,
+        changes: Vec::new(),
+        ..created(store(1)).await
+    };
+    task.work_in(record(stray)).await;
+    assert!(!task.repairs.is_empty());
+    settle(&mut task).await;
+    assert!(task.repairs.is_empty());
+    task.work_in(heartbeat(2)).await;
+    assert!(task.node.heartbeat.borrow().is_some());
+    assert_eq!(position(&datastore, store(1)).await, None);
+}
+
+#[tokio::test]
+async fn a_record_of_an_older_reign_makes_no_store() {
+    let datastore = MemoryDatastore::new();
+    let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
+    task.compare = false;
+    task.work_in(heartbeat(2)).await;
+    task.work_in(record(created(store(1)).await)).await;
+    assert_eq!(position(&datastore, store(1)).await, None);
+}
+
+#[tokio::test]
+async fn a_store_that_a_newer_reign_does_not_have_is_deleted() {
+    let datastore = MemoryDatastore::new();
+    let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
+    // Read before a comparison could tell of the newer reign.
+    task.work_in(record(created(store(1)).await)).await;
+    settle(&mut task).await;
+    let copy = datastore.store(store(1), soon()).await.unwrap().unwrap();
+    assert_eq!(copy.position, Position::new(2, 1));
+    assert_eq!(copy.deleted_at, Some(Timestamp(9)));
+    assert!(task.repairs.is_empty() && !task.compare);
 }
