@@ -23,6 +23,7 @@ use crate::api::convert::condition_of_wire;
 use crate::api::deadline_exceeded;
 use crate::calls::{Answer, Context};
 use crate::commands::errors::from_datastore;
+use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
 
 /// More sets than this are named by the types they can be of.
@@ -67,6 +68,24 @@ impl Local {
         request: &v1::CheckRequest,
     ) -> Result<Decision, ApiError> {
         let store = store_id(&request.store_id)?;
+        if let Some(decision) = self.attempt(cx, store, request, None).await? {
+            return Ok(decision);
+        }
+        let slot = self.long_checks.slot(store, cx.deadline).await?;
+        self.attempt(cx, store, request, Some(slot))
+            .await?
+            .ok_or_else(deadline_exceeded)
+    }
+
+    /// `None` when the check is a long one and there is no slot for it. The snapshot, a connection of the datastore, is
+    /// given back then: checks that await a slot would else leave none for other stores.
+    async fn attempt(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        request: &v1::CheckRequest,
+        slot: Option<Slot>,
+    ) -> Result<Option<Decision>, ApiError> {
         let snapshot = self
             .datastore
             .snapshot(store, cx.deadline)
@@ -89,20 +108,16 @@ impl Local {
             .subject()
             .parse()
             .map_err(|why| invalid_question(&why))?;
-        let (allowed, facts) = self
-            .rounds(
-                cx,
-                &mut *snapshot,
-                &subject,
-                Evaluation::new(store, model.clone(), &checked),
-            )
+        let evaluation = Evaluation::new(store, model.clone(), &checked, slot);
+        let decided = self
+            .rounds(cx, &mut *snapshot, &subject, evaluation)
             .await?;
-        Ok(Decision {
+        Ok(decided.map(|(allowed, facts)| Decision {
             allowed,
             position,
             model: model.id,
             reads: hashes(&facts, &model.types, &checked.question),
-        })
+        }))
     }
 
     async fn rounds(
@@ -111,15 +126,16 @@ impl Local {
         snapshot: &mut dyn Snapshot,
         subject: &Subject,
         mut evaluation: Evaluation,
-    ) -> Result<(bool, RoundFacts), ApiError> {
+    ) -> Result<Option<(bool, RoundFacts)>, ApiError> {
         let mut left = self.limits.check_reads;
         loop {
             let outcome;
             (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
             match outcome {
-                Outcome::Allowed => return Ok((true, evaluation.facts)),
-                Outcome::Denied => return Ok((false, evaluation.facts)),
+                Outcome::Allowed => return Ok(Some((true, evaluation.facts))),
+                Outcome::Denied => return Ok(Some((false, evaluation.facts))),
                 Outcome::Unknown => {}
+                Outcome::OutOfWork if evaluation.slot.is_none() => return Ok(None),
                 Outcome::TooDeep | Outcome::OutOfWork => return Err(too_complex()),
                 Outcome::Interrupted => return Err(deadline_exceeded()),
             }
@@ -135,7 +151,8 @@ impl Local {
         }
     }
 
-    /// Runs the evaluator once: here if it is quick, else on a blocking thread.
+    /// Runs the evaluator once: here if it is quick, else on a blocking thread, for which the evaluation keeps a slot from
+    /// then on. One that has no slot is out of work.
     async fn evaluate(
         &self,
         mut evaluation: Evaluation,
@@ -150,15 +167,21 @@ impl Local {
             return Ok((evaluation, outcome));
         }
         let limits = limits(self.limits.check_work);
-        let store = evaluation.store;
+        let free = || self.long_checks.slot_now(evaluation.store);
+        let Some(slot) = evaluation.slot.take().or_else(free) else {
+            return Ok((evaluation, outcome));
+        };
         let run = move |interrupted: &dyn Fn() -> bool| {
             let outcome = evaluation.run(Budget {
                 limits,
                 interrupted,
             })?;
-            Ok((evaluation, outcome))
+            Ok::<_, ApiError>((evaluation, outcome))
         };
-        self.long_checks.run(store, deadline, run).await?
+        let (ran, slot) = slot.run(deadline, run).await?;
+        let (mut evaluation, outcome) = ran?;
+        evaluation.slot = Some(slot);
+        Ok((evaluation, outcome))
     }
 }
 
@@ -246,10 +269,16 @@ struct Evaluation {
     contextual: Vec<TupleKey>,
     facts: RoundFacts,
     scratch: Scratch,
+    slot: Option<Slot>,
 }
 
 impl Evaluation {
-    fn new(store: StoreId, model: Arc<Compiled>, checked: &CheckedRequest<'_>) -> Self {
+    fn new(
+        store: StoreId,
+        model: Arc<Compiled>,
+        checked: &CheckedRequest<'_>,
+        slot: Option<Slot>,
+    ) -> Self {
         let question = &checked.question;
         Self {
             store,
@@ -258,6 +287,7 @@ impl Evaluation {
             facts: RoundFacts::new(&model.symbols),
             scratch: Scratch::default(),
             model,
+            slot,
         }
     }
 

@@ -21,8 +21,8 @@ pub(crate) struct LongChecks {
     stores: Mutex<HashMap<StoreId, Arc<Semaphore>>>,
 }
 
-/// Held while a computation runs.
-struct Slot {
+/// Leave to run long computations, one after the other.
+pub(crate) struct Slot {
     _store: OwnedSemaphorePermit,
     _node: OwnedSemaphorePermit,
 }
@@ -38,17 +38,11 @@ impl LongChecks {
         }
     }
 
-    /// Runs a computation once the store has a slot. What it is given says when to give up: at the deadline, or when its
-    /// caller is gone.
+    /// A slot, once the store has one. Who waits should hold nothing that others need.
     ///
     /// # Errors
     /// `deadline_exceeded` when no slot was free in time.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        store: StoreId,
-        deadline: Instant,
-        run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
+    pub(crate) async fn slot(&self, store: StoreId, deadline: Instant) -> Result<Slot, ApiError> {
         let slot = async {
             let of_store = self.of(store).acquire_owned().await?;
             let of_node = Arc::clone(&self.slots).acquire_owned().await?;
@@ -58,23 +52,17 @@ impl LongChecks {
             })
         };
         match tokio::time::timeout_at(deadline.into(), slot).await {
-            Ok(Ok(slot)) => off_thread(slot, deadline, run).await,
+            Ok(Ok(slot)) => Ok(slot),
             _ => Err(deadline_exceeded()),
         }
     }
 
-    /// As [`LongChecks::run`]; `None` at once when there is no slot.
-    pub(crate) async fn run_now<T: Send + 'static>(
-        &self,
-        store: StoreId,
-        deadline: Instant,
-        run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
-    ) -> Option<Result<T, ApiError>> {
-        let slot = Slot {
+    /// A slot, if one is free.
+    pub(crate) fn slot_now(&self, store: StoreId) -> Option<Slot> {
+        Some(Slot {
             _store: self.of(store).try_acquire_owned().ok()?,
             _node: Arc::clone(&self.slots).try_acquire_owned().ok()?,
-        };
-        Some(off_thread(slot, deadline, run).await)
+        })
     }
 
     fn of(&self, store: StoreId) -> Arc<Semaphore> {
@@ -90,22 +78,28 @@ impl LongChecks {
     }
 }
 
-async fn off_thread<T: Send + 'static>(
-    slot: Slot,
-    deadline: Instant,
-    run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    let caller_gone = CancellationToken::new();
-    let _on_drop = caller_gone.clone().drop_guard();
-    let task = tokio::task::spawn_blocking(move || {
-        let done = run(&|| caller_gone.is_cancelled() || Instant::now() >= deadline);
-        drop(slot);
-        done
-    });
-    task.await.map_err(|why| {
-        tracing::error!(error = %why, "a computation ended unexpectedly");
-        ApiError::new(Code::Internal, "Internal Server Error")
-    })
+impl Slot {
+    /// Runs a computation on a blocking thread, and has the slot back with its result. What it is given says when to give
+    /// up: at the deadline, or when its caller is gone. The slot is taken until it does.
+    ///
+    /// # Errors
+    /// `internal_error` when the computation panics.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        deadline: Instant,
+        run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<(T, Self), ApiError> {
+        let caller_gone = CancellationToken::new();
+        let _on_drop = caller_gone.clone().drop_guard();
+        let task = tokio::task::spawn_blocking(move || {
+            let done = run(&|| caller_gone.is_cancelled() || Instant::now() >= deadline);
+            (done, self)
+        });
+        task.await.map_err(|why| {
+            tracing::error!(error = %why, "a computation ended unexpectedly");
+            ApiError::new(Code::Internal, "Internal Server Error")
+        })
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +107,14 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use meridian_model::dsl;
+    use meridian_proto::openfga::v1;
+    use meridian_store::{DatastoreSettings, PoolSettings, open};
+
     use super::*;
+    use crate::calls::{Calls, Context, ServedBy};
+    use crate::commands::Local;
+    use crate::limits::Limits;
 
     fn store(last: char) -> StoreId {
         format!("01ARZ3NDEKTSV4RRFFQ69G5FA{last}").parse().unwrap()
@@ -139,20 +140,21 @@ mod tests {
                     let _told = started.send(());
                     let _ended = ended.recv();
                 };
-                checks.run(hostile, late(), run).await
+                let slot = checks.slot(hostile, late()).await.unwrap();
+                slot.run(late(), run).await.map(drop)
             }));
         }
         for _ in 0..2 {
             has_started.recv().await.unwrap();
         }
-        assert_eq!(checks.run(other, late(), |_| 7).await.unwrap(), 7);
-        assert!(checks.run_now(hostile, late(), |_| 7).await.is_none());
-        assert_eq!(
-            checks.run_now(other, late(), |_| 7).await.unwrap().unwrap(),
-            7
-        );
+        let slot = checks.slot(other, late()).await.unwrap();
+        assert!(checks.slot_now(hostile).is_none());
+        let (seven, slot) = slot.run(late(), |_| 7).await.unwrap();
+        assert_eq!(seven, 7);
+        drop(slot);
+        assert!(checks.slot_now(other).is_some());
         let soon = Instant::now() + Duration::from_millis(20);
-        let error = checks.run(hostile, soon, |_| 7).await.unwrap_err();
+        let error = checks.slot(hostile, soon).await.err().unwrap();
         assert_eq!(error.code, Code::DeadlineExceeded);
         assert!(has_started.try_recv().is_err());
 
@@ -160,7 +162,75 @@ mod tests {
         for check in running {
             check.await.unwrap().unwrap();
         }
-        assert_eq!(checks.run(other, late(), |_| 7).await.unwrap(), 7);
+        let _slot = checks.slot_now(other).unwrap();
         assert_eq!(checks.stores().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn checks_that_await_a_slot_leave_the_connections_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", folder.path().join("t.db").display());
+        let pool = PoolSettings {
+            min_connections: 0,
+            max_connections: 3,
+            ..PoolSettings::default()
+        };
+        let datastore = open(&DatastoreSettings { url, pool }).unwrap();
+        datastore.migrate().await.unwrap();
+        let (hostile, other) = (store('A'), store('B'));
+        let text =
+            "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define reader: [user]\n";
+        let model = dsl::parse(text).unwrap();
+        let model_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        for id in [hostile, other] {
+            datastore.create_store(id, "s", late()).await.unwrap();
+        }
+        datastore
+            .write_model(hostile, model_id, &model, late())
+            .await
+            .unwrap();
+        // Every check is a long one.
+        let limits = Limits {
+            check_inline_work: 0,
+            ..Limits::default()
+        };
+        let name = ServedBy::new("central").unwrap();
+        let local = Arc::new(Local::new(datastore, name, limits, Arc::default()));
+        let slots = [(); 2].map(|()| local.long_checks.slot_now(hostile).unwrap());
+
+        let cx = Context {
+            deadline: late(),
+            min_position: None,
+            request_id: 0,
+        };
+        let request = v1::CheckRequest {
+            store_id: hostile.to_string(),
+            tuple_key: Some(v1::CheckRequestTupleKey {
+                user: "user:anne".into(),
+                relation: "reader".into(),
+                object: "doc:1".into(),
+            }),
+            ..v1::CheckRequest::default()
+        };
+        let mut checks = Vec::new();
+        for _ in 0..6 {
+            let (local, request) = (Arc::clone(&local), request.clone());
+            checks.push(tokio::spawn(async move {
+                local.check(&cx, request).await.unwrap().body.allowed
+            }));
+        }
+        // Each slot and each waiter holds one, the map and this line another.
+        while Arc::strong_count(&local.long_checks.of(hostile)) < slots.len() + checks.len() + 2 {
+            tokio::task::yield_now().await;
+        }
+        let get = v1::GetStoreRequest {
+            store_id: other.to_string(),
+        };
+        local.get_store(&cx, get).await.unwrap();
+
+        drop(slots);
+        for check in checks {
+            assert!(!check.await.unwrap());
+        }
     }
 }
