@@ -118,6 +118,10 @@ impl Edge {
             Found::Decided(answer) => answer,
             Found::Unknown(model) if may_keep(view, model, request) => {
                 let kept = self.answers.get(&answer_key(store, model, request)?)?;
+                // The model in force here may not be where the answer comes from.
+                if request.authorization_model_id.is_empty() && kept.position > view.position() {
+                    return None;
+                }
                 Ok(self.held.reply(view, model, kept.allowed, kept.position))
             }
             Found::Unknown(_) | Found::Long | Found::Nothing => return None,
@@ -350,6 +354,7 @@ impl Held {
         request: v1::CheckRequest,
         deadline: Instant,
     ) -> Option<Result<Found, ApiError>> {
+        let slot = self.long_checks.slot_now(store)?;
         let this = Arc::clone(self);
         let run = move |interrupted: &dyn Fn() -> bool| {
             let limits = EngineLimits {
@@ -368,7 +373,7 @@ impl Held {
                 found => found,
             }
         };
-        self.long_checks.run_now(store, deadline, run).await
+        Some(slot.run(deadline, run).await.map(|(found, _)| found))
     }
 }
 
