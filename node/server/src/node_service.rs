@@ -26,6 +26,8 @@ use crate::routing::Decide;
 
 /// Longest a call of a node below may take when it says nothing itself.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long before its caller gives up a call ends at most.
+const MARGIN: Duration = Duration::from_millis(100);
 /// Change sets of one page at most.
 const MAX_CHANGES: u32 = 1_000;
 /// Bytes of one page of change sets at most, unless its first is larger.
@@ -60,9 +62,13 @@ pub struct Nodes {
     pub admin: Arc<Admin>,
 }
 
+/// A little before the caller gives up, so that it hears what kept it waiting.
 fn deadline<T>(request: &Request<T>, longest: Duration) -> Instant {
     let asked = crate::api::timeout(request.metadata().as_ref());
-    Instant::now() + asked.map_or(longest, |asked| asked.min(longest))
+    let time = asked.map_or(longest, |asked| {
+        (asked - (asked / 10).min(MARGIN)).min(longest)
+    });
+    Instant::now() + time
 }
 
 fn context<T>(request: &Request<T>, min: Option<wire::Position>) -> Context {

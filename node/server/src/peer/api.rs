@@ -1,11 +1,13 @@
 //! The API's calls, answered above.
 
+use std::time::Instant;
+
 use meridian_model::{ApiError, Code};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
 use prost::Message;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::Peers;
 use super::line::{Failure, Repeat};
@@ -29,7 +31,7 @@ impl Peers {
             .call(cx.deadline, Repeat::Safe, |client| {
                 let request = request.clone();
                 async move {
-                    let response = client.nodes().evaluate(request).await?;
+                    let response = client.nodes().evaluate(timely(cx, request)).await?;
                     if let Some(wire::evaluate_response::Outcome::Error(error)) =
                         &response.get_ref().outcome
                     {
@@ -92,7 +94,7 @@ impl Peers {
             .call(cx.deadline, repeat, |client| {
                 let request = request.clone();
                 async move {
-                    let response = client.nodes().forward(request).await?;
+                    let response = client.nodes().forward(timely(cx, request)).await?;
                     if let Some(wire::forward_response::Outcome::Error(error)) =
                         &response.get_ref().outcome
                         && !writes
@@ -129,6 +131,13 @@ impl Peers {
             None => Err(unreadable("a Forward answer without an outcome").into()),
         }
     }
+}
+
+/// A request that tells the node above how long its answer is awaited, so that it can say in time what it waits for.
+fn timely<T>(cx: &Context, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(cx.deadline.saturating_duration_since(Instant::now()));
+    request
 }
 
 pub(super) fn refusal(status: Status) -> Refusal {

@@ -70,10 +70,7 @@ impl Line {
         for peer in self.in_turn() {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(outcome) = tokio::time::timeout(left, call(peer.client.clone())).await else {
-                return Err(Status::deadline_exceeded(format!(
-                    "{} did not answer within the request's time",
-                    peer.name
-                )));
+                return Err(peer.too_late());
             };
             let failure = match outcome.map_err(Into::into) {
                 Ok(response) => {
@@ -83,6 +80,9 @@ impl Line {
                 Err(failure) => failure,
             };
             let (status, unsent) = match failure {
+                Failure::Said(status) if has_source::<tonic::TimeoutExpired>(&status) => {
+                    return Err(peer.too_late());
+                }
                 Failure::Said(status) if is_away(&status) => {
                     let unsent = is_unsent(&status);
                     peer.failed(&status);
@@ -157,6 +157,13 @@ impl Peer {
         }
     }
 
+    fn too_late(&self) -> Status {
+        Status::deadline_exceeded(format!(
+            "{} did not answer within the request's time",
+            self.name
+        ))
+    }
+
     /// What went wrong in the node is told with its name; what the node says about the request is passed on as it is.
     fn named(&self, status: Status) -> Status {
         match status.code() {
@@ -216,9 +223,13 @@ fn is_away(status: &Status) -> bool {
 
 /// Whether the request certainly never left this node.
 fn is_unsent(status: &Status) -> bool {
+    has_source::<tonic::ConnectError>(status)
+}
+
+fn has_source<E: std::error::Error + 'static>(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
+        if error.is::<E>() {
             return true;
         }
         source = error.source();
