@@ -150,9 +150,10 @@ pub fn check<F: Facts>(
     let found = evaluation.set(object, object_type, relation, budget.limits.depth);
     let stopped = evaluation.stopped;
     match (found.value.decided(), stopped) {
-        (Some(true), _) => Outcome::Allowed,
-        (Some(false), _) => Outcome::Denied,
-        (None, Some(stopped)) => stopped,
+        // Branches were left out, so the value says nothing: below an exclusion even a yes turns into a no.
+        (_, Some(stopped)) => stopped,
+        (Some(true), None) => Outcome::Allowed,
+        (Some(false), None) => Outcome::Denied,
         (None, None) if found.value == Value::ERROR => Outcome::TooDeep,
         (None, None) => {
             scratch.name_missed(facts);

@@ -55,20 +55,24 @@ fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
 fn ask(
     view: &View,
     contextual: &[TupleKey],
-    (object, relation, user): &(String, String, String),
+    question: &(String, String, String),
 ) -> (Outcome, Vec<Read>) {
-    let model = view.model(None).unwrap();
     let mut scratch = Scratch::default();
-    let question = Question::parse(object, relation, user).unwrap();
-    let outcome = check(
-        view,
-        &model.compiled.as_ref().unwrap().program,
-        &question,
-        contextual,
-        budget(),
-        &mut scratch,
-    );
+    let outcome = ask_within(view, contextual, question, budget(), &mut scratch);
     (outcome, scratch.missed().to_vec())
+}
+
+fn ask_within(
+    view: &View,
+    contextual: &[TupleKey],
+    (object, relation, user): &(String, String, String),
+    budget: Budget<'_>,
+    scratch: &mut Scratch,
+) -> Outcome {
+    let model = view.model(None).unwrap();
+    let program = &model.compiled.as_ref().unwrap().program;
+    let question = Question::parse(object, relation, user).unwrap();
+    check(view, program, &question, contextual, budget, scratch)
 }
 
 fn reference(
@@ -163,6 +167,19 @@ proptest! {
             if matches!(got, Outcome::Allowed | Outcome::Denied | Outcome::TooDeep) {
                 prop_assert_eq!(got, ask(&whole, &world.contextual, question).0, "{:?}", question);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_decides_nothing(world in world(), work in 0_u64..40) {
+        let (whole, limits) = (view(&world, |_| true), Limits { depth: DEPTH, work });
+        let mut scratch = Scratch::default();
+        for question in &world.questions {
+            let full = ask(&whole, &world.contextual, question).0;
+            let short = ask_within(&whole, &world.contextual, question, Budget::of(limits), &mut scratch);
+            prop_assert!(short == full || short == Outcome::OutOfWork, "{:?}: {:?}, not {:?}", question, short, full);
+            // Nothing of it is remembered either.
+            prop_assert_eq!(ask_within(&whole, &world.contextual, question, budget(), &mut scratch), full);
         }
     }
 

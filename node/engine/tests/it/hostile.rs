@@ -177,3 +177,52 @@ fn deep_rewrites_along_a_long_chain_do_not_overflow_the_stack() {
         Outcome::Allowed
     );
 }
+
+/// Twenty thousand usersets stand before what decides.
+fn crowded(model: &str, others: &[&str]) -> View {
+    let crowd = (0..20_000).map(|i| format!("doc:1#a@group:{i}#member"));
+    let others = others.iter().map(|text| (*text).to_owned());
+    view(model, "doc", crowd.chain(others)).cover("group", [])
+}
+
+/// What is asked with work enough, and with less than the crowd takes.
+fn with_and_without(view: &View, relation: &str, user: &str) -> (Outcome, Outcome) {
+    let model = view.model(None).unwrap();
+    let program = &model.compiled.as_ref().unwrap().program;
+    let question = Question::parse("doc:1", relation, user).unwrap();
+    let ask = |work| {
+        let limits = Limits {
+            work,
+            ..Limits::default()
+        };
+        let budget = Budget::of(limits);
+        check(
+            view,
+            program,
+            &question,
+            &[],
+            budget,
+            &mut Scratch::default(),
+        )
+    };
+    (ask(20_000_000), ask(10_000))
+}
+
+#[test]
+fn what_ran_out_of_work_decides_nothing_even_below_an_exclusion() {
+    let model = "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user, group#member]\ntype doc\n  relations\n    define a: [group#member, doc#b]\n    define b: [user]\n    define c: [doc#b]\n    define p: [doc#b]\n    define x: (a but not b) or c\n    define z: p but not x\n";
+    let view = crowded(model, &["doc:1#c@doc:1#b", "doc:1#p@doc:1#b"]);
+    for (relation, right) in [("x", Outcome::Allowed), ("z", Outcome::Denied)] {
+        let (full, short) = with_and_without(&view, relation, "doc:1#b");
+        assert_eq!((full, short), (right, Outcome::OutOfWork), "{relation}");
+    }
+}
+
+#[test]
+fn what_ran_out_of_work_decides_nothing_on_a_cycle() {
+    let model = "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user, group#member]\ntype doc\n  relations\n    define a: [user, group#member]\n    define x: [user, doc#y]\n    define y: a but not x\n";
+    let others = ["doc:1#x@doc:1#y", "doc:1#x@doc:2#y", "doc:2#a@user:anne"];
+    let view = crowded(model, &others);
+    let (full, short) = with_and_without(&view, "x", "user:anne");
+    assert_eq!((full, short), (Outcome::Allowed, Outcome::OutOfWork));
+}
