@@ -238,6 +238,23 @@ async fn with_its_status_lost_a_store_is_found_again_and_nothing_is_written_twic
 }
 
 #[tokio::test]
+async fn a_store_that_central_lost_is_told_and_not_replaced() {
+    let world = running().await;
+    world.told(|told| {
+        told.stores.clear();
+        told.models.clear();
+        told.writes.clear();
+    });
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.told(|told| told.writes.clone()), Vec::<String>::new());
+    let (status, reason, message) = store_condition(&world, "ModelActive");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "StoreLost"));
+    assert!(message.contains("store-1"), "{message}");
+    let status = world.get(OURS, "AuthzStore", "payments").unwrap()["status"].clone();
+    assert_eq!(status["storeId"], "store-1");
+}
+
+#[tokio::test]
 async fn a_model_is_active_only_when_every_region_has_it() {
     let world = running().await;
     world.told(|told| told.model_below = Some("model-0".to_owned()));

@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 
 use super::Found;
 use super::dereference::References;
-use super::model::{Central, StoreState};
+use super::model::{Central, ConvergeError, StoreState};
 use super::validate::{Refusal, Validated, WantedModel};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
@@ -125,8 +125,11 @@ async fn converge(
     };
     match central.converge(&store.spec.product, wanted, state).await {
         Ok(()) => active(store, nodes, state),
-        Err(NodeError::Unavailable(why)) => Finding::not_yet("CentralUnavailable", why),
-        Err(NodeError::Refused(why)) => Finding::fault("Refused", why),
+        Err(ConvergeError::Node(NodeError::Unavailable(why))) => {
+            Finding::not_yet("CentralUnavailable", why)
+        }
+        Err(ConvergeError::Node(NodeError::Refused(why))) => Finding::fault("Refused", why),
+        Err(lost @ ConvergeError::Lost(_)) => Finding::fault("StoreLost", lost.to_string()),
     }
 }
 

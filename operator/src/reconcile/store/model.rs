@@ -21,6 +21,20 @@ pub(super) struct StoreState {
     pub(super) written: bool,
 }
 
+/// Why the store is not as wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConvergeError {
+    /// Central does not have the store that it had, of this id.
+    #[error(
+        "central does not have store {0}, which it had: its database is another one, was emptied, or the store was \
+             deleted. Mend that; or, to begin with an empty store, delete this AuthzStore and apply it again"
+    )]
+    Lost(String),
+    /// Central did not do it.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
 /// What to speak to.
 pub(super) struct Central<'a> {
     pub(super) nodes: &'a dyn Nodes,
@@ -37,7 +51,7 @@ impl Central<'_> {
         product: &str,
         wanted: &WantedModel,
         state: &mut StoreState,
-    ) -> Result<(), NodeError> {
+    ) -> Result<(), ConvergeError> {
         let store = self.store(product, state).await?;
         self.model(&store, wanted, state).await?;
         if state.superseded_by.is_none() {
@@ -46,19 +60,19 @@ impl Central<'_> {
         Ok(())
     }
 
-    async fn store(&self, product: &str, state: &mut StoreState) -> Result<String, NodeError> {
+    async fn store(&self, product: &str, state: &mut StoreState) -> Result<String, ConvergeError> {
         let known = |id: &String| self.status.models.iter().any(|(store, _)| store == id);
         if let Some(id) = state.id.clone().filter(known) {
             return Ok(id);
         }
         let found = self.nodes.find_store(self.address, product).await?;
-        let id = match found {
-            Some(id) => id,
-            None => self.nodes.create_store(self.address, product).await?,
+        let id = match (found, &state.id) {
+            (Some(id), Some(known)) if id == *known => id,
+            // A new store in its place would hide that all its tuples are gone, and no client knows its id.
+            (_, Some(lost)) => return Err(ConvergeError::Lost(lost.clone())),
+            (Some(id), None) => id,
+            (None, None) => self.nodes.create_store(self.address, product).await?,
         };
-        if state.id.as_ref() != Some(&id) {
-            state.model = None;
-        }
         state.id = Some(id.clone());
         Ok(id)
     }
