@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod check;
+mod database_away;
 mod edge;
 mod harness;
 mod health;

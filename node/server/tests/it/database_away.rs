@@ -1,0 +1,74 @@
+//! Central's database is away: what only central can do is refused by every node alike, naming the database.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::Method;
+use meridian_server::config::Config;
+use meridian_server::roles::{self, Node};
+use serde_json::json;
+
+use crate::harness::{NOBODY, send};
+
+fn config(datastore: &str, above: &[&Node]) -> Config {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config::default();
+    (config.listen.grpc, config.listen.http, config.listen.nodes) = (any, any, any);
+    config.datastore.url = datastore.into();
+    config.shutdown_timeout = Duration::from_millis(100);
+    config.kafka.bootstrap = "127.0.0.1:9".into();
+    config.upstream = above
+        .iter()
+        .filter_map(|node| node.nodes)
+        .map(|address| format!("http://{address}"))
+        .collect();
+    config
+}
+
+#[tokio::test]
+async fn what_needs_central_is_unavailable_at_every_node_and_names_the_database() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let database = format!("postgres://{}/meridian", nowhere.local_addr().unwrap());
+    drop(nowhere);
+    let central = roles::central(&config(&database, &[])).await.unwrap();
+    let regional = roles::regional(&config("memory:", &[&central]))
+        .await
+        .unwrap();
+    let edge = roles::edge(&config("memory:", &[&regional, &central]))
+        .await
+        .unwrap();
+
+    let key = json!({"user": "user:anne", "relation": "reader", "object": "doc:1"});
+    let calls = [
+        (
+            Method::POST,
+            format!("/stores/{NOBODY}/write"),
+            json!({"writes": {"tuple_keys": [key]}}).to_string(),
+        ),
+        (
+            Method::POST,
+            format!("/stores/{NOBODY}/check"),
+            json!({"tuple_key": key, "consistency": "HIGHER_CONSISTENCY"}).to_string(),
+        ),
+        (Method::GET, "/stores".to_owned(), String::new()),
+    ];
+    let asked = [&central, &regional, &edge].into_iter().flat_map(|node| {
+        calls.iter().map(move |(method, path, body)| async move {
+            let body = Bytes::from(body.clone());
+            let reply = send(node.http, method.clone(), path, &[], body).await;
+            (format!("{} {path}", node.name), reply)
+        })
+    });
+    for (asked, reply) in join_all(asked).await {
+        assert_eq!(reply.status, 503, "{asked}: {}", reply.body);
+        assert!(
+            reply.message(503, "unavailable").contains("database"),
+            "{asked}: {}",
+            reply.body
+        );
+    }
+    for node in [edge, regional, central] {
+        node.stop().await;
+    }
+}
