@@ -1,7 +1,7 @@
 //! One question, parsed without allocating.
 
 use meridian_model::tuple::{
-    InvalidTuple, MAX_RELATION_LEN, MAX_USER_LEN, TupleKey, is_name, split_object,
+    InvalidTuple, MAX_OBJECT_LEN, MAX_RELATION_LEN, MAX_USER_LEN, TupleKey, is_name, split_object,
 };
 use meridian_model::{Object, Subject};
 
@@ -19,11 +19,14 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// Parses the three fields of a Check.
+    /// Parses the three fields of a Check, which are bounded as a tuple's are.
     ///
     /// # Errors
     /// [`InvalidTuple`] naming the first malformed field: user, relation, object.
     pub fn parse(object: &'a str, relation: &'a str, user: &'a str) -> Result<Self, InvalidTuple> {
+        if user.len() > MAX_USER_LEN {
+            return Err(InvalidTuple::LongUser(user.len()));
+        }
         let malformed = || InvalidTuple::User(user.to_owned());
         let userset = match user.split_once('#') {
             Some((of, relation)) if is_name(relation, MAX_RELATION_LEN) => Some((of, relation)),
@@ -33,11 +36,14 @@ impl<'a> Question<'a> {
         let (subject_type, subject_id) =
             split_object(userset.map_or(user, |(of, _)| of)).ok_or_else(malformed)?;
         let wildcard = subject_id == "*";
-        if user.len() > MAX_USER_LEN || (wildcard && userset.is_some()) {
+        if wildcard && userset.is_some() {
             return Err(malformed());
         }
         if !is_name(relation, MAX_RELATION_LEN) {
             return Err(InvalidTuple::Relation(relation.to_owned()));
+        }
+        if object.len() > MAX_OBJECT_LEN {
+            return Err(InvalidTuple::LongObject(object.len()));
         }
         match split_object(object) {
             None => Err(InvalidTuple::Object(object.to_owned())),
@@ -115,6 +121,22 @@ mod tests {
             let question = Question::parse(&object, &relation, &user);
             let key = TupleKey::parse(&object, &relation, &user);
             prop_assert_eq!(question.map(|q| q.to_key().unwrap()), key);
+        }
+    }
+
+    #[test]
+    fn is_bounded_as_a_tuple_is() {
+        let text = |prefix: &str, len: usize| format!("{prefix}{}", "x".repeat(len - prefix.len()));
+        for object_len in [MAX_OBJECT_LEN, MAX_OBJECT_LEN + 1, MAX_USER_LEN + 1] {
+            for user_len in [MAX_USER_LEN, MAX_USER_LEN + 1] {
+                for relation_len in [MAX_RELATION_LEN, MAX_RELATION_LEN + 1] {
+                    let (object, relation) = (text("doc:", object_len), text("r", relation_len));
+                    let user = text("user:", user_len);
+                    let question = Question::parse(&object, &relation, &user);
+                    let key = TupleKey::parse(&object, &relation, &user);
+                    assert_eq!(question.map(|q| q.to_key().unwrap()), key);
+                }
+            }
         }
     }
 }
