@@ -135,11 +135,11 @@ pub(crate) fn type_part(name: &str) -> &str {
         .map_or("", |(object_type, _)| object_type)
 }
 
-/// Adds an object's name, and its type's.
+/// Adds an object's name, and its type's; `None` when there is no room for them.
 pub(crate) fn intern(names: &mut Names, symbols: &mut Symbols, name: &str) -> Option<ObjectId> {
     if let Some(id) = names.get(name) {
         return Some(id);
     }
     let object_type = symbols.add_type(type_part(name))?;
-    Some(names.add(name, object_type))
+    names.add(name, object_type)
 }

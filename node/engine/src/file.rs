@@ -160,7 +160,8 @@ fn read_symbols(input: &mut Reader<'_>, root: &mut Root) -> Result<(), Unreadabl
     for _ in 0..input.u32()? {
         names.push((input.text()?, input.type_id(symbols.type_names().len())?));
     }
-    root.names = Names::from_ordered(names.into_iter());
+    root.names = Names::from_ordered(names.into_iter(), root.names.limit())
+        .ok_or(UnreadableFile::Content("number of names"))?;
     Ok(())
 }
 

@@ -21,11 +21,33 @@ const FOLD_SHARE: usize = 4;
 const FOLD_MIN: usize = 1024;
 
 /// The names. Cloning is cheap: the arena is shared, what was added since is a persistent map.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Names {
     arena: Arc<Arena>,
     added: imbl::Vector<(Arc<str>, TypeId)>,
     added_ids: imbl::GenericHashMap<Arc<str>, u32, RandomState, DefaultSharedPtr>,
+    /// Bytes of those in `added`.
+    added_bytes: usize,
+    limit: Limit,
+}
+
+/// So many bytes of text are held at most, and so many names.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit(pub(crate) u32);
+
+impl Limit {
+    /// What the arena's numbers reach to.
+    pub(crate) const MOST: Self = Self(u32::MAX);
+
+    fn allows(self, names: usize, bytes: usize) -> bool {
+        names.max(bytes) <= self.0 as usize
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(Limit::MOST)
+    }
 }
 
 #[derive(Default)]
@@ -59,13 +81,17 @@ impl Arena {
             .copied()
     }
 
-    fn push(&mut self, name: &str, object_type: TypeId) -> u32 {
-        let id = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+    /// Adds a name; `None`, and it is not added, when `limit` would be passed.
+    fn push(&mut self, name: &str, object_type: TypeId, limit: Limit) -> Option<()> {
+        let bytes = self.bytes.len() + name.len();
+        if !limit.allows(self.ends.len() + 1, bytes) {
+            return None;
+        }
+        let end = u32::try_from(bytes).ok()?;
         self.bytes.extend_from_slice(name.as_bytes());
-        self.ends
-            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.ends.push(end);
         self.types.push(object_type);
-        id
+        Some(())
     }
 
     /// Rebuilds the table over all names.
@@ -84,6 +110,20 @@ impl Arena {
 }
 
 impl Names {
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self {
+            arena: Arc::default(),
+            added: imbl::Vector::default(),
+            added_ids: imbl::GenericHashMap::default(),
+            added_bytes: 0,
+            limit,
+        }
+    }
+
+    pub(crate) fn limit(&self) -> Limit {
+        self.limit
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<ObjectId> {
         if !self.added_ids.is_empty()
             && let Some(id) = self.added_ids.get(name)
@@ -93,18 +133,24 @@ impl Names {
         self.arena.find(name).map(ObjectId)
     }
 
-    pub(crate) fn add(&mut self, name: &str, object_type: TypeId) -> ObjectId {
+    /// The name's number, new if need be; `None` when there is no room for it.
+    pub(crate) fn add(&mut self, name: &str, object_type: TypeId) -> Option<ObjectId> {
         if let Some(id) = self.get(name) {
-            return id;
+            return Some(id);
         }
-        let id = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let bytes = self.arena.bytes.len() + self.added_bytes + name.len();
+        if !self.limit.allows(self.len() + 1, bytes) {
+            return None;
+        }
+        let id = u32::try_from(self.len()).ok()?;
+        self.added_bytes += name.len();
         let name: Arc<str> = name.into();
         self.added.push_back((name.clone(), object_type));
         self.added_ids.insert(name, id);
         if self.added.len() > FOLD_MIN.max(self.arena.ends.len() / FOLD_SHARE) {
             self.fold();
         }
-        ObjectId(id)
+        Some(ObjectId(id))
     }
 
     pub(crate) fn text(&self, id: ObjectId) -> &str {
@@ -144,25 +190,28 @@ impl Names {
             ..Arena::default()
         };
         for (name, object_type) in &self.added {
-            arena.push(name, *object_type);
+            // There is room: `add` saw to it.
+            let _ = arena.push(name, *object_type, self.limit);
         }
         arena.index();
         *self = Self {
             arena: Arc::new(arena),
-            ..Self::default()
+            ..Self::new(self.limit)
         };
     }
 
-    /// Names in the order of their numbers, from outside; the caller numbered them so.
-    pub(crate) fn from_ordered<'a>(names: impl Iterator<Item = (&'a str, TypeId)>) -> Self {
+    /// Names in the order of their numbers, from outside; the caller numbered them so. `None` when they are more than
+    /// `limit`.
+    pub(crate) fn from_ordered<'a>(
+        mut names: impl Iterator<Item = (&'a str, TypeId)>,
+        limit: Limit,
+    ) -> Option<Self> {
         let mut arena = Arena::default();
-        for (name, object_type) in names {
-            arena.push(name, object_type);
-        }
+        names.try_for_each(|(name, object_type)| arena.push(name, object_type, limit))?;
         arena.index();
-        Self {
+        Some(Self {
             arena: Arc::new(arena),
-            ..Self::default()
-        }
+            ..Self::new(limit)
+        })
     }
 }

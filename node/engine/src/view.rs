@@ -23,8 +23,9 @@ use crate::program::Program;
 use crate::sets::{Sets, Subject};
 use crate::symbols::{Symbols, TypeId};
 
-/// So many names are not worth forgetting any.
-const FREE_MIN: usize = 4096;
+mod free;
+#[cfg(test)]
+mod tests;
 
 /// What a node holds of one store. Cloning is cheap.
 #[derive(Clone)]
@@ -41,7 +42,7 @@ pub(crate) struct Root {
     pub(crate) models: imbl::OrdMap<ModelId, Arc<ViewModel>>,
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) names: Names,
-    /// Names in use when it was last counted.
+    /// No fewer names are in use.
     pub(crate) names_in_use: usize,
     pub(crate) sets: Sets,
     pub(crate) covered: Arc<BTreeSet<TypeId>>,
@@ -200,12 +201,13 @@ impl View {
     }
 
     /// The same view with a type wholly known: exactly these tuples of it exist at the view's position. Tuples of other
-    /// types are left out.
+    /// types are left out. The type is not covered in the result when there are no numbers left for its names.
     #[must_use]
     pub fn cover(&self, object_type: &str, tuples: impl IntoIterator<Item = TupleKey>) -> Self {
-        let mut root = Root::clone(&self.uncover(object_type).root);
+        let uncovered = self.uncover(object_type);
+        let mut root = Root::clone(&uncovered.root);
         let Some(id) = Arc::make_mut(&mut root.symbols).add_type(object_type) else {
-            return self.clone();
+            return uncovered;
         };
         let members = tuples
             .into_iter()
@@ -214,7 +216,7 @@ impl View {
             .collect();
         // Numbers running out leaves the type uncovered: answered upstream, never wrongly.
         let Some(members) = members else {
-            return self.clone();
+            return uncovered;
         };
         root.names.fold();
         root.sets.extend(members);
@@ -240,6 +242,7 @@ impl View {
         Arc::make_mut(&mut root.covered).remove(&id);
         let Root { names, sets, .. } = &mut root;
         sets.retain(|key| names.type_of(key.object()) != Some(id));
+        root.names_in_use = 0;
         root.free_names();
         Self {
             root: Arc::new(root),
@@ -295,7 +298,13 @@ impl Root {
             return;
         }
         match self.member(key) {
-            Some((set, subject)) => self.sets.change(set, subject, present),
+            Some((set, subject)) => {
+                self.sets.change(set, subject, present);
+                if !present {
+                    // Its object and its subject may have been named by this tuple alone.
+                    self.names_in_use = self.names_in_use.saturating_sub(2);
+                }
+            }
             // No number is left for a name: the type is no longer whole.
             None => {
                 let uncovered = View {
@@ -305,65 +314,6 @@ impl Root {
                 *self = Self::clone(&uncovered.root);
             }
         }
-    }
-
-    /// Forgets the names that no tuple has any longer, once they may be more than those in use. Looked at only after the
-    /// names have doubled, so the work is a constant share of adding them.
-    fn free_names(&mut self) {
-        if self.names.len() <= FREE_MIN.max(2 * self.names_in_use) {
-            return;
-        }
-        let mut in_use = vec![false; self.names.len()];
-        for (key, set) in self.sets.iter() {
-            let of_usersets = set.usersets.iter().map(SetKey::object);
-            for id in [key.object()]
-                .into_iter()
-                .chain(set.objects.iter())
-                .chain(of_usersets)
-            {
-                if let Some(used) = in_use.get_mut(id.0 as usize) {
-                    *used = true;
-                }
-            }
-        }
-        self.names_in_use = in_use.iter().filter(|used| **used).count();
-        if self.names_in_use * 2 <= self.names.len() {
-            self.renumber(&in_use);
-        }
-    }
-
-    /// Keeps these names only, in the same order.
-    fn renumber(&mut self, in_use: &[bool]) {
-        let mut next = 0;
-        let numbers: Vec<_> = in_use
-            .iter()
-            .map(|used| {
-                let number = ObjectId(next);
-                next += u32::from(*used);
-                number
-            })
-            .collect();
-        // Every number of a set is below the number of names.
-        let of = |id: ObjectId| numbers.get(id.0 as usize).copied().unwrap_or(id);
-        let of_set = |key: SetKey| SetKey::new(of(key.object()), key.relation());
-        let mut members = Vec::new();
-        for (key, set) in self.sets.iter() {
-            let objects = set.objects.iter().map(|id| Subject::Object(of(id)));
-            let usersets = set.usersets.iter().map(|key| Subject::Userset(of_set(key)));
-            members.extend(
-                objects
-                    .chain(usersets)
-                    .map(|subject| (of_set(key), subject)),
-            );
-        }
-        let kept = (0..).zip(in_use).filter(|(_, used)| **used);
-        let kept = kept.filter_map(|(id, _)| {
-            let id = ObjectId(id);
-            Some((self.names.text(id), self.names.type_of(id)?))
-        });
-        self.names = Names::from_ordered(kept);
-        self.sets = Sets::default();
-        self.sets.extend(members);
     }
 
     pub(crate) fn add_model(&mut self, stored: StoredModel) {

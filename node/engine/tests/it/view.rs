@@ -174,3 +174,44 @@ fn a_view_whose_objects_come_and_go_for_ever_stays_small() {
     let empty = view.uncover("repo");
     assert_eq!((empty.tuple_count(), held(&empty, "repo").len()), (0, 0));
 }
+
+/// Names held beyond twice those in use.
+const SPARE: usize = 4096;
+
+fn many(numbers: std::ops::Range<u32>) -> Vec<TupleKey> {
+    let key = |n| key(&format!("doc:{n}#a@user:{n}"));
+    numbers.map(key).collect()
+}
+
+#[test]
+fn names_are_freed_after_uncover() {
+    let view = View::new(Position::new(1, 1)).cover("doc", many(0..100_000));
+    assert_eq!(view.name_count(), 200_000);
+    let empty = view.uncover("doc");
+    assert!(empty.name_count() <= SPARE, "{} names", empty.name_count());
+    let deleted = view.apply(&change_set(2, vec![Change::StoreDeleted]));
+    assert_eq!(deleted.name_count(), 0);
+}
+
+#[test]
+fn names_are_freed_after_many_deletions() {
+    let all = many(0..20_000);
+    let mut view = View::new(Position::new(1, 1)).cover("doc", all.clone());
+    for (revision, keys) in (2..).zip(all.chunks(100)) {
+        let deleted = keys.iter().cloned().map(Change::TupleDeleted);
+        view = view.apply(&change_set(revision, deleted.collect()));
+        let allowed = 2 * 2 * view.tuple_count() + SPARE;
+        assert!(view.name_count() <= allowed, "{} names", view.name_count());
+    }
+    assert_eq!(view.tuple_count(), 0);
+}
+
+#[test]
+fn a_type_that_cannot_be_covered_anew_is_not_covered_with_old_tuples() {
+    let view = View::new(Position::new(1, 1)).cover("doc", many(0..1));
+    // More relations than there are numbers for.
+    let relations = (0..70_000).map(|n| key(&format!("doc:0#r{n}@user:0")));
+    let failed = view.cover("doc", relations);
+    assert!(!failed.is_covered("doc"));
+    assert_eq!(held(&failed, "doc"), BTreeSet::new());
+}
