@@ -150,8 +150,8 @@ pub struct Settings {
     pub traffic_distribution: String,
 }
 
-/// The versions of the Secrets that pods read, by name.
-pub type SecretVersions = BTreeMap<String, String>;
+/// Hashes of the values that pods read of Secrets.
+pub type SecretHashes = BTreeMap<KeyRef, String>;
 
 /// An AuthzStore whose infrastructure can be built.
 #[derive(Debug, Clone)]
@@ -164,8 +164,8 @@ pub struct StoreInput {
     pub owner: OwnerReference,
     /// Its spec.
     pub spec: AuthzStoreSpec,
-    /// The Secrets it names.
-    pub secrets: SecretVersions,
+    /// What it names of Secrets.
+    pub secrets: SecretHashes,
 }
 
 /// One subscription of an EdgeRegion that can be built.
@@ -183,8 +183,8 @@ pub struct EdgeInput {
     pub store: String,
     /// The AuthzStore's spec.
     pub store_spec: AuthzStoreSpec,
-    /// The Secrets that the store names and edges read.
-    pub secrets: SecretVersions,
+    /// What the store names of Secrets and edges read.
+    pub secrets: SecretHashes,
 }
 
 /// Central's name in Jobs and labels, beside those of regions.
@@ -458,12 +458,12 @@ impl Labels {
     }
 }
 
-/// A hash of the versions of the Secrets named.
-fn secrets_hash<'a>(versions: &SecretVersions, refs: impl Iterator<Item = &'a KeyRef>) -> String {
+/// A hash of the values named.
+fn secrets_hash<'a>(hashes: &SecretHashes, refs: impl Iterator<Item = &'a KeyRef>) -> String {
     let text: Vec<String> = refs
         .map(|of| {
-            let version = versions.get(&of.name).map_or("", String::as_str);
-            format!("{}/{}={version}", of.name, of.key)
+            let value = hashes.get(of).map_or("", String::as_str);
+            format!("{}/{}={value}", of.name, of.key)
         })
         .collect();
     hash(&text.join("\n"))

@@ -1,6 +1,6 @@
 //! The Job that brings a database to the schema of the image.
 //!
-//! Its name holds a hash of all it depends on. So a change of the image, of the Secret or of where it runs makes another
+//! Its name holds a hash of all it depends on. So a change of the image, of the URL or of where it runs makes another
 //! Job, a Job that succeeded says for good that this image may run on this database, and none is ever changed.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -47,9 +47,9 @@ pub(super) fn job(of: Migration<'_>) -> Object {
         },
         ..Default::default()
     };
-    let version = secrets_hash(&of.input.secrets, std::iter::once(of.url));
+    let url = secrets_hash(&of.input.secrets, std::iter::once(of.url));
     let written = serde_json::to_string(&job).unwrap_or_default();
-    let hash = hash(&format!("{written}\n{version}"));
+    let hash = hash(&format!("{written}\n{url}"));
     let short = hash.get(..8).unwrap_or_default();
     let name = format!("{}-migrate-{}-{short}", of.input.name, of.target);
     Object::new(

@@ -44,7 +44,7 @@ pub(super) struct Pod<'a> {
     pub(super) account: &'a str,
     pub(super) config_map: &'a str,
     pub(super) config: &'a str,
-    /// A hash of the versions of the Secrets it reads.
+    /// A hash of what it reads of Secrets.
     pub(super) secrets: String,
     pub(super) url: Option<&'a KeyRef>,
     pub(super) kafka_properties: Option<&'a KeyRef>,
@@ -53,7 +53,8 @@ pub(super) struct Pod<'a> {
     pub(super) scratch: bool,
 }
 
-/// The template of a role's pods. A change of the configuration or of a Secret changes it, and so rolls them.
+/// The template of a role's pods. A change of the configuration or of a value it reads of a Secret changes
+/// it, and so rolls them.
 pub(super) fn template(pod: Pod<'_>) -> PodTemplateSpec {
     let annotations = BTreeMap::from([
         (

@@ -17,7 +17,7 @@ use super::{Context, Error, apply, plan, status};
 use crate::api::conditions::{Finding, READY, State, conditions, summary};
 use crate::api::edge::EdgeRegionStatus;
 use crate::api::{AuthzStore, EdgeRegion};
-use crate::build::{self, EdgeInput, STORE, SecretVersions};
+use crate::build::{self, EdgeInput, STORE, SecretHashes};
 use crate::requeue::{self, jittered};
 
 /// One subscription, with what can be built of it.
@@ -148,14 +148,15 @@ async fn input(
             format!("parentRegion: AuthzStore '{name}' has no region '{parent}'"),
         )));
     }
-    let mut secrets = SecretVersions::new();
+    let mut secrets = SecretHashes::new();
     if let Some(of) = &store.spec.kafka.properties_secret_ref {
-        let found = read::secret(&context.client, &namespace, &of.name).await?;
-        match found {
-            Some(secret) if secret.keys.contains(&of.key) => {
-                secrets.insert(of.name.clone(), secret.version);
+        let uid = edge.uid().unwrap_or_default();
+        let found = read::secret(&context.client, &namespace, &of.name, &uid).await?;
+        match found.and_then(|mut secret| secret.remove(&of.key)) {
+            Some(value) => {
+                secrets.insert(of.clone(), value);
             }
-            _ => {
+            None => {
                 return Ok(Err(Finding::fault(
                     "SecretNotFound",
                     format!(

@@ -1,11 +1,13 @@
 //! Reads of the API server, each with a deadline.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
+use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::api::common::KeyRef;
@@ -34,16 +36,11 @@ pub async fn call<T>(
     }
 }
 
-/// A Secret as far as it concerns the operator: never its values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretInfo {
-    /// Which version of it this is.
-    pub version: String,
-    /// The keys it has.
-    pub keys: BTreeSet<String>,
-}
+/// A Secret as far as it concerns the operator: the keys it has, each with a hash of its value; never a value.
+pub type SecretInfo = BTreeMap<String, String>;
 
-/// Reads which keys a Secret has.
+/// Reads which keys a Secret has. Hashes are of the values and `owner`, the uid of what the Secret is read for: they are
+/// written where more people can read than a Secret, and must tell nobody who uses the same value elsewhere.
 ///
 /// # Errors
 /// As [`call`]; that it is not there is none.
@@ -51,13 +48,22 @@ pub async fn secret(
     client: &Client,
     namespace: &str,
     name: &str,
+    owner: &str,
 ) -> Result<Option<SecretInfo>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = call(|| format!("read Secret '{name}'"), api.get_opt(name)).await?;
-    Ok(found.map(|secret| SecretInfo {
-        version: secret.metadata.resource_version.unwrap_or_default(),
-        keys: secret.data.unwrap_or_default().into_keys().collect(),
+    let values = found.map(|secret| secret.data.unwrap_or_default());
+    Ok(values.map(|values| {
+        let hashed = |(key, value): (String, ByteString)| (key, hash_for(owner, &value.0));
+        values.into_iter().map(hashed).collect()
     }))
+}
+
+/// A hash of a value that cannot be looked up in a table made for all owners.
+fn hash_for(owner: &str, value: &[u8]) -> String {
+    let salted = Sha256::new().chain_update(owner).chain_update([0]);
+    let digest = salted.chain_update(value).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What became of reading a key.

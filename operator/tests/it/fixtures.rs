@@ -1,10 +1,9 @@
 //! An AuthzStore and an EdgeRegion in which every field is set.
 
-use std::collections::BTreeMap;
-
 use kube::{Resource as _, ResourceExt as _};
+use meridian_operator::api::common::KeyRef;
 use meridian_operator::api::{AuthzStore, EdgeRegion};
-use meridian_operator::build::{EdgeInput, SecretVersions, Settings, StoreInput};
+use meridian_operator::build::{EdgeInput, SecretHashes, Settings, StoreInput};
 use serde_json::{Value, json};
 
 /// The namespace of everything.
@@ -131,11 +130,13 @@ pub(crate) const SECRETS: [(&str, &str); 4] = [
     ("kafka", "client.properties"),
 ];
 
-fn versions() -> SecretVersions {
-    SECRETS
-        .iter()
-        .map(|(name, _)| ((*name).to_owned(), "7".to_owned()))
-        .collect::<BTreeMap<_, _>>()
+fn hashes() -> SecretHashes {
+    let of = |name: &str, key: &str| KeyRef {
+        name: name.to_owned(),
+        key: key.to_owned(),
+    };
+    let hashes = SECRETS.map(|(name, key)| (of(name, key), format!("hash of {name}")));
+    hashes.into()
 }
 
 /// What the objects of an AuthzStore are built from.
@@ -145,7 +146,7 @@ pub(crate) fn store_input(store: &AuthzStore) -> StoreInput {
         namespace: NAMESPACE.to_owned(),
         owner: store.controller_owner_ref(&()).unwrap(),
         spec: store.spec.clone(),
-        secrets: versions(),
+        secrets: hashes(),
     }
 }
 
@@ -158,6 +159,6 @@ pub(crate) fn edge_input(edge: &EdgeRegion, store: &AuthzStore) -> EdgeInput {
         spec: edge.spec.clone(),
         store: store.name_any(),
         store_spec: store.spec.clone(),
-        secrets: versions(),
+        secrets: hashes(),
     }
 }

@@ -15,5 +15,6 @@ mod fixtures;
 mod golden;
 mod reconcile;
 mod rules;
+mod secrets;
 mod troubles;
 mod world;

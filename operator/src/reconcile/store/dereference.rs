@@ -35,9 +35,10 @@ pub struct References {
 /// As [`Error`]; that something is not there is none.
 pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<References, Error> {
     let namespace = store.namespace().unwrap_or_default();
+    let uid = store.uid().unwrap_or_default();
     let mut secrets = BTreeMap::new();
     for name in secret_names(&store.spec) {
-        let found = read::secret(&context.client, &namespace, &name).await?;
+        let found = read::secret(&context.client, &namespace, &name, &uid).await?;
         secrets.insert(name, found);
     }
     let model = match &store.spec.model.config_map_key_ref {
@@ -49,7 +50,7 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     Ok(References {
         secrets,
         model,
-        live: children.owned_by(&store.uid().unwrap_or_default()),
+        live: children.owned_by(&uid),
         pods: pods
             .into_iter()
             .filter(|pod| !pod.labels().contains_key(EDGE_REGION))

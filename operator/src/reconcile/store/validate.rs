@@ -14,7 +14,7 @@ use super::owner;
 use crate::api::AuthzStore;
 use crate::api::conditions::Finding;
 use crate::api::store::{AuthzStoreSpec, Tier};
-use crate::build::{SecretVersions, StoreInput, hash};
+use crate::build::{SecretHashes, StoreInput, hash};
 use crate::reconcile::read::Keyed;
 
 /// What of an AuthzStore can be built.
@@ -66,7 +66,7 @@ fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreIn
         )));
     }
     own_databases(&store.spec)?;
-    let mut secrets = SecretVersions::new();
+    let mut secrets = SecretHashes::new();
     for (at, of) in secret_refs(&store.spec) {
         let found = references.secrets.get(&of.name).and_then(Option::as_ref);
         let Some(secret) = found else {
@@ -75,13 +75,13 @@ fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreIn
                 format!("{at}: there is no Secret '{}' in this namespace", of.name),
             )));
         };
-        if !secret.keys.contains(&of.key) {
+        let Some(value) = secret.get(&of.key) else {
             return Err(Refusal::Missing(Finding::fault(
                 "SecretKeyNotFound",
                 format!("{at}: Secret '{}' has no key '{}'", of.name, of.key),
             )));
-        }
-        secrets.insert(of.name.clone(), secret.version.clone());
+        };
+        secrets.insert(of.clone(), value.clone());
     }
     Ok(StoreInput {
         name: store.name_any(),
