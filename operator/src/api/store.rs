@@ -119,8 +119,9 @@ pub struct Kafka {
         )
     )]
     pub bootstrap_servers: Vec<String>,
-    /// First part of every topic's name.
+    /// First part of every topic's name. It cannot be changed: the store's changes are in the topics of this name.
     #[schemars(length(min = 1, max = 60), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("topicPrefix cannot be changed: the store's changes are in the topics of this name; make another AuthzStore"))]
     #[serde(default = "topic_prefix")]
     pub topic_prefix: String,
     /// Partitions of each topic. It cannot be changed: a store's changes stay in order because they stay in one.
@@ -179,14 +180,15 @@ impl Default for Central {
 }
 
 /// The nodes of a region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Region {
-    /// The region's name.
+    /// The region's name; not `central`, which migrations and messages call central's own.
     #[schemars(
         length(min = 1, max = 20),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
+    #[x_kube(validation = Rule::new("self != 'central'").message("a region cannot be named central: that is what central's own objects are called"))]
     pub name: String,
     /// Pods.
     #[schemars(range(min = 1, max = 100))]

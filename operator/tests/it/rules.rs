@@ -49,6 +49,7 @@ fn new_stores() -> Vec<Case> {
         refused("/spec/regions", json!([]), "at least 1 items"),
         refused("/spec/regions/1/name", json!("eu-1"), "duplicate entries for key"),
         refused("/spec/regions/1/name", json!("EU"), "should match"),
+        refused("/spec/regions/1/name", json!("central"), "a region cannot be named central"),
         taken("/spec/datastore/minConnections", json!(20)),
         refused("/spec/datastore/minConnections", json!(21), "minConnections must not be more than maxConnections"),
         taken("/spec/datastore/changelogRetention", json!("1m")),
@@ -70,6 +71,7 @@ fn changed_stores() -> Vec<Case> {
     vec![
         refused("/spec/product", json!("orders"), "product cannot be changed"),
         refused("/spec/kafka/partitions", json!(5), "partitions cannot be changed"),
+        refused("/spec/kafka/topicPrefix", json!("other"), "topicPrefix cannot be changed"),
         taken("/spec/kafka/replicationFactor", json!(3)),
         taken("/spec/model/inline", json!("other")),
         taken("/spec/deletionPolicy", json!("Retain")),
@@ -105,6 +107,7 @@ fn changed_edges() -> Vec<Case> {
         taken("/spec/storage/size", json!("3Gi")),
         refused("/spec/storage/size", json!("2G"), "size may only grow"),
         refused("/spec/storage/storageClassName", json!("slow"), "storageClassName cannot be changed"),
+        refused("/spec/storage", Value::Null, "storage cannot be taken away"),
         taken("/spec/replicas", json!(7)),
     ]
 }
