@@ -1,0 +1,144 @@
+//! An EdgeRegion.
+
+use http::Method;
+use serde_json::json;
+
+use super::{OURS, condition, dependency, running, short};
+use crate::fixtures::edge_json;
+
+#[tokio::test]
+async fn an_edge_region_becomes_ready_and_then_nothing_is_written() {
+    let world = running().await;
+    world.put(edge_json());
+    for _ in 0..3 {
+        world.reconcile_edge("till").await.unwrap();
+        world.run_workloads();
+    }
+    world.told(|told| told.status.dependencies = vec![dependency("upstream", true, "")]);
+    world.reconcile_edge("till").await.unwrap();
+    world.writes();
+    world.reconcile_edge("till").await.unwrap();
+    let writes = world.writes();
+    assert!(
+        writes.is_empty(),
+        "written although nothing changed: {writes:?}"
+    );
+    let ready = condition(&world, "EdgeRegion", "till", "Ready");
+    assert_eq!(ready.0, "True", "{ready:?}");
+    let status = world.get(OURS, "EdgeRegion", "till").unwrap()["status"].clone();
+    assert_eq!(status["subscriptions"][0]["modelId"], "model-1");
+    assert_eq!(status["selector"], "meridian.dev/edge-region=till");
+
+    world.reconcile_store("payments").await.unwrap();
+    let status = world.get(OURS, "AuthzStore", "payments").unwrap()["status"].clone();
+    assert_eq!(status["edges"], json!({"total": 2, "ready": 2}));
+}
+
+#[tokio::test]
+async fn an_edge_region_says_which_store_or_region_is_not_there_and_keeps_what_runs() {
+    let world = running().await;
+    world.put(edge_json());
+    world.reconcile_edge("till").await.unwrap();
+    world.change(OURS, "EdgeRegion", "till", |edge| {
+        edge["spec"]["subscriptions"] =
+            json!([{"storeRef": {"name": "payments"}}, {"storeRef": {"name": "gone"}}]);
+    });
+    world.reconcile_edge("till").await.unwrap();
+    let (_, reason, message) = condition(&world, "EdgeRegion", "till", "Accepted");
+    assert_eq!(reason, "StoreNotFound");
+    assert!(message.contains("'gone'"), "{message}");
+
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["regions"].as_array_mut().unwrap().remove(0);
+    });
+    world.reconcile_edge("till").await.unwrap();
+    assert_eq!(
+        condition(&world, "EdgeRegion", "till", "Accepted").1,
+        "UnknownParentRegion"
+    );
+    assert!(
+        world
+            .get("apps/v1", "StatefulSet", "till-payments")
+            .is_some(),
+        "what runs stays"
+    );
+
+    world.change(OURS, "EdgeRegion", "till", |edge| {
+        edge["spec"]["subscriptions"] = json!([{"storeRef": {"name": "other"}}])
+    });
+    world.reconcile_edge("till").await.unwrap();
+    assert!(
+        world
+            .get("apps/v1", "StatefulSet", "till-payments")
+            .is_none(),
+        "what is not named goes"
+    );
+}
+
+#[tokio::test]
+async fn an_edge_that_cannot_reach_its_region_says_so() {
+    let world = running().await;
+    world.put(edge_json());
+    for _ in 0..2 {
+        world.reconcile_edge("till").await.unwrap();
+        world.run_workloads();
+    }
+    world.told(|told| {
+        told.status.dependencies = vec![dependency(
+            "upstream",
+            false,
+            "no answer from http://r:8082",
+        )]
+    });
+    world.reconcile_edge("till").await.unwrap();
+    let (status, reason, message) = condition(&world, "EdgeRegion", "till", "ParentReachable");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "ParentUnreachable")
+    );
+    assert!(message.contains("http://r:8082"), "{message}");
+}
+
+#[tokio::test]
+async fn a_volume_grows_and_its_stateful_set_is_made_anew_around_the_pods() {
+    let world = running().await;
+    world.put(edge_json());
+    world.reconcile_edge("till").await.unwrap();
+    world.server(|server| {
+        let claims = "/api/v1/namespaces/shop/persistentvolumeclaims";
+        let claim = json!({"metadata": {"name": "data-till-payments-0", "uid": "c"}});
+        server.objects.insert(
+            claims.to_owned(),
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [claim]}),
+        );
+    });
+    world.writes();
+    world.change(OURS, "EdgeRegion", "till", |edge| {
+        edge["spec"]["storage"]["size"] = json!("5Gi")
+    });
+    world.reconcile_edge("till").await.unwrap();
+    let writes: Vec<_> = world
+        .writes()
+        .into_iter()
+        .map(|(method, path)| (method, short(&path)))
+        .collect();
+    assert_eq!(
+        writes[0],
+        (
+            Method::PATCH,
+            "persistentvolumeclaims/data-till-payments-0".to_owned()
+        )
+    );
+    assert_eq!(
+        writes[1],
+        (Method::DELETE, "statefulsets/till-payments".to_owned())
+    );
+    world.reconcile_edge("till").await.unwrap();
+    let set = world
+        .get("apps/v1", "StatefulSet", "till-payments")
+        .unwrap();
+    assert_eq!(
+        set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"],
+        "5Gi"
+    );
+}
