@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorization_model::AuthorizationModel;
 use crate::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
-use crate::tuple::{Tuple, TupleKey};
+use crate::tuple::{Subject, Tuple, TupleKey};
 
 /// Everything one revision of a store changed: whole, or thinned out for an edge.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,43 @@ impl ChangeSet {
             epoch: self.epoch,
             revision: self.revision,
         }
+    }
+
+    /// How much memory it takes, in bytes, roughly and rather too much: what queues of change sets are bounded by.
+    pub fn weight(&self) -> usize {
+        let changes: usize = self.changes.iter().map(Change::weight).sum();
+        size_of::<Self>() + changes + size_of_val(self.touched.as_slice())
+    }
+}
+
+/// What a model is taken to weigh: none may be larger than 256 KiB as a message.
+const MODEL_WEIGHT: usize = 1024 * 1024;
+
+impl Change {
+    fn weight(&self) -> usize {
+        let key = |key: &TupleKey| {
+            let subject = match &key.subject {
+                Subject::Object(object) => object.as_str().len(),
+                Subject::Wildcard(object_type) => object_type.len(),
+                Subject::Userset(object, relation) => object.as_str().len() + relation.len(),
+            };
+            key.object.as_str().len() + key.relation.len() + subject
+        };
+        let inner = match self {
+            Self::TupleWritten(tuple) => {
+                let condition = tuple.condition.as_ref();
+                key(&tuple.key) + condition.map_or(0, |it| it.name.len() + it.context.len())
+            }
+            Self::TupleDeleted(deleted) => key(deleted),
+            Self::ModelWritten(_) => MODEL_WEIGHT,
+            Self::StoreCreated(info) => info.name.len(),
+            Self::StoreDeleted => 0,
+            Self::TiersAssigned(tiers) => {
+                let names = tiers.critical.iter().chain(&tiers.cold);
+                names.map(|name| name.len() + size_of::<String>()).sum()
+            }
+        };
+        size_of::<Self>() + inner
     }
 }
 

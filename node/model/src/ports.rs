@@ -234,6 +234,9 @@ pub trait Replacement: Send {
     async fn finish(self: Box<Self>) -> Result<()>;
 }
 
+/// What the rows of one [`Datastore::outbox`] weigh at most but for the last of them ([`ChangeSet::weight`]).
+pub const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
+
 /// A row of the outbox: a revision that is committed and not yet published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
@@ -418,7 +421,8 @@ pub trait Datastore: Send + Sync + 'static {
 
     // The relay.
 
-    /// The oldest rows of the outbox, in commit order of each store.
+    /// The oldest rows of the outbox, in commit order of each store: `limit` of them, or fewer where they weigh
+    /// [`OUTBOX_BYTES`] already.
     async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>>;
 
     /// Forgets published rows.

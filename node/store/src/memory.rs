@@ -5,11 +5,11 @@
 
 mod replacement;
 mod snapshot;
+mod state;
 mod store;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meridian_model::AuthorizationModel;
@@ -23,6 +23,7 @@ use meridian_model::tuple::{Tuple, TupleKey};
 
 use crate::history::{check_deadline, page, verdict};
 use snapshot::MemorySnapshot;
+use state::{State, change_set, system_time};
 use store::{Store, rows_of};
 
 /// A datastore in memory. Clones share it.
@@ -30,41 +31,6 @@ use store::{Store, rows_of};
 pub struct MemoryDatastore {
     epoch: Epoch,
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    stores: BTreeMap<StoreId, Store>,
-    outbox: BTreeMap<u64, (Arc<ChangeSet>, Tiers)>,
-    last_sequence: u64,
-    generation: u64,
-    leases: BTreeMap<String, (String, Timestamp)>,
-}
-
-impl State {
-    /// A store that exists and was not deleted.
-    fn live(&self, id: StoreId) -> Option<&Store> {
-        self.stores
-            .get(&id)
-            .filter(|store| store.deleted_at.is_none())
-    }
-
-    /// Takes a change set in: data, changelog and outbox.
-    fn commit(&mut self, change_set: ChangeSet, new: impl FnOnce() -> Option<Store>) {
-        let change_set = Arc::new(change_set);
-        if !self.stores.contains_key(&change_set.store)
-            && let Some(store) = new()
-        {
-            self.stores.insert(change_set.store, store);
-        }
-        let Some(store) = self.stores.get_mut(&change_set.store) else {
-            return;
-        };
-        store.apply(Arc::clone(&change_set));
-        self.last_sequence += 1;
-        self.outbox
-            .insert(self.last_sequence, (change_set, store.tiers.clone()));
-    }
 }
 
 impl Default for MemoryDatastore {
@@ -111,29 +77,6 @@ impl MemoryDatastore {
         state.commit(change_set(id, position, at, changes), || None);
         Ok(Committed { position, at })
     }
-}
-
-fn change_set(
-    store: StoreId,
-    position: Position,
-    committed_at: Timestamp,
-    changes: Vec<Change>,
-) -> ChangeSet {
-    ChangeSet {
-        store,
-        epoch: position.epoch,
-        revision: position.revision,
-        committed_at,
-        changes,
-        touched: Vec::new(),
-    }
-}
-
-fn system_time() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[async_trait]
@@ -443,15 +386,7 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn outbox(&self, limit: u32, deadline: Instant) -> Result<Vec<OutboxRow>> {
-        let state = self.state(deadline)?;
-        let rows = state.outbox.iter().take(limit as usize);
-        Ok(rows
-            .map(|(sequence, (set, tiers))| OutboxRow {
-                sequence: *sequence,
-                change_set: ChangeSet::clone(set),
-                tiers: tiers.clone(),
-            })
-            .collect())
+        Ok(self.state(deadline)?.oldest_outbox(limit))
     }
 
     async fn outbox_delete(&self, sequences: &[u64], deadline: Instant) -> Result<()> {
@@ -469,37 +404,11 @@ impl Datastore for MemoryDatastore {
         ttl: Duration,
         deadline: Instant,
     ) -> Result<bool> {
-        let mut state = self.state(deadline)?;
-        let now = system_time();
-        if state
-            .leases
-            .get(name)
-            .is_some_and(|(held_by, until)| held_by != holder && *until > now)
-        {
-            return Ok(false);
-        }
-        let until = now
-            .0
-            .saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
-        state
-            .leases
-            .insert(name.to_owned(), (holder.to_owned(), Timestamp(until)));
-        Ok(true)
+        Ok(self.state(deadline)?.acquire_lease(name, holder, ttl))
     }
 
     async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {
-        let mut state = self.state(deadline)?;
-        let unpublished = state
-            .outbox
-            .values()
-            .filter(|(set, _)| set.store == store)
-            .map(|(set, _)| set.revision)
-            .min();
-        if let Some(store) = state.stores.get_mut(&store) {
-            let first_kept =
-                unpublished.map_or(upto.next(), |unpublished| unpublished.min(upto.next()));
-            store.trim(first_kept);
-        }
+        self.state(deadline)?.trim(store, upto);
         Ok(())
     }
 }

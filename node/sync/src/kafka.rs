@@ -21,6 +21,11 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// Largest record in bytes, for producer, topic and consumers alike. Above the largest legal change set: a Write of 100
 /// conditioned tuples, or a model, both as JSON.
 const MAX_RECORD: usize = 4 * 1024 * 1024;
+/// How much librdkafka fetches ahead of whoever reads, in KiB and in bytes. Its own defaults are some 100 MiB together.
+const FETCHED_AHEAD: [(&str, &str); 2] = [
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.max.bytes", "16777216"),
+];
 
 /// Where Kafka is, and what belongs to this product on it.
 #[derive(Debug, Clone)]
@@ -68,6 +73,14 @@ impl Settings {
             .create_with_context(Quiet);
         let _: FutureProducer<Quiet> = writing.map_err(Error::options)?;
         Ok(())
+    }
+
+    fn consumer(&self, own: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.client(own);
+        for (name, value) in FETCHED_AHEAD {
+            config.set(name, value);
+        }
+        config
     }
 
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {

@@ -1,12 +1,15 @@
 //! Change sets into the changelog and back.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel};
 use meridian_model::ids::{Epoch, ModelId, Revision, StoreId, Timestamp};
-use meridian_model::ports::{ChangeCursor, DatastoreError, OutboxRow, Result, TupleChange};
+use meridian_model::ports::{
+    ChangeCursor, DatastoreError, OUTBOX_BYTES, OutboxRow, Result, TupleChange,
+};
 use meridian_model::tuple::Tuple;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -243,11 +246,22 @@ pub(super) async fn outbox(db: &mut Reading, limit: u32) -> Result<Vec<OutboxRow
          JOIN changelog c ON c.store_id = o.store_id AND c.revision = o.revision ORDER BY o.sequence, c.ordinal",
     );
     let mut heads = BTreeMap::new();
-    let mut sets = Vec::new();
-    for row in db.rows(select.with(limit)).await? {
+    let (mut sets, mut bytes) = (Vec::new(), 0);
+    let take = |row| {
+        let before = sets.len();
         collect(&mut sets, &row, parsed(&row, "store_id")?)?;
+        if sets.len() > before {
+            let whole = before.checked_sub(1).and_then(|last| sets.get(last));
+            bytes += whole.map_or(0, ChangeSet::weight);
+            if bytes >= OUTBOX_BYTES {
+                sets.pop();
+                return Ok(ControlFlow::Break(()));
+            }
+        }
         heads.insert(unsigned(&row, "sequence")?, optional_text(&row, "tiers")?);
-    }
+        Ok(ControlFlow::Continue(()))
+    };
+    db.each(select.with(limit), take).await?;
     let rows = heads.into_iter().zip(sets);
     rows.map(|((sequence, json), change_set)| {
         Ok(OutboxRow {

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::ops::DerefMut;
+use std::ops::{ControlFlow, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::TryStreamExt;
 use meridian_model::ports::{DatastoreError, Result};
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
@@ -192,6 +193,22 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
             statement.into_query().fetch_all(&mut *self.connection),
         )
         .await
+    }
+
+    /// One row after the other, until `take` says that it is enough. What it does not want is never held here.
+    pub(crate) async fn each(
+        &mut self,
+        statement: Statement,
+        mut take: impl FnMut(AnyRow) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let deadline = self.deadline;
+        let mut rows = statement.into_query().fetch(&mut *self.connection);
+        while let Some(row) = within(deadline, rows.try_next()).await? {
+            if take(row)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The first row, if any.

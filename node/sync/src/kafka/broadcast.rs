@@ -18,8 +18,8 @@ use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, topics};
 use crate::envelope::{DecodeError, Record};
 use crate::retry::{Patience, Said};
 
-/// How many events wait at most for whoever reads them; then Kafka waits.
-const QUEUE: usize = 1024;
+/// How many events wait at most for whoever reads them, each with a record of [`MAX_RECORD`] at most; then Kafka waits.
+const QUEUE: usize = 16;
 /// How often the topic's partitions are counted again.
 const RECOUNT: Duration = Duration::from_secs(60);
 
@@ -66,7 +66,7 @@ pub fn read(
         ("auto.offset.reset", "error"),
     ];
     let consumer: StreamConsumer<Quiet> = settings
-        .client(&own)
+        .consumer(&own)
         .create_with_context(Quiet)
         .map_err(Error::options)?;
     let (events, receiver) = mpsc::channel(QUEUE);

@@ -74,7 +74,7 @@ impl GroupConsumer {
             rebalanced: AtomicBool::new(false),
         };
         let consumer: StreamConsumer<Watch> = settings
-            .client(&own)
+            .consumer(&own)
             .create_with_context(context)
             .map_err(Error::options)?;
         let topic = settings.changes_topic();

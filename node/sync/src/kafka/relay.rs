@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_model::ports::{Datastore, DatastoreError, OutboxRow};
+use meridian_model::ports::{Datastore, DatastoreError, OUTBOX_BYTES, OutboxRow};
 use rdkafka::error::KafkaError;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ pub struct RelaySettings {
     pub lease: Duration,
     /// How long one call to the datastore, or one batch to Kafka, may take.
     pub deadline: Duration,
-    /// How many rows are published at a time.
+    /// How many rows are published at a time, at most.
     pub batch: u32,
     /// Pauses after failures.
     pub patience: Patience,
@@ -167,11 +167,11 @@ impl Relay {
                 .datastore
                 .outbox(self.settings.batch, self.deadline())
                 .await?;
-            let scanned = rows.len();
-            if scanned > 0 {
+            let may_be_more = self.may_be_more(&rows);
+            if !rows.is_empty() {
                 self.publish(outlet, rows).await?;
             }
-            if u32::try_from(scanned).unwrap_or(u32::MAX) < self.settings.batch {
+            if !may_be_more {
                 break;
             }
             if !self.has_lease().await? {
@@ -183,6 +183,13 @@ impl Relay {
             *beaten = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Whether a scan of the outbox ended for another reason than that there was no more. What it left lying no heartbeat
+    /// may vouch for.
+    fn may_be_more(&self, rows: &[OutboxRow]) -> bool {
+        let bytes: usize = rows.iter().map(|row| row.change_set.weight()).sum();
+        rows.len() >= self.settings.batch as usize || bytes >= OUTBOX_BYTES
     }
 
     /// Takes or extends the lease of the topic's one relay.

@@ -1,5 +1,6 @@
 //! What every datastore does alike.
 
+mod outbox;
 mod reads;
 mod replication;
 mod snapshots;
@@ -42,6 +43,7 @@ suite! {
     super::replication::of_two_who_replace_a_store_the_newer_wins => of_two_who_replace_a_store_the_newer_wins,
     super::replication::a_large_store_is_replaced => a_large_store_is_replaced,
     super::replication::the_oldest_change_says_from_where_the_changelog_is_whole => the_oldest_change_says_from_where_the_changelog_is_whole,
-    super::replication::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
+    super::outbox::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
+    super::outbox::a_scan_of_the_outbox_ends_where_it_weighs_enough => a_scan_of_the_outbox_ends_where_it_weighs_enough,
     super::replication::trimmed_history_is_an_error => trimmed_history_is_an_error,
 }

@@ -13,7 +13,7 @@ type Db = Arc<dyn Datastore>;
 /// How long a step of a replacement may take.
 const STEP: Duration = Duration::from_secs(30);
 
-fn tiers(cold: &str) -> Tiers {
+pub(super) fn tiers(cold: &str) -> Tiers {
     Tiers {
         cold: [cold.to_owned()].into(),
         ..Tiers::default()
@@ -21,7 +21,7 @@ fn tiers(cold: &str) -> Tiers {
 }
 
 /// Something of every kind: revisions 1 to 6.
-async fn fill(db: &dyn Datastore) {
+pub(super) async fn fill(db: &dyn Datastore) {
     db.create_store(store_id(1), "one", deadline())
         .await
         .unwrap();
@@ -58,7 +58,7 @@ async fn fill(db: &dyn Datastore) {
         .unwrap();
 }
 
-async fn history(db: &dyn Datastore) -> Vec<ChangeSet> {
+pub(super) async fn history(db: &dyn Datastore) -> Vec<ChangeSet> {
     db.change_sets(store_id(1), Revision::ZERO, 100, deadline())
         .await
         .unwrap()
@@ -402,42 +402,6 @@ pub(super) async fn the_oldest_change_says_from_where_the_changelog_is_whole(db:
     .await
     .unwrap();
     assert_eq!(oldest().await.unwrap().0, Revision(8));
-}
-
-pub(super) async fn the_outbox_holds_every_revision_in_order(db: Db) {
-    fill(db.as_ref()).await;
-    let rows = db.outbox(100, deadline()).await.unwrap();
-    assert!(rows.is_sorted_by_key(|row| row.sequence));
-    assert_eq!(
-        rows.iter()
-            .map(|row| row.change_set.clone())
-            .collect::<Vec<_>>(),
-        history(db.as_ref()).await
-    );
-    let expected = [
-        Tiers::default(),
-        Tiers::default(),
-        Tiers::default(),
-        tiers("repo"),
-        tiers("repo"),
-        tiers("team"),
-    ];
-    assert_eq!(
-        rows.iter().map(|row| row.tiers.clone()).collect::<Vec<_>>(),
-        expected
-    );
-    assert_eq!(db.outbox(2, deadline()).await.unwrap(), rows[..2]);
-    db.outbox_delete(&[rows[0].sequence, rows[2].sequence], deadline())
-        .await
-        .unwrap();
-    db.outbox_delete(&[rows[0].sequence], deadline())
-        .await
-        .unwrap();
-    db.outbox_delete(&[], deadline()).await.unwrap();
-    assert_eq!(
-        db.outbox(2, deadline()).await.unwrap(),
-        [rows[1].clone(), rows[3].clone()]
-    );
 }
 
 pub(super) async fn trimmed_history_is_an_error(db: Db) {
