@@ -4,6 +4,9 @@
 //! one that must come from central's primary, one from a later position than the edge has reached, and all of them while
 //! the edge cannot tell how fresh it is. Writes and all other calls go upstream too.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
