@@ -46,8 +46,13 @@ impl Snapshots {
         })
     }
 
-    /// Reads every file. What cannot be read is logged and set aside.
-    pub fn load(&mut self) -> Vec<View> {
+    /// Reads every file, which blocks. What cannot be read is logged and set aside.
+    pub fn load(mut self) -> (Self, Vec<View>) {
+        let views = self.read_all();
+        (self, views)
+    }
+
+    fn read_all(&mut self) -> Vec<View> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
@@ -180,7 +185,7 @@ mod tests {
         let info = view.info().cloned().unwrap();
         let store = info.id;
         snapshots.write(store, &view.to_file()).unwrap();
-        let loaded = snapshots.load();
+        let loaded = snapshots.read_all();
         assert_eq!(
             loaded
                 .iter()
@@ -190,9 +195,9 @@ mod tests {
         );
 
         fs::write(snapshots.path(store), b"MERIDIAN VIEW 1\nnot really").unwrap();
-        assert!(snapshots.load().is_empty());
+        assert!(snapshots.read_all().is_empty());
         assert!(folder.path().join(format!("{store}.unreadable")).exists());
-        assert!(snapshots.load().is_empty());
+        assert!(snapshots.read_all().is_empty());
     }
 
     /// A node above that knows no store, once it is there at all.
@@ -262,7 +267,7 @@ mod tests {
         let driver = EdgeDriver {
             upstream: Arc::clone(&above) as _,
             views: Arc::clone(&views),
-            kept: snapshots.load(),
+            kept: snapshots.read_all(),
             settings: DriverSettings::default(),
             start,
         };

@@ -41,11 +41,26 @@ pub struct Grpc {
 pub struct Readiness {
     reporter: HealthReporter,
     ready: tokio::sync::watch::Sender<bool>,
+    is_draining: Arc<tokio::sync::Mutex<bool>>,
 }
 
 impl Readiness {
-    /// Changes what health checks are told.
+    /// Changes what health checks are told; of a node that drains they are told no more than that.
     pub async fn set(&self, ready: bool) {
+        let is_draining = self.is_draining.lock().await;
+        if !*is_draining {
+            self.tell(ready).await;
+        }
+    }
+
+    /// Tells health checks that the node is not ready, and will not be again.
+    pub async fn drain(&self) {
+        let mut is_draining = self.is_draining.lock().await;
+        *is_draining = true;
+        self.tell(false).await;
+    }
+
+    async fn tell(&self, ready: bool) {
         let status = if ready {
             ServingStatus::Serving
         } else {
@@ -82,6 +97,7 @@ pub async fn common_services() -> Result<(RoutesBuilder, Readiness), UnreadableD
     let readiness = Readiness {
         reporter,
         ready: tokio::sync::watch::Sender::new(false),
+        is_draining: Arc::default(),
     };
     readiness.set(false).await;
     let reflection = || {

@@ -1,12 +1,14 @@
 //! An edge: the needed part in memory and on disk, no database.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
-use meridian_sync::kafka::broadcast;
+use meridian_sync::kafka::broadcast::{self, Event};
 use meridian_sync::kafka::probe::Probe;
 use meridian_sync::views::Views;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Behaviour, Building, Node};
 use crate::admin::Tiering;
@@ -32,14 +34,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         config.edge.answer_max_age,
     ));
     let views = Arc::new(Views::new(beginning, Some(Arc::clone(&answers) as _)));
-    let mut snapshots = config
-        .edge
-        .directory
-        .as_deref()
-        .map(Snapshots::open)
-        .transpose()?;
-    let kept = snapshots.as_mut().map(Snapshots::load).unwrap_or_default();
-
+    let folder = config.edge.directory.as_deref();
+    let snapshots = folder.map(Snapshots::open).transpose()?;
     let (kafka, stop) = (building.kafka()?, building.stop.clone());
     building.watch_brokers(&kafka, kafka.edge_topic(&config.region));
     let events = broadcast::read(
@@ -51,14 +47,12 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let driver = EdgeDriver {
         upstream: Arc::new(peers()?),
         views: Arc::clone(&views),
-        kept,
+        kept: Vec::new(),
         settings: DriverSettings::default(),
         start: beginning,
     };
-    building.spawn(driver.run(events, stop.clone()));
-    if let Some(snapshots) = snapshots {
-        building.spawn(snapshots.keep(Arc::clone(&views), config.edge.snapshot_interval, stop));
-    }
+    let interval = config.edge.snapshot_interval;
+    building.spawn(run(driver, events, snapshots, interval, stop));
 
     let edge = Edge::new(Parts {
         views: Arc::clone(&views),
@@ -87,4 +81,31 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building
         .serve(behaviour, async move { views.fresh().await })
         .await
+}
+
+/// Replicates, from what the snapshot files hold. Reading them may take long; meanwhile the node lives and is not ready.
+async fn run(
+    driver: EdgeDriver,
+    events: mpsc::Receiver<Event>,
+    snapshots: Option<Snapshots>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let Some(snapshots) = snapshots else {
+        return driver.run(events, stop).await;
+    };
+    let loaded = tokio::select! {
+        () = stop.cancelled() => return,
+        loaded = tokio::task::spawn_blocking(|| snapshots.load()) => loaded,
+    };
+    // An error means that the runtime ends.
+    let Ok((snapshots, kept)) = loaded else {
+        return;
+    };
+    let views = Arc::clone(&driver.views);
+    let driver = EdgeDriver { kept, ..driver };
+    tokio::join!(
+        driver.run(events, stop.clone()),
+        snapshots.keep(views, interval, stop)
+    );
 }

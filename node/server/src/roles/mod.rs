@@ -63,7 +63,7 @@ impl Node {
     /// Stops it: health checks say so first, requests are taken on for the drain delay and may then finish, and everything
     /// else ends.
     pub async fn stop(mut self) {
-        self.readiness.set(false).await;
+        self.readiness.drain().await;
         tokio::time::sleep(self.drain_delay).await;
         self.drain.cancel();
         while self.servers.join_next().await.is_some() {}

@@ -48,6 +48,16 @@ async fn health_follows_readiness() {
 }
 
 #[tokio::test]
+async fn a_node_that_drains_is_never_ready_again() {
+    let node = Node::start().await;
+    node.readiness.drain().await;
+    node.readiness.set(true).await;
+    let reply = node.get("/healthz").await;
+    assert_eq!(reply.body, json!({"status": "NOT_SERVING"}));
+    assert!(!node.readiness.is_ready());
+}
+
+#[tokio::test]
 async fn reflection_lists_the_services() {
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, ServerReflectionResponse, server_reflection_request,

@@ -1,7 +1,13 @@
-//! Settings that only starting finds wrong: they end the start of every role alike, and are named.
+//! How nodes start. Settings that only starting finds wrong end the start of every role alike, and are named; what takes
+//! long is no reason not to live.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use meridian_server::config::Config;
 use meridian_server::roles::{self, Node};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 fn config(properties: &[(&str, &str)]) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
@@ -99,4 +105,48 @@ async fn a_datastore_that_cannot_be_is_named_without_its_password() {
         );
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+/// What is answered over HTTP, its head and its body.
+async fn get(at: SocketAddr, path: &str) -> String {
+    let asked = async {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), asked);
+    waited.await.unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_lives_and_is_not_ready_while_it_reads_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    // Who reads a pipe waits until somebody writes.
+    let file = folder.path().join("01ARZ3NDEKTSV4RRFFQ69G5FAV.view");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    let mut config = config(&[]);
+    config.edge.directory = Some(folder.path().into());
+    let edge = roles::edge(&config).await.unwrap();
+    let (alive, ready) = (
+        get(edge.http, "/livez").await,
+        get(edge.http, "/healthz").await,
+    );
+    assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
+    assert!(ready.contains("NOT_SERVING"), "{ready}");
+
+    let pipe = file.clone();
+    let written = tokio::task::spawn_blocking(move || std::fs::write(pipe, "no view"));
+    written.await.unwrap().unwrap();
+    let aside = file.with_extension("unreadable");
+    let read = tokio::time::timeout(Duration::from_secs(20), async {
+        while !aside.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    read.await.unwrap();
+    edge.stop().await;
 }
