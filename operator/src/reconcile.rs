@@ -10,6 +10,7 @@
 //! A reconcile that finds nothing to do writes nothing: not an object, not a status, not an event.
 
 pub mod apply;
+pub mod asked;
 pub mod context;
 pub mod edge;
 pub mod error;

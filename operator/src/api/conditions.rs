@@ -11,18 +11,27 @@ pub const ACCEPTED: &str = "Accepted";
 pub const REFERENCES_RESOLVED: &str = "ReferencesResolved";
 /// Every database has the schema of the image.
 pub const MIGRATED: &str = "Migrated";
+/// Central and regional nodes reach their databases.
+pub const DATASTORE_REACHABLE: &str = "DatastoreReachable";
 /// All central pods run as the spec says and are ready.
 pub const CENTRAL_AVAILABLE: &str = "CentralAvailable";
-/// The same for all regions.
+/// The regional nodes reach central.
+pub const CENTRAL_REACHABLE: &str = "CentralReachable";
+/// The same as for central's pods for those of all regions.
 pub const REGIONS_AVAILABLE: &str = "RegionsAvailable";
-/// Central and regional nodes reach Kafka.
+/// The nodes reach Kafka.
 pub const KAFKA_REACHABLE: &str = "KafkaReachable";
-/// The spec's model and tiers are in force at central and in every region.
+/// Central has the spec's model and tiers in force, and every regional node has the model.
 pub const MODEL_ACTIVE: &str = "ModelActive";
+/// The pods of an EdgeRegion run as the spec says and are ready.
+pub const AVAILABLE: &str = "Available";
 /// The edges reach their parent region.
 pub const PARENT_REACHABLE: &str = "ParentReachable";
 /// Every edge has the model of each store it subscribes to.
 pub const SYNCED: &str = "Synced";
+
+/// The reason why a model is not active that is not the latest, since somebody else wrote one.
+pub const SUPERSEDED: &str = "Superseded";
 
 /// True, False or not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,11 @@ use kube::{Resource, ResourceExt};
 use super::context::Live;
 use super::read;
 use super::{Context, Error, apply, plan, status};
-use crate::api::conditions::{Finding, READY, State, conditions, summary};
+use crate::api::conditions::{
+    Finding, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
+};
 use crate::api::edge::EdgeRegionStatus;
+use crate::api::store::AuthzStoreStatus;
 use crate::api::{AuthzStore, EdgeRegion};
 use crate::build::{self, EdgeInput, STORE, SecretHashes};
 use crate::requeue::{self, jittered};
@@ -28,6 +31,8 @@ pub struct Resolved {
     pub input: Result<EdgeInput, Finding>,
     /// The store's id and latest model, as its AuthzStore's status has them.
     pub model: Option<(String, String)>,
+    /// What the AuthzStore's status says if its model is not the latest, since somebody else wrote one.
+    pub superseded: Option<String>,
     /// Ready pods of the parent region, as the AuthzStore's status has them.
     pub parents: i32,
 }
@@ -112,6 +117,7 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolve
                     format!("subscriptions: there is no AuthzStore '{name}' in this namespace"),
                 )),
                 model: None,
+                superseded: None,
                 parents: 0,
             });
             continue;
@@ -128,11 +134,18 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolve
         resolved.push(Resolved {
             store: name.clone(),
             model,
+            superseded: status.and_then(superseded),
             parents: region.map_or(0, |of| of.ready_replicas),
             input: input(edge, context, &store).await?,
         });
     }
     Ok(resolved)
+}
+
+fn superseded(status: &AuthzStoreStatus) -> Option<String> {
+    let mut conditions = status.conditions.iter();
+    let found = conditions.find(|of| of.type_ == MODEL_ACTIVE && of.reason == SUPERSEDED)?;
+    Some(found.message.clone())
 }
 
 async fn input(

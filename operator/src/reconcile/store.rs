@@ -4,6 +4,7 @@ mod delete;
 mod dereference;
 mod findings;
 mod model;
+mod observe;
 mod validate;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     if step.is_ok() {
         migrations_started(&store, &context, &plan).await;
     }
-    let observed = findings::observe(&store, &context, &references, &validated).await;
+    let observed = observe::observe(&store, &context, &references, &validated).await;
     let world = findings::World {
         store: &store,
         references: &references,

@@ -12,12 +12,11 @@ use meridian_operator::api;
 use meridian_operator::controller::{self, Parts, Scope};
 use meridian_operator::events::Events;
 use meridian_operator::lease::{Election, Leadership};
-use meridian_operator::nodes::{Dependency, NodeStatus};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::fixtures::{NAMESPACE, SECRETS, edge_json, settings, store_json};
-use crate::world::{FakeNodes, pod_of};
+use crate::world::{FakeNodes, healthy, pod_of};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -235,19 +234,6 @@ async fn an_operator_makes_what_is_asked_for_keeps_it_and_then_writes_nothing() 
         by_operator.count() > 20,
         "the log has not all of its writes"
     );
-}
-
-fn healthy() -> NodeStatus {
-    let dependency = |name: &str| Dependency {
-        name: name.to_owned(),
-        available: true,
-        message: String::new(),
-    };
-    NodeStatus {
-        ready: true,
-        dependencies: vec![dependency("kafka"), dependency("upstream")],
-        ..Default::default()
-    }
 }
 
 async fn status_is_of_this_generation_and_the_spec_is_the_users(kubectl: &Kubectl) {

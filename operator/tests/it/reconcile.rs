@@ -9,7 +9,6 @@ mod model;
 mod references;
 mod status;
 
-use meridian_operator::nodes::Dependency;
 use serde_json::{Value, json};
 
 use crate::fixtures::store_json;
@@ -60,12 +59,4 @@ fn short(path: &str) -> String {
         .rev()
         .collect::<Vec<_>>()
         .join("/")
-}
-
-fn dependency(name: &str, available: bool, message: &str) -> Dependency {
-    Dependency {
-        name: name.to_owned(),
-        available,
-        message: message.to_owned(),
-    }
 }

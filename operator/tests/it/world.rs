@@ -16,7 +16,7 @@ use meridian_operator::api::{AuthzStore, EdgeRegion};
 use meridian_operator::build::{EDGE_REGION, Kind};
 use meridian_operator::events::Events;
 use meridian_operator::lease::Leadership;
-use meridian_operator::nodes::{NodeError, NodeStatus, Nodes};
+use meridian_operator::nodes::{Dependency, NodeError, NodeStatus, Nodes};
 use meridian_operator::reconcile::{self, Caches, Children, Context, Error};
 use serde_json::{Value, json};
 
@@ -116,10 +116,46 @@ pub(crate) struct Told {
     pub(crate) writes: Vec<String>,
     /// What every node says of itself, the store's models aside.
     pub(crate) status: NodeStatus,
+    /// What nodes below central say, if not that.
+    pub(crate) status_below: Option<NodeStatus>,
     /// The model that nodes below have, if not the latest.
     pub(crate) model_below: Option<String>,
     /// What every call but that for the status is answered with.
     pub(crate) failure: Option<NodeError>,
+}
+
+impl Told {
+    /// Lets nodes say that they reach something, or why they do not.
+    pub(crate) fn reach(&mut self, name: &str, told: Result<(), &str>) {
+        set_reach(&mut self.status, name, told);
+    }
+
+    /// The same of nodes below central only.
+    pub(crate) fn reach_below(&mut self, name: &str, told: Result<(), &str>) {
+        let below = self.status_below.get_or_insert_with(healthy);
+        set_reach(below, name, told);
+    }
+}
+
+fn set_reach(status: &mut NodeStatus, name: &str, told: Result<(), &str>) {
+    for of in status.dependencies.iter_mut().filter(|of| of.name == name) {
+        of.available = told.is_ok();
+        of.message = told.err().unwrap_or_default().to_owned();
+    }
+}
+
+/// What a node says that is ready and reaches all it needs.
+pub(crate) fn healthy() -> NodeStatus {
+    let reached = |name: &str| Dependency {
+        name: name.to_owned(),
+        available: true,
+        message: String::new(),
+    };
+    NodeStatus {
+        ready: true,
+        dependencies: ["kafka", "datastore", "upstream"].map(reached).to_vec(),
+        ..Default::default()
+    }
 }
 
 #[derive(Default)]
@@ -191,13 +227,16 @@ impl Nodes for FakeNodes {
         let latest = told.models.last().map(|(id, _)| id.clone());
         let is_below = !at.starts_with("10.0.0.");
         let model = told.model_below.clone().filter(|_| is_below).or(latest);
-        let models = told
+        let below = told.status_below.as_ref().filter(|_| is_below);
+        let status = below.unwrap_or(&told.status);
+        let is_silent = |of: &Dependency| of.name == "datastore" && !of.available;
+        let held = told
             .stores
             .iter()
-            .map(|(id, _)| (id.clone(), model.clone()));
+            .filter(|_| !status.dependencies.iter().any(is_silent));
         Ok(NodeStatus {
-            models: models.collect(),
-            ..told.status.clone()
+            models: held.map(|(id, _)| (id.clone(), model.clone())).collect(),
+            ..status.clone()
         })
     }
 
@@ -222,7 +261,7 @@ impl World {
             server: Arc::default(),
             nodes: Arc::default(),
         };
-        world.told(|told| told.status.ready = true);
+        world.told(|told| told.status = healthy());
         for (name, key) in SECRETS {
             world.put(json!({
                 "apiVersion": "v1", "kind": "Secret",

@@ -1,31 +1,33 @@
 //! What is so of an EdgeRegion and what is not.
 
-use futures::StreamExt as _;
 use kube::ResourceExt;
 
 use super::{Resolved, workload};
 use crate::api::EdgeRegion;
-use crate::api::conditions::{ACCEPTED, Finding, Findings, PARENT_REACHABLE, SYNCED};
+use crate::api::conditions::{
+    ACCEPTED, AVAILABLE, Finding, Findings, KAFKA_REACHABLE, PARENT_REACHABLE, SUPERSEDED, SYNCED,
+    State,
+};
 use crate::api::edge::{EdgeRegionStatus, SubscriptionStatus};
-use crate::build::{EDGE_REGION, GRPC_PORT, Kind, STORE, edge_name, edge_selector};
-use crate::nodes::NodeStatus;
+use crate::build::{EDGE_REGION, Kind, STORE, edge_name, edge_selector};
+use crate::reconcile::asked::{Asked, KAFKA, Need, ask, reached};
 use crate::reconcile::context::Live;
 use crate::reconcile::pods;
 use crate::reconcile::workloads::{Replicas, replicas};
 use crate::reconcile::{Context, Plan};
 
-/// Nodes asked at once.
-const ASKED_AT_ONCE: usize = 16;
-/// The pods are there and ready. Not shown by itself: the summary has its reason.
-const AVAILABLE: &str = "Available";
+const UPSTREAM: Need = Need {
+    name: "upstream",
+    unreachable: "ParentUnreachable",
+    reached: "all edges reach the region above",
+};
 
 /// What is found of one subscription.
 struct Subscription<'a> {
     resolved: &'a Resolved,
     replicas: Option<Replicas>,
     trouble: Option<pods::Trouble>,
-    /// Each running pod's name and what it says of itself, if it answers.
-    nodes: Vec<(String, Option<NodeStatus>)>,
+    nodes: Vec<Asked>,
 }
 
 /// The status, but for its conditions, and the findings they are made of.
@@ -43,8 +45,10 @@ pub(super) async fn status(
     }
     let findings = vec![
         (ACCEPTED, accepted(resolved)),
-        (AVAILABLE, available(edge, &found, plan)),
+        // What edges need comes before what follows from not having it.
+        (KAFKA_REACHABLE, kafka(edge, &found)),
         (PARENT_REACHABLE, parent(edge, &found)),
+        (AVAILABLE, available(edge, &found, plan)),
         (SYNCED, synced(edge, &found)),
     ];
     let counts = || found.iter().map(|of| of.replicas.unwrap_or_default());
@@ -68,24 +72,19 @@ async fn look<'a>(
     let (name, namespace) = (edge.name_any(), edge.namespace().unwrap_or_default());
     let mut of_edge = context.caches.of_edges.pods(&namespace, EDGE_REGION, &name);
     of_edge.retain(|pod| pod.labels().get(STORE) == Some(&resolved.store));
-    let nodes = futures::stream::iter(pods::addresses(&of_edge, GRPC_PORT))
-        .map(|(name, address)| async move { (name, context.nodes.status(&address).await.ok()) })
-        .buffered(ASKED_AT_ONCE)
-        .collect()
-        .await;
     Subscription {
         resolved,
         replicas: workload(live, &edge_name(&name, &resolved.store)).map(replicas),
         trouble: pods::trouble(&of_edge),
-        nodes,
+        nodes: ask(context, &of_edge).await,
     }
 }
 
 impl Subscription<'_> {
     fn status(&self) -> SubscriptionStatus {
         let id = self.resolved.model.as_ref().map(|(store, _)| store);
-        let mut models = self.nodes.iter().map(|(_, status)| {
-            let status = status.as_ref()?;
+        let mut models = self.nodes.iter().map(|node| {
+            let status = node.status.as_ref().ok()?;
             status.model(id?).map(str::to_owned)
         });
         let first = models.next().flatten();
@@ -127,37 +126,36 @@ fn available(edge: &EdgeRegion, found: &[Subscription<'_>], plan: &Plan<'_>) -> 
     Finding::yes("Running", "all pods are ready")
 }
 
+fn kafka(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
+    if edge.spec.replicas == 0 {
+        return Finding::yes("NoEdges", "no edge is asked for");
+    }
+    reached(nodes(found), KAFKA, |_| String::new())
+}
+
 /// From the edges themselves where they answer; else from how the parent region is.
 fn parent(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
-    let region = &edge.spec.parent_region;
-    let mut asked = false;
-    for of in found {
-        for (name, status) in &of.nodes {
-            let Some(upstream) = status.as_ref().and_then(|of| of.dependency("upstream")) else {
-                continue;
-            };
-            if !upstream.available {
-                return Finding::fault(
-                    "ParentUnreachable",
-                    format!("{name}: {}", upstream.message),
-                );
-            }
-            asked = true;
-        }
+    let said = reached(nodes(found), UPSTREAM, |_| String::new());
+    if said.state == State::False {
+        return said;
     }
     if let Some(of) = found.iter().find(|of| of.resolved.parents == 0) {
         return Finding::not_yet(
             "ParentNotReady",
             format!(
-                "store {}: region {region} has no ready pod",
-                of.resolved.store
+                "store {}: region {} has no ready pod",
+                of.resolved.store, edge.spec.parent_region
             ),
         );
     }
-    if asked || edge.spec.replicas == 0 {
-        return Finding::yes("Reachable", format!("all edges reach region {region}"));
+    if edge.spec.replicas == 0 {
+        return Finding::yes("NoEdges", "no edge is asked for");
     }
-    Finding::unknown("NoNodeAnswers", "no edge runs that could say")
+    said
+}
+
+fn nodes<'a>(found: &'a [Subscription<'_>]) -> impl Iterator<Item = &'a Asked> {
+    found.iter().flat_map(|of| &of.nodes)
 }
 
 fn synced(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
@@ -166,14 +164,17 @@ fn synced(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
         let Some((id, model)) = &of.resolved.model else {
             return Finding::not_yet("NoModel", format!("AuthzStore {store} has no model yet"));
         };
-        for (name, status) in &of.nodes {
+        if let Some(told) = &of.resolved.superseded {
+            return Finding::fault(SUPERSEDED, format!("AuthzStore {store}: {told}"));
+        }
+        for Asked { pod, status, .. } in &of.nodes {
             match status {
-                None => return Finding::unknown("NodeSilent", format!("{name} does not answer")),
-                Some(status) if status.model(id) == Some(model) => {}
-                Some(_) => {
+                Err(_) => return Finding::unknown("NodeSilent", format!("{pod} does not answer")),
+                Ok(status) if status.model(id) == Some(model) => {}
+                Ok(_) => {
                     return Finding::not_yet(
                         "Syncing",
-                        format!("{name} does not have model {model} of store {store} yet"),
+                        format!("{pod} does not have model {model} of store {store} yet"),
                     );
                 }
             }

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::store::AuthzStoreSpec;
-use crate::build::{EDGE_REGION, STORE};
+use crate::build::{COMPONENT, EDGE_REGION, STORE};
 use crate::reconcile::context::Live;
 use crate::reconcile::read::{self, Keyed, SecretInfo};
 use crate::reconcile::{Context, Error};
@@ -27,6 +27,19 @@ pub struct References {
     pub pods: Vec<Arc<Pod>>,
     /// Another AuthzStore that has the same topics, and was there before.
     pub rival: Option<String>,
+}
+
+impl References {
+    /// The pods of nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.iter().filter(|pod| !is_migration(pod))
+    }
+}
+
+pub(super) fn is_migration(pod: &Pod) -> bool {
+    pod.labels()
+        .get(COMPONENT)
+        .is_some_and(|of| of == "migration")
 }
 
 /// Reads what an AuthzStore names, and what there is of it.

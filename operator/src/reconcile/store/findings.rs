@@ -2,175 +2,36 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::Found;
-use super::dereference::References;
-use super::model::{Central, ConvergeError, StoreState};
-use super::validate::{Refusal, Validated, WantedModel};
+use super::dereference::{References, is_migration};
+use super::observe::Observed;
+use super::validate::{Refusal, Validated};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
-    ACCEPTED, CENTRAL_AVAILABLE, Finding, Findings, KAFKA_REACHABLE, MIGRATED, MODEL_ACTIVE,
-    REFERENCES_RESOLVED, REGIONS_AVAILABLE, State,
+    ACCEPTED, CENTRAL_AVAILABLE, CENTRAL_REACHABLE, DATASTORE_REACHABLE, Finding, Findings,
+    KAFKA_REACHABLE, MIGRATED, MODEL_ACTIVE, REFERENCES_RESOLVED, REGIONS_AVAILABLE, State,
 };
 use crate::api::store::{AuthzStoreStatus, CentralStatus, EdgesStatus, RegionStatus};
-use crate::build::{
-    CENTRAL, COMPONENT, GRPC_PORT, Kind, Object, REGION, central_name, grpc_address, regional_name,
-};
-use crate::nodes::{NodeError, NodeStatus};
+use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
+use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
 use crate::reconcile::{Context, Plan};
 
-/// Nodes asked at once.
-const ASKED_AT_ONCE: usize = 16;
-
-/// A running pod that was asked how it is.
-struct Asked {
-    /// None for central.
-    region: Option<String>,
-    pod: String,
-    status: Result<NodeStatus, NodeError>,
-}
-
-/// What the nodes say.
-pub(super) struct Observed {
-    nodes: Vec<Asked>,
-    store: StoreState,
-    model: Finding,
-}
-
-/// Asks the nodes how they are, and brings the store to the model and tiers wanted where that can be done.
-pub(super) async fn observe(
-    store: &AuthzStore,
-    context: &Context,
-    references: &References,
-    validated: &Validated,
-) -> Observed {
-    let nodes = ask(context, references).await;
-    let before = store.status.as_ref();
-    let mut state = StoreState {
-        id: before.and_then(|of| of.store_id.clone()),
-        model: before.and_then(|of| of.model.clone()),
-        ..Default::default()
-    };
-    let model = match &validated.model {
-        Ok(wanted) => converge(store, context, &nodes, wanted, &mut state).await,
-        Err(Refusal::Invalid(finding) | Refusal::Missing(finding)) => Finding {
-            message: format!("the model is left as it is: {}", finding.message),
-            ..finding.clone()
-        },
-    };
-    Observed {
-        nodes,
-        store: state,
-        model,
-    }
-}
-
-/// Asks every running pod how it is.
-async fn ask(context: &Context, references: &References) -> Vec<Asked> {
-    let nodes: Vec<_> = references
-        .pods
-        .iter()
-        .filter(|pod| !is_migration(pod))
-        .flat_map(|pod| {
-            let region = pod.labels().get(REGION).cloned();
-            let addresses = pods::addresses(std::slice::from_ref(pod), GRPC_PORT);
-            addresses
-                .into_iter()
-                .map(move |(name, address)| (region.clone(), name, address))
-        })
-        .collect();
-    futures::stream::iter(nodes)
-        .map(|(region, pod, address)| async move {
-            let status = context.nodes.status(&address).await;
-            Asked {
-                region,
-                pod,
-                status,
-            }
-        })
-        .buffered(ASKED_AT_ONCE)
-        .collect()
-        .await
-}
-
-async fn converge(
-    store: &AuthzStore,
-    context: &Context,
-    nodes: &[Asked],
-    wanted: &WantedModel,
-    state: &mut StoreState,
-) -> Finding {
-    let ready = nodes.iter().find_map(|of| {
-        let status = of.status.as_ref().ok()?;
-        (of.region.is_none() && status.ready).then_some(status)
-    });
-    let Some(status) = ready else {
-        return Finding::unknown("CentralNotReady", "no central node is ready to be asked");
-    };
-    if let Err(error) = context.leadership.check() {
-        return Finding::unknown("NotLeader", error.to_string());
-    }
-    let namespace = store.namespace().unwrap_or_default();
-    let address = grpc_address(&central_name(&store.name_any()), &namespace);
-    let central = Central {
-        nodes: &*context.nodes,
-        address: &address,
-        status,
-    };
-    match central.converge(&store.spec.product, wanted, state).await {
-        Ok(()) => active(store, nodes, state),
-        Err(ConvergeError::Node(NodeError::Unavailable(why))) => {
-            Finding::not_yet("CentralUnavailable", why)
-        }
-        Err(ConvergeError::Node(NodeError::Refused(why))) => Finding::fault("Refused", why),
-        Err(lost @ ConvergeError::Lost(_)) => Finding::fault("StoreLost", lost.to_string()),
-    }
-}
-
-/// Whether every region has the model.
-fn active(store: &AuthzStore, nodes: &[Asked], state: &StoreState) -> Finding {
-    let (Some(id), Some(model)) = (&state.id, &state.model) else {
-        return Finding::unknown("NotWritten", "the model is not written yet");
-    };
-    let model = &model.id;
-    if let Some(other) = &state.superseded_by {
-        return Finding::fault(
-            "Superseded",
-            format!(
-                "model {other}, written by somebody else, came after {model}: change spec.model to write one again"
-            ),
-        );
-    }
-    if state.written {
-        return Finding::not_yet("Replicating", format!("model {model} was written"));
-    }
-    for region in &store.spec.regions {
-        let is_of = |of: &&Asked| of.region.as_ref() == Some(&region.name);
-        if !nodes.iter().any(|of| is_of(&of)) {
-            let told = format!("region {} has no running node", region.name);
-            return Finding::not_yet("Replicating", told);
-        }
-        for Asked { pod, status, .. } in nodes.iter().filter(is_of) {
-            match status {
-                Ok(status) if status.model(id) == Some(model) => {}
-                Ok(_) => {
-                    let told = format!("{pod} does not have model {model} yet");
-                    return Finding::not_yet("Replicating", told);
-                }
-                Err(_) => {
-                    return Finding::unknown("NodeSilent", format!("{pod} does not answer"));
-                }
-            }
-        }
-    }
-    Finding::yes("Active", format!("model {model} is active"))
-}
+const DATASTORE: Need = Need {
+    name: "datastore",
+    unreachable: "DatastoreUnreachable",
+    reached: "all nodes reach their databases",
+};
+const UPSTREAM: Need = Need {
+    name: "upstream",
+    unreachable: "CentralUnreachable",
+    reached: "all regional nodes reach central",
+};
 
 /// What the findings are about.
 pub(super) struct World<'a> {
@@ -197,12 +58,15 @@ impl World<'_> {
             (ACCEPTED, accepted),
             (REFERENCES_RESOLVED, resolved),
             (MIGRATED, self.migrated()),
+            // What nodes need comes before what follows from not having it.
+            (DATASTORE_REACHABLE, self.datastore(&observed.nodes)),
+            (KAFKA_REACHABLE, reached(&observed.nodes, KAFKA, no_hint)),
             (
                 CENTRAL_AVAILABLE,
                 self.available(&central, CENTRAL, spec.central.replicas),
             ),
+            (CENTRAL_REACHABLE, self.upstream(&observed.nodes)),
             (REGIONS_AVAILABLE, self.regions_available()),
-            (KAFKA_REACHABLE, kafka(&observed.nodes)),
             (MODEL_ACTIVE, observed.model),
         ];
         let ready = |workload: &str| self.count(workload).map_or(0, |of| of.ready);
@@ -264,6 +128,24 @@ impl World<'_> {
         self.live(Kind::Deployment, workload).map(replicas)
     }
 
+    /// Whether all nodes reach their databases; if not, with the Secret that says where it is.
+    fn datastore(&self, nodes: &[Asked]) -> Finding {
+        let spec = &self.store.spec;
+        reached(nodes, DATASTORE, |node| {
+            let region = node.region.as_ref();
+            let of_region = spec.regions.iter().find(|of| Some(&of.name) == region);
+            let datastore = of_region.map_or(&spec.datastore, |of| &of.datastore);
+            format!(" (Secret '{}')", datastore.url_secret_ref.name)
+        })
+    }
+
+    fn upstream(&self, nodes: &[Asked]) -> Finding {
+        if self.store.spec.regions.iter().all(|of| of.replicas == 0) {
+            return Finding::yes("NoRegions", "no regional node is asked for");
+        }
+        reached(nodes, UPSTREAM, no_hint)
+    }
+
     fn regions_available(&self) -> Finding {
         for region in &self.store.spec.regions {
             let workload = regional_name(&self.store.name_any(), &region.name);
@@ -319,10 +201,8 @@ impl World<'_> {
     }
 }
 
-fn is_migration(pod: &Pod) -> bool {
-    pod.labels()
-        .get(COMPONENT)
-        .is_some_and(|of| of == "migration")
+fn no_hint(_: &Asked) -> String {
+    String::new()
 }
 
 fn refusals(validated: &Validated) -> (Finding, Finding) {
@@ -353,20 +233,6 @@ fn trouble_of_job(references: &References, job: &str) -> Option<Trouble> {
     });
     let last = of_job.max_by_key(|pod| pod.creation_timestamp().map(|at| at.0))?;
     pods::trouble(std::slice::from_ref(last))
-}
-
-fn kafka(nodes: &[Asked]) -> Finding {
-    let said: Vec<_> = nodes
-        .iter()
-        .filter_map(|of| Some((&of.pod, of.status.as_ref().ok()?.dependency("kafka")?)))
-        .collect();
-    if let Some((pod, of)) = said.iter().find(|(_, of)| !of.available) {
-        return Finding::fault("KafkaUnreachable", format!("{pod}: {}", of.message));
-    }
-    if said.is_empty() {
-        return Finding::unknown("NoNodeAnswers", "no node runs that could say");
-    }
-    Finding::yes("Reachable", "all nodes reach Kafka")
 }
 
 fn edges(store: &AuthzStore, context: &Context) -> EdgesStatus {

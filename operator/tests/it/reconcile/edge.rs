@@ -3,8 +3,9 @@
 use http::Method;
 use serde_json::json;
 
-use super::{OURS, condition, dependency, running, short};
+use super::{OURS, condition, running, short};
 use crate::fixtures::edge_json;
+use crate::world::World;
 
 #[tokio::test]
 async fn an_edge_region_becomes_ready_and_then_nothing_is_written() {
@@ -14,7 +15,6 @@ async fn an_edge_region_becomes_ready_and_then_nothing_is_written() {
         world.reconcile_edge("till").await.unwrap();
         world.run_workloads();
     }
-    world.told(|told| told.status.dependencies = vec![dependency("upstream", true, "")]);
     world.reconcile_edge("till").await.unwrap();
     world.writes();
     world.reconcile_edge("till").await.unwrap();
@@ -83,13 +83,7 @@ async fn an_edge_that_cannot_reach_its_region_says_so() {
         world.reconcile_edge("till").await.unwrap();
         world.run_workloads();
     }
-    world.told(|told| {
-        told.status.dependencies = vec![dependency(
-            "upstream",
-            false,
-            "no answer from http://r:8082",
-        )]
-    });
+    world.told(|told| told.reach("upstream", Err("no answer from http://r:8082")));
     world.reconcile_edge("till").await.unwrap();
     let (status, reason, message) = condition(&world, "EdgeRegion", "till", "ParentReachable");
     assert_eq!(
@@ -140,5 +134,63 @@ async fn a_volume_grows_and_its_stateful_set_is_made_anew_around_the_pods() {
     assert_eq!(
         set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"],
         "5Gi"
+    );
+}
+
+/// A world with a store and an edge that runs.
+async fn with_edge() -> World {
+    let world = running().await;
+    world.put(edge_json());
+    for _ in 0..2 {
+        world.reconcile_edge("till").await.unwrap();
+        world.run_workloads();
+    }
+    world
+}
+
+#[tokio::test]
+async fn kafka_that_edges_do_not_reach_is_shown_and_cleared_after_the_mend() {
+    let world = with_edge().await;
+    world.reconcile_edge("till").await.unwrap();
+    assert_eq!(
+        condition(&world, "EdgeRegion", "till", "KafkaReachable").0,
+        "True"
+    );
+    world.told(|told| told.reach("kafka", Err("no broker at kafka-0:9092")));
+    world.reconcile_edge("till").await.unwrap();
+    for of in ["KafkaReachable", "Ready"] {
+        let (status, reason, message) = condition(&world, "EdgeRegion", "till", of);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "KafkaUnreachable"),
+            "{of}"
+        );
+        assert!(
+            message.contains("till-payments-0: no broker at kafka-0:9092"),
+            "{message}"
+        );
+    }
+    world.told(|told| told.reach("kafka", Ok(())));
+    world.reconcile_edge("till").await.unwrap();
+    assert_eq!(condition(&world, "EdgeRegion", "till", "Ready").0, "True");
+}
+
+#[tokio::test]
+async fn an_edge_of_a_store_whose_model_is_superseded_says_so() {
+    let world = with_edge().await;
+    world.told(|told| {
+        let (_, mut other) = told.models[0].clone();
+        other.type_definitions.pop();
+        told.models.push(("model-of-another".to_owned(), other));
+    });
+    world.reconcile_store("payments").await.unwrap();
+    world.reconcile_edge("till").await.unwrap();
+    let (status, reason, message) = condition(&world, "EdgeRegion", "till", "Synced");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Superseded"));
+    assert!(message.contains("model-of-another"), "{message}");
+    let edge = world.get(OURS, "EdgeRegion", "till").unwrap();
+    assert_eq!(
+        edge["status"]["subscriptions"][0]["modelId"],
+        "model-of-another"
     );
 }

@@ -1,0 +1,140 @@
+//! What the nodes of an AuthzStore say, and bringing its store to the model and tiers wanted.
+
+use kube::ResourceExt;
+
+use super::dereference::References;
+use super::model::{Central, ConvergeError, StoreState};
+use super::validate::{Refusal, Validated, WantedModel};
+use crate::api::AuthzStore;
+use crate::api::conditions::{DATASTORE_REACHABLE, Finding, SUPERSEDED};
+use crate::build::{central_name, grpc_address};
+use crate::nodes::NodeError;
+use crate::reconcile::Context;
+use crate::reconcile::asked::{Asked, ask};
+
+/// What the nodes say.
+pub(super) struct Observed {
+    pub(super) nodes: Vec<Asked>,
+    pub(super) store: StoreState,
+    pub(super) model: Finding,
+}
+
+/// Asks the nodes how they are, and brings the store to the model and tiers wanted where that can be done.
+pub(super) async fn observe(
+    store: &AuthzStore,
+    context: &Context,
+    references: &References,
+    validated: &Validated,
+) -> Observed {
+    let pods: Vec<_> = references.nodes().cloned().collect();
+    let nodes = ask(context, &pods).await;
+    let before = store.status.as_ref();
+    let mut state = StoreState {
+        id: before.and_then(|of| of.store_id.clone()),
+        model: before.and_then(|of| of.model.clone()),
+        ..Default::default()
+    };
+    let model = match &validated.model {
+        Ok(wanted) => converge(store, context, &nodes, wanted, &mut state).await,
+        Err(Refusal::Invalid(finding) | Refusal::Missing(finding)) => Finding {
+            message: format!("the model is left as it is: {}", finding.message),
+            ..finding.clone()
+        },
+    };
+    Observed {
+        nodes,
+        store: state,
+        model,
+    }
+}
+
+async fn converge(
+    store: &AuthzStore,
+    context: &Context,
+    nodes: &[Asked],
+    wanted: &WantedModel,
+    state: &mut StoreState,
+) -> Finding {
+    let ready = nodes.iter().find_map(|of| {
+        let status = of.status.as_ref().ok()?;
+        (of.region.is_none() && status.ready).then_some(status)
+    });
+    if let Some(node) = nodes
+        .iter()
+        .find(|of| of.region.is_none() && is_cut_off(of))
+    {
+        return cut_off(&node.pod);
+    }
+    let Some(status) = ready else {
+        return Finding::unknown("CentralNotReady", "no central node is ready to be asked");
+    };
+    if let Err(error) = context.leadership.check() {
+        return Finding::unknown("NotLeader", error.to_string());
+    }
+    let namespace = store.namespace().unwrap_or_default();
+    let address = grpc_address(&central_name(&store.name_any()), &namespace);
+    let central = Central {
+        nodes: &*context.nodes,
+        address: &address,
+        status,
+    };
+    match central.converge(&store.spec.product, wanted, state).await {
+        Ok(()) => active(store, nodes, state),
+        Err(ConvergeError::Node(NodeError::Unavailable(why))) => {
+            Finding::not_yet("CentralUnavailable", why)
+        }
+        Err(ConvergeError::Node(NodeError::Refused(why))) => Finding::fault("Refused", why),
+        Err(lost @ ConvergeError::Lost(_)) => Finding::fault("StoreLost", lost.to_string()),
+    }
+}
+
+/// Whether every region has the model.
+fn active(store: &AuthzStore, nodes: &[Asked], state: &StoreState) -> Finding {
+    let (Some(id), Some(model)) = (&state.id, &state.model) else {
+        return Finding::unknown("NotWritten", "the model is not written yet");
+    };
+    let model = &model.id;
+    if let Some(other) = &state.superseded_by {
+        return Finding::fault(
+            SUPERSEDED,
+            format!(
+                "model {other}, written by somebody else, came after {model}: change spec.model to write one again"
+            ),
+        );
+    }
+    if state.written {
+        return Finding::not_yet("Replicating", format!("model {model} was written"));
+    }
+    for region in &store.spec.regions {
+        let is_of = |of: &&Asked| of.region.as_ref() == Some(&region.name);
+        if !nodes.iter().any(|of| is_of(&of)) {
+            let told = format!("region {} has no running node", region.name);
+            return Finding::not_yet("Replicating", told);
+        }
+        for node in nodes.iter().filter(is_of) {
+            let Asked { pod, status, .. } = node;
+            match status {
+                _ if is_cut_off(node) => return cut_off(pod),
+                Ok(status) if status.model(id) == Some(model) => {}
+                Ok(_) => {
+                    let told = format!("{pod} does not have model {model} yet");
+                    return Finding::not_yet("Replicating", told);
+                }
+                Err(_) => {
+                    return Finding::unknown("NodeSilent", format!("{pod} does not answer"));
+                }
+            }
+        }
+    }
+    Finding::yes("Active", format!("model {model} is active"))
+}
+
+/// Without its database a node cannot say which models it has.
+fn is_cut_off(node: &Asked) -> bool {
+    node.dependency("datastore").is_some_and(|of| !of.available)
+}
+
+fn cut_off(pod: &str) -> Finding {
+    let told = format!("{pod} does not reach its database: see {DATASTORE_REACHABLE}");
+    Finding::unknown("Blocked", told)
+}
