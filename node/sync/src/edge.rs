@@ -4,6 +4,9 @@
 //! repeated, late or out of order; the machine compares positions, never assumes an order, and asks again through
 //! [`Edge::tick`].
 //!
+//! The topic says what there may be, upstream what there is: a reign never seen, or a revision far ahead, that only the topic
+//! speaks of makes the machine ask, and what upstream does not confirm is let go.
+//!
 //! A store is *loading* (its head was asked for; nothing is published), *live* (a view is published, of which types are
 //! covered one by one as their fills come in), or *deleted* (remembered, so that late records do nothing).
 
@@ -15,158 +18,25 @@ use meridian_model::change::{Change, ChangeSet};
 use meridian_model::hash::type_hash;
 use meridian_model::ids::{Epoch, Position, Revision, StoreId};
 use meridian_model::ports::StoreHead;
-use meridian_model::tuple::Tuple;
 use meridian_model::watermark::{Admit, admit};
 
-use crate::retry::{Patience, Retry};
+use crate::retry::Retry;
 use crate::upstream::{Changes, UpstreamError};
 
+mod loading;
+mod messages;
 mod replica;
 #[cfg(test)]
 mod tests;
 
+use loading::Loading;
+pub use messages::{Ask, Command, Input, Limits, Publish, Touched};
 use replica::Replica;
-
-/// What the machine keeps at most, and how long it waits.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Change sets of one store kept for later while earlier ones or a fill are missing. What does not fit is asked for
-    /// again.
-    pub set_aside: usize,
-    /// Waiting times.
-    pub patience: Patience,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            set_aside: 4096,
-            patience: Patience::default(),
-        }
-    }
-}
-
-/// What happened outside.
-#[derive(Debug)]
-pub enum Input {
-    /// A change set arrived from the topic.
-    Record(ChangeSet),
-    /// A change set exists that the topic does not carry.
-    Announced(StoreId, Position),
-    /// Some other sign (a heartbeat) of the writer's reign.
-    Reign(Epoch),
-    /// Records may have been missed without a trace: the topic was (re)assigned, or held something unreadable.
-    Reset,
-    /// The answer to [`Command::AskPositions`] with the same ticket.
-    Positions {
-        /// The command's.
-        ticket: u64,
-        /// Where every store stands upstream.
-        stores: Vec<(StoreId, Position)>,
-    },
-    /// [`Command::AskPositions`] was not answered.
-    PositionsFailed,
-    /// The answer to [`Command::AskChanges`].
-    Changes(StoreId, Changes),
-    /// The answer to [`Command::AskHead`].
-    Head(StoreHead),
-    /// The answer to [`Command::AskFill`].
-    Filled {
-        /// The store.
-        store: StoreId,
-        /// The type.
-        object_type: String,
-        /// The position all of `tuples` are of.
-        position: Position,
-        /// Every tuple of the type.
-        tuples: Vec<Tuple>,
-    },
-    /// An ask about a store was not answered.
-    Failed(Ask, UpstreamError),
-}
-
-/// A question about a store.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ask {
-    /// For its change sets.
-    Changes(StoreId),
-    /// For its head.
-    Head(StoreId),
-    /// For all tuples of a type.
-    Fill(StoreId, String),
-}
-
-/// What the machine wants done.
-pub enum Command {
-    /// Ask upstream where every store stands.
-    AskPositions {
-        /// To be handed back with the answer.
-        ticket: u64,
-    },
-    /// Ask upstream for change sets from behind `after`, thinned out for an edge.
-    AskChanges {
-        /// The store.
-        store: StoreId,
-        /// The replica's own position.
-        after: Position,
-    },
-    /// Ask upstream for a store without its tuples, at `min` or later.
-    AskHead {
-        /// The store.
-        store: StoreId,
-        /// The earliest position of use.
-        min: Position,
-    },
-    /// Ask upstream for all tuples of a type, at `min` or later.
-    AskFill {
-        /// The store.
-        store: StoreId,
-        /// The type.
-        object_type: String,
-        /// The earliest position of use.
-        min: Position,
-    },
-    /// Show a store's new view to readers, in one step.
-    Publish(Publish),
-    /// Nothing of the store is held any longer: no view and no kept answer may be used.
-    Drop(StoreId),
-}
-
-/// A store's new view.
-pub struct Publish {
-    /// The store.
-    pub store: StoreId,
-    /// The view.
-    pub view: View,
-    /// Which kept answers it ends.
-    pub touched: Touched,
-    /// Whether a later revision is known to exist, or records may have been missed: heartbeats that arrive now do not
-    /// prove that this store is fresh.
-    pub lagging: bool,
-}
-
-/// Which kept answers end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
-    /// Those that were true at a position before one of these and rest on one of its hashes.
-    Sets(Vec<(Position, Vec<u64>)>),
-    /// All of the store.
-    All,
-}
 
 enum Slot {
     Loading(Loading),
     Live(Box<Replica>),
     Deleted(Position),
-}
-
-#[derive(Debug)]
-struct Loading {
-    min: Position,
-    /// The latest position known to exist.
-    known: Position,
-    ask: Retry,
-    aside: BTreeMap<Revision, ChangeSet>,
 }
 
 /// The replicas of one product's stores.
@@ -176,6 +46,8 @@ pub struct Edge {
     slots: BTreeMap<StoreId, Slot>,
     /// The newest ask for positions: its ticket, and the retry while it is unanswered.
     positions: (u64, Option<Retry>),
+    /// From when on upstream is asked again about a reign that only the topic speaks of.
+    ask_reign: Duration,
 }
 
 impl Edge {
@@ -186,7 +58,13 @@ impl Edge {
             epoch: Epoch(0),
             slots: BTreeMap::new(),
             positions: (0, Some(Retry::new(now))),
+            ask_reign: now,
         }
+    }
+
+    /// The writer's reign, by upstream's word.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Takes over a view from before a restart. Its store counts as lagging until upstream has said where it stands.
@@ -215,10 +93,17 @@ impl Edge {
         let mut out = Vec::new();
         match input {
             Input::Record(set) => self.record(set, now, &mut out),
-            Input::Announced(store, position) => self.exists(store, position, false, now, &mut out),
-            Input::Reign(epoch) => self.reign(epoch, now, &mut out),
+            Input::Announced(store, position) => self.announced(store, position, now, &mut out),
+            Input::Reign(epoch) => drop(self.is_of_now(epoch, now, &mut out)),
             Input::Reset => self.reset(now, &mut out),
-            Input::Positions { ticket, stores } => self.stand(ticket, &stores, now, &mut out),
+            Input::Positions {
+                ticket,
+                epoch,
+                stores,
+            } => {
+                self.reign(epoch.unwrap_or_default(), now, &mut out);
+                self.stand(ticket, &stores, now, &mut out);
+            }
             Input::PositionsFailed => {
                 if let Some(ask) = &mut self.positions.1 {
                     ask.failed(now, &self.limits.patience, self.positions.0);
@@ -234,7 +119,8 @@ impl Edge {
             } => {
                 self.reign(position.epoch, now, &mut out);
                 if let Some(Slot::Live(replica)) = self.slots.get_mut(&store) {
-                    replica.filled(&object_type, position, tuples, now, &self.limits);
+                    let ticket = self.positions.0;
+                    replica.filled(&object_type, (position, tuples), ticket, now, &self.limits);
                 }
                 self.settle(store, now, &mut out);
             }
@@ -298,31 +184,57 @@ impl Edge {
         self.next_tick().is_none()
     }
 
+    /// Whether what the topic says is of the reign known. Of a newer one the topic's word is not enough, since it would end
+    /// all that is held: upstream is asked.
+    fn is_of_now(&mut self, epoch: Epoch, now: Duration, out: &mut Vec<Command>) -> bool {
+        if epoch > self.epoch && now >= self.ask_reign {
+            self.ask_reign = now + self.limits.patience.first_pause;
+            out.extend(self.poll(now));
+        }
+        epoch == self.epoch
+    }
+
     fn record(&mut self, set: ChangeSet, now: Duration, out: &mut Vec<Command>) {
         let (store, position) = (set.store, set.position());
-        self.reign(position.epoch, now, out);
-        if position.epoch < self.epoch {
+        if !self.is_of_now(position.epoch, now, out) {
             return;
         }
+        let ticket = self.positions.0;
         match self.slots.get_mut(&store) {
-            Some(Slot::Live(replica)) => replica.offer(set, now, &self.limits),
-            Some(Slot::Loading(loading)) => loading.set_aside(set, &self.limits),
+            Some(Slot::Live(replica)) => replica.offer(set, ticket, now, &self.limits),
+            Some(Slot::Loading(loading)) => loading.set_aside(set, ticket, &self.limits),
             Some(Slot::Deleted(_)) => return,
             None if admit(Position::default(), position) == Admit::Apply && creates(&set) => {
-                let mut replica = Replica::new(
-                    store,
-                    View::new(Position {
-                        revision: Revision::ZERO,
-                        ..position
-                    }),
-                    now,
-                );
-                replica.offer(set, now, &self.limits);
+                let mut replica = Replica::new(store, View::new(start_of(position.epoch)), now);
+                replica.offer(set, ticket, now, &self.limits);
                 self.slots.insert(store, Slot::Live(Box::new(replica)));
             }
             None => {
-                let mut loading = Loading::new(position, now);
-                loading.set_aside(set, &self.limits);
+                let mut loading = Loading::new(position, ticket, now);
+                loading.set_aside(set, ticket, &self.limits);
+                self.slots.insert(store, Slot::Loading(loading));
+            }
+        }
+        self.settle(store, now, out);
+    }
+
+    fn announced(
+        &mut self,
+        store: StoreId,
+        position: Position,
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
+        if !self.is_of_now(position.epoch, now, out) {
+            return;
+        }
+        let ticket = self.positions.0;
+        match self.slots.get_mut(&store) {
+            Some(Slot::Live(replica)) => replica.learn(position, ticket, now),
+            Some(Slot::Loading(loading)) => loading.learn(position, ticket),
+            Some(Slot::Deleted(_)) => {}
+            None => {
+                let loading = Loading::new(position, ticket, now);
                 self.slots.insert(store, Slot::Loading(loading));
             }
         }
@@ -342,25 +254,15 @@ impl Edge {
             .map(|(id, _)| *id)
             .collect();
         for store in stale {
-            self.reload(
-                store,
-                Position {
-                    epoch,
-                    revision: Revision::ZERO,
-                },
-                now,
-                out,
-            );
+            let loading = Loading::new(start_of(epoch), self.positions.0, now);
+            self.reload(store, loading, out);
             self.settle(store, now, out);
         }
     }
 
     /// Starts a store over.
-    fn reload(&mut self, store: StoreId, min: Position, now: Duration, out: &mut Vec<Command>) {
-        if let Some(Slot::Live(_)) = self
-            .slots
-            .insert(store, Slot::Loading(Loading::new(min, now)))
-        {
+    fn reload(&mut self, store: StoreId, loading: Loading, out: &mut Vec<Command>) {
+        if let Some(Slot::Live(_)) = self.slots.insert(store, Slot::Loading(loading)) {
             out.push(Command::Drop(store));
         }
     }
@@ -418,7 +320,7 @@ impl Edge {
         }
     }
 
-    /// Upstream has a store at `position`. `current` when it was asked after whatever cast doubt.
+    /// Upstream has a store at `position`. `current` when that answers the newest question.
     fn exists(
         &mut self,
         store: StoreId,
@@ -431,13 +333,24 @@ impl Edge {
         if position.epoch < self.epoch {
             return;
         }
+        let ticket = self.positions.0;
         match self.slots.get_mut(&store) {
-            Some(Slot::Live(replica)) => replica.stands_at(position, current, now),
-            Some(Slot::Loading(loading)) => loading.known = loading.known.max(position),
+            Some(Slot::Live(replica)) => {
+                if current {
+                    replica.stands_at(position, ticket);
+                }
+                replica.learn(position, ticket, now);
+            }
+            Some(Slot::Loading(loading)) => {
+                if current {
+                    loading.stands_at(position, ticket);
+                }
+                loading.learn(position, ticket);
+            }
             Some(Slot::Deleted(_)) => {}
             None => {
-                self.slots
-                    .insert(store, Slot::Loading(Loading::new(position, now)));
+                let loading = Loading::new(position, ticket, now);
+                self.slots.insert(store, Slot::Loading(loading));
             }
         }
         self.settle(store, now, out);
@@ -453,10 +366,16 @@ impl Edge {
         if let Some(newest) = sets.iter().map(|set| set.epoch).max() {
             self.reign(newest, now, out);
         }
+        let mut unconfirmed = false;
         if let Some(Slot::Live(replica)) = self.slots.get_mut(&store) {
-            replica.repaired(sets, changes.position, now, &self.limits);
+            let ticket = self.positions.0;
+            replica.repaired(sets, changes.position, ticket, now, &self.limits);
+            unconfirmed = replica.known() > changes.position;
         }
         self.settle(store, now, out);
+        if unconfirmed {
+            out.extend(self.poll(now));
+        }
     }
 
     fn head(&mut self, head: StoreHead, now: Duration, out: &mut Vec<Command>) {
@@ -469,6 +388,7 @@ impl Edge {
             loading
                 .ask
                 .failed(now, &self.limits.patience, spread(store));
+            out.extend(self.poll(now));
             return;
         }
         if head.deleted_at.is_some() {
@@ -479,11 +399,11 @@ impl Edge {
         let view = View::new(head.position)
             .with_head(head.info, head.tiers)
             .with_models(head.models);
-        let mut replica = Replica::new(store, view, now);
+        let (mut replica, ticket) = (Replica::new(store, view, now), self.positions.0);
         for set in aside.into_values() {
-            replica.offer(set, now, &self.limits);
+            replica.offer(set, ticket, now, &self.limits);
         }
-        replica.stands_at(known, false, now);
+        replica.learn(known, ticket, now);
         self.slots.insert(store, Slot::Live(Box::new(replica)));
         self.settle(store, now, out);
     }
@@ -493,8 +413,8 @@ impl Edge {
         match (error, self.slots.get_mut(&store)) {
             (UpstreamError::UnknownStore, _) => self.forget(store, out),
             (UpstreamError::Trimmed, Some(Slot::Live(replica))) => {
-                let min = replica.known();
-                self.reload(store, min, now, out);
+                let loading = Loading::new(replica.known(), self.positions.0, now);
+                self.reload(store, loading, out);
                 self.settle(store, now, out);
             }
             (_, Some(Slot::Live(replica))) => replica.failed(&ask, now, &self.limits),
@@ -502,6 +422,9 @@ impl Edge {
                 loading
                     .ask
                     .failed(now, &self.limits.patience, spread(store));
+                if matches!(error, UpstreamError::Behind) {
+                    out.extend(self.poll(now));
+                }
             }
             (_, Some(Slot::Loading(_) | Slot::Deleted(_)) | None) => {}
         }
@@ -550,21 +473,11 @@ impl Slot {
     }
 }
 
-impl Loading {
-    fn new(min: Position, now: Duration) -> Self {
-        Self {
-            min,
-            known: min,
-            ask: Retry::new(now),
-            aside: BTreeMap::new(),
-        }
-    }
-
-    fn set_aside(&mut self, set: ChangeSet, limits: &Limits) {
-        self.known = self.known.max(set.position());
-        if self.aside.len() < limits.set_aside {
-            self.aside.insert(set.revision, set);
-        }
+/// Before the first revision that a reign could hold of a store.
+fn start_of(epoch: Epoch) -> Position {
+    Position {
+        epoch,
+        revision: Revision::ZERO,
     }
 }
 

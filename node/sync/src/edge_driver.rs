@@ -169,6 +169,10 @@ impl Task {
                 }
                 Record::Heartbeat(beat) => {
                     self.hand(Input::Reign(beat.epoch));
+                    if beat.epoch != self.edge.epoch() {
+                        // Of a reign that is over, or that upstream has not confirmed yet.
+                        return;
+                    }
                     if self.generation.replace(beat.generation) != Some(beat.generation) {
                         tracing::debug!(
                             generation = beat.generation,
@@ -190,7 +194,11 @@ impl Task {
                 Ok(Standing { stores, heartbeat }) => {
                     self.said = Said::default();
                     self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
-                    self.hand(Input::Positions { ticket, stores });
+                    self.hand(Input::Positions {
+                        ticket,
+                        epoch: heartbeat.map(|(beat, _)| beat.epoch),
+                        stores,
+                    });
                 }
                 Err(error) => {
                     self.say(&error, "where the stores stand");

@@ -149,7 +149,8 @@ impl Task {
     }
 
     /// Takes a record in, unless it is of an older reign than is known: of a store that this reign does not have, no
-    /// position here would refuse it.
+    /// position here would refuse it. That there is a newer reign is upstream's to say: anyone might have written the
+    /// record.
     async fn take(&mut self, partition: usize, record: Record) {
         let epoch = match &record {
             Record::ChangeSet(set) => set.epoch,
@@ -160,7 +161,7 @@ impl Task {
             tracing::warn!(%epoch, known = %self.epoch, "refused a record of an older epoch");
             return;
         }
-        self.note_epoch(epoch);
+        self.compare |= epoch > self.epoch;
         match record {
             Record::ChangeSet(set) => self.apply(&set).await,
             Record::Announced { store, position } => {

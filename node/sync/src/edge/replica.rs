@@ -30,6 +30,8 @@ pub(super) struct Replica {
     view: View,
     /// The latest revision known to exist.
     known: Revision,
+    /// The newest ticket of an ask for positions when `known` last rose: the answer to a later one may lower it.
+    risen: u64,
     /// Later revisions may exist without this node having seen any sign of them.
     doubted: bool,
     /// The ask for missing change sets, while some are missing.
@@ -50,6 +52,7 @@ impl Replica {
         let mut replica = Self {
             store,
             known: view.position().revision,
+            risen: 0,
             view,
             doubted: false,
             repair: None,
@@ -97,14 +100,14 @@ impl Replica {
     }
 
     /// Takes a change set of the topic: applied if it is the next, else set aside or left.
-    pub(super) fn offer(&mut self, set: ChangeSet, now: Duration, limits: &Limits) {
+    pub(super) fn offer(&mut self, set: ChangeSet, ticket: u64, now: Duration, limits: &Limits) {
         match admit(self.view.position(), set.position()) {
             Admit::Apply => {
                 self.apply(set, now, limits);
                 self.drain(now, limits);
             }
             Admit::Gap => {
-                self.learn(set.position(), now);
+                self.learn(set.position(), ticket, now);
                 // The nearest are kept: what is far ahead is the cheapest to ask for later.
                 self.ahead.insert(set.revision, set);
                 if self.ahead.len() > limits.set_aside {
@@ -116,10 +119,19 @@ impl Replica {
         }
     }
 
-    /// Takes upstream's word on where the store stands. `current` when it was asked after whatever cast doubt.
-    pub(super) fn stands_at(&mut self, position: Position, current: bool, now: Duration) {
-        self.doubted &= !current;
-        self.learn(position, now);
+    /// Takes upstream's word on where the store stands, asked with `ticket` after whatever cast doubt. Of what was known
+    /// before it was asked, upstream has all that there is.
+    pub(super) fn stands_at(&mut self, position: Position, ticket: u64) {
+        self.doubted = false;
+        let here = self.view.position();
+        if ticket > self.risen && position.epoch == here.epoch {
+            self.known = position.revision.max(here.revision);
+            self.ahead
+                .retain(|revision, _| *revision <= position.revision);
+            if self.known == here.revision {
+                self.repair = None;
+            }
+        }
     }
 
     /// Takes change sets from upstream, and upstream's own position.
@@ -127,14 +139,15 @@ impl Replica {
         &mut self,
         sets: Vec<ChangeSet>,
         upstream: Position,
+        ticket: u64,
         now: Duration,
         limits: &Limits,
     ) {
         let before = self.view.position();
         for set in sets {
-            self.offer(set, now, limits);
+            self.offer(set, ticket, now, limits);
         }
-        self.learn(upstream, now);
+        self.learn(upstream, ticket, now);
         match &mut self.repair {
             Some(ask) if self.view.position() == before => {
                 ask.failed(now, &limits.patience, spread(self.store))
@@ -148,8 +161,8 @@ impl Replica {
     pub(super) fn filled(
         &mut self,
         object_type: &str,
-        position: Position,
-        tuples: Vec<Tuple>,
+        (position, tuples): (Position, Vec<Tuple>),
+        ticket: u64,
         now: Duration,
         limits: &Limits,
     ) {
@@ -161,7 +174,7 @@ impl Replica {
             return;
         }
         fill.arrived = Some((position, tuples));
-        self.learn(position, now);
+        self.learn(position, ticket, now);
         self.cover_arrived();
     }
 
@@ -211,10 +224,10 @@ impl Replica {
         }
     }
 
-    /// A later revision exists: what lies between is asked for.
-    fn learn(&mut self, position: Position, now: Duration) {
+    /// A later revision exists, or so it is said while `ticket` is the newest: what lies between is asked for.
+    pub(super) fn learn(&mut self, position: Position, ticket: u64, now: Duration) {
         if position.epoch == self.view.position().epoch && position.revision > self.known {
-            self.known = position.revision;
+            (self.known, self.risen) = (position.revision, ticket);
         }
         if self.known > self.view.position().revision && self.repair.is_none() {
             self.repair = Some(Retry::new(now));

@@ -1,6 +1,6 @@
 use meridian_model::change::{StoreInfo, Tiers};
 use meridian_model::ids::Timestamp;
-use meridian_model::tuple::TupleKey;
+use meridian_model::tuple::{Tuple, TupleKey};
 
 use super::*;
 use crate::tier::for_edge;
@@ -48,9 +48,27 @@ fn filled(revision: u64, objects: &[&str]) -> Input {
     }
 }
 
+fn positions(ticket: u64, stores: Vec<(StoreId, Position)>) -> Input {
+    Input::Positions {
+        ticket,
+        epoch: Some(Epoch(1)),
+        stores,
+    }
+}
+
+/// The ticket by which upstream is asked where the stores stand.
+fn asked(commands: &[Command]) -> Option<u64> {
+    commands.iter().find_map(|command| match command {
+        Command::AskPositions { ticket } => Some(*ticket),
+        _ => None,
+    })
+}
+
 /// A live store at revision 2 whose `doc` is Critical and asked for.
 fn edge() -> Edge {
     let mut edge = Edge::new(Limits::default(), NOW);
+    edge.tick(NOW);
+    edge.handle(positions(0, Vec::new()), NOW);
     let info = StoreInfo {
         id: store(),
         name: "s".into(),
@@ -200,9 +218,9 @@ fn an_announced_change_set_is_asked_for_and_the_store_lags_until_it_comes() {
 #[test]
 fn what_a_store_was_known_to_have_while_it_was_loaded_is_asked_for() {
     let mut edge = Edge::new(Limits::default(), NOW);
-    edge.handle(Input::Announced(store(), Position::new(1, 3)), NOW);
-    let stores = vec![(store(), Position::new(1, 5))];
-    edge.handle(Input::Positions { ticket: 0, stores }, NOW);
+    let stores = vec![(store(), Position::new(1, 3))];
+    edge.handle(positions(0, stores), NOW);
+    edge.handle(Input::Announced(store(), Position::new(1, 5)), NOW);
     let head = StoreHead {
         info: StoreInfo {
             id: store(),
@@ -229,4 +247,86 @@ fn a_tier_assignment_ends_every_kept_answer() {
         NOW,
     );
     assert_eq!(shown(&commands).touched, Touched::All);
+}
+
+#[test]
+fn a_reign_that_only_the_topic_speaks_of_empties_nothing() {
+    let mut edge = edge();
+    edge.handle(filled(2, &["doc:a"]), NOW);
+    let bogus = ChangeSet {
+        epoch: Epoch(u64::MAX),
+        ..set(3, Vec::new())
+    };
+    let commands = edge.handle(Input::Reign(Epoch(u64::MAX)), NOW);
+    let ticket = asked(&commands).expect("upstream is asked");
+    assert_eq!(commands.len(), 1);
+    assert!(edge.handle(Input::Record(bogus), NOW).is_empty());
+    let announced = Input::Announced(store(), Position::new(u64::MAX, 1));
+    assert!(edge.handle(announced, NOW).is_empty());
+    edge.handle(positions(ticket, vec![(store(), Position::new(1, 2))]), NOW);
+    let (_, view) = edge.views().next().unwrap();
+    assert_eq!(objects(view), ["doc:a"]);
+    let commands = edge.handle(Input::Record(set(3, Vec::new())), NOW);
+    assert_eq!(shown(&commands).view.position(), Position::new(1, 3));
+}
+
+#[test]
+fn a_reign_that_upstream_confirms_starts_every_store_over() {
+    let mut edge = edge();
+    let commands = edge.handle(Input::Reign(Epoch(2)), NOW);
+    let confirmed = Input::Positions {
+        ticket: asked(&commands).unwrap(),
+        epoch: Some(Epoch(2)),
+        stores: Vec::new(),
+    };
+    let commands = edge.handle(confirmed, NOW);
+    assert!(matches!(
+        &commands[..],
+        [Command::Drop(_), Command::AskHead { min, .. }] if *min == Position::new(2, 0)
+    ));
+    assert_eq!(edge.epoch(), Epoch(2));
+}
+
+#[test]
+fn an_announced_revision_that_upstream_does_not_have_is_let_go() {
+    let mut edge = edge();
+    edge.handle(filled(2, &["doc:a"]), NOW);
+    let commands = edge.handle(Input::Announced(store(), Position::new(1, 900)), NOW);
+    assert!(shown(&commands).lagging);
+    let nothing = Changes {
+        change_sets: Vec::new(),
+        position: Position::new(1, 2),
+    };
+    let commands = edge.handle(Input::Changes(store(), nothing), NOW);
+    let stores = vec![(store(), Position::new(1, 2))];
+    let ticket = asked(&commands).expect("upstream is asked");
+    let commands = edge.handle(positions(ticket, stores), NOW);
+    assert!(!shown(&commands).lagging);
+    assert!(edge.is_settled());
+}
+
+#[test]
+fn an_answer_asked_for_before_a_revision_was_announced_lets_nothing_go() {
+    let mut edge = edge();
+    edge.handle(filled(2, &["doc:a"]), NOW);
+    let ticket = asked(&edge.poll(NOW)).unwrap();
+    edge.handle(Input::Announced(store(), Position::new(1, 3)), NOW);
+    let stores = vec![(store(), Position::new(1, 2))];
+    let commands = edge.handle(positions(ticket, stores), NOW);
+    assert!(commands.is_empty() && !edge.is_settled());
+}
+
+#[test]
+fn a_store_first_heard_of_by_a_false_revision_is_loaded_all_the_same() {
+    let mut edge = edge();
+    let other: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+    edge.handle(Input::Announced(other, Position::new(1, 900)), NOW);
+    let failed = Input::Failed(Ask::Head(other), UpstreamError::Behind);
+    let ticket = asked(&edge.handle(failed, NOW)).expect("upstream is asked");
+    let stands = (other, Position::new(1, 7));
+    edge.handle(positions(ticket, vec![stands]), NOW);
+    let asked_for =
+        |command: &Command| matches!(command, Command::AskHead { min, .. } if *min == stands.1);
+    let later = NOW + Duration::from_secs(1);
+    assert!(edge.tick(later).iter().any(asked_for));
 }

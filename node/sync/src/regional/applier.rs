@@ -102,11 +102,29 @@ impl Applier {
 
     /// Brings a store to `target` or later and returns how far it came: by upstream's change sets, or by a snapshot when
     /// upstream no longer keeps them or a newer reign began. A store that upstream's reign does not have is deleted here,
-    /// and is then as far as it must come. Each call and each chunk has the deadline; the whole has none.
+    /// and one of which upstream has less than `target` is brought as far as that; both are then as far as they must come.
+    /// Each call and each chunk has the deadline; the whole has none.
     ///
     /// # Errors
     /// [`ApplyError`]; what was applied until then stays.
     pub async fn mend(&self, store: StoreId, target: Position) -> Result<Position, ApplyError> {
+        let mended = self.bring(store, target).await;
+        let Err(ApplyError::Upstream(UpstreamError::Behind)) = mended else {
+            return mended;
+        };
+        // A record alone proves nothing: it may have been written by anyone. Upstream, asked behind it, knows.
+        let standing = self.upstream.positions(self.deadline()).await?;
+        let mut stores = standing.stores.into_iter();
+        let there = stores.find_map(|(id, there)| (id == store).then_some(there));
+        let Some(there) = there.filter(|there| *there < target) else {
+            return mended;
+        };
+        tracing::warn!(%store, %target, %there, "a record spoke of a revision that upstream does not have; going by upstream");
+        self.bring(store, there).await?;
+        Ok(target)
+    }
+
+    async fn bring(&self, store: StoreId, target: Position) -> Result<Position, ApplyError> {
         let record = self.datastore.store(store, self.deadline()).await?;
         let have = record.as_ref().map(|record| record.position);
         let have = have.unwrap_or_default();
@@ -126,8 +144,8 @@ impl Applier {
         }
     }
 
-    /// Upstream said that it does not know the store. It may know it by now, or be of an older reign than the record that
-    /// named the store; otherwise the store is of a history that was given up, and a copy from there is deleted.
+    /// Upstream said that it does not know the store. It may know it by now; otherwise the store never was or is of a
+    /// history that was given up, and a copy from there is deleted.
     async fn give_up(
         &self,
         store: StoreId,
@@ -139,10 +157,10 @@ impl Applier {
         let Some((beat, _)) = standing.heartbeat else {
             return Err(UpstreamError::UnknownStore.into());
         };
-        if listed || beat.epoch < target.epoch {
+        if listed {
             return Err(UpstreamError::UnknownStore.into());
         }
-        tracing::warn!(%store, %target, epoch = %beat.epoch, "upstream does not have the store; it is of a history that was given up");
+        tracing::warn!(%store, %target, epoch = %beat.epoch, "upstream does not have the store; it never was or is of a history that was given up");
         if let Some(StoreRecord { info, position, .. }) = record
             && position.epoch < beat.epoch
         {

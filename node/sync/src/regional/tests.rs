@@ -360,8 +360,7 @@ async fn a_record_of_a_store_that_central_does_not_know_stops_no_heartbeat() {
 async fn a_record_of_an_older_reign_makes_no_store() {
     let datastore = MemoryDatastore::new();
     let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
-    task.compare = false;
-    task.work_in(heartbeat(2)).await;
+    settle(&mut task).await;
     task.work_in(record(created(store(1)).await)).await;
     assert_eq!(position(&datastore, store(1)).await, None);
 }
@@ -377,4 +376,147 @@ async fn a_store_that_a_newer_reign_does_not_have_is_deleted() {
     assert_eq!(copy.position, Position::new(2, 1));
     assert_eq!(copy.deleted_at, Some(Timestamp(9)));
     assert!(task.repairs.is_empty() && !task.compare);
+}
+
+fn announced(id: StoreId, position: Position) -> Event {
+    let record = Record::Announced {
+        store: id,
+        position,
+    };
+    Event::Record {
+        partition: 0,
+        record: Box::new(record),
+    }
+}
+
+/// A region that has come as far as upstream, at 1.9.
+async fn caught_up(datastore: &MemoryDatastore) -> Task {
+    let upstream = Arc::new(Whole(Position::new(1, 9)));
+    let mut task = task(datastore, &upstream, RegionalSettings::default());
+    task.work_in(Event::Reset { partitions: 1 }).await;
+    settle(&mut task).await;
+    assert_eq!(
+        position(datastore, store(1)).await,
+        Some(Position::new(1, 9))
+    );
+    task
+}
+
+#[tokio::test]
+async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
+    let datastore = MemoryDatastore::new();
+    let mut task = caught_up(&datastore).await;
+    task.work_in(heartbeat(u64::MAX)).await;
+    let bogus = ChangeSet {
+        epoch: Epoch(u64::MAX),
+        ..created(store(1)).await
+    };
+    task.work_in(record(bogus)).await;
+    settle(&mut task).await;
+    assert!(task.repairs.is_empty());
+    assert_eq!(
+        position(&datastore, store(1)).await,
+        Some(Position::new(1, 9))
+    );
+    task.work_in(heartbeat(1)).await;
+    let passed_on = task.node.heartbeat.borrow().unwrap();
+    assert_eq!((passed_on.epoch, passed_on.clock), (Epoch(1), Timestamp(5)));
+}
+
+#[tokio::test]
+async fn an_announced_revision_that_upstream_does_not_have_is_let_go() {
+    let datastore = MemoryDatastore::new();
+    let mut task = caught_up(&datastore).await;
+    for (id, position) in [
+        (store(1), Position::new(1, 900)),
+        (store(1), Position::new(77, 1)),
+        (store(7), Position::new(1, 900)),
+        (store(7), Position::new(77, 1)),
+    ] {
+        task.work_in(announced(id, position)).await;
+        let settled = tokio::time::timeout(PATIENCE, settle(&mut task)).await;
+        assert!(
+            settled.is_ok() && task.repairs.is_empty(),
+            "{id} {position}"
+        );
+    }
+    assert_eq!(
+        position(&datastore, store(1)).await,
+        Some(Position::new(1, 9))
+    );
+    assert_eq!(position(&datastore, store(7)).await, None);
+    task.work_in(heartbeat(1)).await;
+    assert_eq!(
+        task.node.heartbeat.borrow().map(|beat| beat.clock),
+        Some(Timestamp(5))
+    );
+}
+
+/// A central of epoch 1 that has store 1 at that position and keeps no changes.
+struct Whole(Position);
+
+#[async_trait]
+impl Upstream for Whole {
+    async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+        let heartbeat = Heartbeat {
+            epoch: self.0.epoch,
+            clock: Timestamp(1),
+            generation: 0,
+        };
+        Ok(Standing {
+            stores: vec![(store(1), self.0)],
+            heartbeat: Some((heartbeat, Duration::ZERO)),
+        })
+    }
+
+    async fn changes(
+        &self,
+        id: StoreId,
+        after: Position,
+        _: u32,
+        _: Instant,
+    ) -> Result<Changes, UpstreamError> {
+        if id != store(1) {
+            return Err(UpstreamError::UnknownStore);
+        }
+        if after < self.0 {
+            return Err(UpstreamError::Trimmed);
+        }
+        Ok(Changes {
+            change_sets: Vec::new(),
+            position: self.0,
+        })
+    }
+
+    async fn head(&self, _: StoreId, _: Position, _: Instant) -> Result<StoreHead, UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn fill(
+        &self,
+        _: StoreId,
+        _: &str,
+        _: Position,
+        _: Duration,
+    ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+        unreachable!("a region takes whole stores")
+    }
+
+    async fn snapshot(
+        &self,
+        id: StoreId,
+        min: Position,
+        step: Duration,
+    ) -> Result<Incoming, UpstreamError> {
+        if id != store(1) {
+            return Err(UpstreamError::UnknownStore);
+        }
+        if self.0 < min {
+            return Err(UpstreamError::Behind);
+        }
+        let other = Slow::at(self.0).snapshot(store(2), min, step).await?;
+        let mut head = other.head;
+        head.info.id = id;
+        Ok(Incoming { head, ..other })
+    }
 }

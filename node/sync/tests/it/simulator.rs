@@ -1,5 +1,6 @@
 //! A deterministic simulation of the pure part of replication: a central log, a regional copy and an edge, and between
-//! them a network that drops, repeats, reorders, delays and parts, and nodes that crash. After every step the
+//! them a network that drops, repeats, reorders, delays and parts, and nodes that crash, and somebody who writes to the topics what
+//! never was. After every step the
 //! invariants are checked against what central's tuples were at each position:
 //!
 //! - whatever type a view covers, it holds exactly central's tuples of it at the view's position, and its models and tiers;
@@ -7,9 +8,10 @@
 //! - within an epoch, what an edge publishes never goes back;
 //! - what is said to be so old was true so long ago, and nothing older than the limit is served;
 //! - an answer kept from upstream is true of the view's position as long as it is used;
+//! - what only a topic speaks of empties no edge;
 //! - once the network heals, every node comes to central's state.
 //!
-//! Seven bugs are planted between the network and the machine (never in it), and each must be caught.
+//! Eight bugs are planted between the network and the machine (never in it), and each must be caught.
 
 mod bug;
 mod history;
@@ -73,6 +75,11 @@ fn an_ignored_touch_is_caught() {
 fn an_ignored_lag_is_caught() {
     let violation = caught(Bug::LagIgnored);
     assert!(violation.contains("is said to be"), "{violation}");
+}
+
+#[test]
+fn a_trusted_reign_that_never_was_is_caught() {
+    caught(Bug::TopicReignTrusted);
 }
 
 #[test]

@@ -61,10 +61,8 @@ impl Region {
 
     /// Takes a heartbeat of the full topic.
     pub(crate) fn beat(&mut self, beat: Heartbeat, now: Duration) {
-        if beat.epoch > self.epoch {
-            self.doubted = true;
-            self.epoch = beat.epoch;
-        }
+        // That there is a newer reign is central's to say.
+        self.doubted |= beat.epoch > self.epoch;
         if !self.doubted && beat.epoch == self.epoch {
             let generation = self.generation;
             self.heartbeat = Some((Heartbeat { generation, ..beat }, now));
@@ -99,6 +97,7 @@ impl Region {
         self.stores.retain(|store, kept| {
             central.stores.contains_key(store) || kept.position.epoch.0 == central.epoch
         });
+        self.epoch = Epoch(central.epoch);
         self.doubted = false;
     }
 

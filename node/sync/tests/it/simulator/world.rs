@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use meridian_engine::View;
-use meridian_model::ids::{Epoch, Position, StoreId, Timestamp};
+use meridian_model::ids::{Epoch, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::StoreHead;
 use meridian_model::tuple::Tuple;
 use meridian_sync::Patience;
@@ -97,6 +97,8 @@ faults! {
     parted: "messages lost to a parted network",
     garbage: "records turned to garbage",
     announced: "change sets too large for the edge's topic",
+    bogus_beats: "heartbeats of a reign that never was",
+    bogus_announced: "announced revisions that never were",
     unavailable: "calls that failed",
     trims: "times history was trimmed",
     trimmed: "calls for trimmed history",
@@ -292,6 +294,7 @@ impl World {
             }
             self.beat_of_central();
         }
+        self.lie();
         let reachable = !self.to_region.is_parted() && !self.random.chance(10);
         for record in self.to_region.arrived(self.step) {
             let upstream = reachable.then_some(&self.central);
@@ -346,12 +349,57 @@ impl World {
         }
     }
 
+    /// Somebody who may not writes to the topics: what never was.
+    fn lie(&mut self) {
+        if self.healthy() || !self.random.chance(2) {
+            return;
+        }
+        let stores: Vec<_> = self.region.stores.iter().collect();
+        let record = if stores.is_empty() || self.random.chance(50) {
+            self.faults.bogus_beats += 1;
+            Record::Heartbeat(Heartbeat {
+                epoch: Epoch(self.central.epoch + 1000),
+                clock: wall(self.now()),
+                generation: 0,
+            })
+        } else {
+            self.faults.bogus_announced += 1;
+            let (store, kept) = *self.random.pick(&stores);
+            let revision = Revision(kept.position.revision.0 + 1000);
+            Record::Announced {
+                store: *store,
+                position: Position {
+                    revision,
+                    ..kept.position
+                },
+            }
+        };
+        let link = if self.random.chance(50) {
+            &mut self.to_edge
+        } else {
+            &mut self.to_region
+        };
+        link.send(
+            record.encode(),
+            self.step,
+            &mut self.random,
+            &mut self.faults,
+        );
+    }
+
     /// A heartbeat reaches the edge, whose driver does this.
     fn beat(&mut self, beat: Heartbeat) -> Result<(), String> {
         if self.to_edge.take_lost() {
             self.hand(Input::Reset)?;
         }
+        let held: Vec<_> = self.published.keys().copied().collect();
         self.hand(Input::Reign(beat.epoch))?;
+        if beat.epoch.0 > self.central.epoch && !self.published.keys().eq(&held) {
+            return Err("a reign that never was emptied the edge".to_owned());
+        }
+        if beat.epoch != self.edge.epoch() {
+            return Ok(());
+        }
         if self.generation.replace(beat.generation) != Some(beat.generation) {
             self.hand(Input::Reset)?;
         }
@@ -424,7 +472,11 @@ impl World {
                     heartbeat,
                 } => {
                     self.vouched = heartbeat.map(|(beat, age)| (beat, age, asked));
-                    Input::Positions { ticket, stores }
+                    Input::Positions {
+                        ticket,
+                        epoch: heartbeat.map(|(beat, _)| beat.epoch),
+                        stores,
+                    }
                 }
                 Reply::Evaluated(answer) => {
                     self.reader.keep(answer);
