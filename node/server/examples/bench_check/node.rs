@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::StreamExt;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_model::ports::StoreHead;
 use meridian_model::{Epoch, Position, StoreId, Timestamp, Tuple};
 use meridian_proto::meridian::v1 as wire;
@@ -236,7 +236,7 @@ impl AdminService for Empty {
 
 /// The empty call with nothing around it: the transport as the edge sets it up, tonic's codec, no router, no layer.
 async fn serve_empty(listener: TcpListener) {
-    let builder = serve::http2(&Limits::default());
+    let builder = serve::http2(TokioExecutor::new(), &Limits::default());
     while let Ok((stream, _)) = listener.accept().await {
         if stream.set_nodelay(true).is_err() {
             continue;

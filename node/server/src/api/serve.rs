@@ -1,5 +1,7 @@
 //! Listening: connections in, until told to stop; then those that are open may finish what they are doing.
 
+mod turns;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::api::grpc::Grpc;
 use crate::limits::Limits;
 use crate::outage::Outage;
+use turns::{Together, Turns};
 
 /// How long connections may go on after the stop.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +37,6 @@ pub async fn grpc(
     drain: Drain,
     limits: Limits,
 ) {
-    let builder = http2(&limits);
     let connections = GracefulShutdown::new();
     accept(listener, stop, limits.connections, |stream, permit| {
         let grpc = Arc::clone(&grpc);
@@ -42,16 +44,18 @@ pub async fn grpc(
             let grpc = Arc::clone(&grpc);
             async move { Ok::<_, std::convert::Infallible>(grpc.handle(request).await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        spawn(connections.watch(connection), permit);
+        let turns = Turns::default();
+        let connection =
+            http2(turns.clone(), &limits).serve_connection(TokioIo::new(stream), service);
+        spawn(Together::new(connections.watch(connection), turns), permit);
     })
     .await;
     finish(connections, drain).await;
 }
 
-/// How gRPC connections are set up.
-pub fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+/// How gRPC connections are set up; `executor` runs their requests.
+pub fn http2<E>(executor: E, limits: &Limits) -> hyper::server::conn::http2::Builder<E> {
+    let mut builder = hyper::server::conn::http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
