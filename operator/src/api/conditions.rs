@@ -33,6 +33,9 @@ pub const SYNCED: &str = "Synced";
 /// The reason why a model is not active that is not the latest, since somebody else wrote one.
 pub const SUPERSEDED: &str = "Superseded";
 
+/// The reason of what cannot be said, since something else is in the way.
+pub const BLOCKED: &str = "Blocked";
+
 /// True, False or not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -86,6 +89,12 @@ impl Finding {
     /// It cannot be said.
     pub fn unknown(reason: &str, message: impl Into<String>) -> Self {
         Self::new(State::Unknown, reason, message, false)
+    }
+
+    /// It cannot be said, since another condition is in the way.
+    #[must_use]
+    pub fn blocked(by: &str, why: &str) -> Self {
+        Self::unknown(BLOCKED, format!("{by}: {why}"))
     }
 
     fn new(state: State, reason: &str, message: impl Into<String>, fault: bool) -> Self {

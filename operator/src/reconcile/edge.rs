@@ -12,10 +12,10 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::context::Live;
-use super::read;
 use super::{Context, Error, apply, plan, status};
+use super::{read, rivals};
 use crate::api::conditions::{
-    Finding, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
+    ACCEPTED, Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
 };
 use crate::api::edge::EdgeRegionStatus;
 use crate::api::store::AuthzStoreStatus;
@@ -47,7 +47,10 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         return Ok(Action::await_change());
     }
     let now = Timestamp::now();
-    let resolved = dereference(&edge, &context).await?;
+    let resolved = match dereference(&edge, &context).await {
+        Ok(resolved) => resolved,
+        Err(error) => return give_up(&edge, &context, error, now).await,
+    };
     let uid = edge.uid().unwrap_or_default();
     let live = context.caches.of_edges.owned_by(&uid);
     let wanted: Vec<_> = resolved
@@ -57,20 +60,12 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         .collect();
     let plan = plan(&wanted, &live, |object| is_kept(&resolved, object), now);
     let step = write(&edge, &context, &wanted, &plan).await;
-    let (mut after, mut findings) =
-        findings::status(&edge, &context, &resolved, &live, &plan).await;
-    if let Err(error) = &step {
-        status::refused(&mut findings, error);
+    let failed = step.as_ref().err();
+    let mut found = findings::status(&edge, &context, &resolved, &live, &plan, failed).await;
+    if let Some(error) = failed {
+        status::refused(&mut found.1, error);
     }
-    let summary = summary(&findings);
-    let is_ready = summary.state == State::True;
-    findings.insert(0, (READY, summary));
-    let before = edge.status.as_ref();
-    let old = before.map_or(&[][..], |status| &status.conditions);
-    after.conditions = conditions(old, &findings, edge.metadata.generation, now);
-    if status::write::<_, EdgeRegionStatus>(&context, &*edge, before, &after).await? {
-        status::tell(&context, &edge.object_ref(&()), old, &findings).await;
-    }
+    let is_ready = finish(&edge, &context, found, now).await?;
     step?;
     let is_blocked = resolved.iter().all(|of| of.input.is_err());
     Ok(Action::requeue(jittered(match (is_blocked, is_ready) {
@@ -78,6 +73,43 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         (_, true) => requeue::SETTLED,
         _ => requeue::UNSETTLED,
     })))
+}
+
+/// Says why it could not go on; what is known of the edges from before stays.
+async fn give_up(
+    edge: &EdgeRegion,
+    context: &Context,
+    error: Error,
+    now: Timestamp,
+) -> Result<Action, Error> {
+    let status = EdgeRegionStatus {
+        observed_generation: edge.metadata.generation,
+        ..edge.status.clone().unwrap_or_default()
+    };
+    let findings = status::unread(&findings::KINDS, ACCEPTED, &error);
+    if let Err(also) = finish(edge, context, (status, findings), now).await {
+        tracing::debug!(%also, "the status does not say what is wrong");
+    }
+    Err(error)
+}
+
+/// Writes the status; says whether all is as it should be.
+async fn finish(
+    edge: &EdgeRegion,
+    context: &Context,
+    (mut after, mut findings): (EdgeRegionStatus, Findings),
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let summary = summary(&findings);
+    let is_ready = summary.state == State::True;
+    findings.insert(0, (READY, summary));
+    let before = edge.status.as_ref();
+    let old = before.map_or(&[][..], |status| &status.conditions);
+    after.conditions = conditions(old, &findings, edge.metadata.generation, now);
+    if status::write(context, edge, before, &after).await? {
+        status::tell(context, &edge.object_ref(&()), old, &findings).await;
+    }
+    Ok(is_ready)
 }
 
 async fn write(
@@ -154,6 +186,14 @@ async fn input(
     store: &AuthzStore,
 ) -> Result<Result<EdgeInput, Finding>, Error> {
     let (name, namespace) = (store.name_any(), edge.namespace().unwrap_or_default());
+    if let Some(refusal) = rivals::refused(store) {
+        let told = format!("subscriptions: AuthzStore '{name}': {}", refusal.message);
+        return Ok(Err(Finding::fault("StoreRefused", told)));
+    }
+    if store.status.is_none() {
+        let told = format!("AuthzStore '{name}' was not looked at yet");
+        return Ok(Err(Finding::not_yet("StoreNotAccepted", told)));
+    }
     let parent = &edge.spec.parent_region;
     if !store.spec.regions.iter().any(|of| of.name == *parent) {
         return Ok(Err(Finding::fault(
@@ -167,7 +207,7 @@ async fn input(
         let found = read::secret(&context.client, &namespace, &of.name, &uid).await?;
         match found.and_then(|mut secret| secret.remove(&of.key)) {
             Some(value) => {
-                secrets.insert(of.clone(), value);
+                secrets.insert(of.clone(), value.hash);
             }
             None => {
                 return Ok(Err(Finding::fault(

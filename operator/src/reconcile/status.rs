@@ -70,6 +70,22 @@ where
     .map(|_| ())
 }
 
+/// What is found where reading what the spec names came to an end: `at` says why, and nothing is known of the others.
+#[must_use]
+pub fn unread(kinds: &[&'static str], at: &'static str, error: &Error) -> Findings {
+    let told = error.to_string();
+    let blocked = Finding::blocked(at, &told);
+    let why = match error.category() {
+        Category::Refused | Category::Taken => Finding::fault("Refused", told),
+        Category::Transient | Category::NotLeader => Finding::unknown("NotRead", told),
+    };
+    let found = |kind| if kind == at { &why } else { &blocked };
+    kinds
+        .iter()
+        .map(|kind| (*kind, found(*kind).clone()))
+        .collect()
+}
+
 /// What the API server will not take, whatever is tried, must be seen by who wrote the spec.
 pub fn refused(findings: &mut Findings, error: &Error) {
     let reason = match error.category() {

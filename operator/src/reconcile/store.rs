@@ -17,14 +17,16 @@ use kube::{Resource, ResourceExt};
 
 use super::{Context, Error, Plan, Step, apply, plan, status};
 use crate::api::AuthzStore;
-use crate::api::conditions::{Findings, READY, State, conditions, summary};
+use crate::api::conditions::{
+    ACCEPTED, Findings, READY, REFERENCES_RESOLVED, State, conditions, summary,
+};
 use crate::api::store::AuthzStoreStatus;
 use crate::build;
 use crate::events::Severity;
 use crate::requeue::{self, jittered};
 
 pub use delete::FINALIZER;
-pub use dereference::{References, dereference, secret_names};
+pub use dereference::{References, databases, dereference, secret_names};
 pub use validate::{Refusal, Validated, WantedModel, model_hash, validate};
 
 /// Brings the cluster and the store to what an AuthzStore says, as far as that can be done now.
@@ -36,9 +38,14 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     if store.metadata.deletion_timestamp.is_some() {
         return delete::clean_up(&store, &context).await;
     }
-    delete::hold(&store, &context).await?;
     let now = Timestamp::now();
-    let references = dereference(&store, &context).await?;
+    if let Err(error) = delete::hold(&store, &context).await {
+        return give_up(&store, &context, ACCEPTED, error, now).await;
+    }
+    let references = match dereference(&store, &context).await {
+        Ok(references) => references,
+        Err(error) => return give_up(&store, &context, REFERENCES_RESOLVED, error, now).await,
+    };
     let validated = validate(&store, &references);
     let wanted = validated.infrastructure.as_ref().ok();
     let wanted = wanted.map(|input| build::store(input, &context.settings));
@@ -57,6 +64,8 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
         references: &references,
         wanted: wanted.as_deref(),
         plan: &plan,
+        failed: step.as_ref().err(),
+        refusal: validated.infrastructure.as_ref().err(),
     };
     let mut found = world.status(&context, &validated, observed);
     if let Err(error) = &step {
@@ -65,6 +74,25 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     let is_ready = finish(&store, &context, found, now).await?;
     step?;
     Ok(Action::requeue(jittered(next(&validated, is_ready))))
+}
+
+/// Says why it could not go on; what is known of the store from before stays.
+async fn give_up(
+    store: &AuthzStore,
+    context: &Context,
+    at: &'static str,
+    error: Error,
+    now: Timestamp,
+) -> Result<Action, Error> {
+    let status = AuthzStoreStatus {
+        observed_generation: store.metadata.generation,
+        ..store.status.clone().unwrap_or_default()
+    };
+    let findings = status::unread(&findings::KINDS, at, &error);
+    if let Err(also) = finish(store, context, (status, findings), now).await {
+        tracing::debug!(%also, "the status does not say what is wrong");
+    }
+    Err(error)
 }
 
 /// When to look again, though nothing was heard: nodes are not watched, they are asked.

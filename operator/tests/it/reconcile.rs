@@ -2,6 +2,7 @@
 //! that it writes nothing where there is nothing to do.
 
 mod apply;
+mod blocked;
 mod deletion;
 mod edge;
 mod migration;

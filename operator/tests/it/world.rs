@@ -17,7 +17,7 @@ use meridian_operator::build::{EDGE_REGION, Kind};
 use meridian_operator::events::Events;
 use meridian_operator::lease::Leadership;
 use meridian_operator::nodes::{Dependency, NodeError, NodeStatus, Nodes};
-use meridian_operator::reconcile::{self, Caches, Children, Context, Error};
+use meridian_operator::reconcile::{self, Caches, Children, Context, Error, Rivals};
 use serde_json::{Value, json};
 
 use crate::fixtures::{NAMESPACE, SECRETS, settings};
@@ -32,16 +32,18 @@ pub(crate) struct Server {
     pub(crate) calls: Vec<Call>,
     /// Answers of calls whose method and path are these; status 0 is none at all.
     pub(crate) faults: Vec<(Method, String, u16)>,
+    /// Calls that are answered all the same.
+    pub(crate) exempt: Vec<(Method, String)>,
     version: u64,
 }
 
 impl Server {
     fn answer(&mut self, method: &Method, path: &str, body: Value) -> Option<(u16, Value)> {
         self.calls.push((method.clone(), path.to_owned()));
-        let fault = self
-            .faults
-            .iter()
-            .find(|(of, part, _)| of == method && path.contains(part.as_str()));
+        let is_exempt = |(of, at): &(Method, String)| of == method && path.ends_with(at.as_str());
+        let fault = self.faults.iter().find(|(of, part, _)| {
+            of == method && path.contains(part.as_str()) && !self.exempt.iter().any(is_exempt)
+        });
         match fault {
             Some((_, _, 0)) => return None,
             Some((_, _, code)) => return Some((*code, status(*code, "as the test asked"))),
@@ -370,11 +372,12 @@ impl World {
     }
 
     pub(crate) fn context(&self) -> Context {
-        let client = self.client();
+        let (client, caches) = (self.client(), self.caches());
         Context {
             nodes: self.nodes.clone(),
             settings: settings(),
-            caches: self.caches(),
+            rivals: Rivals::new([&caches]).into(),
+            caches,
             leadership: Leadership::always(),
             events: Events::new(client.clone(), "test"),
             client,

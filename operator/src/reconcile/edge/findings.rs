@@ -5,8 +5,8 @@ use kube::ResourceExt;
 use super::{Resolved, workload};
 use crate::api::EdgeRegion;
 use crate::api::conditions::{
-    ACCEPTED, AVAILABLE, Finding, Findings, KAFKA_REACHABLE, PARENT_REACHABLE, SUPERSEDED, SYNCED,
-    State,
+    ACCEPTED, AVAILABLE, BLOCKED, Finding, Findings, KAFKA_REACHABLE, PARENT_REACHABLE, SUPERSEDED,
+    SYNCED, State,
 };
 use crate::api::edge::{EdgeRegionStatus, SubscriptionStatus};
 use crate::build::{EDGE_REGION, Kind, STORE, edge_name, edge_selector};
@@ -14,13 +14,23 @@ use crate::reconcile::asked::{Asked, KAFKA, Need, ask, reached};
 use crate::reconcile::context::Live;
 use crate::reconcile::pods;
 use crate::reconcile::workloads::{Replicas, replicas};
-use crate::reconcile::{Context, Plan};
+use crate::reconcile::{Context, Error, Plan};
 
 const UPSTREAM: Need = Need {
     name: "upstream",
     unreachable: "ParentUnreachable",
     reached: "all edges reach the region above",
 };
+
+/// All conditions but the summary, in the order in which a reader should look at them: what edges need comes before what
+/// follows from not having it.
+pub(super) const KINDS: [&str; 5] = [
+    ACCEPTED,
+    KAFKA_REACHABLE,
+    PARENT_REACHABLE,
+    AVAILABLE,
+    SYNCED,
+];
 
 /// What is found of one subscription.
 struct Subscription<'a> {
@@ -37,19 +47,22 @@ pub(super) async fn status(
     resolved: &[Resolved],
     live: &[Live],
     plan: &Plan<'_>,
+    failed: Option<&Error>,
 ) -> (EdgeRegionStatus, Findings) {
     let name = edge.name_any();
     let mut found = Vec::new();
     for of in resolved {
         found.push(look(edge, context, of, live).await);
     }
-    let findings = vec![
-        (ACCEPTED, accepted(resolved)),
-        // What edges need comes before what follows from not having it.
-        (KAFKA_REACHABLE, kafka(edge, &found)),
-        (PARENT_REACHABLE, parent(edge, &found)),
-        (AVAILABLE, available(edge, &found, plan)),
-        (SYNCED, synced(edge, &found)),
+    let findings = [
+        accepted(resolved),
+        kafka(edge, &found),
+        parent(edge, &found),
+        found
+            .iter()
+            .find_map(|of| of.unavailable(edge, plan, failed))
+            .unwrap_or_else(|| Finding::yes("Running", "all pods are ready")),
+        synced(edge, &found),
     ];
     let counts = || found.iter().map(|of| of.replicas.unwrap_or_default());
     let status = EdgeRegionStatus {
@@ -60,7 +73,7 @@ pub(super) async fn status(
         subscriptions: found.iter().map(Subscription::status).collect(),
         conditions: Vec::new(),
     };
-    (status, findings)
+    (status, KINDS.into_iter().zip(findings).collect())
 }
 
 async fn look<'a>(
@@ -81,6 +94,36 @@ async fn look<'a>(
 }
 
 impl Subscription<'_> {
+    /// Why its pods are not as the spec says and ready, if so.
+    fn unavailable(
+        &self,
+        edge: &EdgeRegion,
+        plan: &Plan<'_>,
+        failed: Option<&Error>,
+    ) -> Option<Finding> {
+        let trouble = self.trouble.as_ref();
+        let trouble = trouble.map(|of| Finding::fault(&of.reason, of.message.clone()));
+        let Resolved { store, input, .. } = self.resolved;
+        if let Err(why) = input {
+            return trouble.or_else(|| Some(blocked(why)));
+        }
+        let workload = edge_name(&edge.name_any(), store);
+        if let Some(why) = plan.pending(Kind::StatefulSet, &workload) {
+            let not_yet = || Finding::not_yet("RollingOut", format!("store {store}: {why}"));
+            let stuck = |error: &Error| Finding::unknown(BLOCKED, error.to_string());
+            return Some(failed.map_or_else(not_yet, stuck));
+        }
+        let (replicas, wanted) = (self.replicas.unwrap_or_default(), edge.spec.replicas);
+        if replicas.is_settled() && replicas.wanted == wanted {
+            return None;
+        }
+        let told = format!(
+            "store {store}: {} of {wanted} pods are ready",
+            replicas.ready
+        );
+        trouble.or_else(|| Some(Finding::not_yet("RollingOut", told)))
+    }
+
     fn status(&self) -> SubscriptionStatus {
         let id = self.resolved.model.as_ref().map(|(store, _)| store);
         let mut models = self.nodes.iter().map(|node| {
@@ -96,34 +139,15 @@ impl Subscription<'_> {
     }
 }
 
+fn blocked(why: &Finding) -> Finding {
+    Finding::blocked(ACCEPTED, &why.message)
+}
+
 fn accepted(resolved: &[Resolved]) -> Finding {
     let refused = resolved.iter().find_map(|of| of.input.as_ref().err());
     refused
         .cloned()
         .unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense"))
-}
-
-fn available(edge: &EdgeRegion, found: &[Subscription<'_>], plan: &Plan<'_>) -> Finding {
-    let wanted = edge.spec.replicas;
-    for of in found {
-        let store = &of.resolved.store;
-        let workload = edge_name(&edge.name_any(), store);
-        if let Some(why) = plan.pending(Kind::StatefulSet, &workload) {
-            return Finding::not_yet("RollingOut", format!("store {store}: {why}"));
-        }
-        match (of.replicas, &of.trouble) {
-            (Some(replicas), _) if replicas.is_settled() && replicas.wanted == wanted => {}
-            (_, Some(trouble)) => return Finding::fault(&trouble.reason, trouble.message.clone()),
-            (replicas, None) => {
-                let ready = replicas.map_or(0, |of| of.ready);
-                return Finding::not_yet(
-                    "RollingOut",
-                    format!("store {store}: {ready} of {wanted} pods are ready"),
-                );
-            }
-        }
-    }
-    Finding::yes("Running", "all pods are ready")
 }
 
 fn kafka(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
@@ -139,7 +163,8 @@ fn parent(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
     if said.state == State::False {
         return said;
     }
-    if let Some(of) = found.iter().find(|of| of.resolved.parents == 0) {
+    let mut known = found.iter().filter(|of| of.resolved.input.is_ok());
+    if let Some(of) = known.find(|of| of.resolved.parents == 0) {
         return Finding::not_yet(
             "ParentNotReady",
             format!(
@@ -161,6 +186,9 @@ fn nodes<'a>(found: &'a [Subscription<'_>]) -> impl Iterator<Item = &'a Asked> {
 fn synced(edge: &EdgeRegion, found: &[Subscription<'_>]) -> Finding {
     for of in found {
         let store = &of.resolved.store;
+        if let Err(why) = &of.resolved.input {
+            return blocked(why);
+        }
         let Some((id, model)) = &of.resolved.model else {
             return Finding::not_yet("NoModel", format!("AuthzStore {store} has no model yet"));
         };

@@ -12,7 +12,7 @@ use super::observe::Observed;
 use super::validate::{Refusal, Validated};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
-    ACCEPTED, CENTRAL_AVAILABLE, CENTRAL_REACHABLE, DATASTORE_REACHABLE, Finding, Findings,
+    ACCEPTED, BLOCKED, CENTRAL_AVAILABLE, CENTRAL_REACHABLE, DATASTORE_REACHABLE, Finding,
     KAFKA_REACHABLE, MIGRATED, MODEL_ACTIVE, REFERENCES_RESOLVED, REGIONS_AVAILABLE, State,
 };
 use crate::api::store::{AuthzStoreStatus, CentralStatus, EdgesStatus, RegionStatus};
@@ -20,7 +20,7 @@ use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
-use crate::reconcile::{Context, Plan};
+use crate::reconcile::{Context, Error, Plan};
 
 const DATASTORE: Need = Need {
     name: "datastore",
@@ -33,6 +33,20 @@ const UPSTREAM: Need = Need {
     reached: "all regional nodes reach central",
 };
 
+/// All conditions but the summary, in the order in which a reader should look at them: what nodes need comes before what
+/// follows from not having it.
+pub(super) const KINDS: [&str; 9] = [
+    ACCEPTED,
+    REFERENCES_RESOLVED,
+    MIGRATED,
+    DATASTORE_REACHABLE,
+    KAFKA_REACHABLE,
+    CENTRAL_AVAILABLE,
+    CENTRAL_REACHABLE,
+    REGIONS_AVAILABLE,
+    MODEL_ACTIVE,
+];
+
 /// What the findings are about.
 pub(super) struct World<'a> {
     pub(super) store: &'a AuthzStore,
@@ -40,6 +54,10 @@ pub(super) struct World<'a> {
     /// All objects, if they can be built.
     pub(super) wanted: Option<&'a [Object]>,
     pub(super) plan: &'a Plan<'a>,
+    /// Why not all of the plan was written.
+    pub(super) failed: Option<&'a Error>,
+    /// Why nothing can be built.
+    pub(super) refusal: Option<&'a Refusal>,
 }
 
 impl World<'_> {
@@ -54,20 +72,16 @@ impl World<'_> {
         let spec = &self.store.spec;
         let central = central_name(&name);
         let (accepted, resolved) = refusals(validated);
-        let findings: Findings = vec![
-            (ACCEPTED, accepted),
-            (REFERENCES_RESOLVED, resolved),
-            (MIGRATED, self.migrated()),
-            // What nodes need comes before what follows from not having it.
-            (DATASTORE_REACHABLE, self.datastore(&observed.nodes)),
-            (KAFKA_REACHABLE, reached(&observed.nodes, KAFKA, no_hint)),
-            (
-                CENTRAL_AVAILABLE,
-                self.available(&central, CENTRAL, spec.central.replicas),
-            ),
-            (CENTRAL_REACHABLE, self.upstream(&observed.nodes)),
-            (REGIONS_AVAILABLE, self.regions_available()),
-            (MODEL_ACTIVE, observed.model),
+        let findings = [
+            accepted,
+            resolved,
+            self.migrated(),
+            self.datastore(&observed.nodes),
+            reached(&observed.nodes, KAFKA, no_hint),
+            self.available(&central, CENTRAL, spec.central.replicas),
+            self.upstream(&observed.nodes),
+            self.regions_available(),
+            observed.model,
         ];
         let ready = |workload: &str| self.count(workload).map_or(0, |of| of.ready);
         let regions = spec.regions.iter().map(|region| RegionStatus {
@@ -87,14 +101,15 @@ impl World<'_> {
             edges: Some(edges(self.store, context)),
             conditions: Vec::new(),
         };
-        (status, findings)
+        (status, KINDS.into_iter().zip(findings).collect())
     }
 
     /// The first database that does not have the image's schema.
     fn migrated(&self) -> Finding {
-        let Some(wanted) = self.wanted else {
-            return Finding::unknown("Blocked", "see Accepted and ReferencesResolved");
-        };
+        if let Some(blocked) = self.blocked() {
+            return blocked;
+        }
+        let wanted = self.wanted.unwrap_or_default();
         let mut jobs = wanted.iter().filter(|object| object.kind == Kind::Job);
         jobs.find_map(|job| self.unfinished(&job.name))
             .unwrap_or_else(|| Finding::yes("Migrated", "every database has the image's schema"))
@@ -113,8 +128,28 @@ impl World<'_> {
             }
             Some(JobState::Running) | None => Some(match trouble() {
                 Some(Trouble { reason, message }) => Finding::fault(&reason, message),
-                None => Finding::not_yet("Migrating", format!("Job '{job}' runs")),
+                None => self.under_way(Kind::Job, job, || {
+                    Finding::not_yet("Migrating", format!("Job '{job}' runs"))
+                }),
             }),
+        }
+    }
+
+    /// Why nothing is known to be as the spec says.
+    fn blocked(&self) -> Option<Finding> {
+        Some(match self.refusal? {
+            Refusal::Invalid(why) => Finding::blocked(ACCEPTED, &why.message),
+            Refusal::Missing(why) => Finding::blocked(REFERENCES_RESOLVED, &why.message),
+        })
+    }
+
+    /// What is so of an object that is not yet as it should be, unless it does not come since a write failed.
+    fn under_way(&self, kind: Kind, name: &str, finding: impl FnOnce() -> Finding) -> Finding {
+        match self.failed {
+            Some(error) if self.plan.pending(kind, name).is_some() => {
+                Finding::unknown(BLOCKED, error.to_string())
+            }
+            _ => finding(),
         }
     }
 
@@ -164,23 +199,29 @@ impl World<'_> {
     /// migration from running keeps it.
     fn available(&self, workload: &str, target: &str, wanted: i32) -> Finding {
         let (migration, nodes) = self.pods(target);
+        let told = |trouble: Trouble| Finding::fault(&trouble.reason, trouble.message);
+        if let Some(blocked) = self.blocked() {
+            return pods::trouble(&nodes).map_or(blocked, told);
+        }
         let Some(found) = self.count(workload) else {
             return match pods::trouble(&migration) {
-                Some(trouble) if trouble.reason != "CrashLoopBackOff" => {
-                    Finding::fault(&trouble.reason, trouble.message)
-                }
-                _ => Finding::not_yet("NotStarted", "it starts when its database is migrated"),
+                Some(trouble) if trouble.reason != "CrashLoopBackOff" => told(trouble),
+                _ => self.under_way(Kind::Deployment, workload, || {
+                    Finding::not_yet("NotStarted", "it starts when its database is migrated")
+                }),
             };
         };
         if let Some(why) = self.plan.pending(Kind::Deployment, workload) {
-            return Finding::not_yet("RollingOut", why);
+            return self.under_way(Kind::Deployment, workload, || {
+                Finding::not_yet("RollingOut", why)
+            });
         }
         if found.is_settled() && found.wanted == wanted {
-            let told = format!("{} of {wanted} pods are ready", found.ready);
-            return Finding::yes("Running", told);
+            let ready = format!("{} of {wanted} pods are ready", found.ready);
+            return Finding::yes("Running", ready);
         }
         match pods::trouble(&nodes) {
-            Some(trouble) => Finding::fault(&trouble.reason, trouble.message),
+            Some(trouble) => told(trouble),
             None => Finding::not_yet(
                 "RollingOut",
                 format!(

@@ -135,6 +135,8 @@ fn is_cut_off(node: &Asked) -> bool {
 }
 
 fn cut_off(pod: &str) -> Finding {
-    let told = format!("{pod} does not reach its database: see {DATASTORE_REACHABLE}");
-    Finding::unknown("Blocked", told)
+    Finding::blocked(
+        DATASTORE_REACHABLE,
+        &format!("{pod} does not reach its database"),
+    )
 }
