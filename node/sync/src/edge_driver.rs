@@ -2,9 +2,11 @@
 //! views are shown.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use meridian_engine::View;
 use meridian_model::ids::Position;
 use tokio::sync::{Semaphore, mpsc};
@@ -261,7 +263,8 @@ impl Task {
         let (upstream, asked) = (Arc::clone(&self.driver.upstream), self.now());
         let deadline = Instant::now() + self.driver.settings.deadline;
         self.calls.spawn(async move {
-            Answer::Standing(ticket, asked, Box::new(upstream.positions(deadline).await))
+            let standing = caught(upstream.positions(deadline)).await;
+            Answer::Standing(ticket, asked, Box::new(standing))
         });
     }
 
@@ -274,11 +277,22 @@ impl Task {
         let (limit, page) = (self.driver.settings.deadline, self.driver.settings.page);
         self.calls.spawn(async move {
             let _permit = permits.acquire().await;
-            let input = call(&*upstream, &ask, position, page, limit).await;
+            let input = caught(call(&*upstream, &ask, position, page, limit)).await;
             let input = input.unwrap_or_else(|error| Input::Failed(ask.clone(), error));
             Answer::Store(ask, input)
         });
     }
+}
+
+/// A call whose panic is its failure: otherwise its question would count as being asked for ever.
+async fn caught<T>(
+    call: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let panicked = |_| Err(UpstreamError::Unavailable("the call panicked".into()));
+    AssertUnwindSafe(call)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(panicked)
 }
 
 async fn call(

@@ -1,5 +1,6 @@
 //! The task that drives an edge, over a node above that is played here.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::envelope::{Heartbeat, Record};
 use meridian_sync::kafka::broadcast::Event;
 use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
-use meridian_sync::views::Views;
+use meridian_sync::views::{Shown, Views};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(4);
@@ -22,9 +24,25 @@ struct Region {
     store: StoreId,
     position: Mutex<Position>,
     tuples: Mutex<Vec<Tuple>>,
+    /// Calls that panic the next time.
+    panics: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Region {
+    fn holding(tuples: Vec<Tuple>) -> Arc<Self> {
+        Arc::new(Self {
+            store: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            position: Mutex::new(Position::new(1, 5)),
+            tuples: Mutex::new(tuples),
+            panics: Mutex::default(),
+        })
+    }
+
+    fn panic_if_told(&self, call: &str) {
+        let told = self.panics.lock().unwrap().remove(call);
+        assert!(!told, "told to panic");
+    }
+
     fn at(&self) -> Position {
         *self.position.lock().unwrap()
     }
@@ -33,6 +51,7 @@ impl Region {
 #[async_trait]
 impl Upstream for Region {
     async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+        self.panic_if_told("positions");
         Ok(Standing {
             stores: vec![(self.store, self.at())],
             heartbeat: None,
@@ -56,6 +75,7 @@ impl Upstream for Region {
     }
 
     async fn head(&self, id: StoreId, _: Position, _: Instant) -> Result<StoreHead, UpstreamError> {
+        self.panic_if_told("head");
         Ok(StoreHead {
             info: StoreInfo {
                 id,
@@ -79,6 +99,7 @@ impl Upstream for Region {
         _: Position,
         _: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+        self.panic_if_told("fill");
         Ok((self.at(), self.tuples.lock().unwrap().clone()))
     }
 
@@ -104,66 +125,97 @@ fn heartbeat(generation: u64) -> Event {
     }
 }
 
-#[tokio::test]
-async fn a_copy_that_changed_without_records_is_noticed_by_its_heartbeat() {
-    let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
-    let key = TupleKey::parse("repo:core", "reader", "user:anne").unwrap();
-    let granted = Tuple {
-        key: key.clone(),
+fn granted(object: &str) -> Tuple {
+    Tuple {
+        key: TupleKey::parse(object, "reader", "user:anne").unwrap(),
         condition: None,
         timestamp: Timestamp(0),
-    };
-    let region = Arc::new(Region {
-        store,
-        position: Mutex::new(Position::new(1, 5)),
-        tuples: Mutex::new(vec![granted]),
-    });
-    let (start, stop) = (Instant::now(), CancellationToken::new());
-    let views = Arc::new(Views::new(start, None));
-    let settings = DriverSettings {
-        // Neither silence nor the regular comparison may be what notices it.
-        silence: Duration::from_secs(3600),
-        compare: Duration::from_secs(3600),
-        ..DriverSettings::default()
-    };
-    let driver = EdgeDriver {
-        upstream: region.clone(),
-        views: Arc::clone(&views),
-        kept: Vec::new(),
-        settings,
-        start,
-    };
-    let (events, receiver) = mpsc::channel(8);
-    let running = tokio::spawn(driver.run(receiver, stop.clone()));
-    events.send(Event::Reset { partitions: 1 }).await.unwrap();
-    events.send(heartbeat(7)).await.unwrap();
-    let holds = |expected: Vec<TupleKey>| {
-        let views = Arc::clone(&views);
-        async move {
-            let held = async {
-                loop {
-                    let shown = views.get(store);
-                    if shown.is_some_and(|shown| {
-                        shown.view.is_covered("repo")
-                            && shown.view.tuples_of_type("repo") == expected
-                    }) {
-                        return;
-                    }
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(SOON, held)
-                .await
-                .expect("the view comes to hold what upstream has");
+    }
+}
+
+/// An edge below a region.
+struct Edge {
+    region: Arc<Region>,
+    views: Arc<Views>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Edge {
+    async fn below(region: Arc<Region>) -> Self {
+        let (start, stop) = (Instant::now(), CancellationToken::new());
+        let views = Arc::new(Views::new(start, None));
+        let driver = EdgeDriver {
+            upstream: region.clone(),
+            views: Arc::clone(&views),
+            kept: Vec::new(),
+            settings: DriverSettings {
+                // Neither silence nor the regular comparison may be what notices a thing.
+                silence: Duration::from_secs(3600),
+                compare: Duration::from_secs(3600),
+                ..DriverSettings::default()
+            },
+            start,
+        };
+        let (events, receiver) = mpsc::channel(8);
+        let running = tokio::spawn(driver.run(receiver, stop.clone()));
+        events.send(Event::Reset { partitions: 1 }).await.unwrap();
+        Self {
+            region,
+            views,
+            events,
+            stop,
+            running,
         }
-    };
-    holds(vec![key]).await;
+    }
+
+    /// Waits until all tuples of `repo` are held that the region has.
+    async fn catches_up(&self) {
+        let expected: BTreeSet<_> = {
+            let tuples = self.region.tuples.lock().unwrap();
+            tuples.iter().map(|tuple| tuple.key.clone()).collect()
+        };
+        let holds = |shown: Arc<Shown>| {
+            let held = shown.view.tuples_of_type("repo").into_iter();
+            shown.view.is_covered("repo") && held.collect::<BTreeSet<_>>() == expected
+        };
+        let held = async {
+            while !self.views.get(self.region.store).is_some_and(holds) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, held)
+            .await
+            .expect("the view comes to hold what upstream has");
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.running.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_changed_without_records_is_noticed_by_its_heartbeat() {
+    let edge = Edge::below(Region::holding(vec![granted("repo:core")])).await;
+    edge.events.send(heartbeat(7)).await.unwrap();
+    edge.catches_up().await;
 
     // The region takes the store over from a snapshot, in which the grant is revoked. No record says so.
-    region.tuples.lock().unwrap().clear();
-    *region.position.lock().unwrap() = Position::new(1, 9);
-    events.send(heartbeat(8)).await.unwrap();
-    holds(Vec::new()).await;
-    stop.cancel();
-    running.await.unwrap();
+    edge.region.tuples.lock().unwrap().clear();
+    *edge.region.position.lock().unwrap() = Position::new(1, 9);
+    edge.events.send(heartbeat(8)).await.unwrap();
+    edge.catches_up().await;
+    edge.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_made_again() {
+    let region = Region::holding(vec![granted("repo:core")]);
+    *region.panics.lock().unwrap() = ["positions", "head", "fill"].into();
+    let edge = Edge::below(region).await;
+    edge.catches_up().await;
+    assert_eq!(*edge.region.panics.lock().unwrap(), [].into());
+    edge.end().await;
 }
