@@ -38,6 +38,9 @@ pub struct Limits {
     pub concurrent_long_checks: usize,
 }
 
+/// Levels of objects and lists in a `context`, itself the first. Decoders of protobuf take 100 messages in each other; an
+/// object in an object is three more, and between nodes a request stands in others itself.
+pub const MAX_CONTEXT_DEPTH: usize = 30;
 /// Largest page a caller may ask for. Fixed, as it is part of the API's contract.
 pub const MAX_PAGE_SIZE: i32 = 100;
 

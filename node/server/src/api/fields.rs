@@ -6,9 +6,11 @@
 
 use meridian_model::tuple::{MAX_OBJECT_LEN, MAX_RELATION_LEN, MAX_TYPE_LEN, MAX_USER_LEN};
 use meridian_model::{Code, Position, StoreId};
+use meridian_proto::google::value::Kind;
+use meridian_proto::google::{Struct, Value};
 use meridian_proto::openfga::v1;
 
-use crate::limits::{Limits, MAX_PAGE_SIZE, MAX_TOKEN_LEN};
+use crate::limits::{Limits, MAX_CONTEXT_DEPTH, MAX_PAGE_SIZE, MAX_TOKEN_LEN};
 
 mod model;
 mod requests;
@@ -149,8 +151,35 @@ impl Report {
         }
     }
 
+    fn context(&mut self, context: Option<&Struct>) {
+        if context.is_some_and(|context| is_deeper(context, MAX_CONTEXT_DEPTH)) {
+            self.add(
+                Code::ValidationError.name(),
+                "Context",
+                &format!("value must not be nested more than {MAX_CONTEXT_DEPTH} levels deep"),
+            );
+        }
+    }
+
     fn done(self) -> Result<(), InvalidFields> {
         self.found.map_or(Ok(()), Err)
+    }
+}
+
+/// Whether an object has more than `levels`. What could be decoded is not deep enough to run off the stack.
+fn is_deeper(object: &Struct, levels: usize) -> bool {
+    let mut inner = object.fields.values();
+    levels == 0 || inner.any(|value| is_value_deeper(value, levels - 1))
+}
+
+fn is_value_deeper(value: &Value, levels: usize) -> bool {
+    match &value.kind {
+        Some(Kind::StructValue(object)) => is_deeper(object, levels),
+        Some(Kind::ListValue(list)) => {
+            let mut inner = list.values.iter();
+            levels == 0 || inner.any(|value| is_value_deeper(value, levels - 1))
+        }
+        _ => false,
     }
 }
 

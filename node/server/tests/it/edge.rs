@@ -12,7 +12,7 @@ use rdkafka::producer::DefaultProducerContext;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::harness::check_request;
+use crate::harness::{check_request, send};
 
 const MODEL: &str = "model
   schema 1.1
@@ -212,4 +212,59 @@ async fn an_edge_that_hears_nothing_asks_upstream_and_without_upstream_says_so()
     let error = trio.until(MEMBER, Result::is_err).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.message().contains(&gone), "{error}");
+}
+
+#[tokio::test]
+async fn a_context_may_be_as_deep_at_each_node() {
+    let trio = Trio::start(Duration::from_secs(60)).await;
+    trio.until(MEMBER, allowed_by("edge/test")).await.unwrap();
+    let nested = |levels: usize| {
+        format!(
+            "{}{}",
+            r#"{"a":"#.repeat(levels - 1) + "{}",
+            "}".repeat(levels - 1)
+        )
+    };
+    let (user, relation, object) = MEMBER;
+    let path = format!("/stores/{}/check", trio.store);
+    for node in [&trio.central, trio.regional.as_ref().unwrap(), &trio.edge] {
+        // Answered by the node if it can, and by central.
+        for consistency in ["UNSPECIFIED", "HIGHER_CONSISTENCY"] {
+            let ask = async |context: String, condition: String| {
+                let body = format!(
+                    r#"{{"tuple_key": {{"user": "{user}", "relation": "{relation}", "object": "{object}"}},
+                    "consistency": "{consistency}", "context": {context}, "contextual_tuples": {{"tuple_keys": [
+                        {{"user": "user:bob", "relation": "member", "object": "team:core", "condition": {condition}}}
+                    ]}}}}"#
+                );
+                send(node.http, http::Method::POST, &path, &[], body.into()).await
+            };
+            let named = |levels| format!(r#"{{"name": "tall", "context": {}}}"#, nested(levels));
+            let deepest = ask(nested(30), "null".into()).await;
+            assert_eq!(deepest.status, 200, "{}: {}", node.name, deepest.body);
+            let too_deep = "value must not be nested more than 30 levels deep";
+            for levels in [31, 40, 100] {
+                let message = format!("invalid CheckRequest.Context: {too_deep}");
+                ask(nested(levels), "null".into()).await.assert_error(
+                    400,
+                    "validation_error",
+                    &message,
+                );
+                let message = format!("invalid RelationshipCondition.Context: {too_deep}");
+                ask("{}".into(), named(levels)).await.assert_error(
+                    400,
+                    "validation_error",
+                    &message,
+                );
+            }
+            // No model has conditions; but it got as far as being told so.
+            let refused = ask(nested(30), named(30)).await;
+            assert_eq!(refused.status, 400, "{}: {}", node.name, refused.body);
+            assert!(
+                !refused.body.to_string().contains("nested"),
+                "{}",
+                refused.body
+            );
+        }
+    }
 }

@@ -15,6 +15,7 @@ impl Fields for v1::CheckRequest {
         }
         report.optional_id("AuthorizationModelId", &self.authorization_model_id);
         report.consistency(self.consistency);
+        report.context(self.context.as_ref());
         if let Some(key) = &self.tuple_key {
             let report = report.within("CheckRequestTupleKey");
             report.pattern("User", is_check_user(&key.user), CHECK_USER);
@@ -46,9 +47,9 @@ fn tuple_key(report: &mut Report, key: &v1::TupleKey) {
     key_parts(report, &key.user, &key.relation, &key.object);
     if let Some(condition) = &key.condition {
         let ok = is_plain(&condition.name, 2, 256, b"");
-        report
-            .within("RelationshipCondition")
-            .pattern("Name", ok, OBJECT);
+        let report = report.within("RelationshipCondition");
+        report.pattern("Name", ok, OBJECT);
+        report.context(condition.context.as_ref());
     }
 }
 
