@@ -116,9 +116,8 @@ async fn lead(
     };
     let (stopping, stopped) = watch::channel(false);
     let mut controllers = JoinSet::new();
-    for scope in scopes(&options.watch_namespace) {
-        controllers.spawn(controller::run(parts.clone(), scope, stopped.clone()));
-    }
+    let scopes = scopes(&options.watch_namespace);
+    controllers.spawn(controller::run(parts, scopes, stopped));
     let lost = tokio::select! {
         () = election.keep() => true,
         () = &mut stop => false,

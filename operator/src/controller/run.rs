@@ -23,7 +23,7 @@ use crate::events::Events;
 use crate::lease::Leadership;
 use crate::metrics;
 use crate::nodes::Nodes;
-use crate::reconcile::{Caches, Category, Context, Error, edge, store};
+use crate::reconcile::{Caches, Category, Context, Error, Rivals, edge, store};
 use crate::requeue::{self, Backoff, jittered};
 
 /// Changes that come within this time are one.
@@ -69,47 +69,79 @@ pub struct Parts {
     pub events: Events,
 }
 
-/// Runs both controllers of a scope until `stop` is true; ends when what is under way is done.
-pub async fn run(parts: Parts, scope: Scope, stop: watch::Receiver<bool>) {
-    let client = parts.client.clone();
-    let (stores, store_changes) = watches::ours::<AuthzStore>(&client, &scope);
-    let (edges, edge_changes) = watches::ours::<EdgeRegion>(&client, &scope);
-    let (of_stores, store_children) = watches::children(&client, &scope, false);
-    let (of_edges, edge_children) = watches::children(&client, &scope, true);
-    let context = Arc::new(Context {
-        client: parts.client,
-        nodes: parts.nodes,
-        settings: parts.settings,
-        leadership: parts.leadership,
-        events: parts.events,
-        caches: Caches {
-            stores: stores.clone(),
-            edges: edges.clone(),
-            of_stores,
-            of_edges,
-        },
+/// Runs both controllers of each scope until `stop` is true; ends when what is under way is done.
+pub async fn run(parts: Parts, scopes: Vec<Scope>, stop: watch::Receiver<bool>) {
+    let scopes: Vec<_> = scopes
+        .into_iter()
+        .map(|scope| Watched::new(&parts.client, scope))
+        .collect();
+    let rivals = Arc::new(Rivals::new(scopes.iter().map(|of| &of.caches)));
+    let running = scopes.into_iter().map(|watched| {
+        let context = Context {
+            client: parts.client.clone(),
+            nodes: Arc::clone(&parts.nodes),
+            settings: parts.settings.clone(),
+            leadership: parts.leadership.clone(),
+            events: parts.events.clone(),
+            caches: watched.caches.clone(),
+            rivals: Arc::clone(&rivals),
+        };
+        watched.drive(context.into(), stop.clone())
     });
-    let store_controller = owning(
-        Controller::for_stream(store_changes, stores.clone()),
-        store_children,
-        |pod| triggers::store_of_pod(&pod),
-    );
-    let edge_controller = owning(
-        Controller::for_stream(edge_changes, edges.clone()),
-        edge_children,
-        |pod| triggers::edge_of_pod(&pod),
-    );
-    let store_controller = watch_for_stores(store_controller, &client, &scope, stores.clone());
-    let edge_controller = watch_for_edges(edge_controller, &client, &scope, stores, edges);
-    tokio::join!(
-        drive(
-            store_controller,
-            store::reconcile,
-            context.clone(),
-            stop.clone()
-        ),
-        drive(edge_controller, edge::reconcile, context, stop),
-    );
+    futures::future::join_all(running).await;
+}
+
+/// A scope, and what its watches say.
+struct Watched {
+    scope: Scope,
+    caches: Caches,
+    stores: watches::Changes<AuthzStore>,
+    edges: watches::Changes<EdgeRegion>,
+    store_children: watches::ChildChanges,
+    edge_children: watches::ChildChanges,
+}
+
+impl Watched {
+    fn new(client: &Client, scope: Scope) -> Self {
+        let (stores, store_changes) = watches::ours::<AuthzStore>(client, &scope);
+        let (edges, edge_changes) = watches::ours::<EdgeRegion>(client, &scope);
+        let (of_stores, store_children) = watches::children(client, &scope, false);
+        let (of_edges, edge_children) = watches::children(client, &scope, true);
+        Self {
+            scope,
+            caches: Caches {
+                stores,
+                edges,
+                of_stores,
+                of_edges,
+            },
+            stores: store_changes,
+            edges: edge_changes,
+            store_children,
+            edge_children,
+        }
+    }
+
+    async fn drive(self, context: Arc<Context>, stop: watch::Receiver<bool>) {
+        let Caches { stores, edges, .. } = self.caches;
+        let (client, scope) = (context.client.clone(), self.scope);
+        let of_stores = owning(
+            Controller::for_stream(self.stores, stores.clone()),
+            self.store_children,
+            |pod| triggers::store_of_pod(&pod),
+        );
+        let of_edges = owning(
+            Controller::for_stream(self.edges, edges.clone()),
+            self.edge_children,
+            |pod| triggers::edge_of_pod(&pod),
+        );
+        let of_stores = watch_for_stores(of_stores, &client, &scope, stores.clone());
+        let of_edges = watch_for_edges(of_edges, &client, &scope, stores, edges);
+        tokio::join!(
+            drive(of_stores, store::reconcile, context.clone(), stop.clone()),
+            drive(of_edges, edge::reconcile, context, stop),
+        );
+    }
 }
 
 fn owning<K>(

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
-use super::Error;
+use super::{Error, Rivals};
 use crate::api::{AuthzStore, EdgeRegion};
 use crate::build::{Kind, Settings};
 use crate::events::Events;
@@ -25,6 +25,8 @@ pub struct Context {
     pub settings: Settings,
     /// What there is.
     pub caches: Caches,
+    /// All AuthzStores, those of other scopes too.
+    pub rivals: Arc<Rivals>,
     /// Whether this operator may write.
     pub leadership: Leadership,
     /// Where events go.

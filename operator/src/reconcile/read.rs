@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use super::endpoint::database as database_of;
 use crate::api::common::KeyRef;
 
 /// For one call of the API server.
@@ -36,8 +37,20 @@ pub async fn call<T>(
     }
 }
 
-/// A Secret as far as it concerns the operator: the keys it has, each with a hash of its value; never a value.
-pub type SecretInfo = BTreeMap<String, String>;
+/// A Secret as far as it concerns the operator, by its keys.
+pub type SecretInfo = BTreeMap<String, SecretValue>;
+
+/// Secrets by name; `None` for those that are not there.
+pub type Secrets = BTreeMap<String, Option<SecretInfo>>;
+
+/// What is known of a value; never the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretValue {
+    /// A hash of it.
+    pub hash: String,
+    /// If it is the URL of a database on a server, which one that is, without user and password.
+    pub database: Option<String>,
+}
 
 /// Reads which keys a Secret has. Hashes are of the values and `owner`, the uid of what the Secret is read for: they are
 /// written where more people can read than a Secret, and must tell nobody who uses the same value elsewhere.
@@ -54,8 +67,15 @@ pub async fn secret(
     let found = call(|| format!("read Secret '{name}'"), api.get_opt(name)).await?;
     let values = found.map(|secret| secret.data.unwrap_or_default());
     Ok(values.map(|values| {
-        let hashed = |(key, value): (String, ByteString)| (key, hash_for(owner, &value.0));
-        values.into_iter().map(hashed).collect()
+        let known = |(key, ByteString(value)): (String, ByteString)| {
+            let database = std::str::from_utf8(&value).ok();
+            let known = SecretValue {
+                hash: hash_for(owner, &value),
+                database: database.and_then(|url| database_of(url, namespace)),
+            };
+            (key, known)
+        };
+        values.into_iter().map(known).collect()
     }))
 }
 

@@ -70,7 +70,7 @@ impl Operator {
             client,
         };
         let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(controller::run(parts, Scope::All, stopped));
+        let running = tokio::spawn(controller::run(parts, vec![Scope::All], stopped));
         Self { stop, running }
     }
 

@@ -14,6 +14,7 @@ mod fields;
 mod fixtures;
 mod golden;
 mod reconcile;
+mod rivals;
 mod rules;
 mod secrets;
 mod troubles;

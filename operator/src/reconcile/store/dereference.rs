@@ -1,6 +1,6 @@
 //! What an AuthzStore names, and what there is of it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -8,25 +8,26 @@ use kube::ResourceExt;
 
 use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
+use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
 use crate::build::{COMPONENT, EDGE_REGION, STORE};
 use crate::reconcile::context::Live;
-use crate::reconcile::read::{self, Keyed, SecretInfo};
+use crate::reconcile::read::{self, Keyed, Secrets};
 use crate::reconcile::{Context, Error};
 
 /// What an AuthzStore names, and what there is of it.
 #[derive(Debug)]
 pub struct References {
-    /// The Secrets named, by name; `None` for those that are not there.
-    pub secrets: BTreeMap<String, Option<SecretInfo>>,
+    /// The Secrets named.
+    pub secrets: Secrets,
     /// The model's ConfigMap, if it names one.
     pub model: Option<Keyed>,
     /// What belongs to it.
     pub live: Vec<Live>,
     /// Its pods: central's, the regions' and the migrations'.
     pub pods: Vec<Arc<Pod>>,
-    /// Another AuthzStore that has the same topics, and was there before.
-    pub rival: Option<String>,
+    /// Why it must not be built, if another AuthzStore has its topics or one of its databases.
+    pub rival: Option<Finding>,
 }
 
 impl References {
@@ -49,7 +50,7 @@ pub(super) fn is_migration(pod: &Pod) -> bool {
 pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<References, Error> {
     let namespace = store.namespace().unwrap_or_default();
     let uid = store.uid().unwrap_or_default();
-    let mut secrets = BTreeMap::new();
+    let mut secrets = Secrets::new();
     for name in secret_names(&store.spec) {
         let found = read::secret(&context.client, &namespace, &name, &uid).await?;
         secrets.insert(name, found);
@@ -58,6 +59,8 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
         Some(of) => Some(read::config_map(&context.client, &namespace, of).await?),
         None => None,
     };
+    let own = databases(&store.spec, &secrets);
+    let rival = context.rivals.in_the_way(store, own, &context.client).await;
     let children = &context.caches.of_stores;
     let pods = children.pods(&namespace, STORE, &store.name_any());
     Ok(References {
@@ -68,7 +71,7 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
             .into_iter()
             .filter(|pod| !pod.labels().contains_key(EDGE_REGION))
             .collect(),
-        rival: rival(store, context),
+        rival,
     })
 }
 
@@ -99,24 +102,17 @@ pub fn secret_names(spec: &AuthzStoreSpec) -> Vec<String> {
     names
 }
 
-/// Two writers on one topic would ruin both stores.
-fn rival(store: &AuthzStore, context: &Context) -> Option<String> {
-    let topics = |of: &AuthzStore| (of.spec.product.clone(), of.spec.kafka.topic_prefix.clone());
-    let age = |of: &AuthzStore| {
-        let created = of.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        (created, of.uid())
-    };
-    let shares_broker = |other: &AuthzStore| {
-        let brokers = &store.spec.kafka.bootstrap_servers;
-        let theirs = &other.spec.kafka.bootstrap_servers;
-        theirs.iter().any(|server| brokers.contains(server))
-    };
-    let other = context.caches.stores.find(|other| {
-        other.uid() != store.uid()
-            && topics(other) == topics(store)
-            && shares_broker(other)
-            && age(other) < age(store)
-    })?;
-    let namespace = other.namespace().unwrap_or_default();
-    Some(format!("{namespace}/{}", other.name_any()))
+/// The databases on servers that a store's nodes write to.
+pub fn databases(spec: &AuthzStoreSpec, secrets: &Secrets) -> BTreeSet<String> {
+    let regions = spec.regions.iter().map(|region| &region.datastore);
+    std::iter::once(&spec.datastore)
+        .chain(regions)
+        .filter_map(|of| database(&of.url_secret_ref, secrets))
+        .map(str::to_owned)
+        .collect()
+}
+
+pub(super) fn database<'a>(of: &KeyRef, secrets: &'a Secrets) -> Option<&'a str> {
+    let secret = secrets.get(&of.name)?.as_ref()?;
+    secret.get(&of.key)?.database.as_deref()
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use meridian_model::{AuthorizationModel, Tiers, TypeSystem, dsl};
 
-use super::dereference::{References, secret_refs};
+use super::dereference::{References, database, secret_refs};
 use super::owner;
 use crate::api::AuthzStore;
+use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::{AuthzStoreSpec, Tier};
 use crate::build::{SecretHashes, StoreInput, hash};
@@ -56,16 +57,10 @@ pub fn validate(store: &AuthzStore, references: &References) -> Validated {
 }
 
 fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreInput, Refusal> {
-    if let Some(rival) = &references.rival {
-        return Err(Refusal::Invalid(Finding::fault(
-            "ProductTaken",
-            format!(
-                "AuthzStore {rival} publishes product '{}' under topicPrefix '{}' on the same Kafka: choose another product or prefix",
-                store.spec.product, store.spec.kafka.topic_prefix
-            ),
-        )));
+    if let Some(refusal) = &references.rival {
+        return Err(Refusal::Invalid(refusal.clone()));
     }
-    own_databases(&store.spec)?;
+    own_databases(&store.spec, references)?;
     let mut secrets = SecretHashes::new();
     for (at, of) in secret_refs(&store.spec) {
         let found = references.secrets.get(&of.name).and_then(Option::as_ref);
@@ -81,7 +76,7 @@ fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreIn
                 format!("{at}: Secret '{}' has no key '{}'", of.name, of.key),
             )));
         };
-        secrets.insert(of.clone(), value.clone());
+        secrets.insert(of.clone(), value.hash.clone());
     }
     Ok(StoreInput {
         name: store.name_any(),
@@ -93,15 +88,19 @@ fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreIn
 }
 
 /// Nodes of two roles on one database would undo each other's work.
-fn own_databases(spec: &AuthzStoreSpec) -> Result<(), Refusal> {
+fn own_databases(spec: &AuthzStoreSpec, references: &References) -> Result<(), Refusal> {
+    let database = |of: &KeyRef| database(of, &references.secrets);
     let mut used = vec![("central", &spec.datastore.url_secret_ref)];
     for region in &spec.regions {
         let url = &region.datastore.url_secret_ref;
-        if let Some((other, _)) = used.iter().find(|(_, of)| *of == url) {
+        if let Some((other, _)) = used
+            .iter()
+            .find(|(_, of)| *of == url || database(of).is_some() && database(of) == database(url))
+        {
             return Err(Refusal::Invalid(Finding::fault(
                 "DatabaseShared",
                 format!(
-                    "regions[{}].datastore.urlSecretRef is that of {other}: give each a database of its own",
+                    "regions[{}].datastore.urlSecretRef names the database of {other}: give each a database of its own",
                     region.name
                 ),
             )));

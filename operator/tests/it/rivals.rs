@@ -1,0 +1,200 @@
+//! Of AuthzStores that have the same topics or the same database one runs.
+
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use crate::fixtures::{NAMESPACE, edge_json, store_json};
+use crate::world::World;
+
+const OURS: &str = "meridian.dev/v1alpha1";
+
+fn store(name: &str, created: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut json = store_json();
+    json["spec"]["deletionPolicy"] = json!("Retain");
+    json["metadata"]["name"] = json!(name);
+    json["metadata"]["uid"] = json!(format!("uid of {name}"));
+    json["metadata"]["creationTimestamp"] = json!(created);
+    change(&mut json["spec"]);
+    json
+}
+
+/// A Secret with the URL of a database.
+fn database(world: &World, secret: &str, url: &str) {
+    world.put(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": NAMESPACE},
+        "data": {"url": ByteString(url.into())},
+    }));
+}
+
+/// Databases of its own.
+fn of_its_own(world: &World, spec: &mut Value, name: &str) {
+    for (place, part) in [
+        ("/datastore/urlSecretRef/name", "central"),
+        ("/regions/0/datastore/urlSecretRef/name", "eu"),
+        ("/regions/1/datastore/urlSecretRef/name", "us"),
+    ] {
+        let secret = format!("{name}-{part}");
+        database(
+            world,
+            &secret,
+            &format!("postgres://{name}:secret@db/{name}_{part}"),
+        );
+        *spec.pointer_mut(place).unwrap() = json!(secret);
+    }
+}
+
+async fn look(world: &World, names: &[&str]) {
+    for _ in 0..5 {
+        for name in names {
+            world.reconcile_store(name).await.unwrap();
+        }
+        world.run_workloads();
+    }
+}
+
+/// Why a store is not accepted, if so.
+fn refusal(world: &World, kind: &str, name: &str) -> Option<(String, String)> {
+    let object = world.get(OURS, kind, name).unwrap();
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    let accepted = conditions
+        .iter()
+        .find(|of| of["type"] == "Accepted")
+        .unwrap();
+    let text = |field: &str| accepted[field].as_str().unwrap().to_owned();
+    (accepted["status"] != "True").then(|| (text("reason"), text("message")))
+}
+
+#[tokio::test]
+async fn the_one_that_runs_stays_though_the_other_is_older() {
+    let world = World::new();
+    world.put(store("payments", "2026-02-01T00:00:00Z", |_| {}));
+    look(&world, &["payments"]).await;
+    let older = store("older", "2026-01-01T00:00:00Z", |spec| {
+        of_its_own(&world, spec, "older");
+    });
+    world.put(older);
+    look(&world, &["older", "payments"]).await;
+    let (reason, message) = refusal(&world, "AuthzStore", "older").unwrap();
+    assert_eq!(reason, "ProductTaken");
+    assert!(message.contains("shop/payments"), "{message}");
+    assert_eq!(refusal(&world, "AuthzStore", "payments"), None);
+    assert!(
+        world
+            .get("apps/v1", "Deployment", "older-central")
+            .is_none()
+    );
+
+    // Also while it is being changed, or had its status lost.
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["central"]["replicas"] = json!(3);
+        store["metadata"]["generation"] = json!(9);
+        store["status"] = Value::Null;
+    });
+    look(&world, &["older", "payments"]).await;
+    assert_eq!(refusal(&world, "AuthzStore", "payments"), None);
+    assert!(refusal(&world, "AuthzStore", "older").is_some());
+}
+
+#[tokio::test]
+async fn of_two_that_run_the_one_that_was_moved_gives_way() {
+    let world = World::new();
+    let elsewhere = json!(["elsewhere.example.com:9092"]);
+    let older = store("older", "2026-01-01T00:00:00Z", |spec| {
+        spec["kafka"]["bootstrapServers"] = elsewhere;
+        of_its_own(&world, spec, "older");
+    });
+    world.put(older);
+    world.put(store("payments", "2026-02-01T00:00:00Z", |_| {}));
+    look(&world, &["older", "payments"]).await;
+    for name in ["older", "payments"] {
+        assert_eq!(refusal(&world, "AuthzStore", name), None);
+    }
+    world.change(OURS, "AuthzStore", "older", |store| {
+        // The other's, by another of its names.
+        store["spec"]["kafka"]["bootstrapServers"] = json!(["KAFKA-1.shop.svc.cluster.local:9092"]);
+        store["metadata"]["generation"] = json!(9);
+    });
+    look(&world, &["older", "payments"]).await;
+    assert_eq!(
+        refusal(&world, "AuthzStore", "older").unwrap().0,
+        "ProductTaken"
+    );
+    assert_eq!(refusal(&world, "AuthzStore", "payments"), None);
+}
+
+#[tokio::test]
+async fn a_database_of_another_store_is_refused_by_what_its_url_leads_to() {
+    let world = World::new();
+    let first = store("payments", "2026-01-01T00:00:00Z", |spec| {
+        of_its_own(&world, spec, "payments");
+    });
+    world.put(first);
+    let second = store("orders", "2026-02-01T00:00:00Z", |spec| {
+        of_its_own(&world, spec, "orders");
+        spec["product"] = json!("orders");
+    });
+    world.put(second);
+    let url = "postgresql://somebody:else@db.shop.svc:5432/payments_eu?sslmode=require";
+    database(&world, "orders-us", url);
+    look(&world, &["orders", "payments"]).await;
+    let (reason, message) = refusal(&world, "AuthzStore", "orders").unwrap();
+    assert_eq!(reason, "DatabaseTaken");
+    assert!(
+        message.contains("shop/payments has database db.shop:5432/payments_eu"),
+        "{message}"
+    );
+    assert!(!message.contains("else"), "{message}");
+    assert_eq!(refusal(&world, "AuthzStore", "payments"), None);
+
+    database(&world, "orders-us", "postgres://db/orders_us");
+    look(&world, &["orders"]).await;
+    assert_eq!(refusal(&world, "AuthzStore", "orders"), None);
+}
+
+#[tokio::test]
+async fn two_roles_of_a_store_never_have_one_database_by_two_secrets() {
+    let world = World::new();
+    let json = store("payments", "2026-01-01T00:00:00Z", |spec| {
+        of_its_own(&world, spec, "payments");
+    });
+    world.put(json);
+    database(
+        &world,
+        "payments-us",
+        "postgres://reader@db:5432/payments_central",
+    );
+    world.reconcile_store("payments").await.unwrap();
+    let (reason, message) = refusal(&world, "AuthzStore", "payments").unwrap();
+    assert_eq!(reason, "DatabaseShared");
+    assert!(
+        message.contains("regions[us-1]") && message.contains("central"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_refused_gets_no_edges() {
+    let world = World::new();
+    world.put(store("payments", "2026-01-01T00:00:00Z", |_| {}));
+    world.put(store("again", "2026-02-01T00:00:00Z", |_| {}));
+    let mut edge = edge_json();
+    edge["spec"]["subscriptions"] = json!([{"storeRef": {"name": "again"}}]);
+    world.put(edge);
+    let set = || world.get("apps/v1", "StatefulSet", "till-again");
+    world.reconcile_edge("till").await.unwrap();
+    assert!(set().is_none(), "before the store was looked at");
+    assert_eq!(
+        refusal(&world, "EdgeRegion", "till").unwrap().0,
+        "StoreNotAccepted"
+    );
+
+    look(&world, &["payments", "again"]).await;
+    world.reconcile_edge("till").await.unwrap();
+    assert!(set().is_none());
+    let (reason, message) = refusal(&world, "EdgeRegion", "till").unwrap();
+    assert_eq!(reason, "StoreRefused");
+    assert!(
+        message.contains("'again'") && message.contains("shop/payments"),
+        "{message}"
+    );
+}
