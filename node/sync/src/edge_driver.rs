@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use meridian_engine::View;
 use meridian_model::ids::Position;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -92,8 +93,22 @@ struct Task {
 }
 
 impl EdgeDriver {
-    /// Works until `stop`, or until `events` ends.
-    pub async fn run(self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
+    /// Works until `stop`, or until `events` ends. On a thread of its own: a view of a large part takes seconds to make, in
+    /// which no check may wait.
+    pub async fn run(self, events: mpsc::Receiver<Event>, stop: CancellationToken) {
+        let stop = stop.child_token();
+        // The thread ends with whoever waits for it.
+        let _ends_it = stop.clone().drop_guard();
+        let runtime = Handle::current();
+        let work = move || runtime.block_on(self.work(events, stop));
+        if let Err(ended) = tokio::task::spawn_blocking(work).await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn work(self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
         let now = self.start.elapsed();
         let permits = Arc::new(Semaphore::new(self.settings.calls));
         let edge = Edge::new(self.settings.limits, now);
@@ -123,12 +138,15 @@ impl EdgeDriver {
                 .map_or(Duration::MAX, |due| due.saturating_sub(now))
                 .min(task.driver.settings.silence / 3);
             tokio::select! {
+                // To stop comes first: once the runtime is shut down nothing else may be polled. Then answers, which are few;
+                // records may never end.
+                biased;
                 () = stop.cancelled() => return,
+                Some(answer) = task.calls.join_next() => if let Ok(answer) = answer { task.answered(answer) },
                 event = events.recv() => match event {
                     Some(event) => task.work_in(event),
                     None => return,
                 },
-                Some(answer) = task.calls.join_next() => if let Ok(answer) = answer { task.answered(answer) },
                 () = tokio::time::sleep(due) => {}
             }
             task.mind_silence();

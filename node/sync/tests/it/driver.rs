@@ -1,6 +1,7 @@
 //! The task that drives an edge, over a node above that is played here.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ const SOON: Duration = Duration::from_secs(4);
 struct Region {
     store: StoreId,
     position: Mutex<Position>,
-    tuples: Mutex<Vec<Tuple>>,
+    tuples: Arc<Mutex<Vec<Tuple>>>,
+    filled: AtomicBool,
     /// Calls that panic the next time.
     panics: Mutex<BTreeSet<&'static str>>,
 }
@@ -33,7 +35,8 @@ impl Region {
         Arc::new(Self {
             store: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
             position: Mutex::new(Position::new(1, 5)),
-            tuples: Mutex::new(tuples),
+            tuples: Arc::new(Mutex::new(tuples)),
+            filled: AtomicBool::new(false),
             panics: Mutex::default(),
         })
     }
@@ -100,7 +103,11 @@ impl Upstream for Region {
         _: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
         self.panic_if_told("fill");
-        Ok((self.at(), self.tuples.lock().unwrap().clone()))
+        let tuples = Arc::clone(&self.tuples);
+        let tuples = tokio::task::spawn_blocking(move || tuples.lock().unwrap().clone());
+        let tuples = tuples.await.unwrap();
+        self.filled.store(true, Ordering::Relaxed);
+        Ok((self.at(), tuples))
     }
 
     async fn snapshot(
@@ -218,4 +225,43 @@ async fn a_call_that_panics_is_made_again() {
     edge.catches_up().await;
     assert_eq!(*edge.region.panics.lock().unwrap(), [].into());
     edge.end().await;
+}
+
+#[tokio::test]
+async fn whatever_else_runs_goes_on_while_a_large_part_is_covered() {
+    const TUPLES: usize = 500_000;
+    let tuples = (0..TUPLES).map(|n| granted(&format!("repo:{n}"))).collect();
+    let edge = Edge::below(Region::holding(tuples)).await;
+    // On this runtime's only thread, as checks are on each of a node's.
+    let (mut ticks, mut longest) = (0, Duration::ZERO);
+    let mut filled = None;
+    let is_covered = |shown: Arc<Shown>| shown.view.is_covered("repo");
+    while !edge.views.get(edge.region.store).is_some_and(is_covered) {
+        let before = Instant::now();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if edge.region.filled.load(Ordering::Relaxed) {
+            filled.get_or_insert(before);
+            ticks += 1;
+            longest = longest.max(before.elapsed());
+        }
+    }
+    let took = filled.map(|filled| filled.elapsed());
+    println!(
+        "{TUPLES} tuples were covered within {took:?}; meanwhile {ticks} ticks of 1 ms, the longest {longest:?}"
+    );
+    assert!(ticks > 10, "{ticks} ticks");
+    edge.end().await;
+}
+
+#[test]
+fn an_edge_that_is_not_told_to_stop_ends_with_its_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let edge = runtime.block_on(async {
+        let edge = Edge::below(Region::holding(vec![granted("repo:core")])).await;
+        edge.catches_up().await;
+        edge
+    });
+    // Waits for every thread of the runtime.
+    drop(runtime);
+    assert!(edge.events.is_closed());
 }
