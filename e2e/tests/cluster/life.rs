@@ -189,12 +189,20 @@ async fn edges_go(site: &Site) {
 
 async fn the_store_goes_with_its_data(site: &Site, store: &str) {
     let alive = format!("select count(*) from stores where id = '{store}' and deleted_at is null");
-    let alive = async || site.access().sql("github_central", &alive).await.unwrap();
-    assert_eq!(alive().await.trim(), "1");
+    let alive = async |database: &str| {
+        let count = site.access().sql(database, &alive).await.unwrap();
+        count.trim().to_owned()
+    };
+    let databases = ["github_central", "github_eu_1"];
+    for database in databases {
+        assert_eq!(alive(database).await, "1", "{database}");
+    }
     site.patch(STORE, &json!({"spec": {"deletionPolicy": "Delete"}}))
         .await;
     site.holds(STORE, "Ready").await;
     site.kubectl(["delete", STORE]).await;
-    assert_eq!(alive().await.trim(), "0");
+    for database in databases {
+        assert_eq!(alive(database).await, "0", "{database}");
+    }
     site.is_empty().await;
 }

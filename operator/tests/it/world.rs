@@ -120,6 +120,8 @@ pub(crate) struct Told {
     pub(crate) status: NodeStatus,
     /// What nodes below central say, if not that.
     pub(crate) status_below: Option<NodeStatus>,
+    /// Stores that nodes below still have, though central does not.
+    pub(crate) kept_below: Vec<String>,
     /// The model that nodes below have, if not the latest.
     pub(crate) model_below: Option<String>,
     /// What every call but that for the status is answered with.
@@ -236,8 +238,12 @@ impl Nodes for FakeNodes {
             .stores
             .iter()
             .filter(|_| !status.dependencies.iter().any(is_silent));
+        let kept = told.kept_below.iter().filter(|_| is_below);
         Ok(NodeStatus {
-            models: held.map(|(id, _)| (id.clone(), model.clone())).collect(),
+            models: held
+                .map(|(id, _)| (id.clone(), model.clone()))
+                .chain(kept.map(|id| (id.clone(), None)))
+                .collect(),
             ..status.clone()
         })
     }

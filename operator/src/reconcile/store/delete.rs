@@ -1,8 +1,9 @@
 //! What happens outside of the cluster when an AuthzStore is deleted: nothing, or its store is deleted through the API.
 //! What is inside belongs to the AuthzStore, and Kubernetes removes it.
 //!
-//! Deleting must never hang: where central is gone already (the namespace goes, or its pods went first) or does not
-//! answer for five minutes, the AuthzStore is let go and an event says that the store was not deleted.
+//! The AuthzStore is held until every region has deleted its copy too: let go, its pods end, and a copy would stay in its
+//! database for ever. But deleting must never hang: where nodes are gone already (the namespace goes, or the pods went
+//! first), or have not done it for five minutes, it is let go and an event says what was not deleted.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
@@ -10,15 +11,18 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
+use super::dereference::is_migration;
 use super::uid;
 use crate::api::AuthzStore;
+use crate::api::conditions::{Finding, READY, conditions};
 use crate::api::store::DeletionPolicy;
-use crate::build::{Kind, MANAGER, central_name, grpc_address};
+use crate::build::{Kind, MANAGER, REGION, STORE, central_name, grpc_address, regional_name};
 use crate::events::Severity;
-use crate::nodes::NodeError;
+use crate::nodes::{NodeError, NodeStatus};
+use crate::reconcile::asked::{Asked, ask};
 use crate::reconcile::read::call;
 use crate::reconcile::workloads::replicas;
-use crate::reconcile::{Context, Error};
+use crate::reconcile::{Context, Error, status};
 use crate::requeue::{self, jittered};
 
 /// Holds an AuthzStore until its store is deleted.
@@ -65,19 +69,17 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
     }
     context.leadership.check()?;
     if store.spec.deletion_policy == DeletionPolicy::Delete
-        && let Err(why) = delete_store(store, context).await
+        && let Err(obstacle) = delete_data(store, context).await
     {
+        let now = Timestamp::now();
         let since = store.metadata.deletion_timestamp.as_ref().map(|at| at.0);
-        let waited = since.map(|since| Timestamp::now().duration_since(since));
-        let is_patient = waited.is_some_and(|waited| waited < PATIENCE);
-        if is_patient && is_central_there(store, context) {
-            tracing::info!(%why, store = store.name_any(), "cannot delete the store yet");
+        let waited = since.map(|since| now.duration_since(since));
+        if obstacle.may_pass && waited.is_some_and(|waited| waited < PATIENCE) {
+            say_what_for(store, context, &obstacle.why, now).await?;
             return Ok(Action::requeue(jittered(requeue::UNSETTLED)));
         }
-        let note = format!(
-            "the data of product '{}' was not deleted: {why}",
-            store.spec.product
-        );
+        let (product, why) = (&store.spec.product, obstacle.why);
+        let note = format!("not all data of product '{product}' were deleted: {why}");
         let about = store.object_ref(&());
         context
             .events
@@ -86,6 +88,43 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
     }
     set(store, context, false).await?;
     Ok(Action::await_change())
+}
+
+/// What keeps data from being deleted.
+struct Obstacle {
+    why: String,
+    /// Whether there is somebody who could still do it.
+    may_pass: bool,
+}
+
+async fn delete_data(store: &AuthzStore, context: &Context) -> Result<(), Obstacle> {
+    let name = store.name_any();
+    delete_store(store, context).await.map_err(|why| Obstacle {
+        why: why.to_string(),
+        may_pass: is_there(&central_name(&name), store, context),
+    })?;
+    let Some(id) = store.status.as_ref().and_then(|of| of.store_id.as_ref()) else {
+        return Ok(());
+    };
+    let mut left = Vec::new();
+    let mut may_pass = false;
+    let asked = ask_regions(store, context).await;
+    for region in &store.spec.regions {
+        let nodes = asked
+            .iter()
+            .filter(|of| of.region.as_ref() == Some(&region.name));
+        if let Err(why) = is_gone(nodes, id) {
+            may_pass |= is_there(&regional_name(&name, &region.name), store, context);
+            left.push(format!("region {}: {why}", region.name));
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Obstacle {
+        why: left.join("; "),
+        may_pass,
+    })
 }
 
 async fn delete_store(store: &AuthzStore, context: &Context) -> Result<(), NodeError> {
@@ -101,12 +140,67 @@ async fn delete_store(store: &AuthzStore, context: &Context) -> Result<(), NodeE
     }
 }
 
-fn is_central_there(store: &AuthzStore, context: &Context) -> bool {
-    let name = central_name(&store.name_any());
+async fn ask_regions(store: &AuthzStore, context: &Context) -> Vec<Asked> {
+    let namespace = store.namespace().unwrap_or_default();
+    let mut pods = context
+        .caches
+        .of_stores
+        .pods(&namespace, STORE, &store.name_any());
+    pods.retain(|pod| pod.labels().contains_key(REGION) && !is_migration(pod));
+    ask(context, &pods).await
+}
+
+/// Whether a region has deleted its copy. Its nodes have one database: any of them that sees it knows.
+fn is_gone<'a>(nodes: impl Iterator<Item = &'a Asked>, store: &str) -> Result<(), String> {
+    let mut why = "no node runs that could say".to_owned();
+    for Asked { pod, status, .. } in nodes {
+        let silent = match status {
+            Err(error) => Some(error.to_string()),
+            Ok(status) => status
+                .dependency("datastore")
+                .filter(|of| !of.available)
+                .map(|of| of.message.clone()),
+        };
+        let has_it = |status: &NodeStatus| status.models.iter().any(|(id, _)| id == store);
+        why = match (silent, status) {
+            (Some(silent), _) => format!("{pod}: {silent}"),
+            (None, Ok(status)) if !has_it(status) => return Ok(()),
+            _ => format!("{pod} still has store {store}"),
+        };
+    }
+    Err(why)
+}
+
+/// Whoever waits for the deletion sees what it waits for.
+async fn say_what_for(
+    store: &AuthzStore,
+    context: &Context,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(before) = &store.status else {
+        return Ok(());
+    };
+    let waits = Finding::not_yet(
+        "Deleting",
+        format!("waiting for the data to be deleted: {why}"),
+    );
+    let generation = store.metadata.generation;
+    let told = conditions(&before.conditions, &[(READY, waits)], generation, now);
+    let mut after = before.clone();
+    after.conditions.retain(|of| of.type_ != READY);
+    after.conditions.splice(0..0, told);
+    status::write(context, store, Some(before), &after)
+        .await
+        .map(|_| ())
+}
+
+/// Whether a workload is there and has pods.
+fn is_there(workload: &str, store: &AuthzStore, context: &Context) -> bool {
     let live = context.caches.of_stores.owned_by(&uid(store));
     live.iter().any(|(kind, object)| {
         *kind == Kind::Deployment
-            && object.name_any() == name
+            && object.name_any() == workload
             && object.metadata.deletion_timestamp.is_none()
             && replicas(object).wanted > 0
     })

@@ -3,38 +3,90 @@
 use meridian_operator::nodes::NodeError;
 use serde_json::json;
 
-use super::{OURS, running};
+use super::{OURS, running, store_condition};
 use crate::fixtures::store_json;
 use crate::world::World;
 
-#[tokio::test]
-async fn a_store_whose_policy_is_delete_is_held_and_its_data_deleted_first() {
+/// A world in which everything of the fixture store runs, which is held.
+async fn held() -> World {
     let world = World::new();
     world.put(store_json());
     for _ in 0..4 {
         world.reconcile_store("payments").await.unwrap();
         world.run_workloads();
     }
-    let finalizers = |world: &World| {
-        let store = world.get(OURS, "AuthzStore", "payments").unwrap();
-        store["metadata"]["finalizers"].clone()
-    };
-    assert_eq!(finalizers(&world), json!(["meridian.dev/store"]));
-    delete(&world, &k8s_openapi::jiff::Timestamp::now().to_string());
-    world.told(|told| {
-        told.writes.clear();
-        told.failure = Some(NodeError::Unavailable("busy".to_owned()));
-    });
+    assert!(is_held(&world));
+    world.told(|told| told.writes.clear());
+    world.writes();
+    world
+}
+
+fn is_held(world: &World) -> bool {
+    let store = world.get(OURS, "AuthzStore", "payments").unwrap();
+    store["metadata"]["finalizers"] == json!(["meridian.dev/store"])
+}
+
+fn now() -> String {
+    k8s_openapi::jiff::Timestamp::now().to_string()
+}
+
+fn events(world: &World) -> usize {
+    let writes = world.writes().into_iter();
+    writes.filter(|(_, path)| path.ends_with("/events")).count()
+}
+
+#[tokio::test]
+async fn a_store_whose_policy_is_delete_is_held_and_its_data_deleted_first() {
+    let world = held().await;
+    delete(&world, &now());
+    world.told(|told| told.failure = Some(NodeError::Unavailable("busy".to_owned())));
     world.reconcile_store("payments").await.unwrap();
-    assert_eq!(
-        finalizers(&world),
-        json!(["meridian.dev/store"]),
-        "held until it is done"
-    );
+    assert!(is_held(&world), "until it is done");
     world.told(|told| told.failure = None);
     world.reconcile_store("payments").await.unwrap();
     assert_eq!(world.told(|told| told.writes.clone()), ["delete store-1"]);
-    assert_eq!(finalizers(&world), json!([]));
+    assert!(!is_held(&world));
+}
+
+#[tokio::test]
+async fn it_is_held_until_every_region_has_deleted_its_copy() {
+    let world = held().await;
+    delete(&world, &now());
+    world.told(|told| told.kept_below = vec!["store-1".to_owned()]);
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.told(|told| told.writes.clone()), ["delete store-1"]);
+    assert!(is_held(&world));
+    let (status, reason, message) = store_condition(&world, "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Deleting"));
+    assert!(message.contains("region eu-1"), "{message}");
+    world.writes();
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.writes(), [], "said once");
+
+    // A region that cannot see its database does not know.
+    world.told(|told| {
+        told.kept_below.clear();
+        told.reach_below("datastore", Err("db:5432: connection refused"));
+    });
+    world.reconcile_store("payments").await.unwrap();
+    assert!(is_held(&world));
+    let (_, _, message) = store_condition(&world, "Ready");
+    assert!(message.contains("db:5432: connection refused"), "{message}");
+
+    world.told(|told| told.reach_below("datastore", Ok(())));
+    world.reconcile_store("payments").await.unwrap();
+    assert!(!is_held(&world));
+    assert_eq!(events(&world), 0);
+}
+
+#[tokio::test]
+async fn deleting_does_not_hang_where_a_region_never_does_it() {
+    let world = held().await;
+    delete(&world, "2026-01-01T00:00:00Z");
+    world.told(|told| told.kept_below = vec!["store-1".to_owned()]);
+    world.reconcile_store("payments").await.unwrap();
+    assert!(!is_held(&world), "after five minutes");
+    assert_eq!(events(&world), 1, "that it was not deleted");
 }
 
 fn delete(world: &World, at: &str) {
@@ -61,14 +113,9 @@ async fn deleting_does_not_hang_where_central_is_away() {
     world.put(store_json());
     world.reconcile_store("payments").await.unwrap();
     // Held, and central was never there.
-    delete(&world, &k8s_openapi::jiff::Timestamp::now().to_string());
+    delete(&world, &now());
     world.told(|told| told.failure = Some(NodeError::Unavailable("nobody".to_owned())));
     world.reconcile_store("payments").await.unwrap();
-    let store = world.get(OURS, "AuthzStore", "payments").unwrap();
-    assert_eq!(store["metadata"]["finalizers"], json!([]));
-    let events = world
-        .writes()
-        .into_iter()
-        .filter(|(_, path)| path.ends_with("/events"));
-    assert!(events.count() > 0);
+    assert!(!is_held(&world));
+    assert!(events(&world) > 0);
 }
