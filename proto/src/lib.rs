@@ -9,7 +9,8 @@ mod json;
 
 pub use generated::{meridian, openfga};
 
-/// An encoded `google.protobuf.FileDescriptorSet` of all files and their imports, for gRPC reflection.
+/// An encoded `google.protobuf.FileDescriptorSet` of the files with what clients call, and their imports, for gRPC
+/// reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptors.bin");
 
 #[allow(

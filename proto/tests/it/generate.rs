@@ -10,22 +10,27 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
 };
 
-const FILES: [&str; 7] = [
+/// What clients speak: shown by reflection.
+const OF_CLIENTS: [&str; 6] = [
     "openfga/v1/authzmodel.proto",
     "openfga/v1/errors_ignore.proto",
     "openfga/v1/openfga.proto",
     "openfga/v1/openfga_service.proto",
     "openfga/v1/openfga_service_consistency.proto",
-    "meridian/v1/change.proto",
-    "meridian/v1/node.proto",
+    "meridian/v1/admin.proto",
 ];
+/// What nodes say to each other.
+const OF_NODES: [&str; 2] = ["meridian/v1/change.proto", "meridian/v1/node.proto"];
 const JSON_PACKAGE: &str = "openfga.v1";
 
 /// Writes everything `src/gen` holds to `out`.
 pub(crate) fn generate(root: &Path, out: &Path) {
     let mut compiler = protox::Compiler::new([root]).unwrap();
-    compiler.include_imports(true).open_files(FILES).unwrap();
-    let mut files = compiler.include_source_info(false).file_descriptor_set();
+    compiler
+        .include_imports(true)
+        .open_files(OF_CLIENTS)
+        .unwrap();
+    let files = compiler.include_source_info(false).file_descriptor_set();
     fs::write(out.join("descriptors.bin"), files.encode_to_vec()).unwrap();
     fs::write(
         out.join(format!("{JSON_PACKAGE}.json.rs")),
@@ -33,7 +38,8 @@ pub(crate) fn generate(root: &Path, out: &Path) {
     )
     .unwrap();
 
-    files = compiler.include_source_info(true).file_descriptor_set();
+    compiler.open_files(OF_NODES).unwrap();
+    let files = compiler.include_source_info(true).file_descriptor_set();
     tonic_prost_build::configure()
         .out_dir(out)
         .btree_map(".")

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_prost::ProstCodec;
+use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 
 use crate::api::operations::{self, Check, Operation, Visitor};
@@ -101,8 +102,20 @@ pub async fn common_services() -> Result<(RoutesBuilder, Readiness), UnreadableD
     };
     readiness.set(false).await;
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(meridian_proto::FILE_DESCRIPTOR_SET)
+        use tonic_reflection::pb;
+        let served = [
+            meridian_proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            pb::v1::FILE_DESCRIPTOR_SET,
+            pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        served
+            .into_iter()
+            .fold(
+                Builder::configure(),
+                Builder::register_encoded_file_descriptor_set,
+            )
+            .include_reflection_service(false)
     };
     let mut services = Routes::builder();
     services
