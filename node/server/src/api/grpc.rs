@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::Body as HttpBody;
 use meridian_model::{ApiError, Code as ApiCode};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::{Code, Status};
@@ -208,8 +209,17 @@ where
         }
     });
     let codec = ProstCodec::<O::Response, O::Request>::default();
-    let mut grpc =
-        tonic::server::Grpc::new(codec).max_decoding_message_size(api.limits().request_bytes);
+    let mut grpc = tonic::server::Grpc::new(codec)
+        .max_decoding_message_size(api.limits().request_bytes)
+        .accept_compressed(CompressionEncoding::Gzip);
+    // As OpenFGA: who asks in gzip is answered in it.
+    if request
+        .headers()
+        .get("grpc-encoding")
+        .is_some_and(|encoding| encoding == "gzip")
+    {
+        grpc = grpc.send_compressed(CompressionEncoding::Gzip);
+    }
     let limit = api.limits().body_timeout;
     let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
     let mut response = grpc.unary(call, request).await;

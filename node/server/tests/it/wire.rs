@@ -303,3 +303,29 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     drop(sender);
     assert_eq!(second.await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn who_asks_in_gzip_is_answered_in_gzip() {
+    use tonic::codec::CompressionEncoding::Gzip;
+    let node = Node::start().await;
+    let store = node.store().await;
+    let tuple = ("user:anne", "owner", "repo:1");
+    node.write(&store, &[tuple]).await;
+    for asks_in_gzip in [true, false] {
+        let mut client = node.client().await.accept_compressed(Gzip);
+        if asks_in_gzip {
+            client = client.send_compressed(Gzip);
+        }
+        let answer = client.check(check_request(&store, tuple)).await.unwrap();
+        let encoding = answer.metadata().get("grpc-encoding");
+        assert_eq!(encoding.is_some_and(|it| it == "gzip"), asks_in_gzip);
+        assert!(answer.into_inner().allowed);
+    }
+    // However well it compresses, a request is as large as what it is unpacked to.
+    let mut client = node.client().await.send_compressed(Gzip);
+    let large = v1::CreateStoreRequest {
+        name: "x".repeat(Limits::default().request_bytes + 1),
+    };
+    let refused = client.create_store(large).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+}
