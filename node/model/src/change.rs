@@ -1,6 +1,7 @@
 //! What happens to a store, as it is committed, published and applied.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,16 @@ pub enum Tier {
     Warm,
     /// Never at an edge, not even an answer.
     Cold,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Critical => "critical",
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        })
+    }
 }
 
 /// The tier of each object type of a store. Types not named are Warm. A revision of its own whenever it changes.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use meridian_model::dsl;
 
 use crate::client::{Client, parse_model, parse_tuple};
@@ -52,16 +52,21 @@ enum Command {
         #[arg(required = true)]
         tuples: Vec<String>,
     },
-    /// Assigns how far the data of a store's types travel: Critical to every edge, Cold to none, all others Warm.
+    /// Assigns how far the data of a store's types travel: Critical to every edge, Cold to none, all others Warm. Whatever
+    /// was assigned before ends.
+    #[command(group = ArgGroup::new("which").required(true).multiple(true))]
     Tiers {
         #[command(flatten)]
         at: At,
         /// Types of which every edge holds every tuple.
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', group = "which")]
         critical: Vec<String>,
         /// Types of which no edge keeps anything.
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', group = "which")]
         cold: Vec<String>,
+        /// Makes every type Warm.
+        #[arg(long, group = "which", conflicts_with_all = ["critical", "cold"])]
+        all_warm: bool,
     },
     /// Creates a store and prints its id.
     CreateStore {
@@ -146,11 +151,14 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 Client::new(&at.api)?.delete(&at.store, &tuples).await?
             );
         }
-        Command::Tiers { at, critical, cold } => {
-            Client::new(&at.api)?
-                .assign_tiers(&at.store, critical, cold)
-                .await?;
-            println!("assigned")
+        Command::Tiers {
+            at, critical, cold, ..
+        } => {
+            let mut client = Client::new(&at.api)?;
+            client.assign_tiers(&at.store, critical, cold).await?;
+            for (object_type, tier) in client.tiers(&at.store).await? {
+                println!("{tier:<10}{object_type}");
+            }
         }
         Command::CreateStore { api, name } => {
             println!("{}", Client::new(&api)?.create_store(&name).await?)

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use meridian_model::{Code, TupleKey, TypeSystem, dsl};
+use meridian_model::{Code, Tier, TupleKey, TypeSystem, dsl};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use meridian_sync::envelope::tiers_from_wire;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -138,6 +139,34 @@ impl Client {
             .await
             .map_err(|status| told(&self.address, status))?;
         Ok(())
+    }
+
+    /// Every type of the store's latest model with its tier; nothing while there is no model.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn tiers(&mut self, store: &str) -> anyhow::Result<Vec<(String, Tier)>> {
+        let request = node::GetTiersRequest {
+            store_id: store.to_owned(),
+        };
+        let tiers = self.admin.get_tiers(request).await;
+        let tiers = tiers.map_err(|status| told(&self.address, status))?;
+        let tiers = tiers_from_wire(tiers.into_inner().tiers.unwrap_or_default());
+        let request = v1::ReadAuthorizationModelsRequest {
+            store_id: store.to_owned(),
+            page_size: Some(1),
+            ..Default::default()
+        };
+        let models = self.api.read_authorization_models(request).await;
+        let models = models.map_err(|status| told(&self.address, status))?;
+        let models = models.into_inner().authorization_models;
+        let types = models.into_iter().flat_map(|model| model.type_definitions);
+        Ok(types
+            .map(|defined| {
+                let tier = tiers.of(&defined.r#type);
+                (defined.r#type, tier)
+            })
+            .collect())
     }
 
     /// Writes tuples, all or nothing.

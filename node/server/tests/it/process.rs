@@ -260,3 +260,40 @@ async fn a_newer_schema_is_called_so() {
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn tiers_are_assigned_only_as_said_and_then_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Central::start(folder.path(), "0s").await;
+    let store = node.store().await;
+    let tiers = async |which: &[&str]| {
+        let assign = Command::new(env!("CARGO_BIN_EXE_meridian"))
+            .args(["tiers", "--api", &node.grpc.to_string(), "--store", &store])
+            .args(which)
+            .env_clear()
+            .stdin(Stdio::null())
+            .output();
+        tokio::time::timeout(PATIENCE, assign)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let shown = tiers(&["--critical", "user,team", "--cold", "repo"]).await;
+    assert_eq!(
+        text(&shown.stdout),
+        "critical  user\ncritical  team\ncold      repo\n",
+        "{}",
+        text(&shown.stderr)
+    );
+    for too_little_or_much in [&[][..], &["--all-warm", "--cold", "repo"]] {
+        let refused = tiers(too_little_or_much).await;
+        assert_eq!(refused.status.code(), Some(2));
+        let told = text(&refused.stderr);
+        assert!(told.contains("--all-warm"), "{told}");
+    }
+    let shown = tiers(&["--all-warm"]).await;
+    assert_eq!(
+        text(&shown.stdout),
+        "warm      user\nwarm      team\nwarm      repo\n"
+    );
+}
