@@ -195,7 +195,7 @@ struct NodeOptions {
 pub fn node(start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>) -> ExitCode {
     let options = NodeOptions::parse();
     let run = async {
-        options.logging.start()?;
+        options.logging.start("info")?;
         let config = options.source.load()?;
         if let Some(address) = config.listen.metrics {
             telemetry::serve_metrics(address).context("listen.metrics")?;

@@ -169,6 +169,40 @@ impl Client {
             .collect())
     }
 
+    /// The store of that name; of several the first made.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn find_store(&mut self, name: &str) -> anyhow::Result<Option<String>> {
+        let request = v1::ListStoresRequest {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let stores = self.api.list_stores(request).await;
+        let stores = stores.map_err(|status| told(&self.address, status))?;
+        let first = stores.into_inner().stores.into_iter().next();
+        Ok(first.map(|store| store.id))
+    }
+
+    /// Whether a tuple is stored.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn has(&mut self, store: &str, tuple: &TupleKey) -> anyhow::Result<bool> {
+        let request = v1::ReadRequest {
+            store_id: store.to_owned(),
+            tuple_key: Some(v1::ReadRequestTupleKey {
+                user: tuple.subject.to_string(),
+                relation: tuple.relation.to_string(),
+                object: tuple.object.to_string(),
+            }),
+            ..Default::default()
+        };
+        let read = self.api.read(request).await;
+        let read = read.map_err(|status| told(&self.address, status))?;
+        Ok(!read.into_inner().tuples.is_empty())
+    }
+
     /// Writes tuples, all or nothing.
     ///
     /// # Errors

@@ -14,14 +14,10 @@ use tracing_subscriber::EnvFilter;
 /// How a process logs.
 #[derive(Debug, Clone, Args)]
 pub struct Logging {
-    /// What is logged: a level, or targets with levels, like `info,meridian_sync=debug`.
-    #[arg(
-        long = "log",
-        env = "MERIDIAN_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    filter: String,
+    /// What is logged: a level, or targets with levels, like `info,meridian_sync=debug`. By default info, and warn where
+    /// the screen shows something else.
+    #[arg(long = "log", env = "MERIDIAN_LOG", value_name = "FILTER")]
+    filter: Option<String>,
     /// How a line looks.
     #[arg(
         long = "log-format",
@@ -42,15 +38,15 @@ enum Format {
 }
 
 impl Logging {
-    /// Starts logging to standard error.
+    /// Starts logging to standard error: what is asked for, else `usual`.
     ///
     /// # Errors
     /// When the filter cannot be read.
-    pub fn start(&self) -> anyhow::Result<()> {
-        let filter: EnvFilter = self
-            .filter
+    pub fn start(&self, usual: &str) -> anyhow::Result<()> {
+        let filter = self.filter.as_deref().unwrap_or(usual);
+        let filter: EnvFilter = filter
             .parse()
-            .with_context(|| format!("log filter '{}'", self.filter))?;
+            .with_context(|| format!("log filter '{filter}'"))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())

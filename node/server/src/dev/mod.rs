@@ -6,11 +6,13 @@
 
 mod tour;
 
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -45,6 +47,7 @@ struct Stage {
     regional: Node,
     central: Node,
     _kafka: MockCluster<'static, DefaultProducerContext>,
+    _lock: File,
     _data: Option<TempDir>,
 }
 
@@ -53,7 +56,7 @@ struct Stage {
 /// # Errors
 /// When something cannot be started, or the tour meets an answer that should not be.
 pub async fn run(options: Dev) -> anyhow::Result<()> {
-    options.logging.start()?;
+    options.logging.start("warn")?;
     let stage = tokio::select! {
         stage = start(options.data.as_deref()) => stage?,
         stopped = stop_signal() => return stopped.map(drop),
@@ -88,6 +91,7 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
         .or_else(|| temporary.as_ref().map(TempDir::path))
         .unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = lock(folder)?;
     let kafka = MockCluster::new(1).context("cannot start the in-process Kafka")?;
     // It makes no topics by request.
     for topic in ["meridian.default.changes", "meridian.default.dev.edge"] {
@@ -155,8 +159,40 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
         regional,
         central,
         _kafka: kafka,
+        _lock: lock,
         _data: temporary,
     })
+}
+
+/// Keeps a folder from being used by two at a time; until the file is closed, however this process ends.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("dev.lock");
+    let cannot = |what: &str| format!("cannot {what} {}", path.display());
+    let mut options = File::options();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| cannot("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error).with_context(|| cannot("lock")),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)
+                .with_context(|| cannot("read"))?;
+            bail!(
+                "{} is in use by another `meridian dev`, process {}: stop that one, or name another folder",
+                folder.display(),
+                holder.trim()
+            );
+        }
+    }
+    file.set_len(0).with_context(|| cannot("empty"))?;
+    writeln!(file, "{}", std::process::id()).with_context(|| cannot("write"))?;
+    Ok(file)
 }
 
 async fn ready(node: Node, what: &str) -> anyhow::Result<Node> {

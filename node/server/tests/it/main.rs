@@ -11,6 +11,7 @@
 mod bad_input;
 mod check;
 mod database_away;
+mod dev;
 mod edge;
 mod harness;
 mod health;
