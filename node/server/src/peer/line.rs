@@ -4,6 +4,8 @@
 //! call finds out whether it is back. The hazard: what a caller brings must not decide that for all others. So a caller
 //! whose time is up says nothing about the node, and its call is not made a second time. A node that hangs is told by
 //! pings of this node's own, which break the connection.
+//!
+//! Whoever asked is told which of `upstream` failed and how to go on; addresses and what the connection says are logged.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +15,10 @@ use tonic::{Code, Response, Status};
 use super::Client;
 use crate::outage::Outage;
 
+/// What the message begins and ends with when no node above can answer.
+const NOBODY: &str = "no node above can answer: ";
+const TRY_AGAIN: &str = "; try again";
+
 /// How long a node that failed is passed over before it is tried again, if another is there.
 const PASS_OVER: Duration = Duration::from_secs(1);
 
@@ -21,7 +27,9 @@ pub(super) struct Line(pub(super) Vec<Peer>);
 
 /// A node.
 pub(super) struct Peer {
-    /// The setting it comes from and its address, for logs and errors.
+    /// The setting it comes from, for whoever asks.
+    setting: String,
+    /// The same and its address, for logs and operators.
     pub(super) name: String,
     pub(super) client: Client,
     health: Health,
@@ -95,12 +103,12 @@ impl Line {
                 }
             };
             code = status.code();
-            reasons.push(format!("{}: {}", peer.name, reason(&status)));
+            reasons.push(format!("{} {}", peer.setting, told(&status)));
             if repeat == Repeat::Unsent && !unsent {
                 break;
             }
         }
-        if code == Code::Unknown || code == Code::Cancelled {
+        if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
             code = Code::Unavailable;
         }
         Err(Status::new(code, self.nobody(&reasons)))
@@ -110,10 +118,7 @@ impl Line {
         if self.0.is_empty() {
             return "there is no node above: no upstream is configured".to_owned();
         }
-        format!(
-            "no node above can answer: {}; try again",
-            reasons.join("; ")
-        )
+        format!("{NOBODY}{}{TRY_AGAIN}", reasons.join("; "))
     }
 
     /// Those that are up or due to be tried, then the others.
@@ -136,6 +141,7 @@ impl Peer {
     /// The node at `address`, which `setting` names.
     pub(super) fn new(setting: &str, address: &str, client: Client) -> Self {
         Self {
+            setting: setting.to_owned(),
             name: format!("{setting} {address}"),
             client,
             health: Health::default(),
@@ -160,7 +166,7 @@ impl Peer {
     fn too_late(&self) -> Status {
         Status::deadline_exceeded(format!(
             "{} did not answer within the request's time",
-            self.name
+            self.setting
         ))
     }
 
@@ -172,7 +178,7 @@ impl Peer {
             | Code::AlreadyExists
             | Code::FailedPrecondition
             | Code::OutOfRange => status,
-            code => Status::new(code, format!("{}: {}", self.name, reason(&status))),
+            code => Status::new(code, format!("{} {}", self.setting, told(&status))),
         }
     }
 }
@@ -210,15 +216,18 @@ impl Health {
     }
 }
 
-/// Whether a failure says that the node cannot be reached or cannot work. What has a source was not sent by the node: the
-/// connection failed.
+/// Whether a failure says that the node cannot be reached or cannot work, or that there is no node but something else.
 fn is_away(status: &Status) -> bool {
-    let by_connection = std::error::Error::source(status).is_some();
     match status.code() {
-        Code::Unavailable => true,
-        Code::Unknown | Code::Cancelled | Code::Internal => by_connection,
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Unimplemented => true,
+        Code::Cancelled => is_by_connection(status),
         _ => is_unsent(status),
     }
+}
+
+/// Whether the connection failed: what has a source was not sent by the node.
+fn is_by_connection(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// Whether the request certainly never left this node.
@@ -237,13 +246,29 @@ fn has_source<E: std::error::Error + 'static>(status: &Status) -> bool {
     false
 }
 
-/// A failure's message with its causes, without the advice that the whole message ends with.
-fn reason(status: &Status) -> String {
+/// A failure as whoever asked is told it: which node cannot be reached, or does not speak as a node, or what it says.
+pub(super) fn told(status: &Status) -> String {
+    if is_by_connection(status) {
+        return "cannot be reached".to_owned();
+    }
+    if matches!(
+        status.code(),
+        Code::Unknown | Code::Internal | Code::Unimplemented
+    ) {
+        return "does not answer as a node of this version does: it must be the address of a node's listen.nodes"
+            .to_owned();
+    }
     let message = status.message();
-    let mut text = message
-        .strip_suffix("; try again")
-        .unwrap_or(message)
-        .to_owned();
+    let message = message.strip_suffix(TRY_AGAIN).unwrap_or(message);
+    match message.strip_prefix(NOBODY) {
+        Some(above) => format!("cannot answer by itself, and above it {above}"),
+        None => format!("says: {message}"),
+    }
+}
+
+/// A failure's message with its causes, for the log.
+fn reason(status: &Status) -> String {
+    let mut text = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
