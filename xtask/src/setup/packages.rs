@@ -151,10 +151,11 @@ fn apt_get() -> Command {
 fn available(need: Need) -> Result<&'static str> {
     for package in need.packages() {
         let output = Command::new("apt-cache")
-            .args(["show", package])
+            .args(["policy", package])
+            .env("LC_ALL", "C")
             .output()
             .context("starting `apt-cache`")?;
-        if output.status.success() {
+        if has_candidate(&String::from_utf8_lossy(&output.stdout)) {
             return Ok(package);
         }
     }
@@ -163,6 +164,15 @@ fn available(need: Need) -> Result<&'static str> {
         need.packages().join(", "),
         need.description()
     )
+}
+
+/// Whether `apt-cache policy` knows a version to install. A package that others only name has `Candidate: (none)`, one
+/// that nobody names has no such line.
+fn has_candidate(policy: &str) -> bool {
+    policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate:"))
+        .any(|version| version.trim() != "(none)")
 }
 
 fn java_version() -> Option<u32> {
@@ -181,7 +191,7 @@ fn parse_java_version(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_java_version;
+    use super::{has_candidate, parse_java_version};
 
     #[test]
     fn java_versions_of_all_shapes_are_read() {
@@ -195,5 +205,16 @@ mod tests {
         );
         assert_eq!(parse_java_version("java version \"1.8.0_402\"\n"), Some(1));
         assert_eq!(parse_java_version("no such program"), None);
+    }
+
+    #[test]
+    fn a_package_that_is_only_named_cannot_be_installed() {
+        assert!(has_candidate(
+            "postgresql:\n  Installed: (none)\n  Candidate: 15+248\n"
+        ));
+        assert!(!has_candidate(
+            "openjdk-21-jre-headless:\n  Installed: (none)\n  Candidate: (none)\n"
+        ));
+        assert!(!has_candidate(""));
     }
 }
