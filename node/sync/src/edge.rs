@@ -23,6 +23,7 @@ use meridian_model::watermark::{Admit, admit};
 use crate::retry::Retry;
 use crate::upstream::{Changes, UpstreamError};
 
+mod aside;
 mod loading;
 mod messages;
 mod replica;
@@ -395,12 +396,12 @@ impl Edge {
             self.slots.insert(store, Slot::Deleted(head.position));
             return;
         }
-        let (aside, known) = (std::mem::take(&mut loading.aside), loading.known);
+        let (mut aside, known) = (std::mem::take(&mut loading.aside), loading.known);
         let view = View::new(head.position)
             .with_head(head.info, head.tiers)
             .with_models(head.models);
         let (mut replica, ticket) = (Replica::new(store, view, now), self.positions.0);
-        for set in aside.into_values() {
+        while let Some(set) = aside.pop_first() {
             replica.offer(set, ticket, now, &self.limits);
         }
         replica.learn(known, ticket, now);

@@ -1,12 +1,12 @@
 //! A store of which nothing is held yet.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meridian_model::change::ChangeSet;
-use meridian_model::ids::{Position, Revision};
+use meridian_model::ids::Position;
 
 use super::Limits;
+use super::aside::Aside;
 use crate::retry::Retry;
 
 /// A store whose head was asked for.
@@ -19,7 +19,7 @@ pub(super) struct Loading {
     /// The newest ticket of an ask for positions when `known` last rose: the answer to a later one may lower both.
     risen: u64,
     pub(super) ask: Retry,
-    pub(super) aside: BTreeMap<Revision, ChangeSet>,
+    pub(super) aside: Aside,
 }
 
 impl Loading {
@@ -29,7 +29,7 @@ impl Loading {
             known: min,
             risen: ticket,
             ask: Retry::new(now),
-            aside: BTreeMap::new(),
+            aside: Aside::default(),
         }
     }
 
@@ -44,15 +44,13 @@ impl Loading {
     pub(super) fn stands_at(&mut self, position: Position, ticket: u64) {
         if ticket > self.risen {
             (self.min, self.known) = (self.min.min(position), position);
-            self.aside
-                .retain(|revision, _| *revision <= position.revision);
+            self.aside.drop_after(position.revision);
         }
     }
 
     pub(super) fn set_aside(&mut self, set: ChangeSet, ticket: u64, limits: &Limits) {
         self.learn(set.position(), ticket);
-        if self.aside.len() < limits.set_aside {
-            self.aside.insert(set.revision, set);
-        }
+        self.aside.insert(set);
+        self.aside.keep_nearest(limits);
     }
 }

@@ -12,8 +12,8 @@ use crate::upstream::{Changes, UpstreamError};
 /// What the machine keeps at most, and how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Change sets of one store kept for later while earlier ones or a fill are missing. What does not fit is asked for
-    /// again.
+    /// Change sets of one store kept for later while earlier ones or a fill are missing, unless the stores' together weigh
+    /// too much before. What does not fit is asked for again.
     pub set_aside: usize,
     /// Waiting times.
     pub patience: Patience,

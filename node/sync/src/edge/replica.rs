@@ -1,6 +1,6 @@
 //! One live store: a view, what is missing from it, and what was set aside until that arrives.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meridian_engine::View;
@@ -10,6 +10,7 @@ use meridian_model::ids::{Position, Revision, StoreId};
 use meridian_model::tuple::{Tuple, TupleKey};
 use meridian_model::watermark::{Admit, admit};
 
+use super::aside::Aside;
 use super::{Ask, Command, Limits, Publish, Touched, spread};
 use crate::retry::Retry;
 use crate::tier;
@@ -37,10 +38,10 @@ pub(super) struct Replica {
     /// The ask for missing change sets, while some are missing.
     repair: Option<Retry>,
     /// Change sets that came before their predecessors.
-    ahead: BTreeMap<Revision, ChangeSet>,
+    ahead: Aside,
     fills: BTreeMap<String, Fill>,
     /// Change sets applied since the oldest fill was asked for.
-    recent: VecDeque<ChangeSet>,
+    recent: Aside,
     touched: Touched,
     changed: bool,
     published_lagging: bool,
@@ -56,9 +57,9 @@ impl Replica {
             view,
             doubted: false,
             repair: None,
-            ahead: BTreeMap::new(),
+            ahead: Aside::default(),
             fills: BTreeMap::new(),
-            recent: VecDeque::new(),
+            recent: Aside::default(),
             touched: Touched::All,
             changed: true,
             published_lagging: false,
@@ -108,11 +109,8 @@ impl Replica {
             }
             Admit::Gap => {
                 self.learn(set.position(), ticket, now);
-                // The nearest are kept: what is far ahead is the cheapest to ask for later.
-                self.ahead.insert(set.revision, set);
-                if self.ahead.len() > limits.set_aside {
-                    self.ahead.pop_last();
-                }
+                self.ahead.insert(set);
+                self.ahead.keep_nearest(limits);
             }
             // A newer epoch starts the store over before anything is offered.
             Admit::Skip | Admit::Fenced | Admit::NewEpoch => {}
@@ -126,8 +124,7 @@ impl Replica {
         let here = self.view.position();
         if ticket > self.risen && position.epoch == here.epoch {
             self.known = position.revision.max(here.revision);
-            self.ahead
-                .retain(|revision, _| *revision <= position.revision);
+            self.ahead.drop_after(position.revision);
             if self.known == here.revision {
                 self.repair = None;
             }
@@ -255,11 +252,11 @@ impl Replica {
 
     /// Applies what was set aside, as far as it follows on.
     fn drain(&mut self, now: Duration, limits: &Limits) {
-        while let Some((revision, set)) = self.ahead.pop_first() {
+        while let Some(set) = self.ahead.pop_first() {
             match admit(self.view.position(), set.position()) {
                 Admit::Apply => self.apply(set, now, limits),
                 Admit::Gap => {
-                    self.ahead.insert(revision, set);
+                    self.ahead.insert(set);
                     break;
                 }
                 Admit::Skip | Admit::Fenced | Admit::NewEpoch => {}
@@ -319,19 +316,13 @@ impl Replica {
 
     fn keep_for_fills(&mut self, set: ChangeSet, now: Duration, limits: &Limits) {
         let Some(oldest) = self.fills.values().map(|fill| fill.min).min() else {
-            self.recent.clear();
+            self.recent = Aside::default();
             return;
         };
-        self.recent.push_back(set);
-        while self
-            .recent
-            .front()
-            .is_some_and(|set| set.position() <= oldest)
-        {
-            self.recent.pop_front();
-        }
-        while self.recent.len() > limits.set_aside {
-            let Some(lost) = self.recent.pop_front() else {
+        self.recent.insert(set);
+        self.recent.drop_through(oldest);
+        while self.recent.is_over(limits) {
+            let Some(lost) = self.recent.pop_first() else {
                 break;
             };
             for fill in self.fills.values_mut() {
@@ -366,14 +357,14 @@ impl Replica {
                 continue;
             };
             let mut keys: BTreeSet<TupleKey> = tuples.into_iter().map(|tuple| tuple.key).collect();
-            for set in self.recent.iter().filter(|set| set.position() > at) {
+            for set in self.recent.after(at) {
                 replay(&mut keys, set, &object_type);
             }
             self.view = self.view.cover(&object_type, keys);
             self.changed = true;
         }
         if self.fills.is_empty() {
-            self.recent.clear();
+            self.recent = Aside::default();
         }
     }
 }
