@@ -5,6 +5,7 @@
 //! while there is one, no heartbeat is passed on: it would vouch for what is missing.
 
 mod applier;
+mod refused;
 mod repairs;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_model::change::ChangeSet;
-use meridian_model::ids::{Epoch, Position, StoreId};
+use meridian_model::ids::{Epoch, Position, Revision, StoreId};
 use meridian_model::ports::{Applied, DatastoreError};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -23,9 +24,10 @@ use crate::envelope::{Heartbeat, Record};
 use crate::freshness::Freshness;
 use crate::kafka::broadcast::Event;
 use crate::kafka::group::GroupConsumer;
-use crate::retry::Patience;
+use crate::retry::{Patience, Said};
 use applier::Comparison;
 pub use applier::{Applier, ApplyError};
+use refused::Refused;
 use repairs::Repairs;
 
 /// How many stores are repaired at a time.
@@ -110,6 +112,9 @@ struct Task {
     /// A comparison runs; and whether for what may have been missed, not just for the broker's silence.
     comparing: Option<bool>,
     failures: u32,
+    /// Why no comparison could be made last.
+    said: Said,
+    refused: Refused,
     /// No comparison before then.
     not_before: Duration,
     /// A heartbeat by upstream, its age, and when it was asked for: held back until everything it vouches for is in.
@@ -126,6 +131,8 @@ impl Task {
             compare: true,
             comparing: None,
             failures: 0,
+            said: Said::default(),
+            refused: Refused::default(),
             not_before: Duration::ZERO,
             vouched: None,
         }
@@ -152,17 +159,21 @@ impl Task {
     /// position here would refuse it. That there is a newer reign is upstream's to say: anyone might have written the
     /// record.
     async fn take(&mut self, partition: usize, record: Record) {
-        let epoch = match &record {
-            Record::ChangeSet(set) => set.epoch,
-            Record::Announced { position, .. } => position.epoch,
-            Record::Heartbeat(beat) => beat.epoch,
+        let (store, epoch) = match &record {
+            Record::ChangeSet(set) => (Some(set.store), set.epoch),
+            Record::Announced { store, position } => (Some(*store), position.epoch),
+            Record::Heartbeat(beat) => (None, beat.epoch),
         };
         if epoch < self.epoch {
-            tracing::warn!(%epoch, known = %self.epoch, "refused a record of an older epoch");
+            self.refused.note(store, epoch, self.epoch);
             return;
         }
         self.compare |= epoch > self.epoch;
         match record {
+            // No position here would refuse the creation of a store in a reign that never was.
+            Record::ChangeSet(set) if epoch > self.epoch && set.revision == Revision(1) => {
+                self.repairs.need(set.store, set.position(), self.now());
+            }
             Record::ChangeSet(set) => self.apply(&set).await,
             Record::Announced { store, position } => {
                 self.repairs.need(store, position, self.now());
@@ -201,7 +212,7 @@ impl Task {
         if self.repairs.raise(store, position) {
             return;
         }
-        let mut failures = 0_u32;
+        let (mut failures, mut said) = (0_u32, Said::default());
         loop {
             match self.node.applier.apply(set).await {
                 Ok(Applied::Applied | Applied::Skipped) => {
@@ -209,7 +220,7 @@ impl Task {
                     return;
                 }
                 Ok(Applied::Fenced { have }) => {
-                    tracing::warn!(%store, %position, %have, "refused a change set of an older epoch");
+                    self.refused.note(Some(store), position.epoch, have.epoch);
                     return;
                 }
                 Ok(Applied::Gap { have }) => {
@@ -225,7 +236,9 @@ impl Task {
                 Err(error) if concerns_all(&error) => {
                     failures = failures.saturating_add(1);
                     let pause = self.pause(failures);
-                    tracing::warn!(%store, %position, error = &error as &dyn std::error::Error, failures, ?pause, "cannot apply a change set");
+                    if said.is_news(&error) {
+                        tracing::warn!(%store, %position, error = &error as &dyn std::error::Error, "cannot apply a change set; trying until it can be done");
+                    }
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => {
@@ -266,7 +279,10 @@ impl Task {
         let now = self.now();
         match ended {
             Ok(Ended::Compared(asked, Ok(Comparison { behind, heartbeat }))) => {
-                (self.comparing, self.failures) = (None, 0);
+                if self.failures > 0 {
+                    tracing::info!(failures = self.failures, "compared with upstream again");
+                }
+                (self.comparing, self.failures, self.said) = (None, 0, Said::default());
                 for (store, there) in behind {
                     self.repairs.need(store, there, now);
                 }
@@ -285,13 +301,12 @@ impl Task {
                 self.failures = self.failures.saturating_add(1);
                 let pause = self.pause(self.failures);
                 self.not_before = now + pause;
-                let failures = self.failures;
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    failures,
-                    ?pause,
-                    "cannot compare with upstream"
-                );
+                if self.said.is_news(&error) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot compare with upstream; trying until it answers"
+                    );
+                }
             }
             Ok(Ended::Repaired(store, Ok(reached))) => {
                 self.repairs.reached(store, reached, now);
