@@ -239,7 +239,7 @@ async fn a_change_set_that_runs_out_of_time_breaks_its_store_only() {
     };
     let upstream = Arc::new(Slow::at(Position::new(1, 9)));
     let mut task = task(&datastore, &upstream, no_time);
-    task.compare = false;
+    (task.compare, task.epoch) = (false, Epoch(1));
     let applied = task.work_in(record(created(store(2)).await));
     tokio::time::timeout(PATIENCE, applied).await.unwrap();
     assert!(!task.repairs.is_empty());
@@ -370,6 +370,7 @@ async fn a_store_that_a_newer_reign_does_not_have_is_deleted() {
     let datastore = MemoryDatastore::new();
     let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
     // Read before a comparison could tell of the newer reign.
+    task.epoch = Epoch(1);
     task.work_in(record(created(store(1)).await)).await;
     settle(&mut task).await;
     let copy = datastore.store(store(1), soon()).await.unwrap().unwrap();
@@ -412,7 +413,14 @@ async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
         ..created(store(1)).await
     };
     task.work_in(record(bogus)).await;
+    let bogus = ChangeSet {
+        epoch: Epoch(u64::MAX),
+        ..created(store(7)).await
+    };
+    task.work_in(record(bogus)).await;
+    assert_eq!(position(&datastore, store(7)).await, None);
     settle(&mut task).await;
+    assert_eq!(position(&datastore, store(7)).await, None);
     assert!(task.repairs.is_empty());
     assert_eq!(
         position(&datastore, store(1)).await,
