@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use kube::{Client, Config};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::build::Settings;
 use crate::controller::{self, Parts, Scope};
@@ -115,33 +115,56 @@ async fn lead(
         client,
     };
     let (stopping, stopped) = watch::channel(false);
-    let mut controllers = JoinSet::new();
     let scopes = scopes(&options.watch_namespace);
-    controllers.spawn(controller::run(parts, scopes, stopped));
-    let lost = tokio::select! {
-        () = election.keep() => true,
-        () = &mut stop => false,
+    let controllers = tokio::spawn(controller::run(parts, scopes, stopped));
+    supervise(election, controllers, stopping, stop).await
+}
+
+/// Leads until `stop` resolves, and then ends in order: `stopping` tells the controllers.
+///
+/// # Errors
+/// When the Lease is lost, or the controllers end without being told to. The Lease is given up, so that another operator
+/// leads at once, and not one that does nothing.
+pub async fn supervise(
+    election: &mut Election,
+    mut controllers: JoinHandle<anyhow::Result<()>>,
+    stopping: watch::Sender<bool>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let why = tokio::select! {
+        () = election.keep() => Err(anyhow!("the lease '{LEASE}' was lost: another operator leads")),
+        () = stop => Ok(()),
+        ended = &mut controllers => Err(died(ended)),
     };
     stopping.send_replace(true);
-    let ended = tokio::time::timeout(SHUTDOWN, async {
-        // Renewed meanwhile: what is under way may still write.
-        tokio::select! {
-            () = async { while controllers.join_next().await.is_some() {} } => {}
-            () = election.keep(), if !lost => {}
+    if !controllers.is_finished() {
+        let leads = election.leadership().check().is_ok();
+        let ended = tokio::time::timeout(SHUTDOWN, async {
+            // Renewed meanwhile: what is under way may still write.
+            tokio::select! {
+                _ = &mut controllers => {}
+                () = election.keep(), if leads => {}
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!("what was under way took too long and is given up");
         }
-    });
-    if ended.await.is_err() {
-        tracing::warn!("what was under way took too long and is given up");
     }
-    controllers.shutdown().await;
+    controllers.abort();
     metrics::leading(false);
     election.release().await;
-    ensure!(
-        !lost,
-        "the lease '{LEASE}' was lost: another operator leads"
-    );
-    tracing::info!("stopped");
-    Ok(())
+    if why.is_ok() {
+        tracing::info!("stopped");
+    }
+    why
+}
+
+fn died(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the controllers ended, and nobody told them to"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow::Error::new(error).context("a controller failed"),
+    }
 }
 
 /// Unique among operators, also among those that a host has had one after the other.

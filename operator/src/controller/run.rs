@@ -1,6 +1,6 @@
 //! The two controllers of one scope.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ use crate::nodes::Nodes;
 use crate::reconcile::{Caches, Category, Context, Error, Rivals, edge, store};
 use crate::requeue::{self, Backoff, jittered};
 
+/// How long it may take until all that is watched has been listed once.
+const LIST_DEADLINE: Duration = Duration::from_secs(120);
 /// Changes that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Objects of one kind that are reconciled at once.
@@ -54,6 +56,15 @@ impl Scope {
     }
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => write!(to, "all namespaces"),
+            Self::Namespace(name) => write!(to, "namespace '{name}'"),
+        }
+    }
+}
+
 /// What both controllers work with.
 #[derive(Clone)]
 pub struct Parts {
@@ -70,11 +81,22 @@ pub struct Parts {
 }
 
 /// Runs both controllers of each scope until `stop` is true; ends when what is under way is done.
-pub async fn run(parts: Parts, scopes: Vec<Scope>, stop: watch::Receiver<bool>) {
+///
+/// # Errors
+/// When in no scope all that must be watched can be listed: without it nothing can be done.
+pub async fn run(
+    parts: Parts,
+    scopes: Vec<Scope>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let scopes: Vec<_> = scopes
         .into_iter()
         .map(|scope| Watched::new(&parts.client, scope))
         .collect();
+    let caches = scopes
+        .iter()
+        .map(|of| (of.scope.clone(), of.caches.clone()));
+    let caches = caches.collect();
     let rivals = Arc::new(Rivals::new(scopes.iter().map(|of| &of.caches)));
     let running = scopes.into_iter().map(|watched| {
         let context = Context {
@@ -88,7 +110,32 @@ pub async fn run(parts: Parts, scopes: Vec<Scope>, stop: watch::Receiver<bool>) 
         };
         watched.drive(context.into(), stop.clone())
     });
-    futures::future::join_all(running).await;
+    tokio::select! {
+        _ = futures::future::join_all(running) => Ok(()),
+        error = unlistable(caches) => Err(error),
+    }
+}
+
+/// Resolves if in no scope all has been listed in time. Of several scopes, those that can be go on without the others.
+async fn unlistable(scopes: Vec<(Scope, Caches)>) -> anyhow::Error {
+    tokio::time::sleep(LIST_DEADLINE).await;
+    let unread: Vec<_> = scopes
+        .iter()
+        .filter_map(|(scope, caches)| Some(format!("{} in {scope}", caches.unread()?)))
+        .collect();
+    let told = unread.join(", ");
+    if unread.len() == scopes.len() {
+        return anyhow::anyhow!(
+            "cannot list within {LIST_DEADLINE:?}: {told}; the log says why, see 'a watch failed'. May this service account list and watch the kind?"
+        );
+    }
+    if !unread.is_empty() {
+        tracing::error!(
+            kinds = told,
+            "cannot be listed; nothing is done there until it can"
+        );
+    }
+    std::future::pending().await
 }
 
 /// A scope, and what its watches say.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::WriterDropped;
 use kube::{Client, ResourceExt};
 
 use super::{Error, Rivals};
@@ -53,16 +56,39 @@ impl Caches {
     /// # Errors
     /// [`Error::Stopping`] when it never will be.
     pub async fn ready(&self) -> Result<(), Error> {
-        let stopping = |_| Error::Stopping;
-        self.stores.wait_until_ready().await.map_err(stopping)?;
-        self.edges.wait_until_ready().await.map_err(stopping)?;
-        for children in [&self.of_stores, &self.of_edges] {
-            for (_, store) in &children.objects {
-                store.wait_until_ready().await.map_err(stopping)?;
-            }
-            children.pods.wait_until_ready().await.map_err(stopping)?;
+        for (_, read) in self.reads() {
+            read.await.map_err(|_| Error::Stopping)?;
         }
         Ok(())
+    }
+
+    /// The first kind that has not been read yet.
+    #[must_use]
+    pub fn unread(&self) -> Option<String> {
+        self.reads()
+            .into_iter()
+            .find_map(|(kind, read)| read.now_or_never().is_none().then_some(kind))
+    }
+
+    /// Each kind, and when it has been read once.
+    fn reads(&self) -> Vec<(String, BoxFuture<'_, Result<(), WriterDropped>>)> {
+        let mut reads = vec![
+            (
+                "AuthzStore".to_owned(),
+                self.stores.wait_until_ready().boxed(),
+            ),
+            (
+                "EdgeRegion".to_owned(),
+                self.edges.wait_until_ready().boxed(),
+            ),
+        ];
+        for children in [&self.of_stores, &self.of_edges] {
+            for (kind, store) in &children.objects {
+                reads.push((format!("{kind:?}"), store.wait_until_ready().boxed()));
+            }
+            reads.push(("Pod".to_owned(), children.pods.wait_until_ready().boxed()));
+        }
+        reads
     }
 }
 
@@ -93,6 +119,17 @@ impl Children {
             .collect();
         owned.sort_by_key(|(kind, object)| (*kind, object.name_any()));
         owned
+    }
+
+    /// The object of this kind and name, if there is one.
+    #[must_use]
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        let (_, store) = self.objects.iter().find(|(of, _)| *of == kind)?;
+        store.find(|of| {
+            let metadata = &of.metadata;
+            metadata.namespace.as_deref() == Some(namespace)
+                && metadata.name.as_deref() == Some(name)
+        })
     }
 
     /// The pods of a namespace with this label, by name.

@@ -56,7 +56,7 @@ pub(crate) fn written(mut json: Value) -> Value {
 /// An operator on the plane, with nodes made up for the test.
 struct Operator {
     stop: watch::Sender<bool>,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
@@ -76,7 +76,7 @@ impl Operator {
 
     async fn stop(self) {
         self.stop.send_replace(true);
-        self.running.await.unwrap();
+        self.running.await.unwrap().unwrap();
     }
 }
 

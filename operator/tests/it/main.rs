@@ -13,6 +13,7 @@ mod crds;
 mod fields;
 mod fixtures;
 mod golden;
+mod operator;
 mod reconcile;
 mod rivals;
 mod rules;

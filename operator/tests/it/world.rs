@@ -30,6 +30,8 @@ pub(crate) type Call = (Method, String);
 pub(crate) struct Server {
     pub(crate) objects: BTreeMap<String, Value>,
     pub(crate) calls: Vec<Call>,
+    /// Events published.
+    pub(crate) events: Vec<Value>,
     /// Answers of calls whose method and path are these; status 0 is none at all.
     pub(crate) faults: Vec<(Method, String, u16)>,
     /// Calls that are answered all the same.
@@ -59,8 +61,31 @@ impl Server {
                 Some(object) => (200, object),
                 None => (404, status(404, "not found")),
             },
-            _ => (201, body),
+            Method::POST if path.ends_with("/events") => {
+                self.events.push(body.clone());
+                (201, body)
+            }
+            Method::POST => {
+                let name = body["metadata"]["name"].as_str().unwrap();
+                let path = format!("{path}/{name}");
+                (201, self.replace(&path, body))
+            }
+            Method::PUT => {
+                let before = &self.objects[path]["metadata"]["resourceVersion"];
+                if *before != body["metadata"]["resourceVersion"] {
+                    return Some((409, status(409, "the object has been modified")));
+                }
+                (200, self.replace(path, body))
+            }
+            _ => (405, status(405, "not known to this server")),
         })
+    }
+
+    fn replace(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(path.to_owned(), object.clone());
+        object
     }
 
     /// As far as it matters: what is applied replaces what was applied before; a status is a part of its object.
@@ -390,7 +415,7 @@ impl World {
         }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = Arc::clone(&self.server);
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = Arc::clone(&server);
