@@ -18,6 +18,7 @@ pub mod error;
 pub mod pods;
 pub mod read;
 pub mod rivals;
+pub mod rollout;
 pub mod same;
 pub mod status;
 pub mod store;

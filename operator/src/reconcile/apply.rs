@@ -21,8 +21,8 @@ const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(2);
 pub struct Plan<'a> {
     /// In this order.
     pub steps: Vec<Step<'a>>,
-    /// Workloads that wait for their migration.
-    pub waiting: Vec<&'a Object>,
+    /// What waits, and what for.
+    pub waiting: Vec<(&'a Object, &'static str)>,
 }
 
 /// One write.
@@ -55,8 +55,8 @@ impl Plan<'_> {
     #[must_use]
     pub fn pending(&self, kind: Kind, name: &str) -> Option<&'static str> {
         let is = |object: &Object| object.kind == kind && object.name == name;
-        if self.waiting.iter().any(|object| is(object)) {
-            return Some("it waits for its migration");
+        if let Some((_, why)) = self.waiting.iter().find(|(object, _)| is(object)) {
+            return Some(why);
         }
         let is_written = self.steps.iter().any(|step| match step {
             Step::Create(object) | Step::Change(object) => is(object),
@@ -66,19 +66,30 @@ impl Plan<'_> {
     }
 }
 
-/// Compares what should be with what is. `keep` says of an object that nothing wants whether it stays all the same.
+/// Compares what should be with what is. `keep` says of an object that nothing wants whether it stays all the same,
+/// `is_early` of a workload whether it must wait for another.
 pub fn plan<'a>(
     wanted: &'a [Object],
     live: &[Live],
     keep: impl Fn(&DynamicObject) -> bool,
+    is_early: impl Fn(&Object) -> bool,
     now: Timestamp,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
+    let early: Vec<_> = wanted.iter().filter(|of| is_early(of)).collect();
     for object in wanted {
+        // Settings wait with their workload: a pod that starts again meanwhile is of the old image.
+        if early.iter().any(|of| of.name == object.name)
+            && (object.kind == Kind::ConfigMap || early.contains(&object))
+        {
+            let why = "it waits until the nodes above it run the new image";
+            plan.waiting.push((object, why));
+            continue;
+        }
         if let Some(job) = &object.after
             && find(live, Kind::Job, job).map(job_state) != Some(JobState::Complete)
         {
-            plan.waiting.push(object);
+            plan.waiting.push((object, "it waits for its migration"));
             continue;
         }
         match find(live, object.kind, &object.name) {
@@ -134,7 +145,9 @@ fn is_fixed_part_changed(object: &Object, live: &Value) -> bool {
         })
 }
 
-fn find<'a>(live: &'a [Live], kind: Kind, name: &str) -> Option<&'a DynamicObject> {
+/// The object of this kind and name, if there is one.
+#[must_use]
+pub fn find<'a>(live: &'a [Live], kind: Kind, name: &str) -> Option<&'a DynamicObject> {
     live.iter()
         .find(|(of, object)| *of == kind && object.metadata.name.as_deref() == Some(name))
         .map(|(_, object)| &**object)

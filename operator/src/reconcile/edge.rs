@@ -12,15 +12,14 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::context::Live;
-use super::{Context, Error, apply, plan, status};
-use super::{read, rivals};
+use super::{Context, Error, apply, plan, read, rivals, rollout, status};
 use crate::api::conditions::{
     ACCEPTED, Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
 };
 use crate::api::edge::EdgeRegionStatus;
 use crate::api::store::AuthzStoreStatus;
 use crate::api::{AuthzStore, EdgeRegion};
-use crate::build::{self, EdgeInput, STORE, SecretHashes};
+use crate::build::{self, EdgeInput, Kind, STORE, SecretHashes, edge_name, regional_name};
 use crate::requeue::{self, jittered};
 
 /// One subscription, with what can be built of it.
@@ -58,7 +57,13 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         .filter_map(|of| of.input.as_ref().ok())
         .flat_map(|input| build::edge(input, &context.settings))
         .collect();
-    let plan = plan(&wanted, &live, |object| is_kept(&resolved, object), now);
+    let plan = plan(
+        &wanted,
+        &live,
+        |object| is_kept(&resolved, object),
+        |object| is_early(object, &resolved, &live, &context),
+        now,
+    );
     let step = write(&edge, &context, &wanted, &plan).await;
     let failed = step.as_ref().err();
     let mut found = findings::status(&edge, &context, &resolved, &live, &plan, failed).await;
@@ -132,6 +137,24 @@ fn is_kept(resolved: &[Resolved], object: &DynamicObject) -> bool {
     resolved
         .iter()
         .any(|of| of.input.is_err() && Some(&of.store) == store)
+}
+
+/// Edges come after the region above them.
+fn is_early(
+    object: &build::Object,
+    resolved: &[Resolved],
+    live: &[Live],
+    context: &Context,
+) -> bool {
+    let mut inputs = resolved.iter().filter_map(|of| of.input.as_ref().ok());
+    let input = inputs.find(|of| edge_name(&of.name, &of.store) == object.name);
+    let (Kind::StatefulSet, Some(input)) = (object.kind, input) else {
+        return false;
+    };
+    let region = regional_name(&input.store, &input.spec.parent_region);
+    let regions = &context.caches.of_stores;
+    let region = regions.get(Kind::Deployment, &input.namespace, &region);
+    rollout::is_early(object, workload(live, &object.name), region.as_deref())
 }
 
 /// Reads what an EdgeRegion names.
@@ -232,7 +255,5 @@ async fn input(
 }
 
 pub(super) fn workload<'a>(live: &'a [Live], name: &str) -> Option<&'a DynamicObject> {
-    live.iter()
-        .find(|(kind, of)| *kind == build::Kind::StatefulSet && of.name_any() == name)
-        .map(|(_, of)| &**of)
+    apply::find(live, Kind::StatefulSet, name)
 }

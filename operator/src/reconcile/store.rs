@@ -15,13 +15,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
-use super::{Context, Error, Plan, Step, apply, plan, status};
+use super::apply::find;
+use super::context::Live;
+use super::{Context, Error, Plan, Step, apply, plan, rollout, status};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
     ACCEPTED, Findings, READY, REFERENCES_RESOLVED, State, conditions, summary,
 };
 use crate::api::store::AuthzStoreStatus;
-use crate::build;
+use crate::build::{self, Kind, Object, central_name};
 use crate::events::Severity;
 use crate::requeue::{self, jittered};
 
@@ -49,9 +51,10 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     let validated = validate(&store, &references);
     let wanted = validated.infrastructure.as_ref().ok();
     let wanted = wanted.map(|input| build::store(input, &context.settings));
-    let plan = wanted
-        .as_deref()
-        .map(|wanted| plan(wanted, &references.live, |_| false, now));
+    let plan = wanted.as_deref().map(|wanted| {
+        let is_early = |object: &Object| is_early(object, &store, &references.live);
+        plan(wanted, &references.live, |_| false, is_early, now)
+    });
     let plan = plan.unwrap_or_default();
     let namespace = store.namespace().unwrap_or_default();
     let step = apply::apply(&context, &namespace, &uid(&store), &plan).await;
@@ -124,9 +127,18 @@ async fn finish(
     Ok(is_ready)
 }
 
+/// Regions come after central.
+fn is_early(object: &Object, store: &AuthzStore, live: &[Live]) -> bool {
+    let central = central_name(&store.name_any());
+    let workload = |name: &str| find(live, Kind::Deployment, name);
+    object.kind == Kind::Deployment
+        && object.name != central
+        && rollout::is_early(object, workload(&object.name), workload(&central))
+}
+
 async fn migrations_started(store: &AuthzStore, context: &Context, plan: &Plan<'_>) {
     let jobs = plan.steps.iter().filter_map(|step| match step {
-        Step::Create(object) if object.kind == build::Kind::Job => Some(object.name.as_str()),
+        Step::Create(object) if object.kind == Kind::Job => Some(object.name.as_str()),
         _ => None,
     });
     let jobs: Vec<_> = jobs.collect();

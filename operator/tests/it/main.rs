@@ -16,6 +16,7 @@ mod golden;
 mod operator;
 mod reconcile;
 mod rivals;
+mod rollout;
 mod rules;
 mod secrets;
 mod troubles;

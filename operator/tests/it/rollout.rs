@@ -1,0 +1,142 @@
+//! In which order a new image reaches a store's nodes.
+
+use serde_json::{Value, json};
+
+use crate::fixtures::{edge_json, store_json};
+use crate::world::World;
+
+const OURS: &str = "meridian.dev/v1alpha1";
+const REGIONS: [&str; 2] = ["payments-regional-eu-1", "payments-regional-us-1"];
+
+async fn reconcile(world: &World) {
+    world.reconcile_store("payments").await.unwrap();
+    world.reconcile_edge("till").await.unwrap();
+}
+
+/// A world in which the fixtures run, and that has just begun to get another image.
+async fn upgraded() -> World {
+    let world = World::new();
+    world.put(store_json());
+    world.put(edge_json());
+    for _ in 0..5 {
+        reconcile(&world).await;
+        world.run_workloads();
+    }
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["image"] = json!("registry.example/meridian:2");
+        store["spec"]["kafka"]["replicationFactor"] = json!(5);
+        store["metadata"]["generation"] = json!(4);
+    });
+    world
+}
+
+/// What Kubernetes does until all pods of a workload are of its template.
+fn settle(world: &World, kind: &str, name: &str) {
+    world.change("apps/v1", kind, name, |of| {
+        let replicas = of["spec"]["replicas"].clone();
+        of["status"] = json!({
+            "observedGeneration": of["metadata"]["generation"],
+            "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+        });
+    });
+}
+
+fn migrate(world: &World) {
+    world.server(|server| {
+        for job in server.objects.values_mut().filter(|of| of["kind"] == "Job") {
+            job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+        }
+    });
+}
+
+fn is_new(world: &World, kind: &str, name: &str) -> bool {
+    let workload = world.get("apps/v1", kind, name).unwrap();
+    let image = &workload["spec"]["template"]["spec"]["containers"][0]["image"];
+    image == "registry.example/meridian:2"
+}
+
+fn settings(world: &World, name: &str) -> Value {
+    world.get("v1", "ConfigMap", name).unwrap()["data"].clone()
+}
+
+fn reason(world: &World, kind: &str, name: &str, condition: &str) -> (String, String) {
+    let object = world.get(OURS, kind, name).unwrap();
+    let mut conditions = object["status"]["conditions"].as_array().unwrap().iter();
+    let found = conditions.find(|of| of["type"] == condition).unwrap();
+    let text = |field: &str| found[field].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[tokio::test]
+async fn central_comes_first_then_its_regions_then_the_edges() {
+    let world = upgraded().await;
+    let before = REGIONS.map(|region| settings(&world, region));
+    reconcile(&world).await;
+    migrate(&world);
+    for _ in 0..2 {
+        reconcile(&world).await;
+        assert!(is_new(&world, "Deployment", "payments-central"));
+        assert!(!is_new(&world, "StatefulSet", "till-payments"));
+        for (region, settings_before) in REGIONS.iter().zip(&before) {
+            assert!(!is_new(&world, "Deployment", region));
+            assert_eq!(settings(&world, region), *settings_before);
+        }
+    }
+    let (reason_of, message) = reason(&world, "AuthzStore", "payments", "RegionsAvailable");
+    assert_eq!(reason_of, "RollingOut");
+    assert!(
+        message.contains("waits until the nodes above it"),
+        "{message}"
+    );
+
+    settle(&world, "Deployment", "payments-central");
+    reconcile(&world).await;
+    for (region, before) in REGIONS.iter().zip(&before) {
+        assert!(is_new(&world, "Deployment", region));
+        assert_ne!(settings(&world, region), *before);
+    }
+    assert!(!is_new(&world, "StatefulSet", "till-payments"));
+    let (reason_of, _) = reason(&world, "EdgeRegion", "till", "Available");
+    assert_eq!(reason_of, "RollingOut");
+
+    settle(&world, "Deployment", "payments-regional-eu-1");
+    reconcile(&world).await;
+    assert!(
+        is_new(&world, "StatefulSet", "till-payments"),
+        "its region has it"
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_new_image_waits_for_nobody() {
+    let world = upgraded().await;
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["image"] = json!("registry.example/meridian:1");
+        store["spec"]["regions"][0]["replicas"] = json!(5);
+    });
+    world.change("apps/v1", "Deployment", "payments-central", |central| {
+        central["status"]["readyReplicas"] = json!(0);
+    });
+    reconcile(&world).await;
+    let region = world.get("apps/v1", "Deployment", REGIONS[0]).unwrap();
+    assert_eq!(region["spec"]["replicas"], 5);
+}
+
+#[tokio::test]
+async fn new_edges_wait_for_their_regions_new_image() {
+    let world = upgraded().await;
+    let mut edge = edge_json();
+    edge["metadata"] =
+        json!({"name": "new", "namespace": "shop", "uid": "new-uid", "generation": 1});
+    world.put(edge);
+    world.reconcile_store("payments").await.unwrap();
+    let set = || world.get("apps/v1", "StatefulSet", "new-payments");
+    world.reconcile_edge("new").await.unwrap();
+    assert!(set().is_none());
+    migrate(&world);
+    world.reconcile_store("payments").await.unwrap();
+    settle(&world, "Deployment", "payments-central");
+    world.reconcile_store("payments").await.unwrap();
+    world.reconcile_edge("new").await.unwrap();
+    assert!(set().is_some());
+}
