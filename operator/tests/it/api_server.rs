@@ -54,14 +54,18 @@ pub(crate) fn written(mut json: Value) -> Value {
 }
 
 /// An operator on the plane, with nodes made up for the test.
-struct Operator {
+pub(crate) struct Operator {
     stop: watch::Sender<bool>,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
     async fn start(kubeconfig: &Path, nodes: Arc<FakeNodes>) -> Self {
-        let client = client(kubeconfig).await;
+        let client = client(kubeconfig, None).await;
+        Self::start_in(vec![Scope::All], client, nodes)
+    }
+
+    pub(crate) fn start_in(scopes: Vec<Scope>, client: Client, nodes: Arc<FakeNodes>) -> Self {
         let parts = Parts {
             nodes,
             settings: settings(),
@@ -70,29 +74,31 @@ impl Operator {
             client,
         };
         let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(controller::run(parts, vec![Scope::All], stopped));
+        let running = tokio::spawn(controller::run(parts, scopes, stopped));
         Self { stop, running }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         self.running.await.unwrap().unwrap();
     }
 }
 
-async fn client(kubeconfig: &Path) -> Client {
+/// A client that may do everything, or what `user` may.
+pub(crate) async fn client(kubeconfig: &Path, user: Option<&str>) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
     let agent = ("user-agent".parse().unwrap(), AGENT.parse().unwrap());
     config.headers.push(agent);
+    config.auth_info.impersonate = user.map(str::to_owned);
     Client::try_from(config).unwrap()
 }
 
 const AGENT: &str = "operator-under-test";
 
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -106,7 +112,7 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-async fn get(kubectl: &Kubectl, what: &str) -> Option<Value> {
+pub(crate) async fn get(kubectl: &Kubectl, what: &str) -> Option<Value> {
     let args = ["--namespace", NAMESPACE]
         .into_iter()
         .chain(what.split(' '));
@@ -114,7 +120,7 @@ async fn get(kubectl: &Kubectl, what: &str) -> Option<Value> {
 }
 
 /// What Kubernetes' controllers and kubelets would do.
-async fn run_workloads(kubectl: &Kubectl) {
+pub(crate) async fn run_workloads(kubectl: &Kubectl) {
     for kind in ["jobs", "deployments", "statefulsets"] {
         let Some(list) = get(kubectl, kind).await else {
             continue;
@@ -169,7 +175,7 @@ async fn patch_status(kubectl: &Kubectl, what: &str, status: &Value) {
     kubectl.run(args).await.unwrap();
 }
 
-fn ready(object: &Value) -> bool {
+pub(crate) fn ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions
         .into_iter()
@@ -362,7 +368,7 @@ async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) 
 #[tokio::test]
 async fn of_two_operators_one_leads_and_the_other_follows_when_it_goes() {
     let plane = start().await;
-    let client = client(plane.kubeconfig()).await;
+    let client = client(plane.kubeconfig(), None).await;
     let candidate = |name: &str| {
         Election::new(
             client.clone(),

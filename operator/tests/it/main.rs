@@ -13,6 +13,7 @@ mod crds;
 mod fields;
 mod fixtures;
 mod golden;
+mod namespaces;
 mod operator;
 mod reconcile;
 mod rivals;
