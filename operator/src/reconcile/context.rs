@@ -132,17 +132,6 @@ impl Children {
         })
     }
 
-    /// The object of this kind and name, if there is one.
-    #[must_use]
-    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        let (_, store) = self.objects.iter().find(|(of, _)| *of == kind)?;
-        store.find(|of| {
-            let metadata = &of.metadata;
-            metadata.namespace.as_deref() == Some(namespace)
-                && metadata.name.as_deref() == Some(name)
-        })
-    }
-
     /// The pods of a namespace with this label, by name.
     #[must_use]
     pub fn pods(&self, namespace: &str, label: &str, value: &str) -> Vec<Arc<Pod>> {
