@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod asked;
 pub mod context;
+pub mod creation;
 pub mod edge;
 pub mod endpoint;
 pub mod error;

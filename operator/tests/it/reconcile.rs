@@ -3,6 +3,7 @@
 
 mod apply;
 mod blocked;
+mod creation;
 mod deletion;
 mod edge;
 mod migration;

@@ -14,7 +14,7 @@ use crate::reconcile::asked::{Asked, KAFKA, Need, ask, reached};
 use crate::reconcile::context::Live;
 use crate::reconcile::pods;
 use crate::reconcile::workloads::{Replicas, replicas};
-use crate::reconcile::{Context, Error, Plan};
+use crate::reconcile::{Context, Error, Plan, creation};
 
 const UPSTREAM: Need = Need {
     name: "upstream",
@@ -85,10 +85,18 @@ async fn look<'a>(
     let (name, namespace) = (edge.name_any(), edge.namespace().unwrap_or_default());
     let mut of_edge = context.caches.of_edges.pods(&namespace, EDGE_REGION, &name);
     of_edge.retain(|pod| pod.labels().get(STORE) == Some(&resolved.store));
+    let set = workload(live, &edge_name(&name, &resolved.store));
+    let replicas = set.map(replicas);
+    let mut trouble = pods::trouble(&of_edge);
+    if let (None, Some(set), Some(found)) = (&trouble, set, replicas)
+        && found.present < found.wanted
+    {
+        trouble = creation::of_events(&context.client, &namespace, Kind::StatefulSet, set).await;
+    }
     Subscription {
         resolved,
-        replicas: workload(live, &edge_name(&name, &resolved.store)).map(replicas),
-        trouble: pods::trouble(&of_edge),
+        replicas,
+        trouble,
         nodes: ask(context, &of_edge).await,
     }
 }

@@ -1,6 +1,6 @@
 //! What an AuthzStore names, and what there is of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -10,10 +10,12 @@ use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
-use crate::build::{COMPONENT, EDGE_REGION, STORE};
+use crate::build::{COMPONENT, EDGE_REGION, Kind, STORE};
 use crate::reconcile::context::Live;
+use crate::reconcile::pods::Trouble;
 use crate::reconcile::read::{self, Keyed, Secrets};
-use crate::reconcile::{Context, Error};
+use crate::reconcile::workloads::{JobState, job_state};
+use crate::reconcile::{Context, Error, creation};
 
 /// What an AuthzStore names, and what there is of it.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct References {
     pub live: Vec<Live>,
     /// Its pods: central's, the regions' and the migrations'.
     pub pods: Vec<Arc<Pod>>,
+    /// Why Jobs cannot create pods, by the Job's name.
+    pub without_pods: BTreeMap<String, Trouble>,
     /// Why it must not be built, if another AuthzStore has its topics or one of its databases.
     pub rival: Option<Finding>,
 }
@@ -62,17 +66,40 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     let own = databases(&store.spec, &secrets);
     let rival = context.rivals.in_the_way(store, own, &context.client).await;
     let children = &context.caches.of_stores;
-    let pods = children.pods(&namespace, STORE, &store.name_any());
+    let mut pods = children.pods(&namespace, STORE, &store.name_any());
+    pods.retain(|pod| !pod.labels().contains_key(EDGE_REGION));
+    let live = children.owned_by(&uid);
     Ok(References {
         secrets,
         model,
-        live: children.owned_by(&uid),
-        pods: pods
-            .into_iter()
-            .filter(|pod| !pod.labels().contains_key(EDGE_REGION))
-            .collect(),
+        without_pods: without_pods(context, &namespace, &live, &pods).await,
+        live,
+        pods,
         rival,
     })
+}
+
+async fn without_pods(
+    context: &Context,
+    namespace: &str,
+    live: &[Live],
+    pods: &[Arc<Pod>],
+) -> BTreeMap<String, Trouble> {
+    let mut found = BTreeMap::new();
+    for (kind, job) in live.iter().filter(|(kind, _)| *kind == Kind::Job) {
+        let name = job.name_any();
+        if job_state(job) != JobState::Running || pods.iter().any(|pod| is_of_job(pod, &name)) {
+            continue;
+        }
+        let trouble = creation::of_events(&context.client, namespace, *kind, job).await;
+        found.extend(trouble.map(|trouble| (name, trouble)));
+    }
+    found
+}
+
+pub(super) fn is_of_job(pod: &Pod, job: &str) -> bool {
+    let named = pod.labels().get("batch.kubernetes.io/job-name");
+    named.is_some_and(|of| of == job)
 }
 
 /// Every reference to a Secret, with where it stands.

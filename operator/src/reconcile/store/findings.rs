@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::Found;
-use super::dereference::{References, is_migration};
+use super::dereference::{References, is_migration, is_of_job};
 use super::observe::Observed;
 use super::validate::{Refusal, Validated};
 use crate::api::AuthzStore;
@@ -20,7 +20,7 @@ use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
-use crate::reconcile::{Context, Error, Plan};
+use crate::reconcile::{Context, Error, Plan, creation};
 
 const DATASTORE: Need = Need {
     name: "datastore",
@@ -220,7 +220,8 @@ impl World<'_> {
             let ready = format!("{} of {wanted} pods are ready", found.ready);
             return Finding::yes("Running", ready);
         }
-        match pods::trouble(&nodes) {
+        let creation = || creation::of_deployment(self.live(Kind::Deployment, workload)?);
+        match pods::trouble(&nodes).or_else(creation) {
             Some(trouble) => told(trouble),
             None => Finding::not_yet(
                 "RollingOut",
@@ -267,13 +268,11 @@ fn refusals(validated: &Validated) -> (Finding, Finding) {
 
 /// Of the pods of a Job the one that was tried last says it best.
 fn trouble_of_job(references: &References, job: &str) -> Option<Trouble> {
-    let of_job = references.pods.iter().filter(|pod| {
-        let labels = pod.labels();
-        let named = labels.get("batch.kubernetes.io/job-name");
-        named.is_some_and(|of| of == job)
-    });
-    let last = of_job.max_by_key(|pod| pod.creation_timestamp().map(|at| at.0))?;
-    pods::trouble(std::slice::from_ref(last))
+    let of_job = references.pods.iter().filter(|pod| is_of_job(pod, job));
+    match of_job.max_by_key(|pod| pod.creation_timestamp().map(|at| at.0)) {
+        Some(last) => pods::trouble(std::slice::from_ref(last)),
+        None => references.without_pods.get(job).cloned(),
+    }
 }
 
 fn edges(store: &AuthzStore, context: &Context) -> EdgesStatus {
