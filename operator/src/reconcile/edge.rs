@@ -12,7 +12,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::context::Live;
-use super::{Context, Error, apply, plan, read, rivals, rollout, status};
+use super::rivals::Verdict;
+use super::{Context, Error, apply, plan, read, rollout, status};
 use crate::api::conditions::{
     ACCEPTED, Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
 };
@@ -209,13 +210,16 @@ async fn input(
     store: &AuthzStore,
 ) -> Result<Result<EdgeInput, Finding>, Error> {
     let (name, namespace) = (store.name_any(), edge.namespace().unwrap_or_default());
-    if let Some(refusal) = rivals::refused(store) {
-        let told = format!("subscriptions: AuthzStore '{name}': {}", refusal.message);
-        return Ok(Err(Finding::fault("StoreRefused", told)));
-    }
-    if store.status.is_none() {
-        let told = format!("AuthzStore '{name}' was not looked at yet");
-        return Ok(Err(Finding::not_yet("StoreNotAccepted", told)));
+    match context.rivals.verdict(store) {
+        Verdict::Free => {}
+        Verdict::Refused(why) => {
+            let told = format!("subscriptions: AuthzStore '{name}': {why}");
+            return Ok(Err(Finding::fault("StoreRefused", told)));
+        }
+        Verdict::Unknown => {
+            let told = format!("AuthzStore '{name}' was not looked at yet");
+            return Ok(Err(Finding::not_yet("StoreNotAccepted", told)));
+        }
     }
     let parent = &edge.spec.parent_region;
     if !store.spec.regions.iter().any(|of| of.name == *parent) {

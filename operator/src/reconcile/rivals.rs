@@ -6,7 +6,7 @@
 //! of another operator, or of another cluster, it cannot see.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -31,12 +31,25 @@ const DATABASE_TAKEN: &str = "DatabaseTaken";
 const PATIENCE: Duration = Duration::from_secs(30);
 const KAFKA_PORT: &str = "9092";
 
+/// Whether a store may be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody is in its way.
+    Free,
+    /// Another has what it wants, for people.
+    Refused(String),
+    /// It was not compared yet.
+    Unknown,
+}
+
 /// All AuthzStores that there are, of all scopes.
 pub struct Rivals {
     scopes: Vec<Caches>,
     patient_until: Instant,
     /// By uid, as they were read last. In memory only.
     databases: Mutex<HashMap<String, BTreeSet<String>>>,
+    /// By uid. A status forgets it when something else keeps its store from being looked at.
+    verdicts: Mutex<HashMap<String, Verdict>>,
 }
 
 impl Rivals {
@@ -46,6 +59,7 @@ impl Rivals {
             scopes: scopes.into_iter().cloned().collect(),
             patient_until: Instant::now() + PATIENCE,
             databases: Mutex::default(),
+            verdicts: Mutex::default(),
         }
     }
 
@@ -59,16 +73,41 @@ impl Rivals {
         self.ready().await;
         let others = self.others(store);
         self.remember(store, &own, &others);
+        let found = self.first_of(&others, store, &own, client).await;
+        let verdict = found.as_ref().map_or(Verdict::Free, |finding| {
+            Verdict::Refused(finding.message.clone())
+        });
+        let uid = store.uid().unwrap_or_default();
+        lock(&self.verdicts).insert(uid, verdict);
+        found
+    }
+
+    /// Whether a store may be built, as it was found last.
+    #[must_use]
+    pub fn verdict(&self, store: &AuthzStore) -> Verdict {
+        let known = store
+            .uid()
+            .and_then(|uid| lock(&self.verdicts).get(&uid).cloned());
+        known.unwrap_or_else(|| written(store))
+    }
+
+    async fn first_of(
+        &self,
+        others: &[Arc<AuthzStore>],
+        store: &AuthzStore,
+        own: &BTreeSet<String>,
+        client: &Client,
+    ) -> Option<Finding> {
         for other in others {
-            let shared = if shares_topics(store, &other) {
+            let shared = if shares_topics(store, other) {
                 Some(Err(()))
             } else {
-                let theirs = self.databases(&other, client).await;
-                theirs.intersection(&own).next().cloned().map(Ok)
+                let theirs = self.databases(other, client).await;
+                theirs.intersection(own).next().cloned().map(Ok)
             };
             let Some(shared) = shared else { continue };
-            if self.rank(&other) < self.rank(store) {
-                return Some(refusal(store, &other, shared.ok()));
+            if self.rank(other) < self.rank(store) {
+                return Some(refusal(store, other, shared.ok()));
             }
         }
         None
@@ -93,7 +132,7 @@ impl Rivals {
         let seen = store.status.as_ref().and_then(|of| of.observed_generation);
         let created = store.metadata.creation_timestamp.as_ref().map(|at| at.0);
         (
-            refused(store).is_some(),
+            matches!(self.verdict(store), Verdict::Refused(_)),
             !self.is_running(store),
             // Of two that run, one was just changed to have what the other has.
             seen != store.metadata.generation,
@@ -113,15 +152,17 @@ impl Rivals {
     }
 
     fn remember(&self, store: &AuthzStore, own: &BTreeSet<String>, others: &[Arc<AuthzStore>]) {
-        let mut known = self.known();
-        known.retain(|uid, _| others.iter().any(|of| of.uid().as_ref() == Some(uid)));
+        let is_there = |uid: &String| others.iter().any(|of| of.uid().as_ref() == Some(uid));
+        lock(&self.verdicts).retain(|uid, _| is_there(uid) || store.uid().as_ref() == Some(uid));
+        let mut known = lock(&self.databases);
+        known.retain(|uid, _| is_there(uid));
         known.insert(store.uid().unwrap_or_default(), own.clone());
     }
 
     /// Read once; from then on each store's own reconciles keep them.
     async fn databases(&self, store: &AuthzStore, client: &Client) -> BTreeSet<String> {
         let uid = store.uid().unwrap_or_default();
-        if let Some(known) = self.known().get(&uid) {
+        if let Some(known) = lock(&self.databases).get(&uid) {
             return known.clone();
         }
         let namespace = store.namespace().unwrap_or_default();
@@ -137,23 +178,35 @@ impl Rivals {
             };
         }
         let found = databases(&store.spec, &secrets);
-        self.known().insert(uid, found.clone());
+        lock(&self.databases).insert(uid, found.clone());
         found
     }
+}
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, BTreeSet<String>>> {
-        self.databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The condition that says that a store is refused because another has what it wants.
 #[must_use]
 pub fn refused(store: &AuthzStore) -> Option<&Condition> {
+    accepted(store).filter(|of| [PRODUCT_TAKEN, DATABASE_TAKEN].contains(&of.reason.as_str()))
+}
+
+/// What the status said last, also before this operator started.
+fn written(store: &AuthzStore) -> Verdict {
+    if let Some(refusal) = refused(store) {
+        return Verdict::Refused(refusal.message.clone());
+    }
+    match accepted(store) {
+        Some(of) if of.status != "Unknown" => Verdict::Free,
+        _ => Verdict::Unknown,
+    }
+}
+
+fn accepted(store: &AuthzStore) -> Option<&Condition> {
     let conditions = store.status.iter().flat_map(|of| &of.conditions);
-    let mut refusals = conditions.filter(|of| of.type_ == ACCEPTED);
-    refusals.find(|of| [PRODUCT_TAKEN, DATABASE_TAKEN].contains(&of.reason.as_str()))
+    conditions.into_iter().find(|of| of.type_ == ACCEPTED)
 }
 
 fn shares_topics(one: &AuthzStore, other: &AuthzStore) -> bool {

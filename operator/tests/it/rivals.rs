@@ -1,6 +1,10 @@
 //! Of AuthzStores that have the same topics or the same database one runs.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::ByteString;
+use meridian_operator::api::AuthzStore;
+use meridian_operator::reconcile::rivals::Verdict;
 use serde_json::{Value, json};
 
 use crate::fixtures::{NAMESPACE, edge_json, store_json};
@@ -197,4 +201,31 @@ async fn a_store_that_is_refused_gets_no_edges() {
         message.contains("'again'") && message.contains("shop/payments"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_refusal_outlives_a_look_that_failed() {
+    let world = World::new();
+    world.put(store("payments", "2026-01-01T00:00:00Z", |_| {}));
+    world.put(store("again", "2026-02-01T00:00:00Z", |_| {}));
+    look(&world, &["payments", "again"]).await;
+    let context = world.context();
+    let again = world.get(OURS, "AuthzStore", "again").unwrap();
+    let again: AuthzStore = serde_json::from_value(again).unwrap();
+    assert!(matches!(
+        context.rivals.verdict(&again),
+        Verdict::Refused(_)
+    ));
+    context
+        .rivals
+        .in_the_way(&again, BTreeSet::new(), &context.client)
+        .await
+        .unwrap();
+    let mut forgotten = again;
+    forgotten.status = None;
+    assert!(matches!(
+        context.rivals.verdict(&forgotten),
+        Verdict::Refused(_)
+    ));
+    assert_eq!(world.context().rivals.verdict(&forgotten), Verdict::Unknown);
 }
