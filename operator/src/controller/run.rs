@@ -211,8 +211,11 @@ fn watch_for_stores(
     scope: &Scope,
     stores: Store<AuthzStore>,
 ) -> Controller<AuthzStore> {
-    let of_maps = stores.clone();
+    let (of_maps, others) = (stores.clone(), stores.clone());
     controller
+        .watches_stream(watches::any::<AuthzStore>(client, scope), move |store| {
+            triggers::stores_behind(&others, &store)
+        })
         .watches_stream(watches::metadata::<Secret>(client, scope), move |secret| {
             triggers::stores_of_secret(&stores, &secret)
         })

@@ -1,11 +1,14 @@
 //! Who is affected by a change.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use crate::api::{AuthzStore, EdgeRegion};
 use crate::build::{EDGE_REGION, STORE};
+use crate::reconcile::rivals::refused;
 use crate::reconcile::store::secret_names;
 
 /// The AuthzStores that read this Secret.
@@ -61,13 +64,28 @@ pub(super) fn edges_of_stores(
         .collect()
 }
 
-/// The AuthzStores that an EdgeRegion subscribes to.
+/// The AuthzStores that an EdgeRegion subscribes to, and those that it did when its status was written.
 pub(super) fn stores_of_edge(edge: &EdgeRegion) -> Vec<ObjectRef<AuthzStore>> {
     let namespace = edge.namespace().unwrap_or_default();
-    edge.spec
-        .subscriptions
+    let now = edge.spec.subscriptions.iter().map(|of| &of.store_ref.name);
+    let before = edge.status.iter().flat_map(|of| &of.subscriptions);
+    let names: BTreeSet<_> = now.chain(before.map(|of| &of.store)).collect();
+    names
+        .into_iter()
+        .map(|name| ObjectRef::new(name).within(&namespace))
+        .collect()
+}
+
+/// The AuthzStores that are refused because another has what they want: it may have been this one.
+pub(super) fn stores_behind(
+    stores: &Store<AuthzStore>,
+    changed: &AuthzStore,
+) -> Vec<ObjectRef<AuthzStore>> {
+    let affected =
+        stores.state_filter(|store| store.uid() != changed.uid() && refused(store).is_some());
+    affected
         .iter()
-        .map(|of| ObjectRef::new(&of.store_ref.name).within(&namespace))
+        .map(|store| ObjectRef::from_obj(&**store))
         .collect()
 }
 
@@ -83,4 +101,27 @@ pub(super) fn edge_of_pod(pod: &Pod) -> Option<ObjectRef<EdgeRegion>> {
     let namespace = pod.namespace()?;
     let name = pod.labels().get(EDGE_REGION)?;
     Some(ObjectRef::new(name).within(&namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_affected_by_an_edge_region_that_subscribed_to_it_before() {
+        let json = r#"{
+            "apiVersion": "meridian.dev/v1alpha1", "kind": "EdgeRegion",
+            "metadata": {"name": "till", "namespace": "shop"},
+            "spec": {"parentRegion": "eu-1", "subscriptions": [
+                {"storeRef": {"name": "kept"}}, {"storeRef": {"name": "new"}}
+            ]},
+            "status": {"subscriptions": [
+                {"store": "kept", "readyReplicas": 1}, {"store": "dropped", "readyReplicas": 1}
+            ]}
+        }"#;
+        let edge: Result<EdgeRegion, _> = serde_json::from_str(json);
+        let affected = edge.map(|edge| stores_of_edge(&edge)).unwrap_or_default();
+        let names: Vec<_> = affected.iter().map(|of| of.name.as_str()).collect();
+        assert_eq!(names, ["dropped", "kept", "new"]);
+    }
 }

@@ -76,7 +76,11 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     }
     let is_ready = finish(&store, &context, found, now).await?;
     step?;
-    Ok(Action::requeue(jittered(next(&validated, is_ready))))
+    Ok(Action::requeue(jittered(next(
+        &references,
+        &validated,
+        is_ready,
+    ))))
 }
 
 /// Says why it could not go on; what is known of the store from before stays.
@@ -99,8 +103,10 @@ async fn give_up(
 }
 
 /// When to look again, though nothing was heard: nodes are not watched, they are asked.
-fn next(validated: &Validated, is_ready: bool) -> Duration {
+fn next(references: &References, validated: &Validated, is_ready: bool) -> Duration {
     match validated.infrastructure {
+        // Who is in the way may be in a namespace whose watches tell other controllers.
+        Err(_) if references.rival.is_some() => requeue::SETTLED,
         Err(_) => requeue::MISSING,
         Ok(_) if is_ready => requeue::SETTLED,
         Ok(_) => requeue::UNSETTLED,

@@ -20,5 +20,6 @@ mod rivals;
 mod rollout;
 mod rules;
 mod secrets;
+mod triggers;
 mod troubles;
 mod world;

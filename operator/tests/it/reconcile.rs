@@ -6,6 +6,7 @@ mod blocked;
 mod creation;
 mod deletion;
 mod edge;
+mod events;
 mod migration;
 mod model;
 mod references;
