@@ -1,9 +1,10 @@
 //! A small API server in memory, nodes that answer what they are told to, and the operator's view of both.
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,15 +12,15 @@ use kube::Client;
 use kube::api::DynamicObject;
 use kube::client::Body;
 use kube::runtime::{reflector, watcher};
-use meridian_model::{AuthorizationModel, Tiers};
 use meridian_operator::api::{AuthzStore, EdgeRegion};
 use meridian_operator::build::{EDGE_REGION, Kind};
 use meridian_operator::events::Events;
 use meridian_operator::lease::Leadership;
-use meridian_operator::nodes::{Dependency, NodeError, NodeStatus, Nodes};
 use meridian_operator::reconcile::{self, Caches, Children, Context, Error, Rivals};
 use serde_json::{Value, json};
 
+use self::nodes::Told;
+pub(crate) use self::nodes::{FakeNodes, healthy};
 use crate::fixtures::{NAMESPACE, SECRETS, settings};
 
 /// One call of the API server: method and path, without query.
@@ -132,153 +133,6 @@ fn status(code: u16, message: &str) -> Value {
         "apiVersion": "v1", "kind": "Status", "status": "Failure",
         "code": code, "message": message, "reason": reason,
     })
-}
-
-/// What nodes say, and what was written through them.
-#[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) stores: Vec<(String, String)>,
-    pub(crate) models: Vec<(String, AuthorizationModel)>,
-    pub(crate) tiers: Tiers,
-    pub(crate) writes: Vec<String>,
-    /// What every node says of itself, the store's models aside.
-    pub(crate) status: NodeStatus,
-    /// What nodes below central say, if not that.
-    pub(crate) status_below: Option<NodeStatus>,
-    /// Stores that nodes below still have, though central does not.
-    pub(crate) kept_below: Vec<String>,
-    /// The model that nodes below have, if not the latest.
-    pub(crate) model_below: Option<String>,
-    /// What every call but that for the status is answered with.
-    pub(crate) failure: Option<NodeError>,
-}
-
-impl Told {
-    /// Lets nodes say that they reach something, or why they do not.
-    pub(crate) fn reach(&mut self, name: &str, told: Result<(), &str>) {
-        set_reach(&mut self.status, name, told);
-    }
-
-    /// The same of nodes below central only.
-    pub(crate) fn reach_below(&mut self, name: &str, told: Result<(), &str>) {
-        let below = self.status_below.get_or_insert_with(healthy);
-        set_reach(below, name, told);
-    }
-}
-
-fn set_reach(status: &mut NodeStatus, name: &str, told: Result<(), &str>) {
-    for of in status.dependencies.iter_mut().filter(|of| of.name == name) {
-        of.available = told.is_ok();
-        of.message = told.err().unwrap_or_default().to_owned();
-    }
-}
-
-/// What a node says that is ready and reaches all it needs.
-pub(crate) fn healthy() -> NodeStatus {
-    let reached = |name: &str| Dependency {
-        name: name.to_owned(),
-        available: true,
-        message: String::new(),
-    };
-    NodeStatus {
-        ready: true,
-        dependencies: ["kafka", "datastore", "upstream"].map(reached).to_vec(),
-        ..Default::default()
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct FakeNodes(pub(crate) Mutex<Told>);
-
-impl FakeNodes {
-    fn call<T>(&self, answer: impl FnOnce(&mut Told) -> T) -> Result<T, NodeError> {
-        let mut told = self.0.lock().unwrap();
-        match &told.failure {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(answer(&mut told)),
-        }
-    }
-}
-
-#[async_trait]
-impl Nodes for FakeNodes {
-    async fn find_store(&self, _: &str, name: &str) -> Result<Option<String>, NodeError> {
-        self.call(|told| {
-            let found = told.stores.iter().find(|(_, of)| of == name);
-            found.map(|(id, _)| id.clone())
-        })
-    }
-
-    async fn create_store(&self, _: &str, name: &str) -> Result<String, NodeError> {
-        self.call(|told| {
-            let id = format!("store-{}", told.stores.len() + 1);
-            told.stores.push((id.clone(), name.to_owned()));
-            told.writes.push(format!("create store {name}"));
-            id
-        })
-    }
-
-    async fn latest_model(
-        &self,
-        _: &str,
-        _: &str,
-    ) -> Result<Option<(String, AuthorizationModel)>, NodeError> {
-        self.call(|told| told.models.last().cloned())
-    }
-
-    async fn write_model(
-        &self,
-        _: &str,
-        _: &str,
-        model: &AuthorizationModel,
-    ) -> Result<String, NodeError> {
-        self.call(|told| {
-            let id = format!("model-{}", told.models.len() + 1);
-            told.models.push((id.clone(), model.clone()));
-            told.writes.push(format!("write {id}"));
-            id
-        })
-    }
-
-    async fn tiers(&self, _: &str, _: &str) -> Result<Tiers, NodeError> {
-        self.call(|told| told.tiers.clone())
-    }
-
-    async fn assign_tiers(&self, _: &str, _: &str, tiers: &Tiers) -> Result<(), NodeError> {
-        self.call(|told| {
-            told.tiers = tiers.clone();
-            told.writes.push("assign tiers".to_owned());
-        })
-    }
-
-    async fn status(&self, at: &str) -> Result<NodeStatus, NodeError> {
-        let told = self.0.lock().unwrap();
-        let latest = told.models.last().map(|(id, _)| id.clone());
-        let is_below = !at.starts_with("10.0.0.");
-        let model = told.model_below.clone().filter(|_| is_below).or(latest);
-        let below = told.status_below.as_ref().filter(|_| is_below);
-        let status = below.unwrap_or(&told.status);
-        let is_silent = |of: &Dependency| of.name == "datastore" && !of.available;
-        let held = told
-            .stores
-            .iter()
-            .filter(|_| !status.dependencies.iter().any(is_silent));
-        let kept = told.kept_below.iter().filter(|_| is_below);
-        Ok(NodeStatus {
-            models: held
-                .map(|(id, _)| (id.clone(), model.clone()))
-                .chain(kept.map(|id| (id.clone(), None)))
-                .collect(),
-            ..status.clone()
-        })
-    }
-
-    async fn delete_store(&self, _: &str, store: &str) -> Result<(), NodeError> {
-        self.call(|told| {
-            told.stores.retain(|(id, _)| id != store);
-            told.writes.push(format!("delete {store}"));
-        })
-    }
 }
 
 /// The API server, the nodes, and what the operator sees of them.
