@@ -1,11 +1,12 @@
 //! The addresses of a cluster.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -16,6 +17,8 @@ const CLUSTERS: u8 = 16;
 /// The second number of the first cluster's addresses.
 const FIRST: u8 = 208;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Where clusters that start keep others from what they have chosen.
+const LOCKS: &str = "/run";
 
 /// 10.208.0.0/16 for a machine's first cluster, 10.209.0.0/16 for its second, and so on.
 ///
@@ -25,19 +28,53 @@ pub(super) struct Network {
     index: u8,
 }
 
-impl Network {
-    /// The first that no cluster has and no route leads to.
-    pub(super) async fn free() -> Result<Self> {
+/// A network that nobody else claims while this lives. Once its link is there, that says so too.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) network: Network,
+    _lock: File,
+}
+
+impl Claim {
+    /// The first that no cluster has or claims, and no route leads to.
+    pub(super) async fn first() -> Result<Self> {
+        Self::first_in(Path::new(LOCKS)).await
+    }
+
+    async fn first_in(locks: &Path) -> Result<Self> {
         for index in 0..CLUSTERS {
-            let network = Self { index };
+            let network = Network { index };
+            let Some(lock) = network.lock(locks)? else {
+                continue;
+            };
             let routes = ip(&["-4", "route", "show", "root", &network.range()]).await?;
             if !network.is_used() && routes.trim().is_empty() {
-                return Ok(network);
+                return Ok(Self {
+                    network,
+                    _lock: lock,
+                });
             }
         }
         bail!(
             "this machine has {CLUSTERS} clusters already: end one with `cargo xtask cluster down`"
         )
+    }
+}
+
+impl Network {
+    /// The system lets go of the lock when the file is closed, or the process dies; `None` if another has it.
+    fn lock(self, dir: &Path) -> Result<Option<File>> {
+        let path = dir.join(format!("{}.lock", self.name()));
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("locking {}", path.display()))
+            }
+        }
     }
 
     /// Whether a cluster has it.
@@ -114,4 +151,24 @@ const INSIDE: &str = "uplink";
 async fn ip(args: &[&str]) -> Result<String> {
     let shown = format!("ip {}", args.join(" "));
     run(Command::new("ip").args(args), &shown, "", DEADLINE).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::Claim;
+
+    #[tokio::test]
+    async fn those_that_start_at_once_get_networks_of_their_own() {
+        let locks = tempfile::tempdir().unwrap();
+        let first = Claim::first_in(locks.path());
+        let (one, other) = tokio::try_join!(first, Claim::first_in(locks.path())).unwrap();
+        assert_ne!(one.network.name(), other.network.name());
+
+        let freed = one.network.name();
+        drop(one);
+        let next = Claim::first_in(locks.path()).await.unwrap();
+        assert_eq!(next.network.name(), freed);
+    }
 }

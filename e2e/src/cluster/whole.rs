@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::access::Access;
 use super::control_plane::{Api, Site};
 use super::groups;
-use super::network::Network;
+use super::network::{Claim, Network};
 use super::node::{Node, Users};
 use super::record::{Known, Record};
 use super::sandbox::Sandbox;
@@ -46,14 +46,15 @@ impl Cluster {
     /// When a program is not there (the message says how to get it) or does not become ready, or without root's rights.
     pub async fn start(say: &dyn Fn(&str)) -> Result<Self> {
         let dir = Workdir::new("cluster")?;
-        let network = Network::free().await?;
+        let claim = Claim::first().await.context("choosing a network")?;
+        let network = claim.network;
         groups::remove(&network.name()).await?;
         let (sandbox, process) = Sandbox::start(dir.path(), network)
             .await
             .context("making namespaces, which takes root's rights")?;
         let holder = Holder {
             process: Some(process),
-            network,
+            claim,
         };
         groups::make(&network.name())?;
         sandbox.connect(network).await?;
@@ -135,7 +136,7 @@ impl Cluster {
 #[derive(Debug)]
 struct Holder {
     process: Option<Process>,
-    network: Network,
+    claim: Claim,
 }
 
 impl Holder {
@@ -155,8 +156,9 @@ impl Drop for Holder {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
             drop(process);
-            self.network.unlink_blocking();
-            groups::remove_blocking(&self.network.name());
+            let network = self.claim.network;
+            network.unlink_blocking();
+            groups::remove_blocking(&network.name());
         }
     }
 }
