@@ -42,7 +42,8 @@ pub(crate) async fn command(action: Action) -> Result<ExitCode> {
         Action::Images => {
             setup::require_compilers()?;
             let (done, _) = stage("images", build_images).await;
-            Ok(report::print(&[done]))
+            let took = done.took;
+            Ok(report::print(&[done], took))
         }
     }
 }

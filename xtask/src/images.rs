@@ -48,6 +48,13 @@ pub(crate) async fn make(stage: &Stage) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Whether the workspace has been built before.
+pub(crate) fn is_built() -> Result<bool> {
+    let programs = programs_dir()?;
+    let mut names = NODE.iter().chain(&OPERATOR);
+    Ok(names.all(|name| programs.join(name).is_file()))
+}
+
 /// This program's own folder, for all of the workspace are built into one.
 fn programs_dir() -> Result<PathBuf> {
     let own = env::current_exe().context("asking where this program is")?;

@@ -1,6 +1,7 @@
 //! What is said when all stages are over.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::stage::{Done, Outcome, say};
 
@@ -10,15 +11,21 @@ const TAIL_LINES: usize = 60;
 /// The stages that are test programs.
 const TESTS: [&str; 2] = ["cluster", "test"];
 
-/// Prints each failure with the end of its output, then a table of all stages.
-pub(crate) fn print(stages: &[Done]) -> ExitCode {
+/// What running all tests may take, on two cores, where tools and most of the build are there.
+const WARM_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// The same where tools or the whole build are made first.
+const COLD_LIMIT: Duration = Duration::from_secs(75 * 60);
+
+/// Prints each failure with the end of its output, then a table of all stages, which ran for `whole` in all, in part
+/// side by side.
+pub(crate) fn print(stages: &[Done], whole: Duration) -> ExitCode {
     for stage in stages {
         if let Outcome::Failed(error) = &stage.outcome {
             say(&format!("\n---- {} failed: {error}", stage.name));
             excerpt(&stage.lines).into_iter().for_each(say);
         }
     }
-    say("\nstage     result    seconds");
+    say("\nstage     result    seconds  share");
     for stage in stages {
         let (result, reason) = match &stage.outcome {
             Outcome::Passed => ("passed", ""),
@@ -26,9 +33,10 @@ pub(crate) fn print(stages: &[Done]) -> ExitCode {
             Outcome::Skipped(reason) => ("skipped", reason.as_str()),
         };
         let row = format!(
-            "{:<9} {result:<9} {:>7.1}  {reason}",
+            "{:<9} {result:<9} {:>7.1}  {:>4.0}%  {reason}",
             stage.name,
-            stage.took.as_secs_f64()
+            stage.took.as_secs_f64(),
+            share(stage.took, whole)
         );
         say(row.trim_end());
     }
@@ -37,6 +45,41 @@ pub(crate) fn print(stages: &[Done]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Prints what all tests took and may take; too long is no failure, for machines differ.
+pub(crate) fn print_limit(whole: Duration, is_cold: bool) {
+    limit_lines(whole, is_cold)
+        .iter()
+        .for_each(|line| say(line));
+}
+
+fn limit_lines(whole: Duration, is_cold: bool) -> Vec<String> {
+    let (limit, kind) = if is_cold {
+        (COLD_LIMIT, "cold")
+    } else {
+        (WARM_LIMIT, "warm")
+    };
+    let (seconds, limit_minutes) = (whole.as_secs(), limit.as_secs() / 60);
+    let mut lines = vec![format!(
+        "whole {} min {} s (limit {limit_minutes}, {kind})",
+        seconds / 60,
+        seconds % 60
+    )];
+    if whole > limit {
+        lines.push(format!(
+            "warning: longer than the {limit_minutes} minutes that a {kind} run may take"
+        ));
+    }
+    lines
+}
+
+/// In percent; stages that ran side by side have more than 100 together.
+fn share(took: Duration, whole: Duration) -> f64 {
+    if whole.is_zero() {
+        return 0.0;
+    }
+    100.0 * took.as_secs_f64() / whole.as_secs_f64()
 }
 
 /// Prints cargo's closing line for each test program, and their sum last.
@@ -110,7 +153,9 @@ fn number_before(line: &str, what: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{excerpt, sum};
+    use std::time::Duration;
+
+    use super::{excerpt, limit_lines, sum};
 
     const OUTPUT: &str = "\
      Running unittests src/lib.rs (target/debug/deps/one-1)
@@ -156,5 +201,19 @@ error: test failed: signal: 11, SIGSEGV";
     fn without_failed_tests_the_end_is_shown() {
         let lines: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         assert_eq!(excerpt(&lines).first(), Some(&"40"));
+    }
+
+    #[test]
+    fn too_long_is_a_warning() {
+        let lines = |seconds, is_cold| limit_lines(Duration::from_secs(seconds), is_cold);
+        assert_eq!(lines(843, false), ["whole 14 min 3 s (limit 30, warm)"]);
+        assert_eq!(lines(1801, true), ["whole 30 min 1 s (limit 75, cold)"]);
+        assert_eq!(
+            lines(1801, false),
+            [
+                "whole 30 min 1 s (limit 30, warm)",
+                "warning: longer than the 30 minutes that a warm run may take"
+            ]
+        );
     }
 }

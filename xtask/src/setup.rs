@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use meridian_e2e::tools::{self, KAFKA_VERSION, Program};
@@ -25,6 +25,7 @@ const KAFKA_POM: &str = include_str!("../kafka/pom.xml");
 
 /// Sets everything up.
 pub(crate) async fn command() -> Result<ExitCode> {
+    let start = Instant::now();
     let (tools, deny) = tokio::join!(
         async {
             let (servers, _) = stage("tools", servers).await;
@@ -35,7 +36,14 @@ pub(crate) async fn command() -> Result<ExitCode> {
     );
     let mut stages = Vec::from(tools);
     stages.push(deny.0);
-    Ok(report::print(&stages))
+    Ok(report::print(&stages, start.elapsed()))
+}
+
+/// Whether any of the tools that take minutes to make is not there.
+pub(crate) fn is_missing_tools() -> Result<bool> {
+    let deny = tools::tool_dir("cargo-deny", CARGO_DENY_VERSION)?;
+    let has_programs = Program::ALL.iter().all(|program| program.find().is_ok());
+    Ok(!deny.is_dir() || tools::kafka_libs().is_err() || !has_programs)
 }
 
 /// Kafka and PostgreSQL.

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and every test.
 
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::Result;
 use meridian_e2e::{Kafka, Postgres};
@@ -19,7 +20,9 @@ struct Servers {
 /// What compiles runs one after the other, for cargo's lock and the processors would let nothing else be gained; what
 /// fetches and waits runs beside it.
 pub(crate) async fn command() -> Result<ExitCode> {
+    let start = Instant::now();
     setup::require_compilers()?;
+    let is_cold = setup::is_missing_tools()? || !images::is_built()?;
     let (((test, cluster), mut stages), (deny, _)) = tokio::join!(
         async {
             let ((mut stages, built), (prepared, servers)) = tokio::join!(compile(), prepare());
@@ -33,7 +36,9 @@ pub(crate) async fn command() -> Result<ExitCode> {
     stages.push(deny);
     stages.push(cluster);
     stages.push(test);
-    let code = report::print(&stages);
+    let whole = start.elapsed();
+    let code = report::print(&stages, whole);
+    report::print_limit(whole, is_cold);
     report::print_test_results(&stages);
     Ok(code)
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use meridian_e2e::cluster::{Access, Cluster, Record};
@@ -24,13 +25,14 @@ create database github_eu_1 owner meridian;
 /// Starts a cluster, or uses the one that is up, and brings it to the state of this checkout.
 pub(super) async fn command() -> Result<ExitCode> {
     setup::require_compilers()?;
+    let start = Instant::now();
     let mut stages = Vec::new();
     match all(&mut stages).await {
         Some(text) => {
             say(&text);
             Ok(ExitCode::SUCCESS)
         }
-        None => Ok(report::print(&stages)),
+        None => Ok(report::print(&stages, start.elapsed())),
     }
 }
 
