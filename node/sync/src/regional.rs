@@ -75,16 +75,21 @@ pub struct Regional {
 impl Regional {
     /// Applies what the consumer brings until `stop`. Whatever fails is logged and tried again.
     pub async fn run(self, mut consumer: GroupConsumer, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.work(&mut consumer) => {}
+        }
+        consumer.leave().await;
+    }
+
+    async fn work(self, consumer: &mut GroupConsumer) {
         let mut poll = tokio::time::interval(self.applier.settings.silence / 3);
         let mut task = Task::new(self);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 event = consumer.next() => {
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = task.work_in(event) => consumer.done(),
-                    }
+                    task.work_in(event).await;
+                    consumer.done();
                 }
                 Some(ended) = task.beside.join_next() => task.ended(ended),
                 _ = poll.tick() => task.look_up(),

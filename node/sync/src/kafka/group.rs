@@ -3,25 +3,34 @@
 //! A message's offset is stored only when its reader says [`GroupConsumer::done`], and only stored offsets are committed;
 //! so a crash repeats messages and loses none.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::broadcast::{Event, event};
 use super::{Error, MAX_RECORD, Quiet, Result, Settings, topics};
 use crate::retry::Patience;
 
-/// A member of a region's group.
+/// How long the node waits for the broker to take note that it leaves its group.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// A member of a region's group. Leaves it when dropped, without waiting for that.
 pub struct GroupConsumer {
     settings: Settings,
     topic: String,
-    consumer: Arc<StreamConsumer<Watch>>,
+    consumer: Member,
+    /// Told when the group has been left.
+    left: oneshot::Receiver<()>,
     /// Where the last message handed out stands.
     last: Option<(i32, i64)>,
     /// A message received but not handed out yet, and where it stands.
@@ -29,6 +38,44 @@ pub struct GroupConsumer {
     troubled: bool,
     /// The topic's partitions being counted after a rebalance; a task, so that a cancelled [`Self::next`] finds it again.
     count: Option<JoinHandle<Result<Option<usize>>>>,
+}
+
+/// A client that leaves its group, on a thread of its own, once nobody holds it any longer. Leaving is blocking, and
+/// without end when a commit was on its way to a broker that is gone: nobody else may be held up by that.
+#[derive(Clone)]
+struct Member {
+    consumer: Arc<StreamConsumer<Watch>>,
+    /// Last, so that the thread's is the only client left when the last of these goes.
+    _held: mpsc::Sender<Infallible>,
+}
+
+impl Member {
+    /// Also returns what is told when the group has been left.
+    fn new(consumer: StreamConsumer<Watch>) -> (Self, oneshot::Receiver<()>) {
+        let ((held, unheld), (leaving, left)) = (mpsc::channel(), oneshot::channel());
+        let consumer = Arc::new(consumer);
+        let last = Arc::clone(&consumer);
+        std::thread::spawn(move || {
+            // Nothing is ever sent: this ends when every sender is gone.
+            let _ = unheld.recv();
+            drop(last);
+            // Whether anybody waits for it does not matter.
+            let _ = leaving.send(());
+        });
+        let member = Self {
+            consumer,
+            _held: held,
+        };
+        (member, left)
+    }
+}
+
+impl Deref for Member {
+    type Target = StreamConsumer<Watch>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.consumer
+    }
 }
 
 /// Notes that partitions came or went.
@@ -79,10 +126,12 @@ impl GroupConsumer {
             .map_err(Error::options)?;
         let topic = settings.changes_topic();
         consumer.subscribe(&[&topic]).map_err(Error::options)?;
+        let (consumer, left) = Member::new(consumer);
         Ok(Self {
             settings: settings.clone(),
             topic,
-            consumer: Arc::new(consumer),
+            consumer,
+            left,
             last: None,
             held: None,
             troubled: false,
@@ -104,7 +153,7 @@ impl GroupConsumer {
             {
                 let (settings, consumer, topic) = (
                     self.settings.clone(),
-                    Arc::clone(&self.consumer),
+                    self.consumer.clone(),
                     self.topic.clone(),
                 );
                 self.count = Some(tokio::spawn(async move {
@@ -164,6 +213,21 @@ impl GroupConsumer {
                 error = &error as &dyn std::error::Error,
                 "offset not stored"
             );
+        }
+    }
+
+    /// Leaves the group, with what is done committed, so that others take its partitions over at once. A broker that is
+    /// away is not waited for long: the others then learn of it when the session times out.
+    pub async fn leave(self) {
+        let Self {
+            topic,
+            consumer,
+            left,
+            ..
+        } = self;
+        drop(consumer);
+        if tokio::time::timeout(LEAVE, left).await.is_err() {
+            tracing::warn!(%topic, "Kafka did not answer in time that this node leaves its group; other nodes of the region may take up its partitions some seconds later");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Looking topics up and making them.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,10 @@ const LARGEST: &str = "max.message.bytes";
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the brokers do not say.
-pub async fn partitions<C, K>(
-    settings: &Settings,
-    client: &Arc<K>,
-    topic: &str,
-) -> Result<Option<usize>>
+pub async fn partitions<C, P>(settings: &Settings, client: &P, topic: &str) -> Result<Option<usize>>
 where
     C: ConsumerContext + 'static,
-    K: Consumer<C> + Send + Sync + 'static,
+    P: Deref<Target: Consumer<C> + Sized> + Clone + Send + 'static,
 {
     partitions_within(settings, client, topic, REQUEST).await
 }
@@ -33,17 +30,17 @@ where
 ///
 /// # Errors
 /// As [`partitions`].
-pub async fn partitions_within<C, K>(
+pub async fn partitions_within<C, P>(
     settings: &Settings,
-    client: &Arc<K>,
+    client: &P,
     topic: &str,
     limit: Duration,
 ) -> Result<Option<usize>>
 where
     C: ConsumerContext + 'static,
-    K: Consumer<C> + Send + Sync + 'static,
+    P: Deref<Target: Consumer<C> + Sized> + Clone + Send + 'static,
 {
-    let (client, name) = (Arc::clone(client), topic.to_owned());
+    let (client, name) = (client.clone(), topic.to_owned());
     let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), limit))
         .await
         .map_err(|_| Error::GivenUp)?;

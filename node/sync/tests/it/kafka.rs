@@ -18,7 +18,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio_util::sync::CancellationToken;
 
-use nodes::{Above, central, content, converged, edge, eventually, region, soon, store_id, tuple};
+use nodes::{
+    Above, central, content, converged, edge, eventually, region, soon, store_id, tuple, within,
+};
 
 fn settings(bootstrap_servers: &str, test: &str) -> Settings {
     let run = SystemTime::now()
@@ -233,10 +235,8 @@ async fn a_broadcast_brings_all_that_is_produced_after_its_reset() {
     let stop = CancellationToken::new();
     let _guard = stop.clone().drop_guard();
     let mut events = broadcast::read(&kafka, &topic, "edge-1", stop).unwrap();
-    assert!(matches!(
-        events.recv().await,
-        Some(Event::Reset { partitions: 3 })
-    ));
+    let first = within("reading begins", events.recv()).await;
+    assert!(matches!(first, Some(Event::Reset { partitions: 3 })));
 
     let central = central(&Settings {
         product: "broadcast-source".into(),
@@ -266,7 +266,7 @@ async fn a_broadcast_brings_all_that_is_produced_after_its_reset() {
             .unwrap();
     }
     for set in sets {
-        match events.recv().await {
+        match within("the topic brings the change set", events.recv()).await {
             Some(Event::Record { record, .. }) => assert_eq!(*record, Record::ChangeSet(set)),
             other => panic!("{other:?} instead of {set:?}"),
         }
@@ -350,4 +350,22 @@ async fn an_unreachable_broker_is_waited_out_and_upstream_asked_meanwhile() {
             .map(drop)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_stops_though_its_broker_is_gone() {
+    let (cluster, kafka) = mock("gone");
+    let central = central(&kafka);
+    let region = region(&kafka, &Above::central(&central.is.datastore));
+    eventually("the topic brings the region heartbeats", async || {
+        let age = region.is.start.elapsed();
+        region.is.freshness.borrow().silence(age)
+    })
+    .await;
+    // Some heartbeat is always done and not committed yet.
+    cluster.broker_down(-1).unwrap();
+    let stopped = tokio::time::timeout(Duration::from_secs(8), region.stop()).await;
+    stopped
+        .expect("it does not wait until the broker is back")
+        .unwrap();
 }

@@ -15,7 +15,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use tokio_util::sync::CancellationToken;
 
-use super::nodes::{Above, central, converged, edge, eventually, region, soon, store_id, tuple};
+use super::nodes::{
+    Above, central, converged, edge, eventually, region, soon, store_id, tuple, within,
+};
 use super::real;
 
 /// As much as `node/server` takes of one model, in bytes of protobuf.
@@ -86,7 +88,8 @@ async fn the_largest_model_and_write_travel_over_kafka() {
     let stop = CancellationToken::new();
     let _guard = stop.clone().drop_guard();
     let mut topic = broadcast::read(&kafka, &kafka.changes_topic(), "test", stop).unwrap();
-    assert!(matches!(topic.recv().await, Some(Event::Reset { .. })));
+    let first = within("reading begins", topic.recv()).await;
+    assert!(matches!(first, Some(Event::Reset { .. })));
 
     let (datastore, model) = (&central.is.datastore, largest_model());
     let first = datastore.write_model(store, model.id, &model.model, soon());

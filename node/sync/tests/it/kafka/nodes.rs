@@ -23,6 +23,7 @@ use meridian_sync::tier::for_edge;
 use meridian_sync::upstream::{Changes, Incoming, Result, Standing, Upstream, UpstreamError};
 use meridian_sync::views::Views;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for anything.
@@ -32,14 +33,24 @@ pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
+/// Waits for something; fails the test when it does not come in time.
+pub(crate) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    let Ok(value) = tokio::time::timeout(PATIENCE, awaited).await else {
+        panic!("not in {PATIENCE:?}: {what}");
+    };
+    value
+}
+
 /// Waits until something holds; fails the test when it does not in time.
-pub(crate) async fn eventually<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn eventually<T>(what: &str, holds: impl AsyncFnMut() -> Option<T>) -> T {
+    within(what, until(holds)).await
+}
+
+async fn until<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     loop {
         if let Some(value) = holds().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -261,6 +272,7 @@ pub(crate) struct Region {
     pub(crate) freshness: watch::Receiver<Freshness>,
     pub(crate) above: Arc<Above>,
     pub(crate) start: Instant,
+    task: JoinHandle<()>,
 }
 
 pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
@@ -278,12 +290,7 @@ pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
         asked: AtomicUsize::new(0),
         heard: Some(heartbeat.subscribe()),
     };
-    let is = Region {
-        datastore: datastore.clone(),
-        freshness: freshness.subscribe(),
-        above: Arc::new(for_edges),
-        start,
-    };
+    let (known, above_edges) = (freshness.subscribe(), Arc::new(for_edges));
     let relay = relay(
         kafka,
         &datastore,
@@ -293,9 +300,13 @@ pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
     );
     tokio::spawn(relay.run(stop.clone()));
     let upstream: Arc<dyn Upstream> = above.clone();
-    let applier = Applier::new(Arc::new(datastore), upstream, RegionalSettings::default());
+    let applier = Applier::new(
+        Arc::new(datastore.clone()),
+        upstream,
+        RegionalSettings::default(),
+    );
     let consumer = GroupConsumer::new(kafka, "eu").unwrap();
-    tokio::spawn(
+    let task = tokio::spawn(
         Regional {
             applier,
             applied,
@@ -306,8 +317,21 @@ pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
         .run(consumer, stop.clone()),
     );
     Node {
-        is,
+        is: Region {
+            datastore,
+            freshness: known,
+            above: above_edges,
+            start,
+            task,
+        },
         _stop: stop.drop_guard(),
+    }
+}
+
+impl Node<Region> {
+    /// Tells the applier to stop; returns its task.
+    pub(crate) fn stop(self) -> JoinHandle<()> {
+        self.is.task
     }
 }
 
@@ -406,10 +430,11 @@ pub(crate) async fn content(
     content
 }
 
-/// Waits until a datastore holds what another does.
+/// Waits until a datastore holds what another does; fails the test with what each holds when it does not in time.
 pub(crate) async fn converged(from: &MemoryDatastore, to: &MemoryDatastore) {
-    eventually("the region has what central has", async || {
-        (content(from).await == content(to).await).then_some(())
-    })
-    .await;
+    let equal = until(async || (content(from).await == content(to).await).then_some(()));
+    if tokio::time::timeout(PATIENCE, equal).await.is_err() {
+        let (above, below) = (content(from).await, content(to).await);
+        assert_eq!(above, below, "central and the region after {PATIENCE:?}");
+    }
 }
