@@ -23,6 +23,8 @@ pub const REGIONS_AVAILABLE: &str = "RegionsAvailable";
 pub const KAFKA_REACHABLE: &str = "KafkaReachable";
 /// Central has the spec's model and tiers in force, and every regional node has the model.
 pub const MODEL_ACTIVE: &str = "ModelActive";
+/// The store was deleted everywhere; said only while it is not yet, of an AuthzStore that is being deleted.
+pub const STORE_DELETED: &str = "StoreDeleted";
 /// The pods of an EdgeRegion run as the spec says and are ready.
 pub const AVAILABLE: &str = "Available";
 /// The edges reach their parent region.

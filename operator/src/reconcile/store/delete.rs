@@ -5,6 +5,7 @@
 //! database for ever. But deleting must never hang: where nodes are gone already (the namespace goes, or the pods went
 //! first), or have not done it for five minutes, it is let go and an event says what was not deleted.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::dereference::is_migration;
 use super::uid;
 use crate::api::AuthzStore;
-use crate::api::conditions::{Finding, READY, conditions};
+use crate::api::conditions::{Finding, READY, STORE_DELETED, conditions};
 use crate::api::store::DeletionPolicy;
 use crate::build::{Kind, MANAGER, REGION, STORE, central_name, grpc_address, regional_name};
 use crate::events::Severity;
@@ -27,6 +28,10 @@ use crate::requeue::{self, jittered};
 
 /// Holds an AuthzStore until its store is deleted.
 pub const FINALIZER: &str = "meridian.dev/store";
+
+const DELETING: &str = "Deleting";
+/// The reason once central has deleted the store, so that it is not looked for there again.
+const DELETED_AT_CENTRAL: &str = "DeletedAtCentral";
 
 /// How long it is held at most.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
@@ -75,7 +80,7 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
         let since = store.metadata.deletion_timestamp.as_ref().map(|at| at.0);
         let waited = since.map(|since| now.duration_since(since));
         if obstacle.may_pass && waited.is_some_and(|waited| waited < PATIENCE) {
-            say_what_for(store, context, &obstacle.why, now).await?;
+            say_what_for(store, context, &obstacle, now).await?;
             return Ok(Action::requeue(jittered(requeue::UNSETTLED)));
         }
         let (product, why) = (&store.spec.product, obstacle.why);
@@ -95,17 +100,83 @@ struct Obstacle {
     why: String,
     /// Whether there is somebody who could still do it.
     may_pass: bool,
+    /// Whether central has done it.
+    at_central: bool,
 }
 
 async fn delete_data(store: &AuthzStore, context: &Context) -> Result<(), Obstacle> {
-    let name = store.name_any();
-    delete_store(store, context).await.map_err(|why| Obstacle {
-        why: why.to_string(),
-        may_pass: is_there(&central_name(&name), store, context),
-    })?;
-    let Some(id) = store.status.as_ref().and_then(|of| of.store_id.as_ref()) else {
-        return Ok(());
+    let refused = |why: String, may_pass| Obstacle {
+        why,
+        may_pass,
+        at_central: false,
     };
+    let id = store.status.as_ref().and_then(|of| of.store_id.as_deref());
+    if !is_deleted_at_central(store) {
+        let central = central_name(&store.name_any());
+        let asked = at_central(id, store, context).await;
+        match asked.map_err(|why| refused(why.to_string(), is_there(&central, store, context)))? {
+            AtCentral::Deleted => {}
+            AtCentral::Never => return Ok(()),
+            AtCentral::Strange(why) => return Err(refused(why, false)),
+        }
+    }
+    match id {
+        Some(id) => copies_deleted(id, store, context).await,
+        None => Ok(()),
+    }
+}
+
+/// What became of the store at central.
+enum AtCentral {
+    Deleted,
+    /// There is none.
+    Never,
+    /// What is there was never this AuthzStore's, or what was is not there: nothing is deleted.
+    Strange(String),
+}
+
+/// Deletes the store that is known to be this AuthzStore's, and no other of its name: central may have been led to
+/// somebody else's database.
+async fn at_central(
+    id: Option<&str>,
+    store: &AuthzStore,
+    context: &Context,
+) -> Result<AtCentral, NodeError> {
+    let namespace = store.namespace().unwrap_or_default();
+    let address = grpc_address(&central_name(&store.name_any()), &namespace);
+    let (nodes, product) = (&context.nodes, &store.spec.product);
+    let named = nodes.find_store(&address, product).await?;
+    let Some(id) = id else {
+        return Ok(named.map_or(AtCentral::Never, |id| {
+            AtCentral::Strange(format!("it is not known to have made store {id}"))
+        }));
+    };
+    if named.as_deref() != Some(id) {
+        let status = nodes.status(&address).await?;
+        if let Some(of) = status.dependency("datastore").filter(|of| !of.available) {
+            return Err(NodeError::Unavailable(of.message.clone()));
+        }
+        if !status.models.iter().any(|(held, _)| held == id) {
+            let told = format!("central does not have store {id}, which it had");
+            return Ok(AtCentral::Strange(told));
+        }
+    }
+    nodes.delete_store(&address, id).await?;
+    Ok(AtCentral::Deleted)
+}
+
+/// As an earlier attempt has left it said.
+fn is_deleted_at_central(store: &AuthzStore) -> bool {
+    deletion(store).is_some_and(|of| of.reason == DELETED_AT_CENTRAL)
+}
+
+fn deletion(store: &AuthzStore) -> Option<&Condition> {
+    let mut conditions = store.status.iter().flat_map(|of| &of.conditions);
+    conditions.find(|of| of.type_ == STORE_DELETED)
+}
+
+async fn copies_deleted(id: &str, store: &AuthzStore, context: &Context) -> Result<(), Obstacle> {
+    let name = store.name_any();
     let mut left = Vec::new();
     let mut may_pass = false;
     let asked = ask_regions(store, context).await;
@@ -124,20 +195,8 @@ async fn delete_data(store: &AuthzStore, context: &Context) -> Result<(), Obstac
     Err(Obstacle {
         why: left.join("; "),
         may_pass,
+        at_central: true,
     })
-}
-
-async fn delete_store(store: &AuthzStore, context: &Context) -> Result<(), NodeError> {
-    let namespace = store.namespace().unwrap_or_default();
-    let address = grpc_address(&central_name(&store.name_any()), &namespace);
-    let found = context
-        .nodes
-        .find_store(&address, &store.spec.product)
-        .await?;
-    match found {
-        Some(id) => context.nodes.delete_store(&address, &id).await,
-        None => Ok(()),
-    }
 }
 
 async fn ask_regions(store: &AuthzStore, context: &Context) -> Vec<Asked> {
@@ -175,22 +234,26 @@ fn is_gone<'a>(nodes: impl Iterator<Item = &'a Asked>, store: &str) -> Result<()
 async fn say_what_for(
     store: &AuthzStore,
     context: &Context,
-    why: &str,
+    obstacle: &Obstacle,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(before) = &store.status else {
-        return Ok(());
+    let waits = |reason| {
+        let told = format!("waiting for the data to be deleted: {}", obstacle.why);
+        Finding::not_yet(reason, told)
     };
-    let waits = Finding::not_yet(
-        "Deleting",
-        format!("waiting for the data to be deleted: {why}"),
-    );
+    let reason = match obstacle.at_central {
+        true => DELETED_AT_CENTRAL,
+        false => DELETING,
+    };
+    let findings = [(READY, waits(DELETING)), (STORE_DELETED, waits(reason))];
+    let before = store.status.as_ref();
+    let mut after = before.cloned().unwrap_or_default();
     let generation = store.metadata.generation;
-    let told = conditions(&before.conditions, &[(READY, waits)], generation, now);
-    let mut after = before.clone();
-    after.conditions.retain(|of| of.type_ != READY);
+    let told = conditions(&after.conditions, &findings, generation, now);
+    let is_told = |of: &Condition| told.iter().any(|told| told.type_ == of.type_);
+    after.conditions.retain(|of| !is_told(of));
     after.conditions.splice(0..0, told);
-    status::write(context, store, Some(before), &after)
+    status::write(context, store, before, &after)
         .await
         .map(|_| ())
 }

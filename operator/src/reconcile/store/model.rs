@@ -27,7 +27,8 @@ pub(super) enum ConvergeError {
     /// Central does not have the store that it had, of this id.
     #[error(
         "central does not have store {0}, which it had: its database is another one, was emptied, or the store was \
-             deleted. Mend that; or, to begin with an empty store, delete this AuthzStore and apply it again"
+             deleted. Name the database that has it, or restore that. To begin with an empty store, set deletionPolicy \
+             to Retain, delete this AuthzStore and apply it again: nothing is deleted of any database"
     )]
     Lost(String),
     /// Central did not do it.

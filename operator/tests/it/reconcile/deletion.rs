@@ -49,6 +49,38 @@ async fn a_store_whose_policy_is_delete_is_held_and_its_data_deleted_first() {
 }
 
 #[tokio::test]
+async fn only_its_own_store_is_deleted() {
+    let world = held().await;
+    // Its Secret leads elsewhere now, where somebody has a store of that name.
+    world.told(|told| told.stores = vec![("of-another".to_owned(), "payments".to_owned())]);
+    world.reconcile_store("payments").await.unwrap();
+    let (_, reason, message) = store_condition(&world, "ModelActive");
+    assert_eq!(reason, "StoreLost");
+    assert!(
+        message.contains("set deletionPolicy to Retain"),
+        "{message}"
+    );
+    world.writes();
+    delete(&world, &now());
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.told(|told| told.writes.clone()), Vec::<String>::new());
+    assert!(!is_held(&world));
+    assert_eq!(events(&world), 1, "that it was not deleted");
+}
+
+#[tokio::test]
+async fn a_store_that_it_is_not_known_to_have_made_is_left() {
+    let world = held().await;
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["status"]["storeId"] = json!(null);
+    });
+    delete(&world, &now());
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.told(|told| told.writes.clone()), Vec::<String>::new());
+    assert_eq!(events(&world), 1, "that it was not deleted");
+}
+
+#[tokio::test]
 async fn it_is_held_until_every_region_has_deleted_its_copy() {
     let world = held().await;
     delete(&world, &now());

@@ -126,7 +126,7 @@ impl Nodes for FakeNodes {
     async fn status(&self, at: &str) -> Result<NodeStatus, NodeError> {
         let told = self.0.lock().unwrap();
         let latest = told.models.last().map(|(id, _)| id.clone());
-        let is_below = !at.starts_with("10.0.0.");
+        let is_below = at.starts_with("10.0.1.");
         let model = told.model_below.clone().filter(|_| is_below).or(latest);
         let below = told.status_below.as_ref().filter(|_| is_below);
         let status = below.unwrap_or(&told.status);
