@@ -79,7 +79,10 @@ impl SqlDatastore {
             source,
         };
         (dialect.check_url)(url).map_err(invalid)?;
-        let options = AnyConnectOptions::from_str(url).map_err(invalid)?;
+        // What sqlx logs is the whole text of a statement; the pool logs slow ones by their beginning.
+        let options = AnyConnectOptions::from_str(url)
+            .map_err(invalid)?
+            .disable_statement_logging();
         sqlx::any::install_default_drivers();
         let readers = Pool::connect_lazy(options.clone(), dialect, settings.clone());
         let writers = if dialect.single_writer {

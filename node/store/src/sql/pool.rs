@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::ops::{ControlFlow, DerefMut};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use meridian_model::ports::{DatastoreError, Result};
@@ -35,6 +35,11 @@ pub(crate) struct Pool {
 
 /// Of this many connections one may be held by what reads a whole store.
 const BULK_SHARE: u32 = 4;
+
+/// Who waited in vain for less than this learns nothing about the database if it was the request's time that ended.
+const TELLING_WAIT: Duration = Duration::from_secs(1);
+/// A statement that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A connection on its own.
 pub(crate) type Reading = Session<PoolConnection<Any>>;
@@ -76,8 +81,11 @@ impl Pool {
         }
     }
 
-    /// Says where the database should have been, and nothing secret.
-    fn unreachable(&self, since: Instant) -> DatastoreError {
+    /// Says where the database should have been, and nothing secret; or only that `deadline` was too soon to tell.
+    fn unreachable(&self, since: Instant, deadline: Instant) -> DatastoreError {
+        if Instant::now() >= deadline && since.elapsed() < TELLING_WAIT {
+            return DatastoreError::DeadlineExceeded;
+        }
         let options = self.connections.connect_options();
         let url = &options.database_url;
         let (host, port) = (url.host_str().unwrap_or_default(), url.port());
@@ -104,7 +112,7 @@ impl Pool {
         let connection = match timeout_at(until.into(), self.connections.acquire()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
-                return Err(self.unreachable(started));
+                return Err(self.unreachable(started, deadline));
             }
             Ok(Err(error)) => return Err(classify(error)),
         };
@@ -188,11 +196,14 @@ impl<C> Session<C> {
 impl<C: DerefMut<Target = AnyConnection>> Session<C> {
     /// All rows.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>> {
-        within(
-            self.deadline,
+        let (deadline, watch) = (self.deadline, Watch::new(&statement));
+        let rows = within(
+            deadline,
             statement.into_query().fetch_all(&mut *self.connection),
         )
-        .await
+        .await;
+        watch.done();
+        rows
     }
 
     /// One row after the other, until `take` says that it is enough. What it does not want is never held here.
@@ -213,21 +224,53 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
 
     /// The first row, if any.
     pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<AnyRow>> {
-        within(
-            self.deadline,
+        let (deadline, watch) = (self.deadline, Watch::new(&statement));
+        let row = within(
+            deadline,
             statement.into_query().fetch_optional(&mut *self.connection),
         )
-        .await
+        .await;
+        watch.done();
+        row
     }
 
     /// How many rows were affected.
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64> {
-        Ok(within(
-            self.deadline,
+        let (deadline, watch) = (self.deadline, Watch::new(&statement));
+        let done = within(
+            deadline,
             statement.into_query().execute(&mut *self.connection),
         )
-        .await?
-        .rows_affected())
+        .await;
+        watch.done();
+        Ok(done?.rows_affected())
+    }
+}
+
+/// Logs a statement that was slow, in one line: its text may be as long as what is asked for.
+struct Watch {
+    started: Instant,
+    statement: String,
+    values: usize,
+}
+
+impl Watch {
+    fn new(statement: &Statement) -> Self {
+        Self {
+            started: Instant::now(),
+            statement: statement.name(),
+            values: statement.values(),
+        }
+    }
+
+    fn done(self) {
+        let took = self.started.elapsed();
+        if took >= SLOW {
+            let Self {
+                statement, values, ..
+            } = self;
+            tracing::warn!(statement, values, ?took, "a statement was slow");
+        }
     }
 }
 

@@ -104,6 +104,16 @@ impl Statement {
         self
     }
 
+    /// The beginning of the text, for logs.
+    pub(crate) fn name(&self) -> String {
+        self.text.chars().take(60).collect()
+    }
+
+    /// How many values are bound.
+    pub(crate) fn values(&self) -> usize {
+        self.values.len()
+    }
+
     pub(crate) fn into_query(self) -> Query<'static, Any, AnyArguments> {
         self.values
             .into_iter()

@@ -1,12 +1,15 @@
 //! That the statements this adapter really issues are answered by the index that is meant for them.
 
+use std::time::{Duration, Instant};
+
 use meridian_model::Tuple;
-use meridian_model::ports::{Datastore, Read, TupleFilter};
+use meridian_model::ports::{Datastore, DatastoreError, Read, TupleFilter};
 use sqlx::Row;
 
 use super::SqlDatastore;
 use super::read::{filtered, round_statement};
 use super::statement::Statement;
+use crate::settings::PoolSettings;
 use crate::support::{deadline, store_id, tuple, with_postgres, with_sqlite};
 
 async fn plan(db: &SqlDatastore, statement: Statement) -> String {
@@ -144,4 +147,51 @@ async fn rounds_in_sqlite() {
 #[tokio::test]
 async fn rounds_in_postgres() {
     with_postgres(|db, _| a_round_never_walks_direct_users(db)).await;
+}
+
+/// A database that takes connections and never says a word, and how long one is waited for.
+fn silent(acquire_timeout: Duration) -> (std::net::TcpListener, SqlDatastore) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://{}/meridian", listener.local_addr().unwrap());
+    let settings = PoolSettings {
+        acquire_timeout,
+        ..PoolSettings::default()
+    };
+    let db = SqlDatastore::connect_lazy(&url, &settings).unwrap();
+    (listener, db)
+}
+
+#[tokio::test]
+async fn too_little_time_left_says_nothing_about_the_database() {
+    let (_listener, db) = silent(Duration::from_secs(5));
+    let told = db.epoch(Instant::now() + Duration::from_millis(5)).await;
+    assert!(
+        matches!(told, Err(DatastoreError::DeadlineExceeded)),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wait_for_a_connection_that_was_long_enough_names_the_database() {
+    let (listener, db) = silent(Duration::from_millis(50));
+    let told = db.epoch(deadline()).await.unwrap_err();
+    let source = std::error::Error::source(&told).unwrap().to_string();
+    let place = listener.local_addr().unwrap().to_string();
+    assert!(source.contains(&place), "{told:?}");
+
+    let (_listener, db) = silent(Duration::from_secs(60));
+    let told = db.epoch(Instant::now() + Duration::from_secs(1)).await;
+    assert!(
+        matches!(told, Err(DatastoreError::Unavailable(_))),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_statement_is_logged_whole() {
+    let (_listener, db) = silent(Duration::from_secs(5));
+    let levels = &db.options.log_settings;
+    for level in [levels.statements_level, levels.slow_statements_level] {
+        assert_eq!(level.to_string(), "OFF");
+    }
 }
