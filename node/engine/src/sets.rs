@@ -16,7 +16,8 @@ use crate::facts::{Members, SetKey, SetRef};
 use crate::names::ObjectId;
 
 const SHARDS: usize = 64;
-/// A shard is laid out anew when its difference exceeds this share of its sets (and [`FOLD_MIN`]).
+/// A shard is laid out anew when more than this share of its sets differ (and more than [`FOLD_MIN`]), or when one set's
+/// difference has grown long ([`Shard::longest`]).
 const FOLD_SHARE: usize = 4;
 const FOLD_MIN: usize = 64;
 
@@ -77,6 +78,10 @@ impl<T> Default for Difference<T> {
 }
 
 impl<T: Ord + Copy> Difference<T> {
+    fn len(&self) -> usize {
+        self.added.len() + self.removed.len()
+    }
+
     fn change(&mut self, member: T, in_base: bool, present: bool) {
         // Each of the two lists holds exactly what differs from the base.
         set_presence(&mut self.added, member, present && !in_base);
@@ -183,10 +188,18 @@ impl Shard {
                     .change(set, usersets.binary_search(&set).is_ok(), present)
             }
         }
+        let long = delta.objects.len() + delta.usersets.len() > self.longest();
         self.delta.insert(key, Arc::new(delta));
-        if self.delta.len() > FOLD_MIN.max(self.base.sets.len() / FOLD_SHARE) {
+        if long || self.delta.len() > FOLD_MIN.max(self.base.sets.len() / FOLD_SHARE) {
             self.lay_out(|_| true);
         }
+    }
+
+    /// How far one set may differ. Each change copies its set's difference, and laying out copies all members: of the
+    /// two, neither is more than about the square root of the members for each change.
+    fn longest(&self) -> usize {
+        let members = self.base.objects.len() + self.base.usersets.len();
+        FOLD_MIN.max((2 * members).isqrt())
     }
 
     /// Every set that is not empty.
@@ -297,5 +310,25 @@ impl Sets {
                 delta: imbl::GenericHashMap::default(),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_large_set_copies_little() {
+        let key = SetKey(7);
+        let mut sets = Sets::default();
+        let mut longest = 0;
+        for id in 0..20_000 {
+            sets.change(key, Subject::Object(ObjectId(id)), true);
+            let shard = &sets.shards[Sets::shard_of(key)];
+            let delta = shard.delta.get(&key);
+            longest = longest.max(delta.map_or(0, |delta| delta.objects.len()));
+        }
+        assert!(longest <= 200, "{longest} members copied by a change");
+        assert_eq!(sets.get(key).objects.iter().count(), 20_000);
     }
 }

@@ -3,7 +3,7 @@
 //! A file is written beside its place, synced and moved there, so a crash leaves the old one or the new one. One that
 //! cannot be read is set aside and its store is loaded from upstream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,26 @@ const EXTENSION: &str = "view";
 /// The folder.
 pub struct Snapshots {
     folder: PathBuf,
-    /// The store and position of each file.
-    written: HashMap<StoreId, Position>,
+    /// What is in the file of each store.
+    written: HashMap<StoreId, Content>,
+}
+
+/// What tells two states of a store's view apart: it is filled without a new revision.
+#[derive(PartialEq, Eq)]
+struct Content {
+    position: Position,
+    covered: Vec<String>,
+}
+
+impl Content {
+    fn of(view: &View) -> Self {
+        let mut covered: Vec<_> = view.covered_types().map(str::to_owned).collect();
+        covered.sort_unstable();
+        Self {
+            position: view.position(),
+            covered,
+        }
+    }
 }
 
 impl Snapshots {
@@ -68,7 +86,7 @@ impl Snapshots {
         // So that the file of a store that turns out to be gone goes too.
         self.written = views
             .iter()
-            .filter_map(|view| Some((view.info()?.id, view.position())))
+            .filter_map(|view| Some((view.info()?.id, Content::of(view))))
             .collect();
         views
     }
@@ -92,11 +110,11 @@ impl Snapshots {
     }
 
     fn write_changed(&mut self, views: &Views) {
-        let held: HashMap<StoreId, Position> = views.positions().into_iter().collect();
+        let held: HashSet<StoreId> = views.positions().into_iter().map(|(id, _)| id).collect();
         for gone in self
             .written
             .keys()
-            .filter(|store| !held.contains_key(store))
+            .filter(|store| !held.contains(store))
             .copied()
             .collect::<Vec<_>>()
         {
@@ -105,16 +123,17 @@ impl Snapshots {
                 tracing::warn!(store = %gone, %error, "cannot remove a snapshot file");
             }
         }
-        for (store, position) in held {
-            if self.written.get(&store) == Some(&position) {
-                continue;
-            }
+        for store in held {
             let Some(shown) = views.get(store) else {
                 continue;
             };
+            let content = Content::of(&shown.view);
+            if self.written.get(&store) == Some(&content) {
+                continue;
+            }
             match self.write(store, &shown.view.to_file()) {
                 Ok(()) => {
-                    self.written.insert(store, shown.view.position());
+                    self.written.insert(store, content);
                 }
                 Err(error) => tracing::warn!(%store, %error, "cannot write a snapshot file"),
             }
@@ -174,7 +193,11 @@ mod tests {
             name: "shop".into(),
             created_at: Timestamp(1),
         };
-        View::new(Position::new(1, 9)).with_head(info, Tiers::default())
+        let tiers = Tiers {
+            critical: ["doc".to_owned()].into(),
+            ..Tiers::default()
+        };
+        View::new(Position::new(1, 9)).with_head(info, tiers)
     }
 
     #[test]
@@ -252,6 +275,40 @@ mod tests {
         ) -> Result<Incoming, UpstreamError> {
             Err(UpstreamError::UnknownStore)
         }
+    }
+
+    /// What an edge shows that holds `view`.
+    async fn shown(view: &View, stop: &CancellationToken) -> Arc<Views> {
+        let start = Instant::now();
+        let views = Arc::new(Views::new(start, None));
+        let driver = EdgeDriver {
+            upstream: Arc::new(Above(AtomicBool::new(false))),
+            views: Arc::clone(&views),
+            kept: vec![view.clone()],
+            settings: DriverSettings::default(),
+            start,
+        };
+        let (events, received) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(driver.run(received, stop.clone()));
+        while views.get(view.info().unwrap().id).is_none() {
+            tokio::task::yield_now().await;
+        }
+        drop(events);
+        views
+    }
+
+    #[tokio::test]
+    async fn a_file_is_written_anew_when_the_store_was_filled_without_a_revision() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::open(folder.path()).unwrap();
+        let stop = CancellationToken::new();
+        let empty = view();
+        snapshots.write_changed(&*shown(&empty, &stop).await);
+        let filled = empty.cover("doc", []);
+        snapshots.write_changed(&*shown(&filled, &stop).await);
+        stop.cancel();
+        let [read] = <[View; 1]>::try_from(snapshots.read_all()).ok().unwrap();
+        assert!(read.is_covered("doc"));
     }
 
     #[tokio::test]
