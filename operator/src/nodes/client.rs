@@ -22,18 +22,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a node may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a connection is tried, whether it is used or not: one whose other end vanished says nothing by itself.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Connections kept; pods come and go, and so do their addresses.
 const MAX_CHANNELS: usize = 1024;
 
 /// Nodes over gRPC; a connection to each is kept while it is used.
 #[derive(Debug, Default)]
 pub struct Client {
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Mutex<HashMap<(String, Duration), Channel>>,
 }
 
 impl Client {
     fn channel(&self, at: &Address, timeout: Duration) -> Result<Channel, NodeError> {
-        let key = format!("{at}/{}", timeout.as_secs());
+        let key = (at.to_owned(), timeout);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
@@ -43,13 +45,35 @@ impl Client {
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(CONNECT_TIMEOUT)
+            .keep_alive_while_idle(true)
             .connect_lazy();
         if channels.len() >= MAX_CHANNELS {
             channels.clear();
         }
         channels.insert(key, channel.clone());
         Ok(channel)
+    }
+
+    /// What a failed call means. The next one gets a connection of its own if this one may be dead.
+    fn failed(&self, at: &Address) -> impl FnOnce(Status) -> NodeError {
+        move |status| {
+            let told = format!("{at}: {}", status.message());
+            match status.code() {
+                Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::Cancelled
+                | Code::Aborted
+                | Code::ResourceExhausted
+                | Code::Internal => {
+                    let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+                    channels.retain(|(of, _), _| of != at);
+                    NodeError::Unavailable(told)
+                }
+                _ => NodeError::Refused(told),
+            }
+        }
     }
 
     fn api(&self, at: &Address) -> Result<OpenFgaServiceClient<Channel>, NodeError> {
@@ -74,7 +98,7 @@ impl Nodes for Client {
             ..Default::default()
         };
         let page = self.api(at)?.list_stores(request).await;
-        let stores = page.map_err(failed(at))?.into_inner().stores;
+        let stores = page.map_err(self.failed(at))?.into_inner().stores;
         // Ids grow with time.
         let named = stores.into_iter().filter(|store| store.name == name);
         Ok(named.map(|store| store.id).min())
@@ -85,7 +109,7 @@ impl Nodes for Client {
             name: name.to_owned(),
         };
         let created = self.api(at)?.create_store(request).await;
-        Ok(created.map_err(failed(at))?.into_inner().id)
+        Ok(created.map_err(self.failed(at))?.into_inner().id)
     }
 
     async fn latest_model(
@@ -99,7 +123,10 @@ impl Nodes for Client {
             ..Default::default()
         };
         let page = self.api(at)?.read_authorization_models(request).await;
-        let models = page.map_err(failed(at))?.into_inner().authorization_models;
+        let models = page
+            .map_err(self.failed(at))?
+            .into_inner()
+            .authorization_models;
         models
             .into_iter()
             .next()
@@ -119,7 +146,7 @@ impl Nodes for Client {
         };
         let written = self.api(at)?.write_authorization_model(request).await;
         Ok(written
-            .map_err(failed(at))?
+            .map_err(self.failed(at))?
             .into_inner()
             .authorization_model_id)
     }
@@ -129,7 +156,7 @@ impl Nodes for Client {
             store_id: store.to_owned(),
         };
         let answer = self.admin(at, TIMEOUT)?.get_tiers(request).await;
-        let tiers = answer.map_err(failed(at))?.into_inner().tiers;
+        let tiers = answer.map_err(self.failed(at))?.into_inner().tiers;
         let tiers = tiers.unwrap_or_default();
         Ok(Tiers {
             critical: tiers.critical.into_iter().collect(),
@@ -151,7 +178,7 @@ impl Nodes for Client {
             }),
         };
         let done = self.admin(at, TIMEOUT)?.assign_tiers(request).await;
-        done.map(|_| ()).map_err(failed(at))
+        done.map(|_| ()).map_err(self.failed(at))
     }
 
     async fn status(&self, at: &Address) -> Result<NodeStatus, NodeError> {
@@ -159,7 +186,7 @@ impl Nodes for Client {
             .admin(at, STATUS_TIMEOUT)?
             .get_status(node::GetStatusRequest {})
             .await;
-        let status = answer.map_err(failed(at))?.into_inner();
+        let status = answer.map_err(self.failed(at))?.into_inner();
         let dependencies = status.dependencies.into_iter().map(|of| Dependency {
             name: of.name,
             available: of.available,
@@ -182,7 +209,7 @@ impl Nodes for Client {
             store_id: store.to_owned(),
         };
         let done = self.api(at)?.delete_store(request).await;
-        done.map(|_| ()).map_err(failed(at))
+        done.map(|_| ()).map_err(self.failed(at))
     }
 }
 
@@ -191,19 +218,4 @@ fn by_json<T: DeserializeOwned>(of: &impl Serialize) -> Result<T, NodeError> {
     serde_json::to_value(of)
         .and_then(serde_json::from_value)
         .map_err(|why| NodeError::Refused(format!("authorization model: {why}")))
-}
-
-fn failed(at: &Address) -> impl FnOnce(Status) -> NodeError {
-    move |status| {
-        let told = format!("{at}: {}", status.message());
-        match status.code() {
-            Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Cancelled
-            | Code::Aborted
-            | Code::ResourceExhausted
-            | Code::Internal => NodeError::Unavailable(told),
-            _ => NodeError::Refused(told),
-        }
-    }
 }

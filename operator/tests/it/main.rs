@@ -9,6 +9,7 @@
 )]
 
 mod api_server;
+mod connections;
 mod crds;
 mod fields;
 mod fixtures;
