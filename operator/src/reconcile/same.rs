@@ -56,34 +56,45 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A quantity in billionths; `None` for what is too large or none.
-fn quantity(text: &str) -> Option<i128> {
+/// A quantity in thousandths, rounded up as the API server does; `None` for what is too large or none.
+pub(super) fn quantity(text: &str) -> Option<i128> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction = format!("{fraction:0<9}");
-    let billionths = whole
-        .parse::<i128>()
-        .ok()?
-        .checked_mul(1_000_000_000)?
-        .checked_add(fraction.get(..9)?.parse().ok()?)?;
-    let unit = |base: i128, power: u32| base.checked_pow(power);
-    let factor = match suffix {
-        "m" => return Some(billionths / 1000),
-        "" => 1,
-        "k" => unit(1000, 1)?,
-        "M" => unit(1000, 2)?,
-        "G" => unit(1000, 3)?,
-        "T" => unit(1000, 4)?,
-        "Ki" => unit(1024, 1)?,
-        "Mi" => unit(1024, 2)?,
-        "Gi" => unit(1024, 3)?,
-        "Ti" => unit(1024, 4)?,
-        _ => return None,
-    };
-    billionths.checked_mul(factor)
+    let fraction = fraction.trim_end_matches('0');
+    let number: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let billionths = number.checked_mul(billionths(suffix)?)?;
+    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let unit = scale.checked_mul(1_000_000)?;
+    Some(billionths / unit + i128::from(billionths % unit != 0))
+}
+
+/// What a suffix stands for.
+fn billionths(suffix: &str) -> Option<i128> {
+    const ONE: i128 = 1_000_000_000;
+    let decimal = |power: u32| Some(ONE * 1000_i128.pow(power));
+    let binary = |power: u32| Some(ONE * 1024_i128.pow(power));
+    match suffix {
+        "n" => Some(1),
+        "u" => Some(1000),
+        "m" => Some(1_000_000),
+        "" => Some(ONE),
+        "k" => decimal(1),
+        "M" => decimal(2),
+        "G" => decimal(3),
+        "T" => decimal(4),
+        "P" => decimal(5),
+        "E" => decimal(6),
+        "Ki" => binary(1),
+        "Mi" => binary(2),
+        "Gi" => binary(3),
+        "Ti" => binary(4),
+        "Pi" => binary(5),
+        "Ei" => binary(6),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +146,13 @@ mod tests {
             ("1Gi", "1G", false),
             ("1", "2", false),
             ("1.5Gi", "1536Mi", true),
+            ("0.0625", "63m", true),
+            ("0.0625", "62m", false),
+            ("62500u", "63m", true),
+            ("1n", "1m", true),
+            ("1024Pi", "1Ei", true),
+            ("1000P", "1E", true),
+            ("1.000000000000000000000000000000", "1", true),
         ] {
             let wanted = wanted(json!({"resources": {"limits": {"cpu": one}}}));
             let live = live(json!({"resources": {"limits": {"cpu": other}}}));

@@ -203,14 +203,12 @@ async fn an_operator_makes_what_is_asked_for_keeps_it_and_then_writes_nothing() 
     let nodes = Arc::new(FakeNodes::default());
     nodes.0.lock().unwrap().status = healthy();
     let operator = Operator::start(plane.kubeconfig(), nodes.clone()).await;
-    kubectl
-        .apply(&written(store_json()).to_string())
-        .await
-        .unwrap();
-    kubectl
-        .apply(&written(edge_json()).to_string())
-        .await
-        .unwrap();
+    // Amounts that the API server keeps in another form.
+    let (mut store, mut edge) = (written(store_json()), written(edge_json()));
+    store["spec"]["central"]["resources"]["requests"]["cpu"] = json!("0.0625");
+    edge["spec"]["storage"]["size"] = json!("2048Mi");
+    kubectl.apply(&store.to_string()).await.unwrap();
+    kubectl.apply(&edge.to_string()).await.unwrap();
     until("both ready", async || {
         run_workloads(kubectl).await;
         let store = get(kubectl, "authzstore payments").await?;
@@ -342,6 +340,7 @@ async fn fields_of_others_are_kept_and_its_own_set_right(kubectl: &Kubectl) {
 }
 
 async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) {
+    let before = get(kubectl, "statefulset till-payments").await.unwrap();
     let args = [
         "--namespace",
         NAMESPACE,
@@ -354,6 +353,7 @@ async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) 
     until("the StatefulSet scaled", async || {
         run_workloads(kubectl).await;
         let set = get(kubectl, "statefulset till-payments").await?;
+        assert_eq!(set["metadata"]["uid"], before["metadata"]["uid"]);
         (set["spec"]["replicas"] == 4).then_some(())
     })
     .await;
