@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::context::Live;
 use super::read::call;
-use super::same::is_same;
+use super::same::{is_same, quantity};
 use super::workloads::{JobState, job_state};
 use super::{Context, Error};
 use crate::build::{Kind, MANAGER, Object};
@@ -128,21 +128,16 @@ fn difference<'a>(object: &'a Object, live: &DynamicObject, now: Timestamp) -> O
     Some(Step::Change(object))
 }
 
-/// Of a StatefulSet the volumes can never be changed.
+/// Of a StatefulSet the size of volumes can never be changed. The rest of them the spec's rules keep as it is.
 fn is_fixed_part_changed(object: &Object, live: &Value) -> bool {
-    const VOLUMES: &str = "/spec/volumeClaimTemplates";
-    const PARTS: [&str; 3] = [
-        "/0/spec/resources/requests/storage",
-        "/0/spec/storageClassName",
-        "/0/metadata/name",
-    ];
-    let part = |of: &Value, part: &str| of.pointer(&format!("{VOLUMES}{part}")).cloned();
     object.kind == Kind::StatefulSet
-        && PARTS.iter().any(|path| {
-            let (wanted, live) = (part(&object.body, path), part(live, path));
-            // The cluster fills in the class where none is named.
-            wanted != live && !(wanted.is_none() && path.ends_with("storageClassName"))
-        })
+        && matches!((volume(&object.body), volume(live)), (Some(one), Some(other)) if one != other)
+}
+
+/// The size of a StatefulSet's volumes, if it has any.
+pub(super) fn volume(of: &Value) -> Option<i128> {
+    let size = of.pointer("/spec/volumeClaimTemplates/0/spec/resources/requests/storage")?;
+    quantity(size.as_str()?)
 }
 
 /// The object of this kind and name, if there is one.
