@@ -232,6 +232,9 @@ pub struct AuthzStoreStatus {
     /// The model that was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelStatus>,
+    /// The databases on servers that its nodes may run on, without user and options: no other AuthzStore gets them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
     /// The central nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub central: Option<CentralStatus>,

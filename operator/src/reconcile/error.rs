@@ -70,6 +70,15 @@ impl Category {
 }
 
 impl Error {
+    /// The same, where what was attempted is a part of something greater.
+    #[must_use]
+    pub fn during(mut self, what: &str) -> Self {
+        if let Self::Api { attempt, .. } | Self::Timeout { attempt, .. } = &mut self {
+            *attempt = format!("{what}: {attempt}");
+        }
+        self
+    }
+
     /// Its kind.
     #[must_use]
     pub fn category(&self) -> Category {

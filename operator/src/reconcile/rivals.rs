@@ -9,18 +9,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 
 use super::context::Caches;
 use super::endpoint::endpoint;
-use super::read;
 use super::store::{databases, secret_names};
+use super::{Error, read};
 use crate::api::AuthzStore;
 use crate::api::conditions::{ACCEPTED, Finding};
-use crate::build::Kind;
+use crate::build::{Kind, STORE};
 
 /// The reason why a store is refused whose topics another has.
 const PRODUCT_TAKEN: &str = "ProductTaken";
@@ -42,12 +44,45 @@ pub enum Verdict {
     Unknown,
 }
 
+/// A store as it was seen last, and its databases.
+#[derive(Debug, Clone)]
+struct Known {
+    store: Arc<AuthzStore>,
+    databases: Databases,
+}
+
+/// The databases of a store.
+#[derive(Debug, Clone, Default)]
+struct Databases {
+    /// Those that its spec leads to now.
+    wanted: BTreeSet<String>,
+    /// Those that its nodes may run on: nobody else gets them. Its status has them too, for an operator that starts anew.
+    held: BTreeSet<String>,
+}
+
+impl Databases {
+    /// The one that must be left to a store with these others, which is `first` or not where both run on it or neither.
+    fn left_to(&self, others: &Self, first: bool) -> Option<&String> {
+        self.wanted.iter().find(|database| {
+            match (
+                self.held.contains(*database),
+                others.held.contains(*database),
+            ) {
+                (false, true) => true,
+                (true, false) => false,
+                (true, true) => first,
+                (false, false) => first && others.wanted.contains(*database),
+            }
+        })
+    }
+}
+
 /// All AuthzStores that there are, of all scopes.
 pub struct Rivals {
     scopes: Vec<Caches>,
     patient_until: Instant,
-    /// By uid, as they were read last. In memory only.
-    databases: Mutex<HashMap<String, BTreeSet<String>>>,
+    /// By uid; also of stores that are gone, while nodes of theirs still end.
+    known: Mutex<HashMap<String, Known>>,
     /// By uid. A status forgets it when something else keeps its store from being looked at.
     verdicts: Mutex<HashMap<String, Verdict>>,
 }
@@ -58,28 +93,58 @@ impl Rivals {
         Self {
             scopes: scopes.into_iter().cloned().collect(),
             patient_until: Instant::now() + PATIENCE,
-            databases: Mutex::default(),
+            known: Mutex::default(),
             verdicts: Mutex::default(),
         }
     }
 
-    /// Why `store`, whose databases are `own`, must not be built, if another is in its way.
+    /// Why `store`, whose spec leads to the databases `wanted`, must not be built, if another is in its way.
+    ///
+    /// # Errors
+    /// As [`Error`], where it cannot be seen what another has that runs.
     pub async fn in_the_way(
         &self,
         store: &AuthzStore,
-        own: BTreeSet<String>,
+        wanted: BTreeSet<String>,
         client: &Client,
-    ) -> Option<Finding> {
+    ) -> Result<Option<Finding>, Error> {
         self.ready().await;
         let others = self.others(store);
-        self.remember(store, &own, &others);
-        let found = self.first_of(&others, store, &own, client).await;
-        let verdict = found.as_ref().map_or(Verdict::Free, |finding| {
-            Verdict::Refused(finding.message.clone())
-        });
+        self.forget_but(store, &others);
+        let mut own = self.seen(store, wanted);
+        if !self.is_running(store) {
+            own.held.clear();
+        }
+        let found = self.first_of(&others, store, &own, client).await?;
+        let verdict = match &found {
+            Some(finding) => Verdict::Refused(finding.message.clone()),
+            None => {
+                own.held.extend(own.wanted.iter().cloned());
+                Verdict::Free
+            }
+        };
         let uid = store.uid().unwrap_or_default();
         lock(&self.verdicts).insert(uid, verdict);
-        found
+        self.remember(Arc::new(store.clone()), own);
+        Ok(found)
+    }
+
+    /// Says that no node of a store runs on anything else than what its spec leads to.
+    pub fn settled(&self, store: &AuthzStore) {
+        let uid = store.uid().unwrap_or_default();
+        if let Some(known) = lock(&self.known).get_mut(&uid) {
+            known.databases.held = known.databases.wanted.clone();
+        }
+    }
+
+    /// The databases that the nodes of a store may run on.
+    #[must_use]
+    pub fn held(&self, store: &AuthzStore) -> BTreeSet<String> {
+        let uid = store.uid().unwrap_or_default();
+        let known = lock(&self.known)
+            .get(&uid)
+            .map(|of| of.databases.held.clone());
+        known.unwrap_or_else(|| in_status(store))
     }
 
     /// Whether a store may be built, as it was found last.
@@ -95,22 +160,20 @@ impl Rivals {
         &self,
         others: &[Arc<AuthzStore>],
         store: &AuthzStore,
-        own: &BTreeSet<String>,
+        own: &Databases,
         client: &Client,
-    ) -> Option<Finding> {
+    ) -> Result<Option<Finding>, Error> {
         for other in others {
-            let shared = if shares_topics(store, other) {
-                Some(Err(()))
-            } else {
-                let theirs = self.databases(other, client).await;
-                theirs.intersection(own).next().cloned().map(Ok)
-            };
-            let Some(shared) = shared else { continue };
-            if self.rank(other) < self.rank(store) {
-                return Some(refusal(store, other, shared.ok()));
+            let first = self.rank(other) < self.rank(store);
+            if first && shares_topics(store, other) {
+                return Ok(Some(refusal(store, &self.name(other), None)));
+            }
+            let theirs = self.databases(other, client).await?;
+            if let Some(database) = own.left_to(&theirs, first) {
+                return Ok(Some(refusal(store, &self.name(other), Some(database))));
             }
         }
-        None
+        Ok(None)
     }
 
     async fn ready(&self) {
@@ -119,12 +182,35 @@ impl Rivals {
         let _ = tokio::time::timeout_at(self.patient_until, futures::future::join_all(all)).await;
     }
 
+    /// Those that there are, and those whose nodes have yet to end.
     fn others(&self, store: &AuthzStore) -> Vec<Arc<AuthzStore>> {
         let is_other = |other: &AuthzStore| other.uid() != store.uid();
-        let scopes = self.scopes.iter();
-        scopes
-            .flat_map(|of| of.stores.state_filter(is_other))
-            .collect()
+        let there = self
+            .scopes
+            .iter()
+            .flat_map(|of| of.stores.state_filter(is_other));
+        let known: Vec<_> = lock(&self.known)
+            .values()
+            .map(|of| Arc::clone(&of.store))
+            .collect();
+        let gone = known
+            .into_iter()
+            .filter(|of| is_other(of) && !self.is_there(of) && self.has_nodes(of));
+        there.chain(gone).collect()
+    }
+
+    fn is_there(&self, store: &AuthzStore) -> bool {
+        let is_it = |of: &AuthzStore| of.uid() == store.uid();
+        self.scopes.iter().any(|of| of.stores.find(is_it).is_some())
+    }
+
+    /// For people.
+    fn name(&self, store: &AuthzStore) -> String {
+        let name = path(store);
+        match self.is_there(store) {
+            true => name,
+            false => format!("{name}, which was deleted and whose pods still end,"),
+        }
     }
 
     /// Less is first served.
@@ -142,45 +228,107 @@ impl Rivals {
     }
 
     fn is_running(&self, store: &AuthzStore) -> bool {
-        let uid = store.uid().unwrap_or_default();
-        let has_store = |store: &AuthzStore| store.status.as_ref()?.store_id.as_ref().map(|_| ());
-        has_store(store).is_some()
-            || self.scopes.iter().any(|of| {
-                let mut owned = of.of_stores.owned_by(&uid).into_iter();
-                owned.any(|(kind, _)| kind == Kind::Deployment)
-            })
+        let has_store = store
+            .status
+            .as_ref()
+            .is_some_and(|of| of.store_id.is_some());
+        has_store || self.has_nodes(store)
     }
 
-    fn remember(&self, store: &AuthzStore, own: &BTreeSet<String>, others: &[Arc<AuthzStore>]) {
-        let is_there = |uid: &String| others.iter().any(|of| of.uid().as_ref() == Some(uid));
-        lock(&self.verdicts).retain(|uid, _| is_there(uid) || store.uid().as_ref() == Some(uid));
-        let mut known = lock(&self.databases);
-        known.retain(|uid, _| is_there(uid));
-        known.insert(store.uid().unwrap_or_default(), own.clone());
+    /// Whether there is anything of it that writes: edges do not.
+    fn has_nodes(&self, store: &AuthzStore) -> bool {
+        let (uid, name) = (store.uid().unwrap_or_default(), store.name_any());
+        let namespace = store.namespace().unwrap_or_default();
+        self.scopes.iter().any(|of| {
+            let key = ObjectRef::<AuthzStore>::new(&name).within(&namespace);
+            let successor = of.stores.get(&key).filter(|of| of.uid() != store.uid());
+            let begins = successor.and_then(|of| of.creation_timestamp());
+            let is_before = |pod: &Pod| pod.creation_timestamp() < begins;
+            let mut owned = of.of_stores.owned_by(&uid).into_iter();
+            owned.any(|(kind, _)| matches!(kind, Kind::Deployment | Kind::Job))
+                || of
+                    .of_stores
+                    .pods(&namespace, STORE, &name)
+                    .iter()
+                    .any(|pod| begins.is_none() || is_before(pod))
+        })
+    }
+
+    fn forget_but(&self, store: &AuthzStore, others: &[Arc<AuthzStore>]) {
+        let is_needed = |uid: &String| {
+            let mut uids = others.iter().map(|of| of.uid()).chain([store.uid()]);
+            uids.any(|of| of.as_ref() == Some(uid))
+        };
+        lock(&self.verdicts).retain(|uid, _| is_needed(uid));
+        lock(&self.known).retain(|uid, _| is_needed(uid));
+    }
+
+    fn remember(&self, store: Arc<AuthzStore>, databases: Databases) {
+        let uid = store.uid().unwrap_or_default();
+        lock(&self.known).insert(uid, Known { store, databases });
+    }
+
+    /// What is known of a store whose spec leads to the databases `wanted`.
+    fn seen(&self, store: &AuthzStore, wanted: BTreeSet<String>) -> Databases {
+        let mut held = self.held(store);
+        let is_refused = matches!(self.verdict(store), Verdict::Refused(_));
+        if held.is_empty() && self.is_running(store) && !is_refused {
+            held.clone_from(&wanted);
+        }
+        Databases { wanted, held }
     }
 
     /// Read once; from then on each store's own reconciles keep them.
-    async fn databases(&self, store: &AuthzStore, client: &Client) -> BTreeSet<String> {
+    async fn databases(
+        &self,
+        store: &Arc<AuthzStore>,
+        client: &Client,
+    ) -> Result<Databases, Error> {
         let uid = store.uid().unwrap_or_default();
-        if let Some(known) = lock(&self.databases).get(&uid) {
-            return known.clone();
+        if let Some(known) = lock(&self.known).get(&uid) {
+            return Ok(known.databases.clone());
         }
-        let namespace = store.namespace().unwrap_or_default();
-        let mut secrets = read::Secrets::new();
-        for name in secret_names(&store.spec) {
-            match read::secret(client, &namespace, &name, &uid).await {
-                Ok(found) => secrets.insert(name, found),
-                Err(error) => {
-                    let store = format!("{namespace}/{}", store.name_any());
-                    tracing::warn!(store, %error, "cannot see which databases it has");
-                    return BTreeSet::new();
-                }
-            };
+        match wanted(store, client).await {
+            Ok(wanted) => {
+                let found = self.seen(store, wanted);
+                self.remember(Arc::clone(store), found.clone());
+                Ok(found)
+            }
+            Err(error) if self.is_running(store) && in_status(store).is_empty() => {
+                let what = format!("see which databases AuthzStore {} has", path(store));
+                Err(error.during(&what))
+            }
+            // What it runs on is known, or it does not run.
+            Err(error) => {
+                tracing::warn!(store = path(store), %error, "cannot see which databases it names");
+                Ok(Databases {
+                    held: in_status(store),
+                    ..Databases::default()
+                })
+            }
         }
-        let found = databases(&store.spec, &secrets);
-        lock(&self.databases).insert(uid, found.clone());
-        found
     }
+}
+
+async fn wanted(store: &AuthzStore, client: &Client) -> Result<BTreeSet<String>, Error> {
+    let namespace = store.namespace().unwrap_or_default();
+    let uid = store.uid().unwrap_or_default();
+    let mut secrets = read::Secrets::new();
+    for name in secret_names(&store.spec) {
+        let found = read::secret(client, &namespace, &name, &uid).await?;
+        secrets.insert(name, found);
+    }
+    Ok(databases(&store.spec, &secrets))
+}
+
+fn in_status(store: &AuthzStore) -> BTreeSet<String> {
+    let written = store.status.iter().flat_map(|of| &of.databases);
+    written.cloned().collect()
+}
+
+fn path(store: &AuthzStore) -> String {
+    let namespace = store.namespace().unwrap_or_default();
+    format!("{namespace}/{}", store.name_any())
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -222,12 +370,7 @@ fn brokers(of: &AuthzStore) -> BTreeSet<String> {
         .collect()
 }
 
-fn refusal(store: &AuthzStore, other: &AuthzStore, database: Option<String>) -> Finding {
-    let other = format!(
-        "{}/{}",
-        other.namespace().unwrap_or_default(),
-        other.name_any()
-    );
+fn refusal(store: &AuthzStore, other: &str, database: Option<&String>) -> Finding {
     match database {
         None => Finding::fault(
             PRODUCT_TAKEN,

@@ -17,6 +17,7 @@ use kube::{Resource, ResourceExt};
 
 use super::apply::find;
 use super::context::Live;
+use super::workloads::replicas;
 use super::{Context, Error, Plan, Step, apply, plan, rollout, status};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
@@ -60,6 +61,12 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     let step = apply::apply(&context, &namespace, &uid(&store), &plan).await;
     if step.is_ok() {
         migrations_started(&store, &context, &plan).await;
+        if wanted
+            .as_deref()
+            .is_some_and(|wanted| is_settled(wanted, &plan, &references))
+        {
+            context.rivals.settled(&store);
+        }
     }
     let observed = observe::observe(&store, &context, &references, &validated).await;
     let world = findings::World {
@@ -140,6 +147,19 @@ fn is_early(object: &Object, store: &AuthzStore, live: &[Live]) -> bool {
     object.kind == Kind::Deployment
         && object.name != central
         && rollout::is_early(object, workload(&object.name), workload(&central))
+}
+
+/// Whether nothing runs that is of an older spec.
+fn is_settled(wanted: &[Object], plan: &Plan<'_>, references: &References) -> bool {
+    let mut workloads = wanted.iter().filter(|of| of.kind == Kind::Deployment);
+    let mut pods = references.pods.iter();
+    plan.steps.is_empty()
+        && plan.waiting.is_empty()
+        && workloads.all(|of| {
+            let live = find(&references.live, of.kind, &of.name);
+            live.is_some_and(|live| replicas(live).is_settled())
+        })
+        && pods.all(|pod| pod.metadata.deletion_timestamp.is_none())
 }
 
 async fn migrations_started(store: &AuthzStore, context: &Context, plan: &Plan<'_>) {

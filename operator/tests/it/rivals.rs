@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use http::Method;
 use k8s_openapi::ByteString;
 use meridian_operator::api::AuthzStore;
 use meridian_operator::reconcile::rivals::Verdict;
@@ -220,6 +221,7 @@ async fn a_refusal_outlives_a_look_that_failed() {
         .rivals
         .in_the_way(&again, BTreeSet::new(), &context.client)
         .await
+        .unwrap()
         .unwrap();
     let mut forgotten = again;
     forgotten.status = None;
@@ -228,4 +230,109 @@ async fn a_refusal_outlives_a_look_that_failed() {
         Verdict::Refused(_)
     ));
     assert_eq!(world.context().rivals.verdict(&forgotten), Verdict::Unknown);
+}
+
+/// `payments` runs on databases of its own; `orders` is refused, since its central database is that of `payments`.
+async fn one_that_runs_and_its_rival() -> World {
+    let world = World::new();
+    for (name, created) in [
+        ("payments", "2026-01-01T00:00:00Z"),
+        ("orders", "2026-02-01T00:00:00Z"),
+    ] {
+        let json = store(name, created, |spec| {
+            of_its_own(&world, spec, name);
+            spec["product"] = json!(name);
+        });
+        world.put(json);
+        if name == "orders" {
+            database(&world, "orders-central", "postgres://db/payments_central");
+        }
+        look(&world, &[name]).await;
+    }
+    assert_eq!(
+        refusal(&world, "AuthzStore", "orders").unwrap().0,
+        "DatabaseTaken"
+    );
+    let status = world.get(OURS, "AuthzStore", "payments").unwrap()["status"].clone();
+    let held = [
+        "db.shop:5432/payments_central",
+        "db.shop:5432/payments_eu",
+        "db.shop:5432/payments_us",
+    ];
+    assert_eq!(status["databases"], json!(held));
+    world
+}
+
+#[tokio::test]
+async fn a_store_that_runs_keeps_its_database_though_its_secret_is_gone() {
+    let world = one_that_runs_and_its_rival().await;
+    let secret = crate::world::path("v1", "Secret", "payments-central");
+    world.server(|server| server.objects.remove(&secret));
+    look(&world, &["payments", "orders"]).await;
+    assert_eq!(
+        refusal(&world, "AuthzStore", "orders").unwrap().0,
+        "DatabaseTaken"
+    );
+    assert!(
+        world
+            .get("apps/v1", "Deployment", "orders-central")
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_moves_keeps_its_old_database_until_its_nodes_have_left_it() {
+    let world = one_that_runs_and_its_rival().await;
+    database(&world, "payments-new", "postgres://db/payments_new");
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["datastore"]["urlSecretRef"]["name"] = json!("payments-new");
+        store["metadata"]["generation"] = json!(9);
+    });
+    // Its migration has yet to end.
+    for name in ["payments", "orders"] {
+        world.reconcile_store(name).await.unwrap();
+    }
+    assert_eq!(
+        refusal(&world, "AuthzStore", "orders").unwrap().0,
+        "DatabaseTaken"
+    );
+    look(&world, &["payments", "orders"]).await;
+    assert_eq!(refusal(&world, "AuthzStore", "orders"), None);
+    let status = world.get(OURS, "AuthzStore", "payments").unwrap()["status"].clone();
+    let held = [
+        "db.shop:5432/payments_eu",
+        "db.shop:5432/payments_new",
+        "db.shop:5432/payments_us",
+    ];
+    assert_eq!(status["databases"], json!(held));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_a_store_that_runs_lets_no_rival_in() {
+    let world = one_that_runs_and_its_rival().await;
+    let fault = (Method::GET, "/secrets/payments-central".to_owned(), 500);
+    world.server(|server| server.faults.push(fault));
+    world.reconcile_store("orders").await.unwrap();
+    assert_eq!(
+        refusal(&world, "AuthzStore", "orders").unwrap().0,
+        "DatabaseTaken"
+    );
+
+    // Nor where its status does not say it.
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["status"]["databases"] = json!([]);
+    });
+    let error = world
+        .reconcile_store("orders")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("AuthzStore shop/payments"), "{error}");
+    let jobs = world.server(|server| {
+        server
+            .objects
+            .keys()
+            .any(|path| path.contains("orders-migrate"))
+    });
+    assert!(!jobs);
 }

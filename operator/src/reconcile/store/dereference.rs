@@ -64,7 +64,10 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
         None => None,
     };
     let own = databases(&store.spec, &secrets);
-    let rival = context.rivals.in_the_way(store, own, &context.client).await;
+    let rival = context
+        .rivals
+        .in_the_way(store, own, &context.client)
+        .await?;
     let children = &context.caches.of_stores;
     let mut pods = children.pods(&namespace, STORE, &store.name_any());
     pods.retain(|pod| !pod.labels().contains_key(EDGE_REGION));

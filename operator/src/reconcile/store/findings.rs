@@ -93,6 +93,7 @@ impl World<'_> {
             observed_generation: self.store.metadata.generation,
             store_id: observed.store.id,
             model: observed.store.model,
+            databases: context.rivals.held(self.store).into_iter().collect(),
             central: Some(CentralStatus {
                 replicas: spec.central.replicas,
                 ready_replicas: ready(&central),
