@@ -22,7 +22,7 @@ use super::common::{Resources, Toleration, node_selector, one};
     derive = "PartialEq",
     doc = "Edges near those who ask: for each store they subscribe to, pods that answer from memory, below one region.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,25}[a-z0-9])?$')").message("the name must be 1 to 27 lower-case letters, digits and '-', starting with a letter: Services are named after it"),
-    validation = Rule::new("!has(oldSelf.spec.storage) || has(self.spec.storage)").message("storage cannot be taken away: nothing would remove the volumes; make another EdgeRegion"),
+    validation = Rule::new("has(oldSelf.spec.storage) == has(self.spec.storage)").message("storage can be neither added nor taken away: make another EdgeRegion and delete this one"),
     scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -59,7 +59,7 @@ pub struct EdgeRegionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// A volume for each pod's snapshot file, so that a restart starts from it. Where unset, the file is lost with the pod.
-    /// It can be added, and cannot be taken away.
+    /// It can be neither added later nor taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
     /// How far an edge trusts what it holds.

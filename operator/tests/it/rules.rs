@@ -107,7 +107,7 @@ fn changed_edges() -> Vec<Case> {
         taken("/spec/storage/size", json!("3Gi")),
         refused("/spec/storage/size", json!("2G"), "size may only grow"),
         refused("/spec/storage/storageClassName", json!("slow"), "storageClassName cannot be changed"),
-        refused("/spec/storage", Value::Null, "storage cannot be taken away"),
+        refused("/spec/storage", Value::Null, "storage can be neither added nor taken away"),
         taken("/spec/replicas", json!(7)),
     ]
 }
@@ -117,9 +117,19 @@ async fn each_rule_takes_and_refuses_what_it_should() {
     let plane = start().await;
     let kubectl = plane.kubectl();
     let mut wrong = Vec::new();
+    let mut without_storage = edge_json();
+    without_storage["metadata"]["name"] = json!("bare");
+    let spec = without_storage["spec"].as_object_mut().unwrap();
+    let storage = spec.remove("storage").unwrap();
+    let added = vec![refused(
+        "/spec/storage",
+        storage,
+        "storage can be neither added nor taken away",
+    )];
     for (json, new, changed) in [
         (store_json(), new_stores(), changed_stores()),
         (edge_json(), new_edges(), changed_edges()),
+        (without_storage, Vec::new(), added),
     ] {
         let json = written(json);
         for case in new {
