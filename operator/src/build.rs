@@ -113,15 +113,7 @@ impl Object {
     fn new<K: Serialize>(kind: Kind, object: &K) -> Self {
         // Every type here writes itself as a JSON object; if one did not, the API server would refuse the null.
         let mut body = serde_json::to_value(object).unwrap_or_default();
-        let hash = hash(&body.to_string());
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            let annotations = metadata
-                .entry("annotations")
-                .or_insert_with(|| Value::Object(Default::default()));
-            if let Some(annotations) = annotations.as_object_mut() {
-                annotations.insert(APPLIED.to_owned(), Value::String(hash));
-            }
-        }
+        stamp(&mut body);
         let name = body
             .pointer("/metadata/name")
             .and_then(Value::as_str)
@@ -135,9 +127,30 @@ impl Object {
         }
     }
 
+    /// Puts another value where `place` points to.
+    pub(crate) fn change(&mut self, place: &str, value: Value) {
+        if let Some(part) = self.body.pointer_mut(place) {
+            *part = value;
+            stamp(&mut self.body);
+        }
+    }
+
     fn after(mut self, job: &str) -> Self {
         self.after = Some(job.to_owned());
         self
+    }
+}
+
+/// Writes a hash of an object into it.
+fn stamp(body: &mut Value) {
+    let hash = hash(&body.to_string());
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        let annotations = metadata
+            .entry("annotations")
+            .or_insert_with(|| Value::Object(Default::default()));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(APPLIED.to_owned(), Value::String(hash));
+        }
     }
 }
 

@@ -53,11 +53,13 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
     };
     let uid = edge.uid().unwrap_or_default();
     let live = context.caches.of_edges.owned_by(&uid);
-    let wanted: Vec<_> = resolved
+    let namespace = edge.namespace().unwrap_or_default();
+    let mut wanted: Vec<_> = resolved
         .iter()
         .filter_map(|of| of.input.as_ref().ok())
         .flat_map(|input| build::edge(input, &context.settings))
         .collect();
+    let not_grown = volumes::grow(&context, &namespace, &mut wanted, &live).await;
     let plan = plan(
         &wanted,
         &live,
@@ -65,14 +67,18 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         |object| is_early(object, &resolved, &live, &context),
         now,
     );
-    let step = write(&edge, &context, &wanted, &plan).await;
+    let step = apply::apply(&context, &namespace, &uid, &plan).await;
     let failed = step.as_ref().err();
     let mut found = findings::status(&edge, &context, &resolved, &live, &plan, failed).await;
     if let Some(error) = failed {
         status::refused(&mut found.1, error);
     }
+    if let Some(error) = &not_grown {
+        findings::not_grown(&mut found.1, error);
+    }
     let is_ready = finish(&edge, &context, found, now).await?;
     step?;
+    not_grown.map_or(Ok(()), Err)?;
     let is_blocked = resolved.iter().all(|of| of.input.is_err());
     Ok(Action::requeue(jittered(match (is_blocked, is_ready) {
         (true, _) => requeue::MISSING,
@@ -116,20 +122,6 @@ async fn finish(
         status::tell(context, &edge.object_ref(&()), old, &findings).await;
     }
     Ok(is_ready)
-}
-
-async fn write(
-    edge: &EdgeRegion,
-    context: &Context,
-    wanted: &[build::Object],
-    plan: &apply::Plan<'_>,
-) -> Result<(), Error> {
-    let namespace = edge.namespace().unwrap_or_default();
-    if let Some(storage) = &edge.spec.storage {
-        volumes::grow(context, &namespace, plan, wanted, storage).await?;
-    }
-    let uid = edge.uid().unwrap_or_default();
-    apply::apply(context, &namespace, &uid, plan).await
 }
 
 /// What belongs to a subscription that cannot be built now stays as it is.

@@ -11,6 +11,7 @@ mod migration;
 mod model;
 mod references;
 mod status;
+mod volumes;
 
 use serde_json::{Value, json};
 

@@ -147,6 +147,16 @@ impl Subscription<'_> {
     }
 }
 
+/// Says that volumes have another size than the spec's, unless something else is wrong with it.
+pub(super) fn not_grown(findings: &mut Findings, error: &Error) {
+    let accepted = findings.iter_mut().find(|(kind, _)| *kind == ACCEPTED);
+    if let Some((_, finding)) = accepted
+        && finding.state == State::True
+    {
+        *finding = Finding::fault("VolumeNotGrown", error.to_string());
+    }
+}
+
 fn blocked(why: &Finding) -> Finding {
     Finding::blocked(ACCEPTED, &why.message)
 }

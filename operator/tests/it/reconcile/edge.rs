@@ -93,50 +93,6 @@ async fn an_edge_that_cannot_reach_its_region_says_so() {
     assert!(message.contains("http://r:8082"), "{message}");
 }
 
-#[tokio::test]
-async fn a_volume_grows_and_its_stateful_set_is_made_anew_around_the_pods() {
-    let world = running().await;
-    world.put(edge_json());
-    world.reconcile_edge("till").await.unwrap();
-    world.server(|server| {
-        let claims = "/api/v1/namespaces/shop/persistentvolumeclaims";
-        let claim = json!({"metadata": {"name": "data-till-payments-0", "uid": "c"}});
-        server.objects.insert(
-            claims.to_owned(),
-            json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [claim]}),
-        );
-    });
-    world.writes();
-    world.change(OURS, "EdgeRegion", "till", |edge| {
-        edge["spec"]["storage"]["size"] = json!("5Gi")
-    });
-    world.reconcile_edge("till").await.unwrap();
-    let writes: Vec<_> = world
-        .writes()
-        .into_iter()
-        .map(|(method, path)| (method, short(&path)))
-        .collect();
-    assert_eq!(
-        writes[0],
-        (
-            Method::PATCH,
-            "persistentvolumeclaims/data-till-payments-0".to_owned()
-        )
-    );
-    assert_eq!(
-        writes[1],
-        (Method::DELETE, "statefulsets/till-payments".to_owned())
-    );
-    world.reconcile_edge("till").await.unwrap();
-    let set = world
-        .get("apps/v1", "StatefulSet", "till-payments")
-        .unwrap();
-    assert_eq!(
-        set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"],
-        "5Gi"
-    );
-}
-
 /// A world with a store and an edge that runs.
 async fn with_edge() -> World {
     let world = running().await;
