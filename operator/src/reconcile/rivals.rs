@@ -381,7 +381,9 @@ fn refusal(store: &AuthzStore, other: &str, database: Option<&String>) -> Findin
         ),
         Some(database) => Finding::fault(
             DATABASE_TAKEN,
-            format!("AuthzStore {other} has database {database}: give each a database of its own"),
+            format!(
+                "AuthzStore {other} has database {database}: give each a database of its own; nodes that would get into it are stopped"
+            ),
         ),
     }
 }

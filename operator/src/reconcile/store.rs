@@ -5,6 +5,7 @@ mod dereference;
 mod findings;
 mod model;
 mod observe;
+mod strays;
 mod validate;
 
 use std::sync::Arc;
@@ -56,11 +57,20 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
         let is_early = |object: &Object| is_early(object, &store, &references.live);
         plan(wanted, &references.live, |_| false, is_early, now)
     });
-    let plan = plan.unwrap_or_default();
+    let plan = plan.unwrap_or_else(|| Plan {
+        steps: references
+            .strays
+            .iter()
+            .cloned()
+            .map(Step::Delete)
+            .collect(),
+        ..Plan::default()
+    });
     let namespace = store.namespace().unwrap_or_default();
     let step = apply::apply(&context, &namespace, &uid(&store), &plan).await;
     if step.is_ok() {
         migrations_started(&store, &context, &plan).await;
+        strays_stopped(&store, &context, &references).await;
         if wanted
             .as_deref()
             .is_some_and(|wanted| is_settled(wanted, &plan, &references))
@@ -179,6 +189,21 @@ async fn migrations_started(store: &AuthzStore, context: &Context, plan: &Plan<'
     context
         .events
         .publish(&about, Severity::Normal, "MigrationStarted", &note)
+        .await;
+}
+
+async fn strays_stopped(store: &AuthzStore, context: &Context, references: &References) {
+    let names = references.strays.iter().map(|of| of.name.as_str());
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return;
+    }
+    let names = names.join(", ");
+    let note = format!("stopped {names}: the Secret leads to a database that is not theirs");
+    let about = store.object_ref(&());
+    let events = &context.events;
+    events
+        .publish(&about, Severity::Warning, "NodesStopped", &note)
         .await;
 }
 

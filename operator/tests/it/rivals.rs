@@ -336,3 +336,98 @@ async fn what_cannot_be_read_of_a_store_that_runs_lets_no_rival_in() {
     });
     assert!(!jobs);
 }
+
+/// Two that run, each on databases of its own.
+async fn two_that_run() -> World {
+    let world = World::new();
+    for (name, created) in [
+        ("payments", "2026-01-01T00:00:00Z"),
+        ("orders", "2026-02-01T00:00:00Z"),
+    ] {
+        let json = store(name, created, |spec| {
+            of_its_own(&world, spec, name);
+            spec["product"] = json!(name);
+        });
+        world.put(json);
+        look(&world, &[name]).await;
+        assert_eq!(refusal(&world, "AuthzStore", name), None);
+    }
+    world.told(|told| told.writes.clear());
+    world
+}
+
+fn deployments(world: &World, of: &str) -> Vec<String> {
+    world.server(|server| {
+        let names = server
+            .objects
+            .keys()
+            .filter_map(|path| path.split_once("/deployments/"));
+        let names = names.map(|(_, name)| name.to_owned());
+        names.filter(|name| name.starts_with(of)).collect()
+    })
+}
+
+#[tokio::test]
+async fn nodes_whose_secret_comes_to_lead_to_anothers_database_are_stopped() {
+    let world = two_that_run().await;
+    database(&world, "orders-central", "postgres://db/payments_central");
+    world.change(OURS, "AuthzStore", "orders", |store| {
+        store["spec"]["tiers"] = json!([]);
+    });
+    look(&world, &["orders", "payments"]).await;
+    let (reason, message) = refusal(&world, "AuthzStore", "orders").unwrap();
+    assert_eq!(reason, "DatabaseTaken");
+    assert!(message.contains("are stopped"), "{message}");
+    assert_eq!(refusal(&world, "AuthzStore", "payments"), None);
+    let rest = ["orders-regional-eu-1", "orders-regional-us-1"];
+    assert_eq!(
+        deployments(&world, "orders"),
+        rest,
+        "those stay on their own"
+    );
+    assert_eq!(deployments(&world, "payments").len(), 3);
+    assert_eq!(
+        world.told(|told| told.writes.clone()),
+        Vec::<String>::new(),
+        "nor is it written into"
+    );
+    let told = world.server(|server| server.events.clone());
+    let stopped = told.iter().filter(|of| of["reason"] == "NodesStopped");
+    let notes: Vec<_> = stopped.map(|of| of["note"].to_string()).collect();
+    assert!(
+        notes.len() == 1 && notes[0].contains("orders-central"),
+        "{notes:?}"
+    );
+
+    database(&world, "orders-central", "postgres://db/orders_central");
+    look(&world, &["orders"]).await;
+    assert_eq!(refusal(&world, "AuthzStore", "orders"), None);
+    assert_eq!(deployments(&world, "orders").len(), 3);
+}
+
+#[tokio::test]
+async fn nodes_run_on_where_only_the_spec_names_anothers_database() {
+    let world = two_that_run().await;
+    world.change(OURS, "AuthzStore", "orders", |store| {
+        store["spec"]["datastore"]["urlSecretRef"]["name"] = json!("payments-central");
+        store["metadata"]["generation"] = json!(9);
+    });
+    look(&world, &["orders", "payments"]).await;
+    assert_eq!(
+        refusal(&world, "AuthzStore", "orders").unwrap().0,
+        "DatabaseTaken"
+    );
+    assert_eq!(deployments(&world, "orders").len(), 3);
+
+    // Nobody else gets what they run on meanwhile.
+    let third = store("third", "2026-03-01T00:00:00Z", |spec| {
+        of_its_own(&world, spec, "third");
+        spec["product"] = json!("third");
+    });
+    world.put(third);
+    database(&world, "third-eu", "postgres://db/orders_central");
+    look(&world, &["third", "orders"]).await;
+    let (reason, message) = refusal(&world, "AuthzStore", "third").unwrap();
+    assert_eq!(reason, "DatabaseTaken");
+    assert!(message.contains("shop/orders"), "{message}");
+}

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::strays::strays;
 use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
 use crate::build::{COMPONENT, EDGE_REGION, Kind, STORE};
+use crate::reconcile::apply::Gone;
 use crate::reconcile::context::Live;
 use crate::reconcile::pods::Trouble;
 use crate::reconcile::read::{self, Keyed, Secrets};
@@ -32,6 +34,8 @@ pub struct References {
     pub without_pods: BTreeMap<String, Trouble>,
     /// Why it must not be built, if another AuthzStore has its topics or one of its databases.
     pub rival: Option<Finding>,
+    /// If so, its workloads whose Secrets lead to a database that is not theirs by now.
+    pub strays: Vec<Gone>,
 }
 
 impl References {
@@ -72,6 +76,10 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     let mut pods = children.pods(&namespace, STORE, &store.name_any());
     pods.retain(|pod| !pod.labels().contains_key(EDGE_REGION));
     let live = children.owned_by(&uid);
+    let strays = match rival {
+        Some(_) => strays(store, context, &secrets, &live).await?,
+        None => Vec::new(),
+    };
     Ok(References {
         secrets,
         model,
@@ -79,6 +87,7 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
         live,
         pods,
         rival,
+        strays,
     })
 }
 

@@ -6,7 +6,7 @@ use super::dereference::References;
 use super::model::{Central, ConvergeError, StoreState};
 use super::validate::{Refusal, Validated, WantedModel};
 use crate::api::AuthzStore;
-use crate::api::conditions::{DATASTORE_REACHABLE, Finding, SUPERSEDED};
+use crate::api::conditions::{ACCEPTED, DATASTORE_REACHABLE, Finding, SUPERSEDED};
 use crate::build::{central_name, grpc_address};
 use crate::nodes::NodeError;
 use crate::reconcile::Context;
@@ -35,6 +35,8 @@ pub(super) async fn observe(
         ..Default::default()
     };
     let model = match &validated.model {
+        // Central may have come to run on what is another's.
+        _ if let Some(why) = &references.rival => Finding::blocked(ACCEPTED, &why.message),
         Ok(wanted) => converge(store, context, &nodes, wanted, &mut state).await,
         Err(Refusal::Invalid(finding) | Refusal::Missing(finding)) => Finding {
             message: format!("the model is left as it is: {}", finding.message),

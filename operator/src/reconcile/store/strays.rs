@@ -1,0 +1,69 @@
+//! Workloads of a refused store that would get into a database that is not theirs: a container reads the URL in its
+//! Secret when it starts, whatever the Secret said when the workload was made.
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+
+use crate::api::AuthzStore;
+use crate::build::Kind;
+use crate::reconcile::apply::Gone;
+use crate::reconcile::context::Live;
+use crate::reconcile::read::{self, Secrets};
+use crate::reconcile::workloads::{JobState, job_state};
+use crate::reconcile::{Context, Error};
+
+/// Those of `live` whose Secrets lead to a database that the store's nodes do not run on. Where it is not known which
+/// those are, there are none.
+///
+/// # Errors
+/// As [`Error`].
+pub(super) async fn strays(
+    store: &AuthzStore,
+    context: &Context,
+    secrets: &Secrets,
+    live: &[Live],
+) -> Result<Vec<Gone>, Error> {
+    let held = context.rivals.held(store);
+    let mut strays = Vec::new();
+    for (kind, object) in live.iter().filter(|(kind, of)| has_pods(*kind, of)) {
+        let Some((name, key)) = url_secret(object) else {
+            continue;
+        };
+        let read = match secrets.get(name) {
+            Some(read) => read.clone(),
+            None => {
+                let namespace = store.namespace().unwrap_or_default();
+                let uid = store.uid().unwrap_or_default();
+                read::secret(&context.client, &namespace, name, &uid).await?
+            }
+        };
+        let database = read.and_then(|secret| secret.get(key)?.database.clone());
+        if database.is_some_and(|database| !held.is_empty() && !held.contains(&database)) {
+            strays.push(Gone {
+                kind: *kind,
+                name: object.name_any(),
+                uid: object.uid(),
+            });
+        }
+    }
+    Ok(strays)
+}
+
+fn has_pods(kind: Kind, object: &DynamicObject) -> bool {
+    object.metadata.deletion_timestamp.is_none()
+        && match kind {
+            Kind::Deployment => true,
+            Kind::Job => job_state(object) == JobState::Running,
+            _ => false,
+        }
+}
+
+/// The name and key of the Secret that a workload's pods have the URL from.
+fn url_secret(workload: &DynamicObject) -> Option<(&str, &str)> {
+    let env = workload
+        .data
+        .pointer("/spec/template/spec/containers/0/env")?;
+    let mut variables = env.as_array()?.iter();
+    let of = variables.find_map(|of| of.pointer("/valueFrom/secretKeyRef"))?;
+    Some((of.get("name")?.as_str()?, of.get("key")?.as_str()?))
+}
