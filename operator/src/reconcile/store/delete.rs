@@ -3,7 +3,7 @@
 //!
 //! The AuthzStore is held until every region has deleted its copy too: let go, its pods end, and a copy would stay in its
 //! database for ever. But deleting must never hang: where nodes are gone already (the namespace goes, or the pods went
-//! first), or have not done it for five minutes, it is let go and an event says what was not deleted.
+//! first), or have not done it in five minutes of trying, it is let go and an event says what was not deleted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -33,7 +33,7 @@ const DELETING: &str = "Deleting";
 /// The reason once central has deleted the store, so that it is not looked for there again.
 const DELETED_AT_CENTRAL: &str = "DeletedAtCentral";
 
-/// How long it is held at most.
+/// How long it is held at most after the first attempt.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Sees to it that the AuthzStore is held exactly if its deletion policy asks for it.
@@ -77,9 +77,9 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
         && let Err(obstacle) = delete_data(store, context).await
     {
         let now = Timestamp::now();
-        let since = store.metadata.deletion_timestamp.as_ref().map(|at| at.0);
-        let waited = since.map(|since| now.duration_since(since));
-        if obstacle.may_pass && waited.is_some_and(|waited| waited < PATIENCE) {
+        // Not since it was deleted: the operator may have been away.
+        let since = deletion(store).map_or(now, |of| of.last_transition_time.0);
+        if obstacle.may_pass && now.duration_since(since) < PATIENCE {
             say_what_for(store, context, &obstacle, now).await?;
             return Ok(Action::requeue(jittered(requeue::UNSETTLED)));
         }
