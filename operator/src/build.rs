@@ -296,14 +296,14 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
     };
     let image = Image::of(&input.store_spec, settings);
     let config = config::edge(input);
+    let config_map = named(&name, &config);
     let kafka_properties = input.store_spec.kafka.properties_secret_ref.as_ref();
     let template = pod::template(pod::Pod {
         role: Role::Edge,
         labels: labels.clone(),
         image: &image,
         account: &name,
-        config_map: &name,
-        config: &config,
+        config_map: &config_map,
         secrets: secrets_hash(&input.secrets, kafka_properties.into_iter()),
         url: None,
         kafka_properties,
@@ -316,7 +316,7 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
     });
     let mut objects = vec![
         access::service_account(meta(name.clone())),
-        config::config_map(meta(name.clone()), config),
+        config::config_map(meta(config_map), config),
         access::edge_network_policy(meta(name.clone()), &labels),
         service::edge(meta(name.clone()), &labels, &input.spec, settings),
         service::headless(meta(format!("{name}-headless")), &labels),
@@ -350,6 +350,7 @@ struct Target<'a> {
 impl Target<'_> {
     fn build(self, input: &StoreInput, image: &Image, account: &str, objects: &mut Vec<Object>) {
         let meta = || input.meta(self.workload.clone(), self.labels.clone());
+        let config_map = named(&self.workload, &self.config);
         let kafka_properties = input.spec.kafka.properties_secret_ref.as_ref();
         let job = migration::job(migration::Migration {
             input,
@@ -365,8 +366,7 @@ impl Target<'_> {
             labels: self.labels.clone(),
             image,
             account,
-            config_map: &self.workload,
-            config: &self.config,
+            config_map: &config_map,
             secrets: secrets_hash(
                 &input.secrets,
                 std::iter::once(self.url).chain(kafka_properties),
@@ -382,7 +382,8 @@ impl Target<'_> {
         if self.replicas > 1 {
             objects.push(workload::disruption_budget(meta(), &self.labels));
         }
-        objects.push(config::config_map(meta(), self.config));
+        let meta = input.meta(config_map, self.labels);
+        objects.push(config::config_map(meta, self.config));
         objects.push(job);
         objects.push(workload);
     }
@@ -480,6 +481,12 @@ fn secrets_hash<'a>(hashes: &SecretHashes, refs: impl Iterator<Item = &'a KeyRef
         })
         .collect();
     hash(&text.join("\n"))
+}
+
+/// A name that changes with what is in the object.
+fn named(name: &str, content: &str) -> String {
+    let hash = hash(content);
+    format!("{name}-{}", hash.get(..8).unwrap_or_default())
 }
 
 /// A hash of a text, 32 hexadecimal digits.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::pod::{DATA_FOLDER, DRAIN_SECONDS, KAFKA_FOLDER, SHUTDOWN_SECONDS};
-use super::{EdgeInput, Kind, METRICS_PORT, NODES_PORT, Object, central_name, hash, regional_name};
+use super::{EdgeInput, Kind, METRICS_PORT, NODES_PORT, Object, central_name, regional_name};
 use crate::api::common;
 use crate::api::store::{self, AuthzStoreSpec};
 
@@ -106,7 +106,7 @@ pub(super) fn edge(input: &EdgeInput) -> String {
     config.text()
 }
 
-/// The name of a ConfigMap stays when its content changes; pods are rolled by the hash in their annotations.
+/// One whose name says what is in it: a pod that starts again finds the settings it was made with.
 pub(super) fn config_map(metadata: ObjectMeta, text: String) -> Object {
     Object::new(
         Kind::ConfigMap,
@@ -116,10 +116,6 @@ pub(super) fn config_map(metadata: ObjectMeta, text: String) -> Object {
             ..Default::default()
         },
     )
-}
-
-pub(super) fn config_hash(text: &str) -> String {
-    hash(text)
 }
 
 impl<'a> Config<'a> {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pod::{self, Placement};
-use super::{Image, Kind, Labels, Object, StoreInput, hash, secrets_hash};
+use super::{Image, Kind, Labels, Object, StoreInput, named, secrets_hash};
 use crate::api::common::KeyRef;
 
 /// How often a failed pod is tried again before the Job counts as failed.
@@ -49,9 +49,8 @@ pub(super) fn job(of: Migration<'_>) -> Object {
     };
     let url = secrets_hash(&of.input.secrets, std::iter::once(of.url));
     let written = serde_json::to_string(&job).unwrap_or_default();
-    let hash = hash(&format!("{written}\n{url}"));
-    let short = hash.get(..8).unwrap_or_default();
-    let name = format!("{}-migrate-{}-{short}", of.input.name, of.target);
+    let name = format!("{}-migrate-{}", of.input.name, of.target);
+    let name = named(&name, &format!("{written}\n{url}"));
     Object::new(
         Kind::Job,
         &Job {

@@ -43,7 +43,6 @@ pub(super) struct Pod<'a> {
     pub(super) image: &'a Image,
     pub(super) account: &'a str,
     pub(super) config_map: &'a str,
-    pub(super) config: &'a str,
     /// A hash of what it reads of Secrets.
     pub(super) secrets: String,
     pub(super) url: Option<&'a KeyRef>,
@@ -53,16 +52,10 @@ pub(super) struct Pod<'a> {
     pub(super) scratch: bool,
 }
 
-/// The template of a role's pods. A change of the configuration or of a value it reads of a Secret changes
-/// it, and so rolls them.
+/// The template of a role's pods. A change of the configuration, which changes the ConfigMap's name, or of a value it
+/// reads of a Secret changes it, and so rolls them.
 pub(super) fn template(pod: Pod<'_>) -> PodTemplateSpec {
-    let annotations = BTreeMap::from([
-        (
-            "meridian.dev/config".to_owned(),
-            config::config_hash(pod.config),
-        ),
-        ("meridian.dev/secrets".to_owned(), pod.secrets.clone()),
-    ]);
+    let annotations = BTreeMap::from([("meridian.dev/secrets".to_owned(), pod.secrets.clone())]);
     let mut spec = base(pod.image, pod.account, pod.placement);
     spec.termination_grace_period_seconds = Some(DRAIN_SECONDS + SHUTDOWN_SECONDS + GRACE_SECONDS);
     spec.topology_spread_constraints = Some(spread(&pod.labels));

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::context::Live;
 use super::read::call;
 use super::same::{is_same, quantity};
-use super::workloads::{JobState, job_state};
+use super::workloads::{JobState, job_state, replicas};
 use super::{Context, Error};
 use crate::build::{Kind, MANAGER, Object};
 
@@ -76,12 +76,8 @@ pub fn plan<'a>(
     now: Timestamp,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
-    let early: Vec<_> = wanted.iter().filter(|of| is_early(of)).collect();
     for object in wanted {
-        // Settings wait with their workload: a pod that starts again meanwhile is of the old image.
-        if early.iter().any(|of| of.name == object.name)
-            && (object.kind == Kind::ConfigMap || early.contains(&object))
-        {
+        if is_early(object) {
             let why = "it waits until the nodes above it run the new image";
             plan.waiting.push((object, why));
             continue;
@@ -102,11 +98,30 @@ pub fn plan<'a>(
         let is_wanted = wanted
             .iter()
             .any(|object| object.kind == *kind && object.name == found.name_any());
-        if !is_wanted && found.metadata.deletion_timestamp.is_none() && !keep(found) {
+        let is_kept = || keep(found) || *kind == Kind::ConfigMap && is_read(found, wanted, live);
+        if !is_wanted && found.metadata.deletion_timestamp.is_none() && !is_kept() {
             plan.steps.push(Step::Delete(gone(*kind, found)));
         }
     }
     plan
+}
+
+/// Whether pods of before may still read a ConfigMap: until all of its workload's are of the latest template.
+fn is_read(config_map: &DynamicObject, wanted: &[Object], live: &[Live]) -> bool {
+    let name = config_map.name_any();
+    let mut workloads = wanted.iter().filter(|of| {
+        matches!(of.kind, Kind::Deployment | Kind::StatefulSet) && name.starts_with(&of.name)
+    });
+    workloads.any(|of| {
+        find(live, of.kind, &of.name)
+            .is_none_or(|found| mounts(found, &name) || !replicas(found).is_settled())
+    })
+}
+
+fn mounts(workload: &DynamicObject, config_map: &str) -> bool {
+    let volumes = workload.data.pointer("/spec/template/spec/volumes");
+    let mut volumes = volumes.and_then(Value::as_array).into_iter().flatten();
+    volumes.any(|of| of.pointer("/configMap/name").and_then(Value::as_str) == Some(config_map))
 }
 
 fn difference<'a>(object: &'a Object, live: &DynamicObject, now: Timestamp) -> Option<Step<'a>> {

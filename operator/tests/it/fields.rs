@@ -238,7 +238,7 @@ fn check<K: kube::CustomResourceExt>(
 /// Where two builds differ, leaving out hashes and what is named by one: kind and path of each leaf.
 fn changes(before: &[Object], after: &[Object]) -> Vec<(String, String)> {
     let key = |of: &Object| {
-        let name = if of.kind == build::Kind::Job {
+        let name = if matches!(of.kind, build::Kind::Job | build::Kind::ConfigMap) {
             of.name.rsplit_once('-').unwrap().0.to_owned()
         } else {
             of.name.clone()
@@ -265,8 +265,9 @@ fn compare(
     path: String,
     found: &mut Vec<(String, String)>,
 ) {
-    let is_hash =
-        path.contains("/annotations/meridian.dev") || (kind == "Job" && path == "/metadata/name");
+    let is_hash = path.contains("/annotations/meridian.dev")
+        || path.ends_with("/configMap/name")
+        || (matches!(kind, "Job" | "ConfigMap") && path == "/metadata/name");
     if before == after || is_hash {
         return;
     }

@@ -38,10 +38,10 @@ fn every_object_is_what_stands_in_its_golden_file() {
     }
 }
 
-/// Hashes in names change with every detail of a Job.
+/// Hashes in names change with every detail of a Job or ConfigMap.
 fn file_name(object: &Object) -> String {
     let kind = format!("{:?}", object.kind).to_lowercase();
-    let name = if object.kind == build::Kind::Job {
+    let name = if matches!(object.kind, build::Kind::Job | build::Kind::ConfigMap) {
         object.name.rsplit_once('-').unwrap().0
     } else {
         &object.name

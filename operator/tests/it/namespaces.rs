@@ -130,7 +130,7 @@ async fn an_operator_of_some_namespaces_needs_no_rights_beyond_them() {
     own["spec"]["product"] = json!("carts");
     create(kubectl, SECOND, own).await;
     until("another product of the second built", async || {
-        get_in(kubectl, SECOND, "configmap carts-central").await
+        get_in(kubectl, SECOND, "service carts-central").await
     })
     .await;
     operator.stop().await;

@@ -55,8 +55,16 @@ fn is_new(world: &World, kind: &str, name: &str) -> bool {
     image == "registry.example/meridian:2"
 }
 
+/// The ConfigMap that a Deployment's pods read.
+fn config_map(world: &World, name: &str) -> String {
+    let workload = world.get("apps/v1", "Deployment", name).unwrap();
+    let volume = &workload["spec"]["template"]["spec"]["volumes"][0];
+    volume["configMap"]["name"].as_str().unwrap().to_owned()
+}
+
 fn settings(world: &World, name: &str) -> Value {
-    world.get("v1", "ConfigMap", name).unwrap()["data"].clone()
+    let name = config_map(world, name);
+    world.get("v1", "ConfigMap", &name).unwrap()["data"].clone()
 }
 
 fn reason(world: &World, kind: &str, name: &str, condition: &str) -> (String, String) {
@@ -139,4 +147,34 @@ async fn new_edges_wait_for_their_regions_new_image() {
     world.reconcile_store("payments").await.unwrap();
     world.reconcile_edge("new").await.unwrap();
     assert!(set().is_some());
+}
+
+#[tokio::test]
+async fn pods_keep_the_settings_they_were_made_with() {
+    const CENTRAL: &str = "payments-central";
+    let world = upgraded().await;
+    let (old, before) = (config_map(&world, CENTRAL), settings(&world, CENTRAL));
+    reconcile(&world).await;
+    assert_eq!(
+        settings(&world, CENTRAL),
+        before,
+        "its database is not migrated"
+    );
+    migrate(&world);
+    for _ in 0..2 {
+        reconcile(&world).await;
+        assert_ne!(settings(&world, CENTRAL), before);
+        let old = world.get("v1", "ConfigMap", &old);
+        assert_eq!(
+            old.unwrap()["data"],
+            before,
+            "a pod of before may start again"
+        );
+    }
+    settle(&world, "Deployment", CENTRAL);
+    reconcile(&world).await;
+    assert!(
+        world.get("v1", "ConfigMap", &old).is_none(),
+        "nobody reads it"
+    );
 }
