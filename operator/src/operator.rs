@@ -17,6 +17,7 @@ use crate::events::Events;
 use crate::lease::{Election, Leadership};
 use crate::metrics::{self, Readiness};
 use crate::nodes;
+use crate::reconcile::read::call;
 
 /// The Lease that operators compete for.
 const LEASE: &str = "meridian-operator";
@@ -24,6 +25,9 @@ const LEASE: &str = "meridian-operator";
 const SHUTDOWN: Duration = Duration::from_secs(20);
 /// How long the API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the cluster's version is asked for.
+const VERSION_TRIES: u64 = 4;
 
 /// What the operator is told.
 #[derive(Debug, Clone, Args)]
@@ -102,13 +106,21 @@ async fn lead(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(stop);
+    // While it does not lead yet: what leads must renew its Lease.
+    let traffic_distribution = tokio::select! {
+        known = traffic_distribution(&client) => known.to_owned(),
+        () = &mut stop => return Ok(()),
+    };
     tokio::select! {
         () = election.win(|| readiness.set()) => {}
         () = &mut stop => return Ok(()),
     }
     metrics::leading(true);
     let parts = Parts {
-        settings: settings(options, &client).await,
+        settings: Settings {
+            node_image: options.node_image.clone(),
+            traffic_distribution,
+        },
         nodes: Arc::new(nodes::Client::default()),
         events: Events::new(client.clone(), name),
         leadership,
@@ -188,27 +200,28 @@ fn scopes(namespaces: &str) -> Vec<Scope> {
     }
 }
 
-/// Older clusters know a preference for the zone only, under another name.
-async fn settings(options: &Options, client: &Client) -> Settings {
-    let version =
-        crate::reconcile::read::call(|| "read the version".to_owned(), client.apiserver_version())
-            .await;
-    let minor = version.ok().and_then(|version| {
-        let digits: String = version
-            .minor
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        digits.parse::<u32>().ok()
-    });
-    let knows_nodes = minor.is_none_or(|minor| minor >= 34);
-    Settings {
-        node_image: options.node_image.clone(),
-        traffic_distribution: if knows_nodes {
-            "PreferSameNode"
-        } else {
-            "PreferClose"
+/// What edge Services prefer where nothing is said, by the cluster's version: clusters before 1.34 know a preference for
+/// the zone only, under another name, which is what is taken where the version cannot be read either.
+pub async fn traffic_distribution(client: &Client) -> &'static str {
+    let mut tries = 1;
+    let version = loop {
+        match call(|| "read the version".to_owned(), client.apiserver_version()).await {
+            Ok(version) => break Some(version),
+            Err(error) if tries == VERSION_TRIES => {
+                tracing::warn!(%error, "edge Services prefer the same zone, not the same machine");
+                break None;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_secs(tries)).await,
         }
-        .to_owned(),
+        tries += 1;
+    };
+    let minor = version.and_then(|version| {
+        let digits = version.minor.chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>().parse::<u32>().ok()
+    });
+    if minor.is_some_and(|minor| minor >= 34) {
+        "PreferSameNode"
+    } else {
+        "PreferClose"
     }
 }

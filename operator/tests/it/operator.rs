@@ -7,7 +7,7 @@ use meridian_operator::controller::{self, Parts, Scope};
 use meridian_operator::events::Events;
 use meridian_operator::lease::{Election, Leadership};
 use meridian_operator::metrics::{Readiness, serve_health};
-use meridian_operator::operator::supervise;
+use meridian_operator::operator::{supervise, traffic_distribution};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -156,6 +156,38 @@ async fn it_is_alive_at_once_and_ready_when_it_has_reached_its_api_server() {
     readiness.set();
     assert_eq!(status_of(address, "/readyz").await, 200);
     serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn edges_on_the_same_machine_are_preferred_where_the_cluster_knows_that() {
+    let world = World::new();
+    let version = |minor: &str| {
+        let mut version = json!({"major": "1", "minor": minor});
+        for field in [
+            "gitVersion",
+            "gitCommit",
+            "gitTreeState",
+            "buildDate",
+            "goVersion",
+            "compiler",
+            "platform",
+        ] {
+            version[field] = json!("x");
+        }
+        world.server(|server| server.objects.insert("/version".to_owned(), version));
+    };
+    version("33");
+    assert_eq!(traffic_distribution(&world.client()).await, "PreferClose");
+    version("34+");
+    assert_eq!(
+        traffic_distribution(&world.client()).await,
+        "PreferSameNode"
+    );
+    for code in [500, 0] {
+        let fault = (Method::GET, "/version".to_owned(), code);
+        world.server(|server| server.faults = vec![fault]);
+        assert_eq!(traffic_distribution(&world.client()).await, "PreferClose");
+    }
 }
 
 async fn status_of(address: std::net::SocketAddr, path: &str) -> u16 {
