@@ -79,7 +79,7 @@ impl World<'_> {
             self.datastore(&observed.nodes),
             reached(&observed.nodes, KAFKA, no_hint),
             self.available(&central, CENTRAL, spec.central.replicas),
-            self.upstream(&observed.nodes),
+            reached(&observed.nodes, UPSTREAM, no_hint),
             self.regions_available(),
             observed.model,
         ];
@@ -173,13 +173,6 @@ impl World<'_> {
             let datastore = of_region.map_or(&spec.datastore, |of| &of.datastore);
             format!(" (Secret '{}')", datastore.url_secret_ref.name)
         })
-    }
-
-    fn upstream(&self, nodes: &[Asked]) -> Finding {
-        if self.store.spec.regions.iter().all(|of| of.replicas == 0) {
-            return Finding::yes("NoRegions", "no regional node is asked for");
-        }
-        reached(nodes, UPSTREAM, no_hint)
     }
 
     fn regions_available(&self) -> Finding {
