@@ -1,9 +1,8 @@
 //! An EdgeRegion.
 
-use http::Method;
 use serde_json::json;
 
-use super::{OURS, condition, running, short};
+use super::{OURS, condition, running};
 use crate::fixtures::edge_json;
 use crate::world::World;
 
