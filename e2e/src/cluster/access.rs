@@ -14,7 +14,8 @@ use super::node::SOCKET;
 use super::record::Known;
 use super::sandbox::Sandbox;
 
-const IMPORT_DEADLINE: Duration = Duration::from_secs(120);
+/// Loading an image is the longest of what is asked of containerd.
+const CTR_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running cluster's addresses and settings. From this machine pods and Services are reached at their own addresses.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -89,20 +90,38 @@ impl Access {
         let Some(path) = archive.to_str() else {
             bail!("{} is no UTF-8", archive.display());
         };
-        let import = [
-            "ctr",
-            "--address",
-            SOCKET,
-            "--namespace",
-            "k8s.io",
-            "images",
-            "import",
-            path,
-        ];
-        Sandbox::of(self.holder.pid())
-            .run(import, IMPORT_DEADLINE)
+        self.ctr(&["images", "import", path])
             .await
-            .with_context(|| format!("loading the image of {path}"))?;
+            .with_context(|| format!("loading the image of {path}"))
+    }
+
+    /// Gives an image that is loaded a second name.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such image.
+    pub async fn tag(&self, image: &str, as_well: &str) -> Result<()> {
+        self.ctr(&["images", "tag", "--force", image, as_well])
+            .await
+    }
+
+    /// Ends a container's main process by SIGKILL, of which neither it nor Kubernetes is told: what is left is a crash.
+    /// `container` is its id in a pod's status, without the scheme.
+    ///
+    /// # Errors
+    ///
+    /// When no such container runs.
+    pub async fn crash(&self, container: &str) -> Result<()> {
+        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", container])
+            .await
+    }
+
+    async fn ctr(&self, args: &[&str]) -> Result<()> {
+        let ctr = ["ctr", "--address", SOCKET, "--namespace", "k8s.io"];
+        let command = ctr.into_iter().chain(args.iter().copied());
+        Sandbox::of(self.holder.pid())
+            .run(command, CTR_DEADLINE)
+            .await?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ const READER: Triple<'_> = ["note:1", "reader", "user:anne"];
 #[ignore = "needs root: run by `cargo xtask test`"]
 async fn show_in_the_status_until_they_are_mended() {
     let site = Site::new("faults").await;
+    let _running = site.with_the_operator().await;
     let operator = operator(&site).await;
     let databases = "create database notes_central owner meridian;
         create database notes_eu_1 owner meridian;";

@@ -1,77 +1,110 @@
-//! Each pod is killed once, while somebody asks all the time.
+//! Each node crashes once and loses its pod once, and so does the operator, while applications ask all the time.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::client::{Client, Triple};
+use meridian_e2e::cluster::OPERATOR_NAMESPACE;
+use serde_json::Value;
+
+use crate::load::{Load, Patience};
+use crate::pod;
 use crate::site::Site;
 
-const PODS: &str = "app.kubernetes.io/name=meridian,app.kubernetes.io/component!=migration";
-/// How long there may be no answer, for a Service goes on choosing a pod that was killed until somebody has noticed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A Service goes on choosing a pod that is gone until its endpoints are written anew, and may do so several times in a
+/// row. Edges ask central while their region's only node is away, so Warm data take no longer.
+const PATIENCE: Patience = Patience {
+    critical: Duration::from_secs(20),
+    warm: Duration::from_secs(20),
+};
 
-/// Kills every central, regional and edge pod, each when all are ready again; checks are answered, and right.
-pub(crate) async fn of_each_pod(site: &Site, edge: &Client, store: &str, allowed: Triple<'_>) {
-    let kills = async {
-        for pod in site.pods(PODS).await {
-            kill(site, &pod).await;
-        }
-    };
-    let mut asked = 0;
-    tokio::select! {
-        never = ask(edge, store, allowed, &mut asked) => match never {},
-        () = kills => {}
+/// No question passes the operator, so none may wait longer than a busy machine makes it.
+const WITHOUT_OPERATOR: Patience = Patience {
+    critical: Duration::from_secs(5),
+    warm: Duration::from_secs(5),
+};
+
+/// What a process that was ended by SIGKILL exits with, in the words of shells.
+const BY_SIGKILL: i64 = 128 + 9;
+
+/// Crashes every central, regional and edge node in its pod, and then takes every pod away, one when all are ready again;
+/// after each, what is written counts at the edge.
+pub(crate) async fn of_each_node(site: &Site, load: &Load<'_>) {
+    for node in site.nodes().await {
+        let name = pod::name(&node);
+        let what = format!("crash of {name}");
+        load.during(&what, PATIENCE, crash(site, &node)).await;
+        load.writes(site, &format!("crash-{name}")).await;
     }
-    assert!(asked > 0);
-    println!("{asked} checks were answered while each pod was killed once");
+    for node in site.nodes().await {
+        let name = pod::name(&node);
+        let what = format!("loss of {name}");
+        load.during(&what, PATIENCE, lose(site, name)).await;
+        load.writes(site, &format!("loss-{name}")).await;
+    }
 }
 
-/// As a machine that fails does: nobody asks the pod to end.
-async fn kill(site: &Site, pod: &str) {
-    let uid = async || {
-        let found = site.get(["pods", "--selector", PODS]).await;
-        let pods = found["items"].as_array().unwrap().clone();
-        let ready = |pod: &serde_json::Value| {
-            let conditions = pod["status"]["conditions"].as_array();
-            let mut conditions = conditions.into_iter().flatten();
-            conditions.any(|found| found["type"] == "Ready" && found["status"] == "True")
-        };
-        let uids = pods.iter().map(|pod| pod["metadata"]["uid"].to_string());
-        (
-            uids.collect::<Vec<_>>(),
-            pods.iter().filter(|pod| ready(pod)).count(),
-        )
+/// Kills the operator, of which nodes are to notice nothing.
+pub(crate) async fn of_the_operator(site: &Site, load: &Load<'_>) {
+    let kubectl = site.access().kubectl().unwrap();
+    let namespace = ["--namespace", OPERATOR_NAMESPACE];
+    let pods = async || {
+        let pods = kubectl.get(namespace.into_iter().chain(["pods"])).await;
+        pods.unwrap()["items"].as_array().unwrap().clone()
     };
-    let (before, count) = uid().await;
-    site.kubectl(["delete", "pod", pod, "--force", "--grace-period=0"])
+    let kill = async {
+        let before = uids(&pods().await);
+        let all = ["delete", "pods", "--all", "--force", "--grace-period=0"];
+        kubectl.run(namespace.into_iter().chain(all)).await.unwrap();
+        site.until("another operator", async || {
+            let pods = pods().await;
+            let is_new = |found: &Value| pod::is_ready(found) && !before.contains(pod::uid(found));
+            let is_back = !pods.is_empty() && pods.iter().all(is_new);
+            is_back.then_some(()).ok_or("none is ready".to_owned())
+        })
         .await;
-    site.until(&format!("another pod for {pod}"), async || {
-        let (now, ready) = uid().await;
-        let others = now.iter().filter(|uid| !before.contains(uid)).count();
-        let is_back = now.len() == before.len() && ready == count && others == 1;
-        is_back
-            .then_some(())
-            .ok_or(format!("{ready} of {count} are ready, {others} new"))
+    };
+    load.during("loss of the operator", WITHOUT_OPERATOR, kill)
+        .await;
+}
+
+/// Ends a node's process by SIGKILL; its kubelet starts another in the same pod.
+async fn crash(site: &Site, node: &Value) {
+    let restarts = |node: &Value| pod::container(node)["restartCount"].as_i64().unwrap();
+    let id = pod::container(node)["containerID"].as_str().unwrap();
+    let id = id.strip_prefix("containerd://").unwrap();
+    site.access().crash(id).await.unwrap();
+    site.until(&format!("{} after a crash", pod::name(node)), async || {
+        let now = site.get(["pod", pod::name(node)]).await;
+        assert_eq!(pod::uid(&now), pod::uid(node), "another pod");
+        let container = pod::container(&now);
+        if restarts(&now) == restarts(node) || !pod::is_ready(&now) {
+            return Err(container.to_string());
+        }
+        let last = &container["lastState"]["terminated"];
+        assert_eq!(last["exitCode"], BY_SIGKILL, "{container}");
+        Ok(())
     })
     .await;
 }
 
-/// Asks on and on. No is never right; no answer is, for a while.
-async fn ask(
-    edge: &Client,
-    store: &str,
-    allowed: Triple<'_>,
-    asked: &mut u32,
-) -> std::convert::Infallible {
-    let mut last = Instant::now();
-    loop {
-        match edge.check(store, allowed).await {
-            Ok(answer) => {
-                assert!(answer.allowed, "{answer:?}");
-                last = Instant::now();
-                *asked += 1;
-            }
-            Err(status) => assert!(last.elapsed() < PATIENCE, "no answer: {status:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+/// Deletes a pod by force: it is gone from the API at once, and its kubelet ends what is left of it.
+async fn lose(site: &Site, name: &str) {
+    let before = uids(&site.nodes().await);
+    site.kubectl(["delete", "pod", name, "--force", "--grace-period=0"])
+        .await;
+    site.until(&format!("another pod for {name}"), async || {
+        let nodes = site.nodes().await;
+        let ready = nodes.iter().filter(|node| pod::is_ready(node)).count();
+        let others = uids(&nodes).difference(&before).count();
+        let is_back = nodes.len() == before.len() && ready == nodes.len() && others == 1;
+        let still = format!("{ready} of {} are ready, {others} new", nodes.len());
+        is_back.then_some(()).ok_or(still)
+    })
+    .await;
+}
+
+fn uids(pods: &[Value]) -> BTreeSet<String> {
+    pods.iter()
+        .map(|found| pod::uid(found).to_owned())
+        .collect()
 }

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use crate::client::{Client, Triple};
 use crate::kills;
+use crate::load::Load;
+use crate::rollout;
 use crate::shared::root;
 use crate::site::Site;
 
@@ -31,8 +33,15 @@ async fn of_a_store_and_its_edges() {
 
     answers_come_from_where_they_should(&site, &edge, &store).await;
     a_new_model_is_active_everywhere(&site, &edge, &store).await;
-    edges_are_scaled(&site).await;
-    kills::of_each_pod(&site, &edge, &store, READER).await;
+    let load = Load::new(&site, &edge, &store).await;
+    rollout::of_another_image(&site, &load, STORE).await;
+    rollout::of_a_missing_image(&site, &load, STORE).await;
+    kills::of_each_node(&site, &load).await;
+    {
+        let _alone = site.with_the_operator_alone().await;
+        kills::of_the_operator(&site, &load).await;
+        edges_are_scaled(&site).await;
+    }
     with_nothing_to_do_nothing_is_written(&site).await;
     edges_go(&site).await;
     the_store_goes_with_its_data(&site, &store).await;

@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use meridian_e2e::cluster::{Access, Cluster};
 use meridian_e2e::images::Images;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 /// The tests run at a time, so this lasts from the first to the last.
 static SHARED: Mutex<Weak<Shared>> = Mutex::const_new(Weak::new());
 
 pub(crate) struct Shared {
     cluster: Cluster,
+    /// Held by those that need the operator to run on, alone by whoever kills it.
+    pub(crate) operator: RwLock<()>,
 }
 
 impl Shared {
@@ -46,7 +48,10 @@ impl Shared {
             panic!("{error:#}\n{}", operator_log(access).await);
         }
         say("the operator runs");
-        Self { cluster }
+        Self {
+            cluster,
+            operator: RwLock::default(),
+        }
     }
 
     pub(crate) fn access(&self) -> &Access {

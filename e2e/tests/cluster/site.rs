@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use meridian_e2e::cluster::{Access, Kubectl};
 use serde_json::Value;
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use crate::client::Client;
 use crate::shared::{Shared, operator_log};
@@ -46,6 +47,16 @@ impl Site {
         self.shared.access()
     }
 
+    /// Nobody kills the operator meanwhile.
+    pub(crate) async fn with_the_operator(&self) -> RwLockReadGuard<'_, ()> {
+        self.shared.operator.read().await
+    }
+
+    /// No other test needs the operator meanwhile.
+    pub(crate) async fn with_the_operator_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.operator.write().await
+    }
+
     /// Runs `kubectl` in the namespace.
     pub(crate) async fn kubectl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> String {
         let namespace = ["--namespace", self.namespace];
@@ -81,6 +92,13 @@ impl Site {
         pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
             .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// All pods of central, regional and edge nodes.
+    pub(crate) async fn nodes(&self) -> Vec<Value> {
+        let selector = "app.kubernetes.io/name=meridian,app.kubernetes.io/component!=migration";
+        let list = self.get(["pods", "--selector", selector]).await;
+        list["items"].as_array().unwrap().clone()
     }
 
     /// What is asked at a Service, by any pod behind it.
