@@ -135,10 +135,31 @@ impl Object {
         }
     }
 
+    /// The part of what was asked for that this is of, as [`target`] says.
+    #[must_use]
+    pub fn target(&self) -> Option<String> {
+        target(|label| {
+            let labels = self.body.pointer("/metadata/labels")?;
+            labels.get(label)?.as_str()
+        })
+    }
+
     fn after(mut self, job: &str) -> Self {
         self.after = Some(job.to_owned());
         self
     }
+}
+
+/// The part of what was asked for that the object with these labels is of: central, a region, or the edges of a store.
+/// `None`: of all.
+pub fn target<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+    label(COMPONENT)?;
+    let name = if label(EDGE_REGION).is_some() {
+        label(STORE)?
+    } else {
+        label(REGION).unwrap_or(CENTRAL)
+    };
+    Some(name.to_owned())
 }
 
 /// Writes a hash of an object into it.

@@ -25,7 +25,7 @@ pub mod status;
 pub mod store;
 pub mod workloads;
 
-pub use apply::{Plan, Step, plan};
+pub use apply::{Failures, Plan, Step, plan};
 pub use context::{Caches, Children, Context};
 pub use error::{Category, Error};
 pub use rivals::Rivals;

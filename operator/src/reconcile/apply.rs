@@ -11,7 +11,7 @@ use super::read::call;
 use super::same::{is_same, quantity};
 use super::workloads::{JobState, job_state, replicas};
 use super::{Context, Error};
-use crate::build::{Kind, MANAGER, Object};
+use crate::build::{self, Kind, MANAGER, Object};
 
 /// A failed migration is tried again after this: what it failed on may have been mended outside of the cluster.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(2);
@@ -48,6 +48,47 @@ pub struct Gone {
     pub name: String,
     /// It, and not another that was given its name since.
     pub uid: Option<String>,
+    /// The part it is of, as [`build::target`] says.
+    pub target: Option<String>,
+}
+
+/// What of a plan could not be written: the first error of each part. `None` stands for what all parts need.
+#[derive(Debug, Default)]
+pub struct Failures(Vec<(Option<String>, Error)>);
+
+impl Failures {
+    /// Why not all of a part was written, if so.
+    #[must_use]
+    pub fn of(&self, target: Option<&str>) -> Option<&Error> {
+        let mut all = self.0.iter();
+        let found = all.find(|(of, _)| of.is_none() || of.as_deref() == target);
+        found.map(|(_, error)| error)
+    }
+
+    /// All of them.
+    pub fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.0.iter().map(|(_, error)| error)
+    }
+
+    /// The first, if there is one.
+    ///
+    /// # Errors
+    /// It.
+    pub fn first(self) -> Result<(), Error> {
+        self.0
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
+
+impl Step<'_> {
+    fn target(&self) -> Option<String> {
+        match self {
+            Self::Create(object) | Self::Change(object) => object.target(),
+            Self::Delete(gone) | Self::Replace(gone) => gone.target.clone(),
+        }
+    }
 }
 
 impl Plan<'_> {
@@ -163,41 +204,52 @@ pub fn find<'a>(live: &'a [Live], kind: Kind, name: &str) -> Option<&'a DynamicO
         .map(|(_, object)| &**object)
 }
 
-fn gone(kind: Kind, object: &DynamicObject) -> Gone {
+/// An object that is there, to be deleted.
+pub(super) fn gone(kind: Kind, object: &DynamicObject) -> Gone {
     Gone {
         kind,
         name: object.name_any(),
         uid: object.uid(),
+        target: target(object),
     }
 }
 
-/// Writes a plan, in order; stops at the first that fails.
-///
-/// # Errors
-/// As [`Error`].
-pub async fn apply(
+/// The part that an object is of, as [`build::target`] says.
+pub(super) fn target(object: &DynamicObject) -> Option<String> {
+    build::target(|label| object.labels().get(label).map(String::as_str))
+}
+
+/// Writes a plan, in order. Where a write fails, the rest of its part waits and the other parts go on.
+pub async fn apply(context: &Context, namespace: &str, owner: &str, plan: &Plan<'_>) -> Failures {
+    let mut failures = Failures::default();
+    for step in &plan.steps {
+        let target = step.target();
+        if failures.of(target.as_deref()).is_none()
+            && let Err(error) = take(context, namespace, owner, step).await
+        {
+            failures.0.push((target, error));
+        }
+    }
+    failures
+}
+
+async fn take(
     context: &Context,
     namespace: &str,
     owner: &str,
-    plan: &Plan<'_>,
+    step: &Step<'_>,
 ) -> Result<(), Error> {
-    for step in &plan.steps {
-        context.leadership.check()?;
-        match step {
-            Step::Create(object) => {
-                refuse_taken(&context.client, namespace, owner, object).await?;
-                write(&context.client, namespace, object).await?;
-            }
-            Step::Change(object) => write(&context.client, namespace, object).await?,
-            Step::Delete(gone) => {
-                delete(&context.client, namespace, gone, DeleteParams::background()).await?;
-            }
-            Step::Replace(gone) => {
-                delete(&context.client, namespace, gone, DeleteParams::orphan()).await?;
-            }
+    context.leadership.check()?;
+    let client = &context.client;
+    match step {
+        Step::Create(object) => {
+            refuse_taken(client, namespace, owner, object).await?;
+            write(client, namespace, object).await
         }
+        Step::Change(object) => write(client, namespace, object).await,
+        Step::Delete(gone) => delete(client, namespace, gone, DeleteParams::background()).await,
+        Step::Replace(gone) => delete(client, namespace, gone, DeleteParams::orphan()).await,
     }
-    Ok(())
 }
 
 /// Server-side apply would take over what somebody else made under the same name.

@@ -67,17 +67,14 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         |object| is_early(object, &resolved, &live, &context),
         now,
     );
-    let step = apply::apply(&context, &namespace, &uid, &plan).await;
-    let failed = step.as_ref().err();
-    let mut found = findings::status(&edge, &context, &resolved, &live, &plan, failed).await;
-    if let Some(error) = failed {
-        status::refused(&mut found.1, error);
-    }
+    let failures = apply::apply(&context, &namespace, &uid, &plan).await;
+    let mut found = findings::status(&edge, &context, &resolved, &live, &plan, &failures).await;
+    status::refused(&mut found.1, &failures);
     if let Some(error) = &not_grown {
         findings::not_grown(&mut found.1, error);
     }
     let is_ready = finish(&edge, &context, found, now).await?;
-    step?;
+    failures.first()?;
     not_grown.map_or(Ok(()), Err)?;
     let is_blocked = resolved.iter().all(|of| of.input.is_err());
     Ok(Action::requeue(jittered(match (is_blocked, is_ready) {

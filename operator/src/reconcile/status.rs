@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::read::call;
-use super::{Category, Context, Error};
+use super::{Category, Context, Error, Failures};
 use crate::api::conditions::{ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, State};
 use crate::build::MANAGER;
 use crate::events::Severity;
@@ -87,15 +87,22 @@ pub fn unread(kinds: &[&'static str], at: &'static str, error: &Error) -> Findin
 }
 
 /// What the API server will not take, whatever is tried, must be seen by who wrote the spec.
-pub fn refused(findings: &mut Findings, error: &Error) {
-    let reason = match error.category() {
-        Category::Refused => "Refused",
-        Category::Taken => "NameTaken",
-        Category::Transient | Category::NotLeader => return,
+pub fn refused(findings: &mut Findings, failures: &Failures) {
+    let refused = failures.errors().filter_map(|error| {
+        let reason = match error.category() {
+            Category::Refused => "Refused",
+            Category::Taken => "NameTaken",
+            Category::Transient | Category::NotLeader => return None,
+        };
+        Some((reason, error.to_string()))
+    });
+    let (reasons, told): (Vec<_>, Vec<_>) = refused.unzip();
+    let Some(reason) = reasons.first() else {
+        return;
     };
     for (kind, finding) in findings.iter_mut() {
         if *kind == ACCEPTED {
-            *finding = Finding::fault(reason, error.to_string());
+            *finding = Finding::fault(reason, told.join("; "));
         }
     }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use super::apply::find;
 use super::context::Live;
 use super::workloads::replicas;
-use super::{Context, Error, Plan, Step, apply, plan, rollout, status};
+use super::{Context, Error, Failures, Plan, Step, apply, plan, rollout, status};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
     ACCEPTED, Findings, READY, REFERENCES_RESOLVED, State, conditions, summary,
@@ -52,10 +53,16 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     };
     let validated = validate(&store, &references);
     let wanted = validated.infrastructure.as_ref().ok();
-    let wanted = wanted.map(|input| build::store(input, &context.settings));
+    let mut wanted = wanted.map(|input| build::store(input, &context.settings));
+    let is_left =
+        |target: Option<String>| target.is_some_and(|of| validated.missing.contains_key(&of));
+    if let Some(wanted) = &mut wanted {
+        wanted.retain(|object| !is_left(object.target()));
+    }
     let plan = wanted.as_deref().map(|wanted| {
         let is_early = |object: &Object| is_early(object, &store, &references.live);
-        plan(wanted, &references.live, |_| false, is_early, now)
+        let keep = |object: &DynamicObject| is_left(apply::target(object));
+        plan(wanted, &references.live, keep, is_early, now)
     });
     let plan = plan.unwrap_or_else(|| Plan {
         steps: references
@@ -67,14 +74,13 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
         ..Plan::default()
     });
     let namespace = store.namespace().unwrap_or_default();
-    let step = apply::apply(&context, &namespace, &uid(&store), &plan).await;
-    if step.is_ok() {
-        migrations_started(&store, &context, &plan).await;
+    let failures = apply::apply(&context, &namespace, &uid(&store), &plan).await;
+    migrations_started(&store, &context, &plan, &failures).await;
+    if failures.errors().next().is_none() {
         strays_stopped(&store, &context, &references).await;
-        if wanted
-            .as_deref()
-            .is_some_and(|wanted| is_settled(wanted, &plan, &references))
-        {
+        // What is left as it is may run on what an older spec led to.
+        let wanted = wanted.as_deref().filter(|_| validated.missing.is_empty());
+        if wanted.is_some_and(|wanted| is_settled(wanted, &plan, &references)) {
             context.rivals.settled(&store);
         }
     }
@@ -84,15 +90,14 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
         references: &references,
         wanted: wanted.as_deref(),
         plan: &plan,
-        failed: step.as_ref().err(),
+        failures: &failures,
         refusal: validated.infrastructure.as_ref().err(),
+        missing: &validated.missing,
     };
     let mut found = world.status(&context, &validated, observed);
-    if let Err(error) = &step {
-        status::refused(&mut found.1, error);
-    }
+    status::refused(&mut found.1, &failures);
     let is_ready = finish(&store, &context, found, now).await?;
-    step?;
+    failures.first()?;
     Ok(Action::requeue(jittered(next(
         &references,
         &validated,
@@ -172,9 +177,17 @@ fn is_settled(wanted: &[Object], plan: &Plan<'_>, references: &References) -> bo
         && pods.all(|pod| pod.metadata.deletion_timestamp.is_none())
 }
 
-async fn migrations_started(store: &AuthzStore, context: &Context, plan: &Plan<'_>) {
+async fn migrations_started(
+    store: &AuthzStore,
+    context: &Context,
+    plan: &Plan<'_>,
+    failures: &Failures,
+) {
+    let is_written = |object: &Object| failures.of(object.target().as_deref()).is_none();
     let jobs = plan.steps.iter().filter_map(|step| match step {
-        Step::Create(object) if object.kind == Kind::Job => Some(object.name.as_str()),
+        Step::Create(object) if object.kind == Kind::Job && is_written(object) => {
+            Some(object.name.as_str())
+        }
         _ => None,
     });
     let jobs: Vec<_> = jobs.collect();

@@ -9,6 +9,7 @@ mod edge;
 mod events;
 mod migration;
 mod model;
+mod parts;
 mod references;
 mod status;
 mod volumes;

@@ -14,7 +14,7 @@ use crate::reconcile::asked::{Asked, KAFKA, Need, ask, reached};
 use crate::reconcile::context::Live;
 use crate::reconcile::pods;
 use crate::reconcile::workloads::{Replicas, replicas};
-use crate::reconcile::{Context, Error, Plan, creation};
+use crate::reconcile::{Context, Error, Failures, Plan, creation};
 
 const UPSTREAM: Need = Need {
     name: "upstream",
@@ -47,7 +47,7 @@ pub(super) async fn status(
     resolved: &[Resolved],
     live: &[Live],
     plan: &Plan<'_>,
-    failed: Option<&Error>,
+    failures: &Failures,
 ) -> (EdgeRegionStatus, Findings) {
     let name = edge.name_any();
     let mut found = Vec::new();
@@ -60,7 +60,7 @@ pub(super) async fn status(
         parent(edge, &found),
         found
             .iter()
-            .find_map(|of| of.unavailable(edge, plan, failed))
+            .find_map(|of| of.unavailable(edge, plan, failures))
             .unwrap_or_else(|| Finding::yes("Running", "all pods are ready")),
         synced(edge, &found),
     ];
@@ -107,7 +107,7 @@ impl Subscription<'_> {
         &self,
         edge: &EdgeRegion,
         plan: &Plan<'_>,
-        failed: Option<&Error>,
+        failures: &Failures,
     ) -> Option<Finding> {
         let trouble = self.trouble.as_ref();
         let trouble = trouble.map(|of| Finding::fault(&of.reason, of.message.clone()));
@@ -119,7 +119,7 @@ impl Subscription<'_> {
         if let Some(why) = plan.pending(Kind::StatefulSet, &workload) {
             let not_yet = || Finding::not_yet("RollingOut", format!("store {store}: {why}"));
             let stuck = |error: &Error| Finding::unknown(BLOCKED, error.to_string());
-            return Some(failed.map_or_else(not_yet, stuck));
+            return Some(failures.of(Some(store)).map_or_else(not_yet, stuck));
         }
         let (replicas, wanted) = (self.replicas.unwrap_or_default(), edge.spec.replicas);
         if replicas.is_settled() && replicas.wanted == wanted {

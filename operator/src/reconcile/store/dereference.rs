@@ -11,7 +11,7 @@ use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
-use crate::build::{COMPONENT, EDGE_REGION, Kind, STORE};
+use crate::build::{CENTRAL, COMPONENT, EDGE_REGION, Kind, STORE};
 use crate::reconcile::apply::Gone;
 use crate::reconcile::context::Live;
 use crate::reconcile::pods::Trouble;
@@ -114,18 +114,19 @@ pub(super) fn is_of_job(pod: &Pod, job: &str) -> bool {
     named.is_some_and(|of| of == job)
 }
 
-/// Every reference to a Secret, with where it stands.
-pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, &KeyRef)> {
+/// Every reference to a Secret, with whose it is (central's, a region's, or all nodes') and where it stands.
+pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(Option<&str>, String, &KeyRef)> {
     let mut refs = vec![(
+        Some(CENTRAL),
         "datastore.urlSecretRef".to_owned(),
         &spec.datastore.url_secret_ref,
     )];
     if let Some(properties) = &spec.kafka.properties_secret_ref {
-        refs.push(("kafka.propertiesSecretRef".to_owned(), properties));
+        refs.push((None, "kafka.propertiesSecretRef".to_owned(), properties));
     }
     for region in &spec.regions {
         let at = format!("regions[{}].datastore.urlSecretRef", region.name);
-        refs.push((at, &region.datastore.url_secret_ref));
+        refs.push((Some(&region.name), at, &region.datastore.url_secret_ref));
     }
     refs
 }
@@ -134,7 +135,7 @@ pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, &KeyRef)> {
 pub fn secret_names(spec: &AuthzStoreSpec) -> Vec<String> {
     let mut names: Vec<String> = secret_refs(spec)
         .into_iter()
-        .map(|(_, of)| of.name.clone())
+        .map(|(_, _, of)| of.name.clone())
         .collect();
     names.sort();
     names.dedup();

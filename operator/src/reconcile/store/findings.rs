@@ -1,5 +1,6 @@
 //! What is so of an AuthzStore and what is not: observed from its nodes, and made into conditions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -20,7 +21,7 @@ use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
-use crate::reconcile::{Context, Error, Plan, creation};
+use crate::reconcile::{Context, Failures, Plan, creation};
 
 const DATASTORE: Need = Need {
     name: "datastore",
@@ -54,10 +55,12 @@ pub(super) struct World<'a> {
     /// All objects, if they can be built.
     pub(super) wanted: Option<&'a [Object]>,
     pub(super) plan: &'a Plan<'a>,
-    /// Why not all of the plan was written.
-    pub(super) failed: Option<&'a Error>,
+    /// What of the plan was not written.
+    pub(super) failures: &'a Failures,
     /// Why nothing can be built.
     pub(super) refusal: Option<&'a Refusal>,
+    /// Why central or single regions cannot be built.
+    pub(super) missing: &'a BTreeMap<String, Finding>,
 }
 
 impl World<'_> {
@@ -112,11 +115,12 @@ impl World<'_> {
         }
         let wanted = self.wanted.unwrap_or_default();
         let mut jobs = wanted.iter().filter(|object| object.kind == Kind::Job);
-        jobs.find_map(|job| self.unfinished(&job.name))
+        jobs.find_map(|job| self.unfinished(&job.name, job.target().as_deref()))
+            .or_else(|| self.missing.keys().find_map(|target| self.left(target)))
             .unwrap_or_else(|| Finding::yes("Migrated", "every database has the image's schema"))
     }
 
-    fn unfinished(&self, job: &str) -> Option<Finding> {
+    fn unfinished(&self, job: &str, target: Option<&str>) -> Option<Finding> {
         let trouble = || trouble_of_job(self.references, job);
         match self.live(Kind::Job, job).map(job_state) {
             Some(JobState::Complete) => None,
@@ -129,7 +133,7 @@ impl World<'_> {
             }
             Some(JobState::Running) | None => Some(match trouble() {
                 Some(Trouble { reason, message }) => Finding::fault(&reason, message),
-                None => self.under_way(Kind::Job, job, || {
+                None => self.under_way((Kind::Job, job, target), || {
                     Finding::not_yet("Migrating", format!("Job '{job}' runs"))
                 }),
             }),
@@ -144,9 +148,20 @@ impl World<'_> {
         })
     }
 
+    /// Why nothing is known of central or a region to be as the spec says.
+    fn left(&self, target: &str) -> Option<Finding> {
+        let why = self.missing.get(target);
+        let left = why.map(|why| Finding::blocked(REFERENCES_RESOLVED, &why.message));
+        self.blocked().or(left)
+    }
+
     /// What is so of an object that is not yet as it should be, unless it does not come since a write failed.
-    fn under_way(&self, kind: Kind, name: &str, finding: impl FnOnce() -> Finding) -> Finding {
-        match self.failed {
+    fn under_way(
+        &self,
+        (kind, name, target): (Kind, &str, Option<&str>),
+        finding: impl FnOnce() -> Finding,
+    ) -> Finding {
+        match self.failures.of(target) {
             Some(error) if self.plan.pending(kind, name).is_some() => {
                 Finding::unknown(BLOCKED, error.to_string())
             }
@@ -194,19 +209,19 @@ impl World<'_> {
     fn available(&self, workload: &str, target: &str, wanted: i32) -> Finding {
         let (migration, nodes) = self.pods(target);
         let told = |trouble: Trouble| Finding::fault(&trouble.reason, trouble.message);
-        if let Some(blocked) = self.blocked() {
+        if let Some(blocked) = self.left(target) {
             return pods::trouble(&nodes).map_or(blocked, told);
         }
         let Some(found) = self.count(workload) else {
             return match pods::trouble(&migration) {
                 Some(trouble) if trouble.reason != "CrashLoopBackOff" => told(trouble),
-                _ => self.under_way(Kind::Deployment, workload, || {
+                _ => self.under_way((Kind::Deployment, workload, Some(target)), || {
                     Finding::not_yet("NotStarted", "it starts when its database is migrated")
                 }),
             };
         };
         if let Some(why) = self.plan.pending(Kind::Deployment, workload) {
-            return self.under_way(Kind::Deployment, workload, || {
+            return self.under_way((Kind::Deployment, workload, Some(target)), || {
                 Finding::not_yet("RollingOut", why)
             });
         }
@@ -250,9 +265,17 @@ fn refusals(validated: &Validated) -> (Finding, Finding) {
         Refusal::Invalid(finding) => Some(finding.clone()),
         Refusal::Missing(_) => None,
     });
-    let missing = refusals.iter().flatten().find_map(|refusal| match refusal {
-        Refusal::Missing(finding) => Some(finding.clone()),
-        Refusal::Invalid(_) => None,
+    let of_all = refusals
+        .iter()
+        .flatten()
+        .filter_map(|refusal| match refusal {
+            Refusal::Missing(finding) => Some(finding),
+            Refusal::Invalid(_) => None,
+        });
+    let missing: Vec<_> = of_all.chain(validated.missing.values()).collect();
+    let missing = missing.first().map(|first| {
+        let told: Vec<_> = missing.iter().map(|of| of.message.as_str()).collect();
+        Finding::fault(&first.reason, told.join("; "))
     });
     (
         invalid.unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense")),

@@ -6,7 +6,7 @@ use kube::api::DynamicObject;
 
 use crate::api::AuthzStore;
 use crate::build::Kind;
-use crate::reconcile::apply::Gone;
+use crate::reconcile::apply::{Gone, gone};
 use crate::reconcile::context::Live;
 use crate::reconcile::read::{self, Secrets};
 use crate::reconcile::workloads::{JobState, job_state};
@@ -39,11 +39,7 @@ pub(super) async fn strays(
         };
         let database = read.and_then(|secret| secret.get(key)?.database.clone());
         if database.is_some_and(|database| !held.is_empty() && !held.contains(&database)) {
-            strays.push(Gone {
-                kind: *kind,
-                name: object.name_any(),
-                uid: object.uid(),
-            });
+            strays.push(gone(*kind, object));
         }
     }
     Ok(strays)

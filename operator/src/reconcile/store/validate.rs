@@ -3,7 +3,7 @@
 //! The parts stand alone: a mistake in the model leaves the workloads to be kept as they should be, and the model that
 //! is active untouched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -23,6 +23,8 @@ use crate::reconcile::read::Keyed;
 pub struct Validated {
     /// What its objects are built from, or why they are left as they are.
     pub infrastructure: Result<StoreInput, Refusal>,
+    /// Why central or single regions, by their names, are left as they are all the same: what they name is not there.
+    pub missing: BTreeMap<String, Finding>,
     /// The model and tiers, or why they are left as they are.
     pub model: Result<WantedModel, Refusal>,
 }
@@ -50,33 +52,34 @@ pub struct WantedModel {
 /// Sorts out what can be built.
 #[must_use]
 pub fn validate(store: &AuthzStore, references: &References) -> Validated {
+    let mut missing = BTreeMap::new();
     Validated {
-        infrastructure: infrastructure(store, references),
+        infrastructure: infrastructure(store, references, &mut missing),
+        missing,
         model: model(&store.spec, references),
     }
 }
 
-fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreInput, Refusal> {
+fn infrastructure(
+    store: &AuthzStore,
+    references: &References,
+    missing: &mut BTreeMap<String, Finding>,
+) -> Result<StoreInput, Refusal> {
     if let Some(refusal) = &references.rival {
         return Err(Refusal::Invalid(refusal.clone()));
     }
     own_databases(&store.spec, references)?;
     let mut secrets = SecretHashes::new();
-    for (at, of) in secret_refs(&store.spec) {
-        let found = references.secrets.get(&of.name).and_then(Option::as_ref);
-        let Some(secret) = found else {
-            return Err(Refusal::Missing(Finding::fault(
-                "SecretNotFound",
-                format!("{at}: there is no Secret '{}' in this namespace", of.name),
-            )));
-        };
-        let Some(value) = secret.get(&of.key) else {
-            return Err(Refusal::Missing(Finding::fault(
-                "SecretKeyNotFound",
-                format!("{at}: Secret '{}' has no key '{}'", of.name, of.key),
-            )));
-        };
-        secrets.insert(of.clone(), value.hash.clone());
+    for (target, at, of) in secret_refs(&store.spec) {
+        match (hash_of(references, &at, of), target) {
+            (Ok(hash), _) => {
+                secrets.insert(of.clone(), hash);
+            }
+            (Err(finding), Some(target)) => {
+                missing.insert(target.to_owned(), finding);
+            }
+            (Err(finding), None) => return Err(Refusal::Missing(finding)),
+        }
     }
     Ok(StoreInput {
         name: store.name_any(),
@@ -84,6 +87,23 @@ fn infrastructure(store: &AuthzStore, references: &References) -> Result<StoreIn
         owner: owner(store),
         spec: store.spec.clone(),
         secrets,
+    })
+}
+
+fn hash_of(references: &References, at: &str, of: &KeyRef) -> Result<String, Finding> {
+    let found = references.secrets.get(&of.name).and_then(Option::as_ref);
+    let Some(secret) = found else {
+        return Err(Finding::fault(
+            "SecretNotFound",
+            format!("{at}: there is no Secret '{}' in this namespace", of.name),
+        ));
+    };
+    let value = secret.get(&of.key).map(|value| value.hash.clone());
+    value.ok_or_else(|| {
+        Finding::fault(
+            "SecretKeyNotFound",
+            format!("{at}: Secret '{}' has no key '{}'", of.name, of.key),
+        )
     })
 }
 

@@ -106,7 +106,7 @@ async fn workloads_are_not_said_to_be_as_a_spec_says_that_cannot_be_built() {
         world.reconcile_edge("till").await.unwrap();
         world.run_workloads();
     }
-    world.server(|server| server.objects.retain(|path, _| !path.ends_with("/eu-1-db")));
+    world.server(|server| server.objects.retain(|path, _| !path.ends_with("/kafka")));
     world.change(OURS, "AuthzStore", "payments", |store| {
         store["spec"]["image"] = json!("registry.example/meridian:2");
         store["metadata"]["generation"] = json!(9);
