@@ -91,10 +91,7 @@ async fn give_up(
     error: Error,
     now: Timestamp,
 ) -> Result<Action, Error> {
-    let status = EdgeRegionStatus {
-        observed_generation: edge.metadata.generation,
-        ..edge.status.clone().unwrap_or_default()
-    };
+    let status = edge.status.clone().unwrap_or_default();
     let findings = status::unread(&findings::KINDS, ACCEPTED, &error);
     if let Err(also) = finish(edge, context, (status, findings), now).await {
         tracing::debug!(%also, "the status does not say what is wrong");

@@ -113,10 +113,7 @@ async fn give_up(
     error: Error,
     now: Timestamp,
 ) -> Result<Action, Error> {
-    let status = AuthzStoreStatus {
-        observed_generation: store.metadata.generation,
-        ..store.status.clone().unwrap_or_default()
-    };
+    let status = store.status.clone().unwrap_or_default();
     let findings = status::unread(&findings::KINDS, at, &error);
     if let Err(also) = finish(store, context, (status, findings), now).await {
         tracing::debug!(%also, "the status does not say what is wrong");
