@@ -22,21 +22,86 @@ pub fn endpoint(address: &str, default_port: &str, namespace: &str) -> String {
     }
 }
 
-/// The database on a server that a URL leads to, without user and options; `None` where it is not on a server.
+/// The database on a server that a URL leads to, without user and options; `None` where it is not on a server. Parts are
+/// understood as nodes' database driver does: what the query says comes before what the rest does, the last before others.
 #[must_use]
 pub fn database(url: &str, namespace: &str) -> Option<String> {
     const PORT: &str = "5432";
     let (scheme, rest) = url.trim().split_once("://")?;
-    if !matches!(scheme, "postgres" | "postgresql") {
+    if !["postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str()) {
         return None;
     }
-    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
-    let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, name) = place.split_once('/').unwrap_or((place, ""));
     let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user = decoded(user.split(':').next().unwrap_or(user));
+    let name = decoded(name.trim_start_matches('/'));
+    let (host, port) = host_and_port(address);
+    let said = |keys: &[&str]| {
+        let pairs = query.split('&').rev();
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (_, value) = pairs.find(|(key, _)| keys.contains(&of_form(key).as_str()))?;
+        Some(of_form(value))
+    };
+    let host = said(&["host", "hostaddr"]).unwrap_or_else(|| decoded(host));
+    // A socket is a file on the node's own machine.
+    if host.starts_with('/') {
+        return None;
+    }
+    let host = if host.is_empty() { "localhost" } else { &host };
+    let port = said(&["port"]).or_else(|| port.map(str::to_owned));
+    let port = port.unwrap_or_else(|| PORT.to_owned());
+    let host = match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
     // A database that is not named is that of the user's name.
-    let user = user.split(':').next().unwrap_or(user);
-    let name = if name.is_empty() { user } else { name };
-    Some(format!("{}/{name}", endpoint(address, PORT, namespace)))
+    let named = said(&["dbname"]).unwrap_or(name);
+    let name = match named.is_empty() {
+        true => said(&["user"]).unwrap_or(user),
+        false => named,
+    };
+    Some(format!(
+        "{}/{name}",
+        endpoint(&format!("{host}:{port}"), PORT, namespace)
+    ))
+}
+
+fn host_and_port(address: &str) -> (&str, Option<&str>) {
+    match address.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, Some(port).filter(|port| !port.is_empty()))
+        }
+        _ => (address, None),
+    }
+}
+
+/// A part of a query: `+` is a space there.
+fn of_form(text: &str) -> String {
+    decoded(&text.replace('+', " "))
+}
+
+/// With `%41` and the like as what they stand for.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let hex = part
+            .get(..2)
+            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend(part.bytes().skip(2));
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend(part.bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -67,7 +132,35 @@ mod tests {
         assert_eq!(database("postgresql://other@db.shop.svc/eu"), found);
         assert_ne!(database("postgres://db/us"), found);
         assert_eq!(database("postgres://eu@db"), found);
-        for none in ["sqlite:///var/lib/a.db", "memory:", "value"] {
+        for same in [
+            "postgres:///eu?host=db",
+            "postgres://u@elsewhere:1/other?dbname=eu&host=db&port=5432",
+            "postgres://u@db/us?dbname=us&dbname=eu",
+            "postgres://u@db/%65u",
+            "postgres://u@db//eu#fragment",
+            "postgres://u@elsewhere/?host=db&dbname=e%75",
+            "postgres://other@db:5432?user=eu",
+            "POSTGRES://db/eu?ho%73t=db",
+        ] {
+            assert_eq!(database(same), found, "{same}");
+        }
+        let six = database("postgres://u@[fd00::1]:5433/eu");
+        assert_eq!(six.as_deref(), Some("[fd00::1]:5433/eu"));
+        for same in [
+            "postgres://u@db/eu?host=fd00::1&port=5433",
+            "postgres://u@db/eu?port=5433&hostaddr=fd00::1",
+        ] {
+            assert_eq!(database(same), six);
+        }
+        let odd = database("postgres://u@db/100%+%zz");
+        assert_eq!(odd.as_deref(), Some("db.shop:5432/100%+%zz"));
+        for none in [
+            "sqlite:///var/lib/a.db",
+            "memory:",
+            "value",
+            "postgres://%2Fvar%2Frun/eu",
+            "postgres:///eu?host=/var/run",
+        ] {
             assert_eq!(database(none), None);
         }
     }
