@@ -3,6 +3,7 @@
 
 mod access;
 mod config;
+mod labels;
 mod migration;
 mod pod;
 mod service;
@@ -20,6 +21,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::api::common::{KeyRef, LocalRef, PullPolicy};
 use crate::api::edge::EdgeRegionSpec;
 use crate::api::store::AuthzStoreSpec;
+
+use labels::Labels;
+pub use labels::target;
 
 /// Who owns the fields that this operator writes.
 pub const MANAGER: &str = "meridian-operator";
@@ -148,18 +152,6 @@ impl Object {
         self.after = Some(job.to_owned());
         self
     }
-}
-
-/// The part of what was asked for that the object with these labels is of: central, a region, or the edges of a store.
-/// `None`: of all.
-pub fn target<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
-    label(COMPONENT)?;
-    let name = if label(EDGE_REGION).is_some() {
-        label(STORE)?
-    } else {
-        label(REGION).unwrap_or(CENTRAL)
-    };
-    Some(name.to_owned())
 }
 
 /// Writes a hash of an object into it.
@@ -447,49 +439,6 @@ impl Image {
             policy: spec.image_pull_policy,
             secrets: spec.image_pull_secrets.clone(),
         }
-    }
-}
-
-/// Labels of an object, which also select its pods.
-#[derive(Debug, Clone)]
-struct Labels(BTreeMap<String, String>);
-
-impl Labels {
-    fn new(instance: &str, store: &str) -> Self {
-        let labels = [
-            ("app.kubernetes.io/name", "meridian"),
-            ("app.kubernetes.io/instance", instance),
-            (MANAGED_BY, MANAGER),
-            (STORE, store),
-        ];
-        Self(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into())
-    }
-
-    fn with(mut self, key: &str, value: &str) -> Self {
-        self.0.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
-    fn component(self, component: &str) -> Self {
-        self.with(COMPONENT, component)
-    }
-
-    fn region(self, region: &str) -> Self {
-        self.with(REGION, region)
-    }
-
-    fn edge(self, edge: &str) -> Self {
-        self.with(EDGE_REGION, edge)
-    }
-
-    /// What selects the pods: the labels that do not change with a version of this operator.
-    fn selector(&self) -> BTreeMap<String, String> {
-        let keys = [STORE, COMPONENT, REGION, EDGE_REGION];
-        self.0
-            .iter()
-            .filter(|(key, _)| keys.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
     }
 }
 
