@@ -23,7 +23,6 @@ use meridian_model::watermark::{Admit, admit};
 use crate::retry::Retry;
 use crate::upstream::{Changes, UpstreamError};
 
-mod aside;
 mod loading;
 mod messages;
 mod replica;

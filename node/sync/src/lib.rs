@@ -5,6 +5,7 @@
 //! relay, consumers), [`regional`] and [`edge_driver`] (the tasks that carry it all out), [`views`] (what readers see), and
 //! [`upstream`] (what is asked of the node above, by whatever transport).
 
+mod aside;
 pub mod edge;
 pub mod edge_driver;
 pub mod envelope;

@@ -1,15 +1,18 @@
 //! The regional node's applier: from the full topic into its own datastore, each revision once and in order.
 //!
 //! A gap is repaired from upstream: by its change sets, or by a snapshot when it no longer keeps them or a newer reign
-//! began. Repairs run beside the topic, so a store that cannot be repaired, or is long in coming, holds up no other; but
-//! while there is one, no heartbeat is passed on: it would vouch for what is missing.
+//! began. Repairs run beside the topic, so a store that cannot be repaired, or is long in coming, holds up no other; what
+//! the topic brings of it meanwhile is set aside and follows. A heartbeat waits for what was missing when it came, which it
+//! vouches for, and for nothing that came later.
 
 mod applier;
+mod held;
 mod refused;
 mod repairs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +30,7 @@ use crate::kafka::group::GroupConsumer;
 use crate::retry::{Patience, Said};
 use applier::Comparison;
 pub use applier::{Applier, ApplyError};
+use held::{Held, Received, Way};
 use refused::Refused;
 use repairs::Repairs;
 
@@ -91,7 +95,7 @@ impl Regional {
                     task.work_in(event).await;
                     consumer.done();
                 }
-                Some(ended) = task.beside.join_next() => task.ended(ended),
+                Some(ended) = task.beside.join_next() => task.ended(ended).await,
                 _ = poll.tick() => task.look_up(),
             }
             task.repair();
@@ -103,8 +107,8 @@ impl Regional {
 enum Ended {
     /// A comparison with upstream, asked for at that moment.
     Compared(Duration, Result<Comparison, ApplyError>),
-    /// A store's repair, and how far it came.
-    Repaired(StoreId, Result<Position, ApplyError>),
+    /// A store's repair, how far it was to come, and how far it came.
+    Repaired(StoreId, Position, Result<Position, ApplyError>),
 }
 
 struct Task {
@@ -122,8 +126,9 @@ struct Task {
     refused: Refused,
     /// No comparison before then.
     not_before: Duration,
-    /// A heartbeat by upstream, its age, and when it was asked for: held back until everything it vouches for is in.
-    vouched: Option<(Heartbeat, Duration, Duration)>,
+    /// What the topic brought last of each store since the comparison that runs was asked for.
+    brought: BTreeMap<StoreId, Position>,
+    held: Held,
 }
 
 impl Task {
@@ -139,7 +144,8 @@ impl Task {
             said: Said::default(),
             refused: Refused::default(),
             not_before: Duration::ZERO,
-            vouched: None,
+            brought: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 
@@ -151,6 +157,8 @@ impl Task {
         match event {
             Event::Reset { partitions } => {
                 self.compare = true;
+                self.brought.clear();
+                self.held.forget_topic();
                 self.node
                     .freshness
                     .send_modify(|freshness| freshness.assign(partitions));
@@ -176,27 +184,41 @@ impl Task {
         self.compare |= epoch > self.epoch;
         match record {
             // No position here would refuse the creation of a store in a reign that never was.
-            Record::ChangeSet(set) if epoch > self.epoch && set.revision == Revision(1) => {
+            Record::ChangeSet(set)
+                if epoch > self.epoch
+                    && (set.revision == Revision(1) || self.repairs.has(set.store)) =>
+            {
                 self.repairs.need(set.store, set.position(), self.now());
             }
-            Record::ChangeSet(set) => self.apply(&set).await,
+            Record::ChangeSet(set) => {
+                if let Some(set) = self.repairs.set_aside(set) {
+                    self.apply(&set).await;
+                }
+            }
             Record::Announced { store, position } => {
                 self.repairs.need(store, position, self.now());
             }
             Record::Heartbeat(beat) => {
                 let doubt = self.compare || self.comparing == Some(true);
-                if self.repairs.is_empty() && !doubt {
-                    let now = self.now();
-                    self.node
-                        .freshness
-                        .send_modify(|freshness| freshness.beat(partition, beat, now));
-                    self.pass_on();
+                if !doubt {
+                    let (way, at) = (Way::Partition(partition), self.now());
+                    self.held
+                        .hold(way, Received { beat, at }, self.repairs.targets());
                 }
             }
         }
+        self.pass_on();
     }
 
-    fn pass_on(&self) {
+    /// Passes the heartbeats on that wait for nothing any more.
+    fn pass_on(&mut self) {
+        let Self { node, held, .. } = self;
+        let let_go = node
+            .freshness
+            .send_if_modified(|freshness| held.let_go(freshness));
+        if !let_go {
+            return;
+        }
         let applied = self.node.freshness.borrow().heartbeat();
         self.node
             .heartbeat
@@ -208,19 +230,22 @@ impl Task {
         if epoch > self.epoch {
             self.compare |= self.epoch != Epoch(0);
             self.epoch = epoch;
+            self.repairs.enter_reign();
+            self.held.forget_before(epoch);
         }
     }
 
     /// Applies one change set, waiting out a datastore that is away.
     async fn apply(&mut self, set: &ChangeSet) {
         let (store, position) = (set.store, set.position());
-        if self.repairs.raise(store, position) {
-            return;
-        }
         let (mut failures, mut said) = (0_u32, Said::default());
         loop {
             match self.node.applier.apply(set).await {
                 Ok(Applied::Applied | Applied::Skipped) => {
+                    self.held.reached(store, position);
+                    if self.comparing.is_some() {
+                        self.brought.insert(store, position);
+                    }
                     self.node.applied.notify_one();
                     return;
                 }
@@ -260,8 +285,9 @@ impl Task {
     fn repair(&mut self) {
         for (store, target) in self.repairs.start(self.now(), REPAIRS) {
             let applier = self.node.applier.clone();
-            self.beside
-                .spawn(async move { Ended::Repaired(store, applier.mend(store, target).await) });
+            self.beside.spawn(async move {
+                Ended::Repaired(store, target, applier.mend(store, target).await)
+            });
         }
     }
 
@@ -275,32 +301,16 @@ impl Task {
         }
         // What may be missed while it runs asks for another one.
         self.comparing = Some(std::mem::take(&mut self.compare));
+        self.brought.clear();
         let applier = self.node.applier.clone();
         self.beside
             .spawn(async move { Ended::Compared(now, applier.compare().await) });
     }
 
-    fn ended(&mut self, ended: Result<Ended, JoinError>) {
+    async fn ended(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.now();
         match ended {
-            Ok(Ended::Compared(asked, Ok(Comparison { behind, heartbeat }))) => {
-                if self.failures > 0 {
-                    tracing::info!(failures = self.failures, "compared with upstream again");
-                }
-                (self.comparing, self.failures, self.said) = (None, 0, Said::default());
-                for (store, there) in behind {
-                    self.repairs.need(store, there, now);
-                }
-                let known = self.epoch;
-                if let Some((beat, _)) = heartbeat {
-                    self.note_epoch(beat.epoch);
-                }
-                // What was applied of an older reign meanwhile is doubted first.
-                let doubted = known != Epoch(0) && known < self.epoch;
-                self.vouched = heartbeat
-                    .filter(|_| !doubted)
-                    .map(|(beat, age)| (beat, age, asked));
-            }
+            Ok(Ended::Compared(asked, Ok(comparison))) => self.compared(asked, comparison),
             Ok(Ended::Compared(_, Err(error))) => {
                 self.compare |= self.comparing.take() == Some(true);
                 self.failures = self.failures.saturating_add(1);
@@ -313,24 +323,52 @@ impl Task {
                     );
                 }
             }
-            Ok(Ended::Repaired(store, Ok(reached))) => {
-                self.repairs.reached(store, reached, now);
+            Ok(Ended::Repaired(store, asked, Ok(reached))) => {
+                self.held.reached(store, reached.max(asked));
                 self.node.applied.notify_one();
+                for set in self.repairs.reached(store, asked, reached, now) {
+                    self.apply(&set).await;
+                }
             }
-            Ok(Ended::Repaired(store, Err(error))) => self.repairs.failed(store, error, now),
+            Ok(Ended::Repaired(store, _, Err(error))) => self.repairs.failed(store, error, now),
             Err(error) => {
                 tracing::error!(%error, "a repair ended unexpectedly; comparing with upstream again");
                 (self.comparing, self.compare) = (None, true);
                 self.repairs.none_runs();
             }
         }
-        if self.repairs.is_empty()
-            && let Some((beat, age, asked)) = self.vouched.take()
-        {
-            self.node
-                .freshness
-                .send_modify(|freshness| freshness.upstream(beat, age, asked));
-            self.pass_on();
+        self.pass_on();
+    }
+
+    fn compared(&mut self, asked: Duration, comparison: Comparison) {
+        let Comparison { behind, heartbeat } = comparison;
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "compared with upstream again");
+        }
+        (self.comparing, self.failures, self.said) = (None, 0, Said::default());
+        let now = self.now();
+        for (store, there) in &behind {
+            // Of a store that the topic goes on with, it brings the rest.
+            let goes_on = |last: &Position| last.epoch == there.epoch;
+            if !self.brought.get(store).is_some_and(goes_on) {
+                self.repairs.need(*store, *there, now);
+            }
+        }
+        let known = self.epoch;
+        if let Some((beat, _)) = heartbeat {
+            self.note_epoch(beat.epoch);
+        }
+        // What was applied of an older reign meanwhile is doubted first.
+        let doubted = known != Epoch(0) && known < self.epoch;
+        // What one from before waits for may have come in by another replica.
+        self.held.forget(Way::Upstream);
+        if let Some((beat, age)) = heartbeat.filter(|_| !doubted) {
+            let at = asked.saturating_sub(age);
+            let missing = behind.into_iter().filter(|(store, there)| {
+                !self.brought.get(store).is_some_and(|last| last >= there)
+            });
+            self.held
+                .hold(Way::Upstream, Received { beat, at }, missing);
         }
     }
 

@@ -6,7 +6,7 @@ use meridian_model::change::ChangeSet;
 use meridian_model::ids::Position;
 
 use super::Limits;
-use super::aside::Aside;
+use crate::aside::Aside;
 use crate::retry::Retry;
 
 /// A store whose head was asked for.

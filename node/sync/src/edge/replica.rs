@@ -10,8 +10,8 @@ use meridian_model::ids::{Position, Revision, StoreId};
 use meridian_model::tuple::{Tuple, TupleKey};
 use meridian_model::watermark::{Admit, admit};
 
-use super::aside::Aside;
 use super::{Ask, Command, Limits, Publish, Touched, spread};
+use crate::aside::Aside;
 use crate::retry::Retry;
 use crate::tier;
 

@@ -100,9 +100,9 @@ impl Applier {
         })
     }
 
-    /// Brings a store to `target` or later and returns how far it came: by upstream's change sets, or by a snapshot when
+    /// Brings a store to `target` or later and returns where it is: by upstream's change sets, or by a snapshot when
     /// upstream no longer keeps them or a newer reign began. A store that upstream's reign does not have is deleted here,
-    /// and one of which upstream has less than `target` is brought as far as that; both are then as far as they must come.
+    /// and one of which upstream has less than `target` is brought as far as that; both are then before `target`, for good.
     /// Each call and each chunk has the deadline; the whole has none.
     ///
     /// # Errors
@@ -120,8 +120,7 @@ impl Applier {
             return mended;
         };
         tracing::warn!(%store, %target, %there, "a record spoke of a revision that upstream does not have; going by upstream");
-        self.bring(store, there).await?;
-        Ok(target)
+        self.bring(store, there).await
     }
 
     async fn bring(&self, store: StoreId, target: Position) -> Result<Position, ApplyError> {
@@ -161,25 +160,27 @@ impl Applier {
             return Err(UpstreamError::UnknownStore.into());
         }
         tracing::warn!(%store, %target, epoch = %beat.epoch, "upstream does not have the store; it never was or is of a history that was given up");
-        if let Some(StoreRecord { info, position, .. }) = record
-            && position.epoch < beat.epoch
-        {
-            let head = StoreHead {
-                info,
-                position: Position {
-                    epoch: beat.epoch,
-                    ..position
-                },
-                models: Vec::new(),
-                tiers: Tiers::default(),
-                deleted_at: Some(beat.clock),
-            };
-            let step = self.settings.deadline;
-            if let Some(deletion) = self.datastore.replace(&head, step).await? {
-                deletion.finish().await?;
-            }
+        let Some(StoreRecord { info, position, .. }) = record else {
+            return Ok(Position::default());
+        };
+        if position.epoch >= beat.epoch {
+            return Ok(position);
         }
-        Ok(target)
+        let head = StoreHead {
+            info,
+            position: Position {
+                epoch: beat.epoch,
+                ..position
+            },
+            models: Vec::new(),
+            tiers: Tiers::default(),
+            deleted_at: Some(beat.clock),
+        };
+        let step = self.settings.deadline;
+        if let Some(deletion) = self.datastore.replace(&head, step).await? {
+            deletion.finish().await?;
+        }
+        Ok(head.position)
     }
 
     async fn catch_up(

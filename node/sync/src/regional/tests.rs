@@ -1,3 +1,5 @@
+mod load;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -165,9 +167,13 @@ fn record(set: ChangeSet) -> Event {
 }
 
 fn heartbeat(epoch: u64) -> Event {
+    heartbeat_of(epoch, 5)
+}
+
+fn heartbeat_of(epoch: u64, clock: i64) -> Event {
     let beat = Heartbeat {
         epoch: Epoch(epoch),
-        clock: Timestamp(5),
+        clock: Timestamp(clock),
         generation: 0,
     };
     Event::Record {
@@ -204,10 +210,10 @@ async fn a_store_that_never_comes_holds_up_no_other_but_the_heartbeats() {
     task.work_in(Event::Reset { partitions: 1 }).await;
     task.look_up();
     let compared = task.beside.join_next().await.unwrap();
-    task.ended(compared);
+    task.ended(compared).await;
     task.repair();
     let repaired = tokio::time::timeout(PATIENCE, task.beside.join_next()).await;
-    task.ended(repaired.unwrap().unwrap());
+    task.ended(repaired.unwrap().unwrap()).await;
     assert_eq!(
         position(&datastore, store(2)).await,
         Some(Position::new(1, 9))
@@ -264,11 +270,11 @@ async fn a_heartbeat_from_upstream_counts_once_every_store_is_in() {
     let mut task = task(&datastore, &upstream, RegionalSettings::default());
     task.look_up();
     let compared = task.beside.join_next().await.unwrap();
-    task.ended(compared);
+    task.ended(compared).await;
     assert_eq!(*task.node.heartbeat.borrow(), None);
     task.repair();
     let repaired = task.beside.join_next().await.unwrap();
-    task.ended(repaired);
+    task.ended(repaired).await;
     assert!(task.node.heartbeat.borrow().is_some());
 }
 
@@ -333,7 +339,7 @@ async fn settle(task: &mut Task) {
         let Some(ended) = task.beside.join_next().await else {
             return;
         };
-        task.ended(ended);
+        task.ended(ended).await;
     }
 }
 

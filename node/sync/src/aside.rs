@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use meridian_model::change::ChangeSet;
 use meridian_model::ids::{Position, Revision};
 
-use super::Limits;
+use crate::edge::Limits;
 
 /// What a process keeps of all stores, in bytes; beyond it each store may keep no more than [`SHARE`].
 const ALL: usize = 64 * 1024 * 1024;
@@ -19,40 +19,52 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// Change sets of one store and reign.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(crate) struct Aside {
     sets: BTreeMap<Revision, ChangeSet>,
     bytes: usize,
 }
 
 impl Aside {
-    pub(super) fn insert(&mut self, set: ChangeSet) {
+    pub(crate) fn insert(&mut self, set: ChangeSet) {
         self.came(set.weight());
         let before = self.sets.insert(set.revision, set);
         self.went(before.as_ref());
     }
 
     /// Whether something must go.
-    pub(super) fn is_over(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
         let crowded = self.bytes > SHARE && KEPT.load(Ordering::Relaxed) > ALL;
         crowded || self.sets.len() > limits.set_aside
     }
 
-    /// Lets the latest go until what is left may be kept: what is far ahead is the cheapest to ask for later.
-    pub(super) fn keep_nearest(&mut self, limits: &Limits) {
+    /// Lets the latest go until what is left may be kept: what is far ahead is the cheapest to ask for later. Whether any
+    /// had to.
+    pub(crate) fn keep_nearest(&mut self, limits: &Limits) -> bool {
+        let over = self.is_over(limits);
         while self.is_over(limits) {
             let last = self.sets.pop_last();
             self.went(last.as_ref().map(|(_, set)| set));
         }
+        over
     }
 
-    pub(super) fn pop_first(&mut self) -> Option<ChangeSet> {
-        let first = self.sets.pop_first().map(|(_, set)| set);
-        self.went(first.as_ref());
-        first
+    pub(crate) fn pop_first(&mut self) -> Option<ChangeSet> {
+        self.pop_first_if(|_| true)
+    }
+
+    /// Takes the first if it is such a one.
+    pub(crate) fn pop_first_if(
+        &mut self,
+        is: impl FnOnce(&ChangeSet) -> bool,
+    ) -> Option<ChangeSet> {
+        let first = self.sets.first_entry().filter(|first| is(first.get()))?;
+        let first = first.remove();
+        self.went(Some(&first));
+        Some(first)
     }
 
     /// Drops what is at `position` or before.
-    pub(super) fn drop_through(&mut self, position: Position) {
+    pub(crate) fn drop_through(&mut self, position: Position) {
         while let Some(first) = self.sets.first_entry()
             && first.get().position() <= position
         {
@@ -62,14 +74,14 @@ impl Aside {
     }
 
     /// Drops what is behind `last`.
-    pub(super) fn drop_after(&mut self, last: Revision) {
+    pub(crate) fn drop_after(&mut self, last: Revision) {
         for set in self.sets.split_off(&last.next()).values() {
             self.went(Some(set));
         }
     }
 
     /// What is behind `position`, in order.
-    pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &ChangeSet> {
+    pub(crate) fn after(&self, position: Position) -> impl Iterator<Item = &ChangeSet> {
         let sets = self.sets.values();
         sets.filter(move |set| set.position() > position)
     }
