@@ -1,5 +1,6 @@
 //! What is said when all stages are over.
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ fn share(took: Duration, whole: Duration) -> f64 {
     100.0 * took.as_secs_f64() / whole.as_secs_f64()
 }
 
-/// Prints cargo's closing line for each test program, and their sum last.
+/// Prints cargo's closing line for each test program that has tests, below its name, and their sum last.
 pub(crate) fn print_test_results(stages: &[Done]) {
     say("");
     let tests = stages.iter().filter(|stage| TESTS.contains(&stage.name));
@@ -93,12 +94,47 @@ pub(crate) fn print_test_results(stages: &[Done]) {
         }
         lines.extend_from_slice(&stage.lines);
     }
-    lines
-        .iter()
-        .filter(|line| is_result(line))
-        .for_each(|line| say(line));
+    results(&lines).iter().for_each(|line| say(line));
     let (passed, failed) = sum(&lines);
     say(&format!("{passed} passed, {failed} failed"));
+}
+
+/// Each closing line below its program's name; those of programs without tests are left out.
+fn results(lines: &[String]) -> Vec<String> {
+    let mut package = String::new();
+    let mut names = VecDeque::new();
+    let mut shown = Vec::new();
+    for line in lines {
+        // Names come by another pipe than results, so a name may overtake the result before it.
+        if let Some((what, file)) = running(line) {
+            if what.starts_with("unittests") {
+                if !what.starts_with("unittests src/bin/") {
+                    package.clone_from(&file);
+                }
+                names.push_back(file);
+            } else {
+                names.push_back(format!("{package}, {what}"));
+            }
+        } else if is_result(line) {
+            let name = names.pop_front().unwrap_or_default();
+            if !line.contains(" 0 passed; 0 failed;") {
+                shown.extend([name, line.clone()]);
+            }
+        }
+    }
+    shown
+}
+
+/// What cargo says it runs, and the name of the program's file without its hash; nothing of the benchmark, whose short
+/// run is no test program: cargo itself says when it fails.
+fn running(line: &str) -> Option<(&str, String)> {
+    let (what, rest) = line
+        .trim_start()
+        .strip_prefix("Running ")?
+        .split_once(" (")?;
+    let file = rest.trim_end_matches(')').rsplit('/').next()?;
+    let name = file.rsplit_once('-').map_or(file, |(name, _)| name);
+    (!what.starts_with("unittests examples/")).then(|| (what, name.to_owned()))
 }
 
 /// The lists of failures, if these are tests; else the end of the output.
@@ -128,12 +164,7 @@ fn is_result(line: &str) -> bool {
 
 /// Tests passed and failed. A program that ended without a closing line, such as by a signal, counts as one failed.
 fn sum(lines: &[String]) -> (u64, u64) {
-    let programs = lines
-        .iter()
-        .filter(|line| line.trim_start().starts_with("Running "))
-        // The benchmark's short run is no test program: cargo itself says when it fails.
-        .filter(|line| !line.contains("unittests examples/"))
-        .count();
+    let programs = lines.iter().filter(|line| running(line).is_some()).count();
     let results: Vec<_> = lines.iter().filter(|line| is_result(line)).collect();
     let crashed = programs.saturating_sub(results.len()) as u64;
     let count = |what: &str| {
@@ -155,7 +186,7 @@ fn number_before(line: &str, what: &str) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::{excerpt, limit_lines, sum};
+    use super::{excerpt, limit_lines, results, sum};
 
     const OUTPUT: &str = "\
      Running unittests src/lib.rs (target/debug/deps/one-1)
@@ -187,6 +218,29 @@ error: test failed: signal: 11, SIGSEGV";
     #[test]
     fn a_crashed_program_counts_as_a_failure() {
         assert_eq!(sum(&lines()), (4, 2));
+    }
+
+    #[test]
+    fn results_have_names_and_empty_ones_are_left_out() {
+        let lines = [
+            "     Running unittests src/lib.rs (target/debug/deps/meridian_a-1f)",
+            "test result: ok. 2 passed; 0 failed; 0 ignored",
+            "     Running unittests src/bin/a.rs (target/debug/deps/a-2f)",
+            // Overtaken by the next name.
+            "     Running tests/it/main.rs (target/debug/deps/it-3f)",
+            "test result: ok. 0 passed; 0 failed; 0 ignored",
+            "test result: ok. 3 passed; 0 failed; 0 ignored",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            results(&lines),
+            [
+                "meridian_a",
+                "test result: ok. 2 passed; 0 failed; 0 ignored",
+                "meridian_a, tests/it/main.rs",
+                "test result: ok. 3 passed; 0 failed; 0 ignored",
+            ]
+        );
     }
 
     #[test]
