@@ -12,6 +12,7 @@ use crate::load::Load;
 use crate::rollout;
 use crate::shared::root;
 use crate::site::Site;
+use crate::storage;
 
 const STORE: &str = "authzstore/github";
 const EDGES: &str = "edgeregion/shop";
@@ -37,6 +38,7 @@ async fn of_a_store_and_its_edges() {
     rollout::of_another_image(&site, &load, STORE).await;
     rollout::of_a_missing_image(&site, &load, STORE).await;
     kills::of_each_node(&site, &load).await;
+    storage::outlives_a_pod(&site, &store).await;
     {
         let _alone = site.with_the_operator_alone().await;
         kills::of_the_operator(&site, &load).await;

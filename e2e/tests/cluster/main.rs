@@ -19,4 +19,5 @@ mod pod;
 mod rollout;
 mod shared;
 mod site;
+mod storage;
 mod until;

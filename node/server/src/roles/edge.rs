@@ -102,6 +102,10 @@ async fn run(
     let Ok((snapshots, kept)) = loaded else {
         return;
     };
+    for view in &kept {
+        let store = view.info().map(|info| info.id.to_string());
+        tracing::info!(store, position = %view.position(), "starting from the snapshot file");
+    }
     let views = Arc::clone(&driver.views);
     let driver = EdgeDriver { kept, ..driver };
     tokio::join!(
