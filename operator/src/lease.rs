@@ -14,6 +14,7 @@ use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 
+use crate::nodes::NodeError;
 use crate::reconcile::Error;
 use crate::reconcile::read::call;
 
@@ -52,6 +53,26 @@ impl Leadership {
             Until::Always => Ok(()),
             Until::At(end) if Instant::now() < end => Ok(()),
             Until::At(_) | Until::Never => Err(Error::NotLeader),
+        }
+    }
+
+    /// Runs a write of nodes for as long as nobody else may lead. Whether one that is cut off was done is not known.
+    ///
+    /// # Errors
+    /// What the write says, and [`NodeError::Unavailable`] of who does not lead.
+    pub async fn guard<T>(
+        &self,
+        write: impl Future<Output = Result<T, NodeError>>,
+    ) -> Result<T, NodeError> {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = || NodeError::Unavailable(Error::NotLeader.to_string());
+        match until {
+            Until::Always => write.await,
+            Until::At(end) if Instant::now() < end => {
+                let done = tokio::time::timeout_at(end, write).await;
+                done.unwrap_or_else(|_| Err(lost()))
+            }
+            Until::At(_) | Until::Never => Err(lost()),
         }
     }
 
@@ -215,5 +236,26 @@ impl Election {
             }),
             ..Default::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_of_nodes_ends_with_the_leadership() {
+        let leadership = Leadership(Arc::new(Mutex::new(Until::Never)));
+        let start = Instant::now();
+        leadership.set(Until::At(start + TRUST));
+        assert_eq!(leadership.guard(async { Ok(1) }).await, Ok(1));
+        let never = std::future::pending::<Result<(), NodeError>>();
+        let lost = leadership.guard(never).await;
+        assert!(matches!(lost, Err(NodeError::Unavailable(_))), "{lost:?}");
+        assert_eq!(start.elapsed().as_secs(), TRUST.as_secs());
+        let begun = leadership.guard(async { Ok(1) }).await;
+        assert!(begun.is_err(), "{begun:?}");
+        leadership.set(Until::Always);
+        assert_eq!(leadership.guard(async { Ok(1) }).await, Ok(1));
     }
 }

@@ -161,7 +161,8 @@ async fn at_central(
             return Ok(AtCentral::Strange(told));
         }
     }
-    nodes.delete_store(&address, id).await?;
+    let delete = nodes.delete_store(&address, id);
+    context.leadership.guard(delete).await?;
     Ok(AtCentral::Deleted)
 }
 

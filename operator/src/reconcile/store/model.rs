@@ -8,6 +8,7 @@ use meridian_model::Tiers;
 
 use super::validate::{WantedModel, model_hash};
 use crate::api::store::ModelStatus;
+use crate::lease::Leadership;
 use crate::nodes::{NodeError, NodeStatus, Nodes};
 
 /// How the store is.
@@ -40,6 +41,8 @@ pub(super) enum ConvergeError {
 pub(super) struct Central<'a> {
     pub(super) nodes: &'a dyn Nodes,
     pub(super) address: &'a str,
+    /// Whether this operator may write.
+    pub(super) leadership: &'a Leadership,
     /// How a central node is.
     pub(super) status: &'a NodeStatus,
 }
@@ -72,7 +75,10 @@ impl Central<'_> {
             // A new store in its place would hide that all its tuples are gone, and no client knows its id.
             (_, Some(lost)) => return Err(ConvergeError::Lost(lost.clone())),
             (Some(id), None) => id,
-            (None, None) => self.nodes.create_store(self.address, product).await?,
+            (None, None) => {
+                let create = self.nodes.create_store(self.address, product);
+                self.leadership.guard(create).await?
+            }
         };
         state.id = Some(id.clone());
         Ok(id)
@@ -100,9 +106,8 @@ impl Central<'_> {
             }
             _ => {
                 state.written = true;
-                self.nodes
-                    .write_model(self.address, store, &wanted.model)
-                    .await?
+                let write = self.nodes.write_model(self.address, store, &wanted.model);
+                self.leadership.guard(write).await?
             }
         };
         state.model = Some(ModelStatus {
@@ -116,6 +121,7 @@ impl Central<'_> {
         if self.nodes.tiers(self.address, store).await? == *wanted {
             return Ok(());
         }
-        self.nodes.assign_tiers(self.address, store, wanted).await
+        let assign = self.nodes.assign_tiers(self.address, store, wanted);
+        self.leadership.guard(assign).await
     }
 }

@@ -78,6 +78,7 @@ async fn converge(
     let central = Central {
         nodes: &*context.nodes,
         address: &address,
+        leadership: &context.leadership,
         status,
     };
     match central.converge(&store.spec.product, wanted, state).await {
