@@ -155,8 +155,6 @@ async fn ip(args: &[&str]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::Claim;
 
     #[tokio::test]
