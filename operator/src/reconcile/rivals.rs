@@ -166,11 +166,11 @@ impl Rivals {
         for other in others {
             let first = self.rank(other) < self.rank(store);
             if first && shares_topics(store, other) {
-                return Ok(Some(refusal(store, &self.name(other), None)));
+                return Ok(Some(self.refusal(store, other, None)));
             }
             let theirs = self.databases(other, client).await?;
             if let Some(database) = own.left_to(&theirs, first) {
-                return Ok(Some(refusal(store, &self.name(other), Some(database))));
+                return Ok(Some(self.refusal(store, other, Some(database))));
             }
         }
         Ok(None)
@@ -202,6 +202,19 @@ impl Rivals {
     fn is_there(&self, store: &AuthzStore) -> bool {
         let is_it = |of: &AuthzStore| of.uid() == store.uid();
         self.scopes.iter().any(|of| of.stores.find(is_it).is_some())
+    }
+
+    /// One that is gone passes by itself.
+    fn refusal(
+        &self,
+        store: &AuthzStore,
+        other: &AuthzStore,
+        database: Option<&String>,
+    ) -> Finding {
+        Finding {
+            fault: self.is_there(other),
+            ..refusal(store, &self.name(other), database)
+        }
     }
 
     /// For people.

@@ -124,6 +124,8 @@ async fn give_up(
 /// When to look again, though nothing was heard: nodes are not watched, they are asked.
 fn next(references: &References, validated: &Validated, is_ready: bool) -> Duration {
     match validated.infrastructure {
+        // Its pods end soon.
+        Err(_) if references.rival.as_ref().is_some_and(|of| !of.fault) => requeue::UNSETTLED,
         // Who is in the way may be in a namespace whose watches tell other controllers.
         Err(_) if references.rival.is_some() => requeue::SETTLED,
         Err(_) => requeue::MISSING,

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use http::Method;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector;
+use kube::runtime::watcher::Event;
 use meridian_operator::api::AuthzStore;
+use meridian_operator::reconcile::Rivals;
 use meridian_operator::reconcile::rivals::Verdict;
 use serde_json::{Value, json};
 
@@ -430,4 +434,52 @@ async fn nodes_run_on_where_only_the_spec_names_anothers_database() {
     let (reason, message) = refusal(&world, "AuthzStore", "third").unwrap();
     assert_eq!(reason, "DatabaseTaken");
     assert!(message.contains("shop/orders"), "{message}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_keeps_its_database_until_its_pods_have_ended() {
+    let world = two_that_run().await;
+    let typed = |name| -> AuthzStore {
+        serde_json::from_value(world.get(OURS, "AuthzStore", name).unwrap()).unwrap()
+    };
+    let (payments, orders) = (typed("payments"), typed("orders"));
+    let mut caches = world.caches();
+    let (stores, mut seen) = reflector::store();
+    let (pods, mut seen_pods) = reflector::store();
+    caches.of_stores.objects.clear();
+    (caches.stores, caches.of_stores.pods) = (stores, pods);
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": NAMESPACE, "labels": {"meridian.dev/store": "payments"}},
+    }))
+    .unwrap();
+    for event in [
+        Event::Init,
+        Event::InitApply(payments.clone()),
+        Event::InitDone,
+    ] {
+        seen.apply_watcher_event(&event);
+    }
+    for event in [Event::Init, Event::InitApply(pod.clone()), Event::InitDone] {
+        seen_pods.apply_watcher_event(&event);
+    }
+    let rivals = Rivals::new([&caches]);
+    let client = world.client();
+    let in_the_way = async |store: &AuthzStore, database: &str| {
+        let databases = BTreeSet::from([database.to_owned()]);
+        rivals.in_the_way(store, databases, &client).await.unwrap()
+    };
+    assert_eq!(in_the_way(&payments, "db/payments").await, None);
+
+    seen.apply_watcher_event(&Event::Delete(payments));
+    let refused = in_the_way(&orders, "db/payments").await.unwrap();
+    assert_eq!(refused.reason, "DatabaseTaken");
+    assert!(
+        refused.message.contains("whose pods still end"),
+        "{}",
+        refused.message
+    );
+    assert_eq!(in_the_way(&orders, "db/orders").await, None);
+
+    seen_pods.apply_watcher_event(&Event::Delete(pod));
+    assert_eq!(in_the_way(&orders, "db/payments").await, None);
 }

@@ -44,6 +44,13 @@ async fn a_store_is_taken_up_as_soon_as_the_one_in_its_way_is_deleted() {
     let start = Instant::now();
     let args = ["--namespace", NAMESPACE, "delete", "authzstore", "payments"];
     kubectl.run(args).await.unwrap();
+    // As the garbage collector does, which does not run here.
+    let kinds = ["--namespace", NAMESPACE, "delete", "deployments,jobs"];
+    let of_it = ["--selector", "meridian.dev/store=payments"];
+    kubectl
+        .run([kinds.as_slice(), &of_it].concat())
+        .await
+        .unwrap();
     until("the other taken up", async || {
         let store = get(kubectl, "authzstore again").await?;
         (reason(&store)? == "Valid").then_some(())

@@ -295,7 +295,7 @@ impl World {
     }
 
     /// What watches of all there is would have seen.
-    fn caches(&self) -> Caches {
+    pub(crate) fn caches(&self) -> Caches {
         let objects: Vec<Value> = self.server(|server| server.objects.values().cloned().collect());
         Caches {
             stores: cached(of_kind(&objects, "AuthzStore", None), ()),
