@@ -9,9 +9,10 @@ mod parser;
 mod places;
 mod printer;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::authorization_model::AuthorizationModel;
-use crate::typesystem::TypeSystem;
+use crate::typesystem::{self, ModelError, TypeSystem};
 
 /// A mistake in a model's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +61,38 @@ pub fn parse(text: &str) -> Result<AuthorizationModel, Vec<DslError>> {
 /// Reads a model, and checks and compiles it.
 ///
 /// # Errors
-/// Every mistake found as in [`parse`]; in a text without any, the first rule of models that it breaks, and where.
+/// Every mistake found as in [`parse`]; in a text without any, the rules of models that it breaks, and where. Whether
+/// somebody can be related is looked at once all other rules are kept.
 pub fn compile(text: &str) -> Result<TypeSystem, Vec<DslError>> {
     let (model, places) = parser::parse(text)?;
-    TypeSystem::new(model.into()).map_err(|broken| {
-        let at = places.of(&broken);
-        vec![DslError::at(text, at, broken.to_string())]
+    let model = Arc::new(model);
+    TypeSystem::new(Arc::clone(&model)).map_err(|first| {
+        let mut broken = typesystem::broken_rules(&model, MAX_ERRORS);
+        if broken.is_empty() {
+            broken.push(first);
+        }
+        broken.sort_by_key(|rule| places.of(rule));
+        // A rule broken by several definitions alike has one place.
+        broken.dedup();
+        broken
+            .iter()
+            .map(|rule| DslError::at(text, places.of(rule), message(&model, rule)))
+            .collect()
     })
+}
+
+/// The rule in its own words, and which part of a restriction is missing.
+fn message(model: &AuthorizationModel, rule: &ModelError) -> String {
+    let ModelError::InvalidRestriction { restriction, .. } = rule else {
+        return rule.to_string();
+    };
+    let name = restriction.split([':', '#']).next().unwrap_or_default();
+    let defined = model.type_definitions.iter().any(|of| of.name == name);
+    if defined {
+        rule.to_string()
+    } else {
+        format!("{rule}: type '{name}' is not defined")
+    }
 }
 
 /// Writes a model the way OpenFGA's tools do: relations and conditions in the order of their names, the type
@@ -74,6 +100,9 @@ pub fn compile(text: &str) -> Result<TypeSystem, Vec<DslError>> {
 pub fn print(model: &AuthorizationModel) -> String {
     printer::print(model)
 }
+
+/// Mistakes after this many are not looked for.
+const MAX_ERRORS: usize = 20;
 
 /// The names of parameter types and OpenFGA's enum names for them.
 const PARAMETER_TYPES: [(&str, &str); 9] = [

@@ -27,6 +27,31 @@ pub struct TypeSystem {
     model: Arc<AuthorizationModel>,
 }
 
+/// The rules that a model breaks, `most` at most: those of single definitions, or, where it keeps them all, those of
+/// relations together. Empty when it breaks neither.
+pub(crate) fn broken_rules(model: &AuthorizationModel, most: usize) -> Vec<ModelError> {
+    let mut broken = Vec::new();
+    let found = compile::compile(model, &mut |rule| noted(&mut broken, rule, most));
+    let found = match found {
+        Ok(types) if broken.is_empty() => {
+            // Of a cycle every relation breaks the rule: the first says it.
+            entrypoints::check(&types, &mut Err)
+        }
+        found => found.map(drop),
+    };
+    broken.extend(found.err());
+    broken
+}
+
+/// Keeps a broken rule; gives back the one with which there are enough.
+fn noted(broken: &mut Vec<ModelError>, rule: ModelError, most: usize) -> Result<(), ModelError> {
+    if broken.len() + 1 >= most {
+        return Err(rule);
+    }
+    broken.push(rule);
+    Ok(())
+}
+
 /// A type's relations by name.
 #[derive(Debug, Clone, Default)]
 pub struct TypeDef {
@@ -164,8 +189,8 @@ impl TypeSystem {
     /// # Errors
     /// [`ModelError`], the first rule it breaks.
     pub fn new(model: Arc<AuthorizationModel>) -> Result<Self, ModelError> {
-        let types = compile::compile(&model)?;
-        entrypoints::check(&types)?;
+        let types = compile::compile(&model, &mut Err)?;
+        entrypoints::check(&types, &mut Err)?;
         compile::refuse_conditions(&model)?;
         Ok(Self { types, model })
     }

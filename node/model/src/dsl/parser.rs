@@ -6,13 +6,10 @@ mod relation;
 
 use std::collections::BTreeMap;
 
-use super::DslError;
 use super::lexer::{Kind, Lexer, Token};
 use super::places::{Part, Places};
+use super::{DslError, MAX_ERRORS};
 use crate::authorization_model::{AuthorizationModel, Metadata, RelationMetadata, TypeDefinition};
-
-/// Mistakes after this many are not looked for.
-const MAX_ERRORS: usize = 20;
 
 /// What a line may begin with after the heading.
 const KEYWORDS: [&str; 6] = [

@@ -17,12 +17,17 @@ const INLINE_CONDITION: &str = "$expression";
 /// Tupleset relations of a type and the types of their parents.
 type Tuplesets<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
-/// Every type of the model, compiled.
+/// Takes note of a broken rule, or gives it back to have the search end with it.
+pub(super) type Note<'a> = &'a mut dyn FnMut(ModelError) -> Result<(), ModelError>;
+
+/// Every type of the model, compiled; what of it breaks a rule is left out, once `note` has it.
 ///
 /// # Errors
-/// The first rule broken: those of names first, then type by type and relation by relation in the order of their names.
+/// The first rule broken that `note` gives back: those of names first, then type by type and relation by relation in the
+/// order of their names.
 pub(super) fn compile(
     model: &AuthorizationModel,
+    note: Note<'_>,
 ) -> Result<BTreeMap<Box<str>, TypeDef>, ModelError> {
     if !matches!(&*model.schema_version, "1.1" | "1.2") {
         return Err(ModelError::SchemaVersion(model.schema_version.clone()));
@@ -32,9 +37,9 @@ pub(super) fn compile(
     }
     let mut definitions = BTreeMap::new();
     for definition in &model.type_definitions {
-        check_names(definition)?;
+        check_names(definition).or_else(&mut *note)?;
         if definitions.insert(&*definition.name, definition).is_some() {
-            return Err(ModelError::DuplicateType(definition.name.clone()));
+            note(ModelError::DuplicateType(definition.name.clone()))?;
         }
     }
     let mut types = BTreeMap::new();
@@ -49,16 +54,18 @@ pub(super) fn compile(
                 relation,
                 tuplesets: &tuplesets,
             };
-            relations.insert(relation.as_str().into(), scope.relation(rewrite)?);
+            if let Some(compiled) = scope.relation(rewrite, note)? {
+                relations.insert(relation.as_str().into(), compiled);
+            }
         }
         types.insert((*name).into(), TypeDef { relations });
     }
     for (key, condition) in &model.conditions {
         if *key != condition.name {
-            return Err(ModelError::ConditionKey {
+            note(ModelError::ConditionKey {
                 key: key.clone(),
                 name: condition.name.clone(),
-            });
+            })?;
         }
     }
     Ok(types)
@@ -170,39 +177,52 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn relation(&self, rewrite: &Userset) -> Result<Relation, ModelError> {
-        let rewrite = self.rewrite(rewrite, 1)?;
+    /// The relation, unless its rewrite breaks a rule that is noted.
+    fn relation(&self, rewrite: &Userset, note: Note<'_>) -> Result<Option<Relation>, ModelError> {
+        let references = restrictions_of(self.definition, self.relation);
+        let rewrite = match self.rewrite(rewrite, 1) {
+            Ok(rewrite) => rewrite,
+            Err(broken) => {
+                note(broken)?;
+                self.restrictions(references, note)?;
+                return Ok(None);
+            }
+        };
         let mut assignable = false;
         rewrite.for_each_leaf(&mut |leaf| assignable |= *leaf == Rewrite::This);
-        let references = restrictions_of(self.definition, self.relation);
         let (object_type, relation) = (self.definition.name.clone(), self.relation.to_owned());
         match (assignable, references.is_empty()) {
-            (true, true) => Err(ModelError::Assignable {
+            (true, true) => note(ModelError::Assignable {
                 object_type,
                 relation,
-            }),
-            (false, false) => Err(ModelError::NonAssignable {
+            })?,
+            (false, false) => note(ModelError::NonAssignable {
                 object_type,
                 relation,
-            }),
-            _ => Ok(Relation {
-                rewrite,
-                restrictions: self.restrictions(references)?,
-            }),
+            })?,
+            _ => {}
         }
+        Ok(Some(Relation {
+            rewrite,
+            restrictions: self.restrictions(references, note)?,
+        }))
     }
 
     /// The restrictions, each once: OpenFGA lets an author repeat them.
     fn restrictions(
         &self,
         references: &[RelationReference],
+        note: Note<'_>,
     ) -> Result<Vec<Restriction>, ModelError> {
         let mut seen = BTreeSet::new();
         let mut restrictions = Vec::new();
         for reference in references {
-            let restriction = self.restriction(reference)?;
-            if seen.insert(restriction.clone()) {
-                restrictions.push(restriction);
+            match self.restriction(reference) {
+                Ok(restriction) if seen.insert(restriction.clone()) => {
+                    restrictions.push(restriction);
+                }
+                Ok(_) => {}
+                Err(broken) => note(broken)?,
             }
         }
         Ok(restrictions)

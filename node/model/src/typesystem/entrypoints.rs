@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::compile::Note;
 use super::{Cause, Facet, ModelError, Relation, Rewrite, TypeDef};
 
 /// Checks both rules.
 ///
 /// # Errors
-/// The first relation, in the order of names, that nobody can ever have or that is computed from itself.
-pub(super) fn check(types: &BTreeMap<Box<str>, TypeDef>) -> Result<(), ModelError> {
+/// The first relation, in the order of names, that nobody can ever have or that is computed from itself and that `note`
+/// gives back.
+pub(super) fn check(types: &BTreeMap<Box<str>, TypeDef>, note: Note<'_>) -> Result<(), ModelError> {
     let open = Graph::of_entrypoints(types).solve();
     let acyclic = Graph::of_computed(types).solve();
     for (object_type, relation, _) in relations(types) {
@@ -23,7 +25,7 @@ pub(super) fn check(types: &BTreeMap<Box<str>, TypeDef>) -> Result<(), ModelErro
             (false, true) => Cause::NoEntrypoints,
             (false, false) => Cause::NoEntrypointsLoop,
         };
-        return Err(ModelError::relation(object_type, relation, cause));
+        note(ModelError::relation(object_type, relation, cause))?;
     }
     Ok(())
 }
