@@ -30,7 +30,7 @@ struct Arguments {
 enum Command {
     /// Build and run a central, a regional and an edge node with a sample store; Ctrl-C stops them
     Dev {
-        /// Passed on to `meridian dev`
+        /// Passed on to `meridian dev`: `--data FOLDER` keeps the data, `--once` ends after the tour
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{ArgGroup, Args, Parser, Subcommand};
-use meridian_model::dsl;
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use meridian_model::{StoreId, dsl};
 
 use crate::client::{Client, parse_model, parse_tuple};
 use crate::config::{Config, Source};
@@ -29,7 +29,8 @@ enum Command {
     Dev(Dev),
     /// Brings a database to this version's schema, which nodes otherwise do when they start.
     Migrate(Migrate),
-    /// Asks a node whether a user has a relation to an object.
+    /// Asks a node whether a user has a relation to an object. Ends with 0 when allowed, 1 when denied, 2 when there is no
+    /// answer.
     Check {
         #[command(flatten)]
         at: At,
@@ -52,9 +53,9 @@ enum Command {
         #[arg(required = true)]
         tuples: Vec<String>,
     },
-    /// Assigns how far the data of a store's types travel: Critical to every edge, Cold to none, all others Warm. Whatever
-    /// was assigned before ends.
-    #[command(group = ArgGroup::new("which").required(true).multiple(true))]
+    /// Shows, or assigns, how far the data of a store's types travel: Critical to every edge, Cold to none, all others
+    /// Warm. Whatever was assigned before ends.
+    #[command(group = ArgGroup::new("which").multiple(true))]
     Tiers {
         #[command(flatten)]
         at: At,
@@ -76,6 +77,12 @@ enum Command {
         /// Its name.
         name: String,
     },
+    /// Lists the stores: id and name.
+    Stores {
+        /// gRPC address of a node.
+        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
+        api: String,
+    },
     /// Checks a model in the modelling language, and writes it to a store or prints it.
     Model {
         /// The file.
@@ -85,7 +92,7 @@ enum Command {
         json: bool,
         /// Writes it to this store and prints its id.
         #[arg(long)]
-        store: Option<String>,
+        store: Option<StoreId>,
         /// gRPC address of a node.
         #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
         api: String,
@@ -100,37 +107,52 @@ struct At {
     api: String,
     /// The store's id.
     #[arg(long, env = "MERIDIAN_STORE")]
-    store: String,
+    store: StoreId,
 }
+
+/// How `meridian check` ends when the answer is no, and when there is none.
+const DENIED: u8 = 1;
+const NO_ANSWER: u8 = 2;
 
 /// `meridian`.
 pub fn meridian() -> ExitCode {
-    let command = Meridian::parse().command;
-    to_the_end(run(command))
+    match Meridian::parse().command {
+        Command::Dev(options) => to_the_end(dev::run(options)),
+        Command::Migrate(options) => to_the_end(schema::migrate(options)),
+        Command::Check { at, question } => {
+            let mut allowed = false;
+            let asked = to_the_end(async {
+                allowed = check(&at, &question).await?;
+                Ok(())
+            });
+            match (asked == ExitCode::SUCCESS, allowed) {
+                (false, _) => ExitCode::from(NO_ANSWER),
+                (true, false) => ExitCode::from(DENIED),
+                (true, true) => ExitCode::SUCCESS,
+            }
+        }
+        other => to_the_end(ask(other)),
+    }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Dev(options) => dev::run(options).await,
-        Command::Migrate(options) => schema::migrate(options).await,
-        other => ask(other).await,
-    }
+/// Prints the answer; whether it is yes.
+async fn check(at: &At, question: &str) -> anyhow::Result<bool> {
+    let question = parse_tuple(question)?;
+    let checked = Client::new(&at.api)?
+        .check(at.store.as_str(), &question)
+        .await?;
+    println!(
+        "{}  served by {}  at revision {}",
+        if checked.allowed { "allowed" } else { "denied" },
+        checked.served_by,
+        checked.revision
+    );
+    Ok(checked.allowed)
 }
 
 async fn ask(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Dev(_) | Command::Migrate(_) => {}
-        Command::Check { at, question } => {
-            let checked = Client::new(&at.api)?
-                .check(&at.store, &parse_tuple(&question)?)
-                .await?;
-            println!(
-                "{}  served by {}  at revision {}",
-                if checked.allowed { "allowed" } else { "denied" },
-                checked.served_by,
-                checked.revision
-            );
-        }
+        Command::Dev(_) | Command::Migrate(_) | Command::Check { .. } => {}
         Command::Write { at, tuples } => {
             let tuples = tuples
                 .iter()
@@ -138,7 +160,9 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 .collect::<anyhow::Result<Vec<_>>>()?;
             println!(
                 "written  revision {}",
-                Client::new(&at.api)?.write(&at.store, &tuples).await?
+                Client::new(&at.api)?
+                    .write(at.store.as_str(), &tuples)
+                    .await?
             );
         }
         Command::Delete { at, tuples } => {
@@ -148,20 +172,32 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 .collect::<anyhow::Result<Vec<_>>>()?;
             println!(
                 "deleted  revision {}",
-                Client::new(&at.api)?.delete(&at.store, &tuples).await?
+                Client::new(&at.api)?
+                    .delete(at.store.as_str(), &tuples)
+                    .await?
             );
         }
         Command::Tiers {
-            at, critical, cold, ..
+            at,
+            critical,
+            cold,
+            all_warm,
         } => {
-            let mut client = Client::new(&at.api)?;
-            client.assign_tiers(&at.store, critical, cold).await?;
-            for (object_type, tier) in client.tiers(&at.store).await? {
+            let (mut client, store) = (Client::new(&at.api)?, at.store.as_str());
+            if all_warm || !critical.is_empty() || !cold.is_empty() {
+                client.assign_tiers(store, critical, cold).await?;
+            }
+            for (object_type, tier) in client.tiers(store).await? {
                 println!("{tier:<10}{object_type}");
             }
         }
         Command::CreateStore { api, name } => {
             println!("{}", Client::new(&api)?.create_store(&name).await?)
+        }
+        Command::Stores { api } => {
+            for (id, name) in Client::new(&api)?.stores().await? {
+                println!("{id}  {name}");
+            }
         }
         Command::Model {
             file,
@@ -173,7 +209,12 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot read {}", file.display()))?;
             let types = parse_model(&text).with_context(|| file.display().to_string())?;
             match store {
-                Some(store) => println!("{}", Client::new(&api)?.write_model(&store, &text).await?),
+                Some(store) => println!(
+                    "{}",
+                    Client::new(&api)?
+                        .write_model(store.as_str(), &text)
+                        .await?
+                ),
                 None if json => println!("{}", serde_json::to_string_pretty(&**types.model())?),
                 None => print!("{}", dsl::print(types.model())),
             }
@@ -191,9 +232,13 @@ struct NodeOptions {
     logging: Logging,
 }
 
-/// A node's binary: reads its settings, starts, and stops in order when told to.
-pub fn node(start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>) -> ExitCode {
-    let options = NodeOptions::parse();
+/// A node's binary, whose help begins with `about`: reads its settings, starts, and stops in order when told to.
+pub fn node(
+    about: &'static str,
+    start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>,
+) -> ExitCode {
+    let given = NodeOptions::command().about(about).get_matches();
+    let options = NodeOptions::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     let run = async {
         options.logging.start("info")?;
         let config = options.source.load()?;

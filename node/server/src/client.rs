@@ -184,6 +184,26 @@ impl Client {
         Ok(first.map(|store| store.id))
     }
 
+    /// Every store's id and name, in the order in which they were made.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub async fn stores(&mut self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        let mut request = v1::ListStoresRequest::default();
+        loop {
+            let page = self.api.list_stores(request.clone()).await;
+            let page = page
+                .map_err(|status| told(&self.address, status))?
+                .into_inner();
+            all.extend(page.stores.into_iter().map(|store| (store.id, store.name)));
+            if page.continuation_token.is_empty() {
+                return Ok(all);
+            }
+            request.continuation_token = page.continuation_token;
+        }
+    }
+
     /// Whether a tuple is stored.
     ///
     /// # Errors
@@ -334,12 +354,23 @@ fn told(address: &str, status: Status) -> anyhow::Error {
     if let Some(code) = raw.and_then(Code::from_number) {
         return anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message());
     }
-    if let Some(why) = trouble(&status) {
-        return anyhow::anyhow!("no node answers at {address} (--api): {why}; {GRPC}");
+    match trouble(&status) {
+        Some(Trouble::NoConnection(why)) => {
+            return anyhow::anyhow!("no node answers at {address} (--api): {why}; {GRPC}");
+        }
+        Some(Trouble::Silence) => {
+            return anyhow::anyhow!("{address} (--api) did not answer within {TIMEOUT:?}; {GRPC}");
+        }
+        Some(Trouble::NotGrpc) => {
+            return anyhow::anyhow!(
+                "{address} (--api) is no gRPC port, or went away in the middle; {GRPC}"
+            );
+        }
+        None => {}
     }
     let said = match status.message() {
         "" => status.code().to_string(),
-        message => format!("{}: {message}", status.code()),
+        message => message.to_owned(),
     };
     let served = status.metadata().contains_key(SERVED_BY);
     match status.code() {
@@ -350,11 +381,31 @@ fn told(address: &str, status: Status) -> anyhow::Error {
     }
 }
 
-/// What went wrong on the way, innermost: nothing where a server answered.
-fn trouble(status: &Status) -> Option<String> {
+/// What went wrong on the way.
+enum Trouble {
+    /// There is no connection, with the innermost reason.
+    NoConnection(String),
+    /// No answer came in time.
+    Silence,
+    /// There is a connection, on which gRPC is not spoken.
+    NotGrpc,
+}
+
+/// Nothing where a server answered.
+fn trouble(status: &Status) -> Option<Trouble> {
     let mut cause = std::error::Error::source(status)?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    let (mut is_connecting, mut is_late) = (false, false);
+    loop {
+        is_connecting |= cause.is::<tonic::ConnectError>();
+        is_late |= cause.is::<tonic::TimeoutExpired>();
+        match cause.source() {
+            Some(deeper) => cause = deeper,
+            None => break,
+        }
     }
-    Some(cause.to_string())
+    Some(match (is_connecting, is_late) {
+        (true, _) => Trouble::NoConnection(cause.to_string()),
+        (false, true) => Trouble::Silence,
+        (false, false) => Trouble::NotGrpc,
+    })
 }

@@ -8,6 +8,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use clap::Args;
 use meridian_store::PoolSettings;
-use serde::Deserialize;
+use serde::de::{Error as _, IntoDeserializer as _};
+use serde::{Deserialize, Deserializer};
 
 use crate::limits::Limits;
 pub(crate) use rules::is_host_port;
@@ -74,13 +76,33 @@ pub struct Config {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
     /// OpenFGA's API on gRPC, with health and reflection.
+    #[serde(deserialize_with = "address")]
     pub grpc: SocketAddr,
     /// OpenFGA's API on HTTP, with `/healthz`.
+    #[serde(deserialize_with = "address")]
     pub http: SocketAddr,
     /// `meridian.v1` for the nodes below (central and regional). Reachable by them alone: it is not authenticated yet.
+    #[serde(deserialize_with = "address")]
     pub nodes: SocketAddr,
     /// Prometheus metrics at `/metrics`; not served unless set.
+    #[serde(deserialize_with = "some_address")]
     pub metrics: Option<SocketAddr>,
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format_args!(
+            "'{text}' is not an address to listen on: write IP:port, like 0.0.0.0:8081"
+        ))
+    })
+}
+
+fn some_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    match Option::<String>::deserialize(from)? {
+        Some(text) => address(text.into_deserializer()).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The database.
@@ -286,7 +308,21 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|why| ConfigError::Unreadable("the configuration file", path.to_owned(), why))?;
     serde_saphyr::from_str(&text)
-        .map_err(|why| ConfigError::Invalid(path.to_owned(), why.to_string()))
+        .map_err(|why| ConfigError::Invalid(path.to_owned(), why.render_with_formatter(&Words)))
+}
+
+/// The parser's words, but where they are about the parser.
+struct Words;
+
+impl serde_saphyr::MessageFormatter for Words {
+    fn format_message<'a>(&self, error: &'a serde_saphyr::Error) -> Cow<'a, str> {
+        match error {
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("'{key}' is there twice: leave one out").into()
+            }
+            other => serde_saphyr::DefaultMessageFormatter.format_message(other),
+        }
+    }
 }
 
 impl Config {

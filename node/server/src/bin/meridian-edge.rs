@@ -1,5 +1,8 @@
-//! A edge node.
+//! An edge node.
 
 fn main() -> std::process::ExitCode {
-    meridian_server::cli::node(meridian_server::roles::edge)
+    meridian_server::cli::node(
+        "An edge node: answers checks by the part it holds, and passes the rest on",
+        meridian_server::roles::edge,
+    )
 }

@@ -1,5 +1,8 @@
 //! A regional node.
 
 fn main() -> std::process::ExitCode {
-    meridian_server::cli::node(meridian_server::roles::regional)
+    meridian_server::cli::node(
+        "A regional node: a full copy for its region and the edges below",
+        meridian_server::roles::regional,
+    )
 }

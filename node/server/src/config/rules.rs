@@ -51,7 +51,7 @@ impl Config {
         need(
             !self.upstream.is_empty(),
             "upstream",
-            "empty",
+            "",
             "name at least one node above, as http://host:port, the address of its listen.nodes",
         )
     }
@@ -239,7 +239,7 @@ impl Config {
             need(
                 (least..=most).contains(&value),
                 setting,
-                format!("{value:?}"),
+                humantime_serde::re::humantime::format_duration(value),
                 remedy,
             )?;
         }

@@ -25,16 +25,18 @@ use crate::telemetry::Logging;
 
 /// Partitions of both topics.
 const PARTITIONS: u16 = 4;
+/// The port of central's HTTP; that of its gRPC is the next.
+const CENTRAL: u16 = 8080;
 /// How long a node may take to become ready here.
 const READY: Duration = Duration::from_secs(60);
 
 /// The options of `meridian dev`.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// Folder for the nodes' data, kept afterwards; without it, a temporary one.
+    /// Folder for the nodes' data, kept afterwards; without it they are gone at the end.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Ends after the tour instead of waiting for Ctrl-C.
+    /// Ends after the tour, instead of waiting for Ctrl-C.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -48,7 +50,7 @@ struct Stage {
     central: Node,
     _kafka: MockCluster<'static, DefaultProducerContext>,
     _lock: File,
-    _data: Option<TempDir>,
+    temporary: Option<TempDir>,
 }
 
 /// Runs the three roles until Ctrl-C.
@@ -139,7 +141,7 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
             .collect::<Vec<_>>()
     };
     let central = ready(
-        roles::central(&settings("central", 8080, Vec::new())).await?,
+        roles::central(&settings("central", CENTRAL, Vec::new())).await?,
         "central, on SQLite",
     )
     .await?;
@@ -160,7 +162,7 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
         central,
         _kafka: kafka,
         _lock: lock,
-        _data: temporary,
+        temporary,
     })
 }
 

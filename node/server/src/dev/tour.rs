@@ -200,6 +200,15 @@ fn screen(stage: &Stage, store: &str, checks: &[(&str, &Checked)]) {
             node.name, node.grpc, node.http
         );
     }
+    if stage.central.grpc.port() != super::CENTRAL + 1 {
+        println!(
+            "\nThe usual ports are taken: export MERIDIAN_API={}",
+            stage.central.grpc
+        );
+    }
+    if stage.temporary.is_some() {
+        println!("\nData   temporary, gone when this ends: keep it with --data FOLDER");
+    }
     println!("\nStore  {store}  (model and data: examples/github)\n");
     println!("Asked at the edge");
     for (question, answer) in checks {

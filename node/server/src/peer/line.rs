@@ -7,6 +7,7 @@
 //!
 //! Whoever asked is told which of `upstream` failed and how to go on; addresses and what the connection says are logged.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::outage::Outage;
 /// What the message begins and ends with when no node above can answer.
 const NOBODY: &str = "no node above can answer: ";
 const TRY_AGAIN: &str = "; try again";
+/// What a node's name for one above it begins with.
+const SETTING: &str = "upstream[";
 
 /// How long a node that failed is passed over before it is tried again, if another is there.
 const PASS_OVER: Duration = Duration::from_secs(1);
@@ -74,7 +77,7 @@ impl Line {
         F: Future<Output = Result<Response<T>, E>>,
     {
         let mut code = Code::Unavailable;
-        let mut reasons = Vec::new();
+        let mut failed = Vec::new();
         for peer in self.in_turn() {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(outcome) = tokio::time::timeout(left, call(peer.client.clone())).await else {
@@ -103,7 +106,7 @@ impl Line {
                 }
             };
             code = status.code();
-            reasons.push(format!("{} {}", peer.setting, told(&status)));
+            failed.push((peer, status));
             if repeat == Repeat::Unsent && !unsent {
                 break;
             }
@@ -111,14 +114,27 @@ impl Line {
         if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
             code = Code::Unavailable;
         }
-        Err(Status::new(code, self.nobody(&reasons)))
+        Err(Status::new(code, self.nobody(&failed)))
     }
 
-    fn nobody(&self, reasons: &[String]) -> String {
+    /// Where all that were asked say the same, it is said once; else by whom.
+    fn nobody(&self, failed: &[(&Peer, Status)]) -> String {
         if self.0.is_empty() {
             return "there is no node above: no upstream is configured".to_owned();
         }
-        format!("{NOBODY}{}{TRY_AGAIN}", reasons.join("; "))
+        let said: Option<BTreeSet<_>> = failed.iter().map(|(_, status)| said(status)).collect();
+        let reasons = match said.as_ref().and_then(|said| said.first()) {
+            Some(one) if said.iter().all(|said| said.len() == 1) && !one.contains(SETTING) => {
+                (*one).to_owned()
+            }
+            _ => {
+                let by_whom = failed
+                    .iter()
+                    .map(|(peer, status)| format!("{} {}", peer.setting, told(status)));
+                by_whom.collect::<Vec<_>>().join("; ")
+            }
+        };
+        format!("{NOBODY}{reasons}{TRY_AGAIN}")
     }
 
     /// Those that are up or due to be tried, then the others.
@@ -246,23 +262,24 @@ fn has_source<E: std::error::Error + 'static>(status: &Status) -> bool {
     false
 }
 
-/// A failure as whoever asked is told it: which node cannot be reached, or does not speak as a node, or what it says.
-pub(super) fn told(status: &Status) -> String {
-    if is_by_connection(status) {
-        return "cannot be reached".to_owned();
-    }
-    if matches!(
+/// What a node says, without what it says around the words of those above it; nothing where it does not speak as one.
+fn said(status: &Status) -> Option<&str> {
+    let speaks = !matches!(
         status.code(),
         Code::Unknown | Code::Internal | Code::Unimplemented
-    ) {
-        return "does not answer as a node of this version does: it must be the address of a node's listen.nodes"
-            .to_owned();
-    }
+    );
     let message = status.message();
     let message = message.strip_suffix(TRY_AGAIN).unwrap_or(message);
-    match message.strip_prefix(NOBODY) {
-        Some(above) => format!("cannot answer by itself, and above it {above}"),
-        None => format!("says: {message}"),
+    (speaks && !is_by_connection(status)).then(|| message.strip_prefix(NOBODY).unwrap_or(message))
+}
+
+/// A failure as whoever asked is told it: which node cannot be reached, or does not speak as a node, or what it says.
+pub(super) fn told(status: &Status) -> String {
+    match said(status) {
+        Some(said) => format!("says: {}", said.replace(SETTING, "its upstream[")),
+        None if is_by_connection(status) => "cannot be reached".to_owned(),
+        None => "does not answer as a node of this version does: it must be the address of a node's listen.nodes"
+            .to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::telemetry::captured::Log;
 enum Does {
     Answers,
     Refuses(tonic::Code),
+    PassesOn,
     Waits,
 }
 
@@ -68,6 +69,9 @@ async fn play(
         async |_: tonic::Request<wire::GetTiersRequest>| match does {
             Does::Answers => Ok(tonic::Response::new(wire::GetTiersResponse::default())),
             Does::Refuses(code) => Err(Status::new(code, "the database is away")),
+            Does::PassesOn => Err(Status::unavailable(
+                "no node above can answer: the database is away; try again",
+            )),
             Does::Waits => std::future::pending().await,
         },
     );
@@ -198,7 +202,7 @@ async fn when_none_can_answer_each_is_named_by_its_setting_with_its_reason() {
     // As an edge says what its region says.
     assert_eq!(
         super::line::told(&status),
-        "cannot answer by itself, and above it upstream[0] says: the database is away; upstream[1] cannot be reached"
+        "says: its upstream[0] says: the database is away; its upstream[1] cannot be reached"
     );
 
     let nobody = read(&peers(&[]), late()).await.unwrap_err();
@@ -212,6 +216,20 @@ async fn when_none_can_answer_each_is_named_by_its_setting_with_its_reason() {
     assert!(
         no_url.to_string().starts_with("upstream[1] is 'no url'"),
         "{no_url}"
+    );
+}
+
+#[tokio::test]
+async fn what_all_above_say_is_said_once() {
+    let ill = Played::start(|_| Does::Refuses(tonic::Code::Unavailable)).await;
+    // As a regional node passes on what central says.
+    let between = Played::start(|_| Does::PassesOn).await;
+    let status = read(&peers(&[&between.address, &ill.address]), late())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        status.message(),
+        "no node above can answer: the database is away; try again"
     );
 }
 

@@ -45,7 +45,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         topic: kafka.changes_topic(),
         kafka,
         role: Role::Writer,
-        holder: building.name.as_str().to_owned(),
+        holder: building.holder(),
         wake: Arc::clone(&committed),
         trouble,
         settings: RelaySettings::default(),

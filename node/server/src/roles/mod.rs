@@ -118,6 +118,11 @@ impl Building {
         })
     }
 
+    /// By which name this process, and no other, holds a lease: several may have the node's.
+    fn holder(&self) -> String {
+        format!("{} {}", self.name.as_str(), ulid::Ulid::generate())
+    }
+
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }

@@ -50,7 +50,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         topic: kafka.edge_topic(&config.region),
         kafka,
         role: Role::Region(heartbeat.subscribe()),
-        holder: building.name.as_str().to_owned(),
+        holder: building.holder(),
         wake: Arc::clone(&applied),
         trouble,
         settings: RelaySettings::default(),

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod check;
+mod command_line;
 mod database_away;
 mod dev;
 mod edge;

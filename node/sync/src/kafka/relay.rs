@@ -18,6 +18,9 @@ use crate::envelope::Heartbeat;
 use crate::retry::{Patience, Said};
 use crate::tier;
 
+/// How long giving the lease up may hold up the end.
+const RELEASE: Duration = Duration::from_millis(500);
+
 /// What a relay works with.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
@@ -68,7 +71,7 @@ pub struct Relay {
     pub topic: String,
     /// What.
     pub role: Role,
-    /// Name of this process, by which it holds the lease.
+    /// A name that no other process has, by which this one holds the lease.
     pub holder: String,
     /// Wakes the relay when something was committed.
     pub wake: Arc<Notify>,
@@ -107,7 +110,7 @@ impl Relay {
         loop {
             // Ended in the middle, a round only repeats what it sent.
             let round = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.release().await,
                 round = self.round(&mut open, &mut beaten) => round,
             };
             let pause = match round {
@@ -135,7 +138,7 @@ impl Relay {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.release().await,
                 () = tokio::time::sleep(pause) => {}
                 // While Kafka fails, wake-ups must not shorten the pause.
                 () = self.wake.notified(), if failures == 0 => {}
@@ -200,6 +203,18 @@ impl Relay {
             .datastore
             .acquire_lease(&lease, holder, length, self.deadline());
         Ok(has.await?)
+    }
+
+    /// Gives the lease up for the next; where that fails, it ends by itself. Who never had it ends nobody's.
+    async fn release(&self) {
+        let lease = format!("relay:{}", self.topic);
+        let deadline = Instant::now() + RELEASE;
+        let released = self
+            .datastore
+            .acquire_lease(&lease, &self.holder, Duration::ZERO, deadline);
+        if let Err(error) = released.await {
+            tracing::debug!(topic = %self.topic, error = &error as &dyn std::error::Error, "the relay's lease was not given up");
+        }
     }
 
     async fn clock(&self) -> Result<Option<Heartbeat>, Trouble> {
