@@ -26,18 +26,14 @@ use crate::upstream::{Changes, UpstreamError};
 mod loading;
 mod messages;
 mod replica;
+mod slot;
 #[cfg(test)]
 mod tests;
 
 use loading::Loading;
 pub use messages::{Ask, Command, Input, Limits, Publish, Touched};
 use replica::Replica;
-
-enum Slot {
-    Loading(Loading),
-    Live(Box<Replica>),
-    Deleted(Position),
-}
+use slot::Slot;
 
 /// The replicas of one product's stores.
 pub struct Edge {
@@ -46,6 +42,8 @@ pub struct Edge {
     slots: BTreeMap<StoreId, Slot>,
     /// The newest ask for positions: its ticket, and the retry while it is unanswered.
     positions: (u64, Option<Retry>),
+    /// Records may have been missed, and no answer has come since.
+    unsure: bool,
     /// From when on upstream is asked again about a reign that only the topic speaks of.
     ask_reign: Duration,
 }
@@ -58,6 +56,7 @@ impl Edge {
             epoch: Epoch(0),
             slots: BTreeMap::new(),
             positions: (0, Some(Retry::new(now))),
+            unsure: false,
             ask_reign: now,
         }
     }
@@ -81,7 +80,7 @@ impl Edge {
         let mut commands = Vec::new();
         self.reign(view.position().epoch, now, &mut commands);
         let mut replica = Replica::new(store, view, now);
-        replica.doubt();
+        replica.doubt(self.positions.0);
         self.slots.insert(store, Slot::Live(Box::new(replica)));
         self.positions.1.get_or_insert(Retry::new(now));
         self.settle(store, now, &mut commands);
@@ -207,7 +206,7 @@ impl Edge {
             None if admit(Position::default(), position) == Admit::Apply && creates(&set) => {
                 let mut replica = Replica::new(store, View::new(start_of(position.epoch)), now);
                 replica.offer(set, ticket, now, &self.limits);
-                self.slots.insert(store, Slot::Live(Box::new(replica)));
+                self.go_live(store, replica);
             }
             None => {
                 let mut loading = Loading::new(position, ticket, now);
@@ -267,6 +266,15 @@ impl Edge {
         }
     }
 
+    /// What a replica is made of may have been asked for, or sent, before records were missed. Nor need the answer that is
+    /// awaited list a store that was not here when it was asked for.
+    fn go_live(&mut self, store: StoreId, mut replica: Replica) {
+        if self.unsure {
+            replica.doubt(self.positions.0 + 1);
+        }
+        self.slots.insert(store, Slot::Live(Box::new(replica)));
+    }
+
     /// Upstream does not know the store. That it was deleted here stays remembered.
     fn forget(&mut self, store: StoreId, out: &mut Vec<Command>) {
         if let Some(slot) = self
@@ -284,10 +292,11 @@ impl Edge {
     fn reset(&mut self, now: Duration, out: &mut Vec<Command>) {
         // A new ticket: an answer to an earlier question may be from before what was missed.
         self.positions = (self.positions.0 + 1, Some(Retry::new(now)));
+        self.unsure = true;
         let stores: Vec<_> = self.slots.keys().copied().collect();
         for store in stores {
             if let Some(Slot::Live(replica)) = self.slots.get_mut(&store) {
-                replica.doubt();
+                replica.doubt(self.positions.0);
             }
             self.settle(store, now, out);
         }
@@ -303,7 +312,7 @@ impl Edge {
     ) {
         let current = ticket == self.positions.0;
         if current {
-            self.positions.1 = None;
+            (self.positions.1, self.unsure) = (None, false);
         }
         for (store, position) in stores {
             self.exists(*store, *position, current, now, out);
@@ -312,11 +321,16 @@ impl Edge {
             // What upstream does not list, and was here when it was asked, is of a history that was given up.
             let listed: BTreeSet<_> = stores.iter().map(|(id, _)| *id).collect();
             let gone = |(id, slot): (&StoreId, &Slot)| {
-                matches!(slot, Slot::Live(replica) if replica.is_doubted() && !listed.contains(id))
+                matches!(slot, Slot::Live(replica) if replica.is_doubted_since(ticket) && !listed.contains(id))
                     .then_some(*id)
             };
             let gone: Vec<_> = self.slots.iter().filter_map(gone).collect();
             gone.into_iter().for_each(|store| self.forget(store, out));
+            // Of a store that came to be here meanwhile only the next answer tells.
+            let in_doubt = |slot: &Slot| matches!(slot, Slot::Live(replica) if replica.is_doubted_since(ticket + 1));
+            if self.slots.values().any(in_doubt) {
+                out.extend(self.poll(now));
+            }
         }
     }
 
@@ -404,7 +418,7 @@ impl Edge {
             replica.offer(set, ticket, now, &self.limits);
         }
         replica.learn(known, ticket, now);
-        self.slots.insert(store, Slot::Live(Box::new(replica)));
+        self.go_live(store, replica);
         self.settle(store, now, out);
     }
 
@@ -451,24 +465,6 @@ impl Edge {
                 }
             }
             Some(Slot::Deleted(_)) | None => {}
-        }
-    }
-}
-
-impl Slot {
-    fn epoch(&self) -> Epoch {
-        match self {
-            Self::Loading(loading) => loading.min.epoch,
-            Self::Live(replica) => replica.view().position().epoch,
-            Self::Deleted(position) => position.epoch,
-        }
-    }
-
-    fn due(&self) -> Option<Duration> {
-        match self {
-            Self::Loading(loading) => Some(loading.ask.due()),
-            Self::Live(replica) => replica.due(),
-            Self::Deleted(_) => None,
         }
     }
 }

@@ -54,8 +54,11 @@ impl Shown {
         before: Option<&Self>,
         freshness: &Arc<Freshness>,
     ) -> Self {
-        let since = before.and_then(|before| before.lagging.as_ref());
-        let lagging = lagging.then(|| Arc::clone(since.unwrap_or(freshness)));
+        let lagging = lagging.then(|| match before {
+            Some(before) => Arc::clone(before.lagging.as_ref().unwrap_or(freshness)),
+            // What was received until now says nothing of a store that was not held.
+            None => Arc::default(),
+        });
         Self { view, lagging }
     }
 

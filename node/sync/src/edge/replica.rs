@@ -33,8 +33,9 @@ pub(super) struct Replica {
     known: Revision,
     /// The newest ticket of an ask for positions when `known` last rose: the answer to a later one may lower it.
     risen: u64,
-    /// Later revisions may exist without this node having seen any sign of them.
-    doubted: bool,
+    /// Later revisions may exist without this node having seen any sign of them. The ticket of the first ask for positions
+    /// whose answer must list the store.
+    doubted: Option<u64>,
     /// The ask for missing change sets, while some are missing.
     repair: Option<Retry>,
     /// Change sets that came before their predecessors.
@@ -55,7 +56,7 @@ impl Replica {
             known: view.position().revision,
             risen: 0,
             view,
-            doubted: false,
+            doubted: None,
             repair: None,
             ahead: Aside::default(),
             fills: BTreeMap::new(),
@@ -81,13 +82,14 @@ impl Replica {
         }
     }
 
-    pub(super) fn is_doubted(&self) -> bool {
-        self.doubted
+    /// Whether the answer to the ask with that ticket would end the doubt, if it listed the store.
+    pub(super) fn is_doubted_since(&self, ticket: u64) -> bool {
+        self.doubted.is_some_and(|since| since <= ticket)
     }
 
-    /// Records may have been missed.
-    pub(super) fn doubt(&mut self) {
-        self.doubted = true;
+    /// Records may have been missed. An ask with the ticket `since`, or a later one, is made while the store is here.
+    pub(super) fn doubt(&mut self, since: u64) {
+        self.doubted = Some(since);
     }
 
     /// When something is to be asked (again).
@@ -120,7 +122,7 @@ impl Replica {
     /// Takes upstream's word on where the store stands, asked with `ticket` after whatever cast doubt. Of what was known
     /// before it was asked, upstream has all that there is.
     pub(super) fn stands_at(&mut self, position: Position, ticket: u64) {
-        self.doubted = false;
+        self.doubted = None;
         let here = self.view.position();
         if ticket > self.risen && position.epoch == here.epoch {
             self.known = position.revision.max(here.revision);
@@ -208,7 +210,7 @@ impl Replica {
                 });
             }
         }
-        let lagging = self.doubted || self.known > self.view.position().revision;
+        let lagging = self.doubted.is_some() || self.known > self.view.position().revision;
         if self.changed || lagging != self.published_lagging {
             let touched = std::mem::replace(&mut self.touched, Touched::Sets(Vec::new()));
             out.push(Command::Publish(Publish {

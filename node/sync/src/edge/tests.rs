@@ -330,3 +330,51 @@ fn a_store_first_heard_of_by_a_false_revision_is_loaded_all_the_same() {
     let later = NOW + Duration::from_secs(1);
     assert!(edge.tick(later).iter().any(asked_for));
 }
+
+#[test]
+fn a_store_that_loads_across_a_reset_is_doubted_until_it_was_compared() {
+    let mut edge = Edge::new(Limits::default(), NOW);
+    edge.tick(NOW);
+    let stores = |revision| vec![(store(), Position::new(1, revision))];
+    edge.handle(positions(0, stores(5)), NOW);
+    // Revision 6 falls between.
+    let ticket = asked(&edge.handle(Input::Reset, NOW)).unwrap();
+    let head = StoreHead {
+        info: StoreInfo {
+            id: store(),
+            name: "s".into(),
+            created_at: Timestamp(0),
+        },
+        position: Position::new(1, 5),
+        models: Vec::new(),
+        tiers: Tiers::default(),
+        deleted_at: None,
+    };
+    assert!(shown(&edge.handle(Input::Head(head), NOW)).lagging);
+    let commands = edge.handle(positions(ticket, stores(6)), NOW);
+    let asked_for = |command: &Command| matches!(command, Command::AskChanges { .. });
+    assert!(commands.iter().any(asked_for));
+    let commands = edge.handle(Input::Record(set(6, Vec::new())), NOW);
+    assert!(!shown(&commands).lagging);
+}
+
+#[test]
+fn a_store_that_is_created_while_positions_are_asked_for_outlives_the_answer() {
+    let mut edge = Edge::new(Limits::default(), NOW);
+    edge.tick(NOW);
+    edge.handle(positions(0, Vec::new()), NOW);
+    let ticket = asked(&edge.handle(Input::Reset, NOW)).unwrap();
+    let info = StoreInfo {
+        id: store(),
+        name: "s".into(),
+        created_at: Timestamp(0),
+    };
+    let created = Input::Record(set(1, vec![Change::StoreCreated(info)]));
+    assert!(shown(&edge.handle(created, NOW)).lagging);
+    let commands = edge.handle(positions(ticket, Vec::new()), NOW);
+    assert_eq!(edge.views().count(), 1);
+    let ticket = asked(&commands).unwrap();
+    let stores = vec![(store(), Position::new(1, 1))];
+    let commands = edge.handle(positions(ticket, stores), NOW);
+    assert!(!shown(&commands).lagging);
+}
