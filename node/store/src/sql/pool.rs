@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::ops::{ControlFlow, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
@@ -30,13 +31,15 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
     /// Beside a permit of the above: what reads a whole store has one of these too.
     bulk: Arc<Semaphore>,
+    /// Whether a wait that was long enough to tell found no database, and none has been found since.
+    is_away: Arc<AtomicBool>,
     settings: PoolSettings,
 }
 
 /// Of this many connections one may be held by what reads a whole store.
 const BULK_SHARE: u32 = 4;
 
-/// Who waited in vain for less than this learns nothing about the database if it was the request's time that ended.
+/// Who waited in vain for less than this, because the request's time ended, has learned nothing about the database.
 const TELLING_WAIT: Duration = Duration::from_secs(1);
 /// A statement that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
@@ -77,13 +80,15 @@ impl Pool {
             connections,
             permits: permits(settings.max_connections),
             bulk: permits((settings.max_connections / BULK_SHARE).max(1)),
+            is_away: Arc::default(),
             settings,
         }
     }
 
     /// Says where the database should have been, and nothing secret; or only that `deadline` was too soon to tell.
     fn unreachable(&self, since: Instant, deadline: Instant) -> DatastoreError {
-        if Instant::now() >= deadline && since.elapsed() < TELLING_WAIT {
+        let is_telling = Instant::now() < deadline || since.elapsed() >= TELLING_WAIT;
+        if !self.is_away.fetch_or(is_telling, Ordering::Relaxed) && !is_telling {
             return DatastoreError::DeadlineExceeded;
         }
         let options = self.connections.connect_options();
@@ -116,6 +121,7 @@ impl Pool {
             }
             Ok(Err(error)) => return Err(classify(error)),
         };
+        self.is_away.store(false, Ordering::Relaxed);
         Ok(Session {
             connection,
             deadline,
