@@ -375,7 +375,9 @@ fn told(address: &str, status: Status) -> anyhow::Error {
     let served = status.metadata().contains_key(SERVED_BY);
     match status.code() {
         tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal if !served => {
-            anyhow::anyhow!("{address} (--api) does not serve this call: {said}; {GRPC}")
+            anyhow::anyhow!(
+                "{address} (--api) is no gRPC port of a node, or does not serve this call; {GRPC}"
+            )
         }
         _ => anyhow::anyhow!(said),
     }
