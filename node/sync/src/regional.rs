@@ -364,9 +364,9 @@ impl Task {
         self.held.forget(Way::Upstream);
         if let Some((beat, age)) = heartbeat.filter(|_| !doubted) {
             let at = asked.saturating_sub(age);
-            let missing = behind.into_iter().filter(|(store, there)| {
-                !self.brought.get(store).is_some_and(|last| last >= there)
-            });
+            let missing = behind
+                .into_iter()
+                .filter(|(store, there)| self.brought.get(store).is_none_or(|last| last < there));
             self.held
                 .hold(Way::Upstream, Received { beat, at }, missing);
         }

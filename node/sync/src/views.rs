@@ -159,3 +159,47 @@ impl Views {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, OnceLock, Weak};
+
+    use super::*;
+
+    /// Notes what readers see while it is told of a publication.
+    #[derive(Default)]
+    struct Watching {
+        views: OnceLock<Weak<Views>>,
+        seen: Mutex<Vec<(Position, Option<Position>)>>,
+    }
+
+    impl Observer for Watching {
+        fn publish(&self, store: StoreId, view: &View, _: &Touched) {
+            let views = self.views.get().and_then(Weak::upgrade).unwrap();
+            let shown = views.get(store).map(|shown| shown.view.position());
+            self.seen.lock().unwrap().push((view.position(), shown));
+        }
+
+        fn drop_store(&self, _: StoreId) {}
+    }
+
+    #[test]
+    fn touched_answers_end_before_readers_see_the_view_that_touched_them() {
+        let watching = Arc::new(Watching::default());
+        let observer: Arc<dyn Observer> = watching.clone();
+        let views = Arc::new(Views::new(Instant::now(), Some(observer)));
+        watching.views.set(Arc::downgrade(&views)).unwrap();
+        let store = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let (first, second) = (Position::new(1, 1), Position::new(1, 2));
+        for position in [first, second] {
+            views.publish(Publish {
+                store,
+                view: View::new(position),
+                touched: Touched::All,
+                lagging: false,
+            });
+        }
+        let seen = watching.seen.lock().unwrap();
+        assert_eq!(*seen, [(first, None), (second, Some(first))]);
+    }
+}

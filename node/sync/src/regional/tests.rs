@@ -438,6 +438,34 @@ async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_newer_reign_is_vouched_for_once_what_came_before_it_was_compared() {
+    let datastore = MemoryDatastore::new();
+    let mut task = caught_up(&datastore).await;
+    task.work_in(heartbeat(1)).await;
+    let of = |epoch| Comparison {
+        behind: Vec::new(),
+        heartbeat: Some((
+            Heartbeat {
+                epoch: Epoch(epoch),
+                clock: Timestamp(6),
+                generation: 0,
+            },
+            Duration::ZERO,
+        )),
+    };
+    let passed_on = |task: &Task| task.node.heartbeat.borrow().map(|beat| beat.epoch);
+    task.compared(task.now(), of(2));
+    task.pass_on();
+    assert!(task.compare, "the stores are compared again");
+    assert_eq!(passed_on(&task), Some(Epoch(1)));
+
+    task.compare = false;
+    task.compared(task.now(), of(2));
+    task.pass_on();
+    assert_eq!(passed_on(&task), Some(Epoch(2)));
+}
+
+#[tokio::test]
 async fn an_announced_revision_that_upstream_does_not_have_is_let_go() {
     let datastore = MemoryDatastore::new();
     let mut task = caught_up(&datastore).await;

@@ -14,11 +14,11 @@ use meridian_sync::envelope::{Heartbeat, Record};
 use meridian_sync::kafka::broadcast::Event;
 use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
 use meridian_sync::views::{Shown, Views};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A region that keeps no changes: whoever is behind must start the store over.
 struct Region {
@@ -26,6 +26,11 @@ struct Region {
     position: Mutex<Position>,
     tuples: Arc<Mutex<Vec<Tuple>>>,
     filled: AtomicBool,
+    /// What it vouches for when it is asked where its stores stand.
+    vouches: Mutex<Option<Heartbeat>>,
+    /// Fills asked for, and whether they are answered.
+    fills: watch::Sender<usize>,
+    answers_fills: watch::Sender<bool>,
     /// Calls that panic the next time.
     panics: Mutex<BTreeSet<&'static str>>,
 }
@@ -37,6 +42,9 @@ impl Region {
             position: Mutex::new(Position::new(1, 5)),
             tuples: Arc::new(Mutex::new(tuples)),
             filled: AtomicBool::new(false),
+            vouches: Mutex::default(),
+            fills: watch::Sender::default(),
+            answers_fills: watch::Sender::new(true),
             panics: Mutex::default(),
         })
     }
@@ -57,7 +65,11 @@ impl Upstream for Region {
         self.panic_if_told("positions");
         Ok(Standing {
             stores: vec![(self.store, self.at())],
-            heartbeat: None,
+            heartbeat: self
+                .vouches
+                .lock()
+                .unwrap()
+                .map(|beat| (beat, Duration::ZERO)),
         })
     }
 
@@ -103,6 +115,13 @@ impl Upstream for Region {
         _: Duration,
     ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
         self.panic_if_told("fill");
+        self.fills.send_modify(|fills| *fills += 1);
+        let answers = |answers: &bool| *answers;
+        self.answers_fills
+            .subscribe()
+            .wait_for(answers)
+            .await
+            .unwrap();
         let tuples = Arc::clone(&self.tuples);
         let tuples = tokio::task::spawn_blocking(move || tuples.lock().unwrap().clone());
         let tuples = tuples.await.unwrap();
@@ -214,6 +233,38 @@ async fn a_copy_that_changed_without_records_is_noticed_by_its_heartbeat() {
     *edge.region.position.lock().unwrap() = Position::new(1, 9);
     edge.events.send(heartbeat(8)).await.unwrap();
     edge.catches_up().await;
+    edge.end().await;
+}
+
+#[tokio::test]
+async fn what_upstream_vouches_for_counts_once_all_of_it_is_in() {
+    let region = Region::holding(vec![granted("repo:core")]);
+    *region.vouches.lock().unwrap() = Some(Heartbeat {
+        epoch: Epoch(1),
+        clock: Timestamp(1),
+        generation: 0,
+    });
+    region.answers_fills.send_replace(false);
+    let edge = Edge::below(Arc::clone(&region)).await;
+    let mut fills = region.fills.subscribe();
+    let asked = tokio::time::timeout(SOON, fills.wait_for(|fills| *fills > 0)).await;
+    asked.expect("the edge asks for its Critical type").unwrap();
+    // Where the stores stand, and what upstream vouches for, was answered before.
+    assert_eq!(edge.views.freshness().heartbeat(), None);
+    let mut fresh = Box::pin(edge.views.fresh());
+    assert!(futures::poll!(&mut fresh).is_pending());
+
+    region.answers_fills.send_replace(true);
+    let in_time = tokio::time::timeout(SOON, &mut fresh).await;
+    in_time.expect("the age becomes known once the type is in");
+    drop(fresh);
+    assert!(
+        edge.views
+            .get(region.store)
+            .unwrap()
+            .view
+            .is_covered("repo")
+    );
     edge.end().await;
 }
 
