@@ -51,7 +51,7 @@ impl Config {
         need(
             !self.upstream.is_empty(),
             "upstream",
-            "",
+            "[]",
             "name at least one node above, as http://host:port, the address of its listen.nodes",
         )
     }

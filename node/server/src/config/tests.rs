@@ -262,7 +262,7 @@ fn a_key_or_value_that_cannot_be_read_is_named_with_its_line() {
 fn a_role_has_what_it_needs_and_each_listener_an_address_of_its_own() {
     let told = |refused: Result<(), ConfigError>| refused.unwrap_err().to_string();
     let config = load("upstream: []").unwrap();
-    assert!(told(config.check_has_upstream()).contains("upstream is '': name at least one"));
+    assert!(told(config.check_has_upstream()).contains("upstream is '[]': name at least one"));
 
     let config = load("listen: {http: '127.0.0.1:8082', metrics: '[::]:8081'}").unwrap();
     assert!(told(config.check_listen(true)).starts_with("listen.nodes is '0.0.0.0:8082'"));

@@ -87,7 +87,7 @@ async fn a_node_below_without_a_node_above_does_not_start() {
     let [_, regional, edge] = told(&config).await;
     for told in [regional, edge] {
         assert!(
-            told.starts_with("upstream is 'empty': name at least one"),
+            told.starts_with("upstream is '[]': name at least one"),
             "{told}"
         );
     }

@@ -181,13 +181,13 @@ async fn an_unreachable_server_is_unavailable_within_the_deadline() {
     ));
     let started = Instant::now();
     let away = db
-        .store(store_id(1), started + Duration::from_millis(300))
+        .store(store_id(1), started + Duration::from_millis(1500))
         .await;
     assert!(
         matches!(away, Err(DatastoreError::Unavailable(_))),
         "{away:?}"
     );
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(4));
 }
 
 #[tokio::test]
