@@ -2,6 +2,7 @@
 
 use crate::names::Names;
 pub use crate::names::ObjectId;
+pub use crate::sets::Subject;
 use crate::symbols::{RelationId, Symbols, TypeId};
 
 /// A set `object#relation` by number.
@@ -127,6 +128,17 @@ pub trait Facts {
 
     /// The objects the set names; `None` when they are not known.
     fn parents(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>>;
+
+    /// Everything of the set; `None` when that is not known.
+    fn members(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>>;
+
+    /// The objects of the type in whose `relation` the subject itself stands; `None` when they are not known.
+    fn objects_of(
+        &self,
+        subject: Subject,
+        object_type: TypeId,
+        relation: RelationId,
+    ) -> Option<impl Iterator<Item = ObjectId>>;
 }
 
 /// The type's text of an object's text.

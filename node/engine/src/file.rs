@@ -185,7 +185,7 @@ fn read_sets(input: &mut Reader<'_>, root: &mut Root) -> Result<(), UnreadableFi
             members.push((key, Subject::Userset(input.set_key(names, relations)?)));
         }
     }
-    root.sets.extend(members);
+    root.lay_out(members);
     Ok(())
 }
 

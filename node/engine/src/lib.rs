@@ -6,10 +6,15 @@
 //!
 //! Nothing here does I/O, reads a clock or is asynchronous; whoever calls passes a [`Budget`] that ends an evaluation.
 
+mod budget;
 pub mod check;
+mod evaluation;
 pub mod facts;
 mod file;
+mod holders;
+pub mod list;
 mod memory;
+mod missing;
 mod names;
 mod overlay;
 pub mod program;
@@ -20,9 +25,11 @@ pub mod symbols;
 mod value;
 pub mod view;
 
-pub use check::{Budget, Limits, Outcome, Scratch, check};
+pub use budget::{Budget, Limits};
+pub use check::{Outcome, Scratch, check};
 pub use facts::Facts;
+pub use list::{ListObjects, ListUsers, Progress, UserFilter};
 pub use program::Program;
-pub use question::Question;
+pub use question::{Question, User};
 pub use rounds::RoundFacts;
 pub use view::{UnreadableFile, View};

@@ -4,7 +4,7 @@ use meridian_model::tuple::TupleKey;
 use meridian_model::{Object, Subject as TupleSubject};
 
 use crate::facts::{Facts, ObjectId, SetKey, type_part};
-use crate::question::Question;
+use crate::question::User;
 use crate::sets::Subject;
 use crate::symbols::TypeId;
 
@@ -47,16 +47,10 @@ impl Overlay {
             return Some(id);
         }
         let object_type = facts.symbols().object_type(type_part(name))?;
-        let index = match self.names.iter().position(|(known, _)| known == name) {
-            Some(index) => index,
-            None => {
-                self.names.push((name.to_owned(), object_type));
-                self.names.len() - 1
-            }
-        };
-        Some(ObjectId(
-            LOCAL_TOP - u32::try_from(index).unwrap_or(LOCAL_TOP),
-        ))
+        Some(self.local_object(name).unwrap_or_else(|| {
+            self.names.push((name.to_owned(), object_type));
+            local_id(self.names.len() - 1)
+        }))
     }
 
     fn local(&self, id: ObjectId) -> Option<&(String, TypeId)> {
@@ -74,10 +68,12 @@ impl Overlay {
             .map_or_else(|| facts.object_name(id), |(name, _)| name)
     }
 
-    pub(crate) fn ask(&mut self, facts: &impl Facts, question: &Question<'_>) -> Option<Asked> {
-        let object_type = facts.symbols().object_type(question.subject_type())?;
-        let (object, userset) = match question.userset() {
-            None => (self.object(facts, question.subject())?, None),
+    /// The user's numbers, local ones where the facts have none. `None` for a type or relation that no model of these facts
+    /// names.
+    pub(crate) fn ask(&mut self, facts: &impl Facts, user: &User<'_>) -> Option<Asked> {
+        let object_type = facts.symbols().object_type(user.object_type())?;
+        let (object, userset) = match user.userset() {
+            None => (self.object(facts, user.text())?, None),
             Some((of, relation)) => {
                 let object = self.object(facts, of)?;
                 (
@@ -86,17 +82,26 @@ impl Overlay {
                 )
             }
         };
-        // "type:*" of a type of at most 254 bytes.
-        let mut wildcard = [0; 256];
-        let wildcard = wildcard_name(question.subject_type(), &mut wildcard)
-            .and_then(|name| facts.object(name));
         Some(Asked {
             object_type,
             object,
             userset,
-            is_wildcard: question.is_wildcard(),
-            wildcard,
+            is_wildcard: user.is_wildcard(),
+            wildcard: self.wildcard(facts, user.object_type()),
         })
+    }
+
+    /// The number of a type's wildcard, where its name is known.
+    pub(crate) fn wildcard(&self, facts: &impl Facts, object_type: &str) -> Option<ObjectId> {
+        // "type:*" of a type of at most 254 bytes.
+        let mut name = [0; 256];
+        let name = wildcard_name(object_type, &mut name)?;
+        facts.object(name).or_else(|| self.local_object(name))
+    }
+
+    fn local_object(&self, name: &str) -> Option<ObjectId> {
+        let index = self.names.iter().position(|(known, _)| known == name)?;
+        Some(local_id(index))
     }
 
     /// Lays contextual tuples over the facts. Those of names no model of the facts knows are left out, as invalid stored
@@ -139,6 +144,12 @@ impl Overlay {
             .unwrap_or_default()
     }
 
+    /// The contextual sets that a subject stands in.
+    pub(crate) fn sets_of(&self, subject: Subject) -> impl Iterator<Item = SetKey> {
+        let of = move |(_, member): &&(SetKey, Subject)| *member == subject;
+        self.members.iter().filter(of).map(|(set, _)| *set)
+    }
+
     pub(crate) fn is_wildcard(&self, facts: &impl Facts, id: ObjectId) -> bool {
         self.local(id)
             .map_or_else(|| facts.is_wildcard(id), |(name, _)| name.ends_with(":*"))
@@ -153,6 +164,10 @@ impl Overlay {
     ) -> bool {
         self.type_of(facts, id) == Some(object_type) && self.is_wildcard(facts, id)
     }
+}
+
+fn local_id(index: usize) -> ObjectId {
+    ObjectId(LOCAL_TOP - u32::try_from(index).unwrap_or(LOCAL_TOP))
 }
 
 fn wildcard_name<'a>(object_type: &str, buffer: &'a mut [u8; 256]) -> Option<&'a str> {

@@ -48,6 +48,16 @@ impl Relation {
         self.usersets.contains(&(object_type, relation))
     }
 
+    /// The types whose objects it admits.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = TypeId> {
+        self.objects.iter().copied()
+    }
+
+    /// The usersets it admits.
+    pub(crate) fn usersets(&self) -> impl Iterator<Item = (TypeId, RelationId)> {
+        self.usersets.iter().copied()
+    }
+
     pub(crate) fn has_usersets(&self) -> bool {
         !self.usersets.is_empty()
     }

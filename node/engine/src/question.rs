@@ -5,25 +5,23 @@ use meridian_model::tuple::{
 };
 use meridian_model::{Object, Subject};
 
-/// Has `subject` the relation to the object? Borrowed from the request, well-formed, not yet looked up anywhere.
+/// Whom a question is about: an object, a typed wildcard or a userset. Borrowed from the request, well-formed, not yet looked
+/// up anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question<'a> {
-    object: &'a str,
+pub struct User<'a> {
+    text: &'a str,
     object_type: &'a str,
-    relation: &'a str,
-    subject: &'a str,
-    subject_type: &'a str,
-    /// For a userset subject, its object and relation.
+    /// For a userset, its object and relation.
     userset: Option<(&'a str, &'a str)>,
     wildcard: bool,
 }
 
-impl<'a> Question<'a> {
-    /// Parses the three fields of a Check, which are bounded as a tuple's are.
+impl<'a> User<'a> {
+    /// Parses a user, which is bounded as a tuple's is.
     ///
     /// # Errors
-    /// [`InvalidTuple`] naming the first malformed field: user, relation, object.
-    pub fn parse(object: &'a str, relation: &'a str, user: &'a str) -> Result<Self, InvalidTuple> {
+    /// [`InvalidTuple`] when it is malformed or too long.
+    pub fn parse(user: &'a str) -> Result<Self, InvalidTuple> {
         if user.len() > MAX_USER_LEN {
             return Err(InvalidTuple::LongUser(user.len()));
         }
@@ -33,12 +31,57 @@ impl<'a> Question<'a> {
             Some(_) => return Err(malformed()),
             None => None,
         };
-        let (subject_type, subject_id) =
+        let (object_type, id) =
             split_object(userset.map_or(user, |(of, _)| of)).ok_or_else(malformed)?;
-        let wildcard = subject_id == "*";
+        let wildcard = id == "*";
         if wildcard && userset.is_some() {
             return Err(malformed());
         }
+        Ok(Self {
+            text: user,
+            object_type,
+            userset,
+            wildcard,
+        })
+    }
+
+    /// The user as asked.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The type of its object.
+    pub fn object_type(&self) -> &'a str {
+        self.object_type
+    }
+
+    /// For a userset, its object and relation.
+    pub fn userset(&self) -> Option<(&'a str, &'a str)> {
+        self.userset
+    }
+
+    /// Whether it is a typed wildcard.
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+}
+
+/// Has the user the relation to the object? Borrowed from the request, well-formed, not yet looked up anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
+    object: &'a str,
+    object_type: &'a str,
+    relation: &'a str,
+    user: User<'a>,
+}
+
+impl<'a> Question<'a> {
+    /// Parses the three fields of a Check, which are bounded as a tuple's are.
+    ///
+    /// # Errors
+    /// [`InvalidTuple`] naming the first malformed field: user, relation, object.
+    pub fn parse(object: &'a str, relation: &'a str, user: &'a str) -> Result<Self, InvalidTuple> {
+        let user = User::parse(user)?;
         if !is_name(relation, MAX_RELATION_LEN) {
             return Err(InvalidTuple::Relation(relation.to_owned()));
         }
@@ -52,10 +95,7 @@ impl<'a> Question<'a> {
                 object,
                 object_type,
                 relation,
-                subject: user,
-                subject_type,
-                userset,
-                wildcard,
+                user,
             }),
         }
     }
@@ -75,24 +115,9 @@ impl<'a> Question<'a> {
         self.relation
     }
 
-    /// The subject as asked.
-    pub fn subject(&self) -> &'a str {
-        self.subject
-    }
-
-    /// The type of the subject's object.
-    pub fn subject_type(&self) -> &'a str {
-        self.subject_type
-    }
-
-    /// For a userset subject, its object and relation.
-    pub fn userset(&self) -> Option<(&'a str, &'a str)> {
-        self.userset
-    }
-
-    /// Whether the subject is a typed wildcard.
-    pub fn is_wildcard(&self) -> bool {
-        self.wildcard
+    /// The asked user.
+    pub fn user(&self) -> &User<'a> {
+        &self.user
     }
 
     /// The question as owned values.
@@ -101,7 +126,7 @@ impl<'a> Question<'a> {
     /// None in practice: the parts were parsed by the same rules.
     pub fn to_key(&self) -> Result<TupleKey, InvalidTuple> {
         let object: Object = self.object.parse()?;
-        let subject: Subject = self.subject.parse()?;
+        let subject: Subject = self.user.text.parse()?;
         Ok(TupleKey {
             object,
             relation: self.relation.into(),

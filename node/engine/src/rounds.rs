@@ -4,24 +4,25 @@
 //! that is read in one query, and it runs again. The number of rounds is the depth of the graph, not its size, and of a
 //! set with a million direct users only the asked one is ever read.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use meridian_model::ports::Read;
-use meridian_model::{Object, Subject as TupleSubject, Tuple};
+use meridian_model::{Object, Subject as TupleSubject, Tuple, TupleKey};
 
-use crate::facts::{Facts, Members, ObjectId, SetKey, SetRef, intern};
+use crate::facts::{Facts, Members, ObjectId, SetKey, SetRef, Subject, intern, type_part};
 use crate::names::Names;
 use crate::symbols::{RelationId, Symbols, TypeId};
 
-/// What a request has read, all of one snapshot.
+/// What a request has read, all of one snapshot. What was read for one user is good for questions about that user only.
 pub struct RoundFacts {
     symbols: Symbols,
     names: Names,
     direct: HashMap<SetKey, Set, FixedState>,
     parents: HashMap<SetKey, Set, FixedState>,
+    members: HashMap<SetKey, Set, FixedState>,
+    objects: HashMap<(Subject, TypeId, RelationId), Vec<ObjectId>, FixedState>,
 }
 
 #[derive(Default)]
@@ -47,28 +48,83 @@ impl RoundFacts {
             names: Names::default(),
             direct: HashMap::default(),
             parents: HashMap::default(),
+            members: HashMap::default(),
+            objects: HashMap::default(),
         }
     }
 
-    /// Takes in what a round read: for each of `reads`, the tuples found (none for a set without an entry).
-    pub fn add(&mut self, reads: &[Read], mut found: BTreeMap<(Object, Box<str>), Vec<Tuple>>) {
-        for read in reads {
-            let (Read::Direct { object, relation } | Read::Parents { object, relation }) = read;
-            let tuples = found.get_mut(&(object.clone(), relation.clone()));
-            let Some(key) = self.set_key(object, relation) else {
-                continue;
-            };
-            let mut set = Set::default();
-            for tuple in tuples.into_iter().flat_map(|tuples| tuples.iter()) {
-                self.member(&tuple.key.subject, &mut set);
-            }
-            set.objects.sort_unstable();
-            set.usersets.sort_unstable();
-            match read {
-                Read::Direct { .. } => self.direct.insert(key, set),
-                Read::Parents { .. } => self.parents.insert(key, set),
-            };
+    /// Gives numbers to the names of a request, an object's or a user's and those of contextual tuples, so that a listing
+    /// finds them under the same ones in every round.
+    pub fn know(&mut self, name: &str, contextual: &[TupleKey]) {
+        let object = name.split_once('#').map_or(name, |(of, _)| of);
+        let wildcard = format!("{}:*", type_part(object));
+        for name in [object, &wildcard] {
+            intern(&mut self.names, &mut self.symbols, name);
         }
+        for key in contextual {
+            intern(&mut self.names, &mut self.symbols, key.object.as_str());
+            self.subject(&key.subject);
+        }
+    }
+
+    /// Takes in what a round read: for each of `reads`, in their order, the tuples found.
+    pub fn add(&mut self, reads: &[Read], found: &[Vec<Tuple>]) {
+        for (read, tuples) in reads.iter().zip(found) {
+            match read {
+                Read::Direct {
+                    object, relation, ..
+                }
+                | Read::Parents { object, relation }
+                | Read::Members { object, relation } => {
+                    let Some(key) = self.set_key(object, relation) else {
+                        continue;
+                    };
+                    let set = self.set(tuples);
+                    match read {
+                        Read::Direct { .. } => self.direct.insert(key, set),
+                        Read::Parents { .. } => self.parents.insert(key, set),
+                        _ => self.members.insert(key, set),
+                    };
+                }
+                Read::Objects {
+                    subject,
+                    object_type,
+                    relation,
+                } => {
+                    let (Some(subject), Some(object_type), Some(relation)) = (
+                        self.subject(subject),
+                        self.symbols.object_type(object_type),
+                        self.symbols.relation(relation),
+                    ) else {
+                        continue;
+                    };
+                    let objects = tuples
+                        .iter()
+                        .filter_map(|tuple| {
+                            let name = tuple.key.object.as_str();
+                            intern(&mut self.names, &mut self.symbols, name)
+                        })
+                        .collect();
+                    self.objects
+                        .insert((subject, object_type, relation), objects);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, tuples: &[Tuple]) -> Set {
+        let mut set = Set::default();
+        for tuple in tuples {
+            match self.subject(&tuple.key.subject) {
+                Some(Subject::Object(id)) => set.objects.push(id),
+                Some(Subject::Userset(of)) => set.usersets.push(of),
+                // Of a relation that the model does not name.
+                None => {}
+            }
+        }
+        set.objects.sort_unstable();
+        set.usersets.sort_unstable();
+        set
     }
 
     /// Every set read so far, each once.
@@ -93,22 +149,19 @@ impl RoundFacts {
         ))
     }
 
-    /// Adds a subject to a set, unless it is a userset of a relation that the model does not name.
-    fn member(&mut self, subject: &TupleSubject, set: &mut Set) {
-        match subject {
+    fn subject(&mut self, subject: &TupleSubject) -> Option<Subject> {
+        let (names, symbols) = (&mut self.names, &mut self.symbols);
+        Some(match subject {
             TupleSubject::Object(object) => {
-                set.objects
-                    .extend(intern(&mut self.names, &mut self.symbols, object.as_str()))
+                Subject::Object(intern(names, symbols, object.as_str())?)
             }
-            TupleSubject::Wildcard(object_type) => set.objects.extend(intern(
-                &mut self.names,
-                &mut self.symbols,
-                &format!("{object_type}:*"),
-            )),
+            TupleSubject::Wildcard(object_type) => {
+                Subject::Object(intern(names, symbols, &format!("{object_type}:*"))?)
+            }
             TupleSubject::Userset(object, relation) => {
-                set.usersets.extend(self.set_key(object, relation))
+                Subject::Userset(self.set_key(object, relation)?)
             }
-        }
+        })
     }
 }
 
@@ -129,11 +182,27 @@ impl Facts for RoundFacts {
         &self.symbols
     }
 
-    fn direct(&self, _: TypeId, set: SetKey) -> Option<SetRef<'_>> {
-        self.direct.get(&set).map(Set::as_ref)
+    fn direct(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
+        let read = self.direct.get(&set).map(Set::as_ref);
+        read.or_else(|| self.members(object_type, set))
     }
 
-    fn parents(&self, _: TypeId, set: SetKey) -> Option<SetRef<'_>> {
-        self.parents.get(&set).map(Set::as_ref)
+    fn parents(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
+        let read = self.parents.get(&set).map(Set::as_ref);
+        read.or_else(|| self.members(object_type, set))
+    }
+
+    fn members(&self, _: TypeId, set: SetKey) -> Option<SetRef<'_>> {
+        self.members.get(&set).map(Set::as_ref)
+    }
+
+    fn objects_of(
+        &self,
+        subject: Subject,
+        object_type: TypeId,
+        relation: RelationId,
+    ) -> Option<impl Iterator<Item = ObjectId>> {
+        let objects = self.objects.get(&(subject, object_type, relation))?;
+        Some(objects.iter().copied())
     }
 }

@@ -21,11 +21,12 @@ const SHARDS: usize = 64;
 const FOLD_SHARE: usize = 4;
 const FOLD_MIN: usize = 64;
 
-/// A tuple's subject within a view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Subject {
+/// A tuple's subject by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
     /// An object, or a typed wildcard.
     Object(ObjectId),
+    /// A userset.
     Userset(SetKey),
 }
 

@@ -18,10 +18,11 @@ use meridian_model::{
 
 use crate::facts::{Facts, ObjectId, SetKey, SetRef, intern};
 pub use crate::file::UnreadableFile;
+use crate::holders::Holders;
 use crate::names::Names;
 use crate::program::Program;
 use crate::sets::{Sets, Subject};
-use crate::symbols::{Symbols, TypeId};
+use crate::symbols::{RelationId, Symbols, TypeId};
 
 mod free;
 #[cfg(test)]
@@ -45,6 +46,8 @@ pub(crate) struct Root {
     /// No fewer names are in use.
     pub(crate) names_in_use: usize,
     pub(crate) sets: Sets,
+    /// The same tuples turned round.
+    pub(crate) holders: Holders,
     pub(crate) covered: Arc<BTreeSet<TypeId>>,
 }
 
@@ -77,6 +80,7 @@ impl View {
             names: Names::default(),
             names_in_use: 0,
             sets: Sets::default(),
+            holders: Holders::default(),
             covered: Arc::default(),
         };
         Self {
@@ -209,7 +213,7 @@ impl View {
         let Some(id) = Arc::make_mut(&mut root.symbols).add_type(object_type) else {
             return uncovered;
         };
-        let members = tuples
+        let members: Option<Vec<_>> = tuples
             .into_iter()
             .filter(|key| key.object.object_type() == object_type)
             .map(|key| root.member(&key))
@@ -219,7 +223,7 @@ impl View {
             return uncovered;
         };
         root.names.fold();
-        root.sets.extend(members);
+        root.lay_out(members);
         Arc::make_mut(&mut root.covered).insert(id);
         root.free_names();
         Self {
@@ -242,6 +246,7 @@ impl View {
         Arc::make_mut(&mut root.covered).remove(&id);
         let Root { names, sets, .. } = &mut root;
         sets.retain(|key| names.type_of(key.object()) != Some(id));
+        root.holders.uncover(id);
         root.names_in_use = 0;
         root.free_names();
         Self {
@@ -300,6 +305,9 @@ impl Root {
         match self.member(key) {
             Some((set, subject)) => {
                 self.sets.change(set, subject, present);
+                if let Some(object_type) = self.names.type_of(set.object()) {
+                    self.holders.change(object_type, subject, set, present);
+                }
                 if !present {
                     // Its object and its subject may have been named by this tuple alone.
                     self.names_in_use = self.names_in_use.saturating_sub(2);
@@ -314,6 +322,12 @@ impl Root {
                 *self = Self::clone(&uncovered.root);
             }
         }
+    }
+
+    /// Lays out members of sets of which nothing is held yet.
+    pub(crate) fn lay_out(&mut self, members: Vec<(SetKey, Subject)>) {
+        self.holders.extend(&members, &self.names);
+        self.sets.extend(members);
     }
 
     pub(crate) fn add_model(&mut self, stored: StoredModel) {
@@ -408,5 +422,21 @@ impl Facts for View {
 
     fn parents(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
         self.direct(object_type, set)
+    }
+
+    fn members(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
+        self.direct(object_type, set)
+    }
+
+    fn objects_of(
+        &self,
+        subject: Subject,
+        object_type: TypeId,
+        relation: RelationId,
+    ) -> Option<impl Iterator<Item = ObjectId>> {
+        self.root
+            .covered
+            .contains(&object_type)
+            .then(|| self.root.holders.objects(subject, object_type, relation))
     }
 }

@@ -1,7 +1,6 @@
 //! What a node needs from the outside, as traits beside the types they speak of. Adapters live in other crates; only
 //! `node/server` names them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -148,7 +147,7 @@ pub struct TupleChange {
     pub deleted: bool,
 }
 
-/// A set that an evaluation must read.
+/// Part of a store that an evaluation or a listing must read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Read {
     /// What decides a direct relation of `user`: the tuples of `object#relation` whose subject is `user`, its type's
@@ -158,12 +157,30 @@ pub enum Read {
         object: Object,
         /// The relation.
         relation: Box<str>,
+        /// The user. One for all reads of a question.
+        user: Arc<Subject>,
     },
     /// The concrete objects that `object#relation` names (a tupleset).
     Parents {
         /// The object.
         object: Object,
         /// The tupleset relation.
+        relation: Box<str>,
+    },
+    /// Every tuple of `object#relation`.
+    Members {
+        /// The object.
+        object: Object,
+        /// The relation.
+        relation: Box<str>,
+    },
+    /// Every tuple by which exactly `subject` has the relation to an object of the type.
+    Objects {
+        /// The object, typed wildcard or userset.
+        subject: Subject,
+        /// The objects' type.
+        object_type: Box<str>,
+        /// The relation.
         relation: Box<str>,
     },
 }
@@ -183,9 +200,6 @@ pub struct StoreHead {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// What a round of an evaluation reads: the tuples of each set that was asked for, by object and relation.
-pub type Sets = BTreeMap<(Object, Box<str>), Vec<Tuple>>;
-
 /// A consistent read-only view of one store: everything read through it is of one revision.
 #[async_trait]
 pub trait Snapshot: Send {
@@ -195,9 +209,10 @@ pub trait Snapshot: Send {
     /// Another deadline for what is read from now on.
     fn extend(&mut self, deadline: Instant);
 
-    /// One round of an evaluation: all reads in one query. The answer has an entry for each read, empty where nothing is
-    /// stored; it is `None` when that would be more than `limit` tuples, of which no more than `limit` + 1 were loaded.
-    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>>;
+    /// One round of an evaluation: all reads in one query of each kind. The answer has the tuples of each read, in the
+    /// order of `reads`; it is `None` when they would be more than `limit` in all, of which no more than `limit` + 1 were
+    /// loaded.
+    async fn read(&mut self, reads: &[Read], limit: u32) -> Result<Option<Vec<Vec<Tuple>>>>;
 
     /// The tuples of an object type in key order, from behind `after`, at most `limit`.
     async fn tuples_of_type(

@@ -1,6 +1,7 @@
 //! Forgetting the names that no tuple has any longer.
 
 use crate::facts::SetKey;
+use crate::holders::Holders;
 use crate::names::{Names, ObjectId};
 use crate::sets::{Sets, Subject};
 
@@ -70,6 +71,7 @@ impl Root {
         }
         self.names = names;
         self.sets = Sets::default();
-        self.sets.extend(members);
+        self.holders = Holders::default();
+        self.lay_out(members);
     }
 }

@@ -11,9 +11,9 @@ use meridian_model::change::StoredModel;
 use meridian_model::{Timestamp, Tuple, TupleKey, TypeSystem};
 use proptest::prelude::*;
 
-const TYPES: [&str; 3] = ["group", "folder", "doc"];
-const RELATIONS: [&str; 5] = ["a", "b", "c", "d", "parent"];
-const OBJECTS: usize = 2;
+pub(crate) const TYPES: [&str; 3] = ["group", "folder", "doc"];
+pub(crate) const RELATIONS: [&str; 5] = ["a", "b", "c", "d", "parent"];
+pub(crate) const OBJECTS: usize = 2;
 
 /// A world: a model, tuples of it, and which of them a question brings along.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! The evaluator's promises, as properties over random models, tuples, contextual tuples and coverage.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meridian_engine::symbols::Symbols;
@@ -10,7 +10,7 @@ use meridian_engine::{
 };
 use meridian_model::authorization_model::{AuthorizationModel, Userset};
 use meridian_model::ports::Read;
-use meridian_model::{Object, Position, Subject, Tuple, TupleKey};
+use meridian_model::{Position, Subject, Tuple, TupleKey};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -18,9 +18,9 @@ use crate::arbitrary::{World, tuple, world};
 use crate::reference::{Reference, Value, Values};
 
 /// Low, so that random graphs meet it, and the reference, which has no memory, ends.
-const DEPTH: u32 = 5;
+pub(crate) const DEPTH: u32 = 5;
 
-fn config() -> ProptestConfig {
+pub(crate) fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 4000,
         max_global_rejects: 1_000_000,
@@ -28,14 +28,14 @@ fn config() -> ProptestConfig {
     }
 }
 
-fn budget() -> Budget<'static> {
+pub(crate) fn budget() -> Budget<'static> {
     Budget::of(Limits {
         depth: DEPTH,
         ..Limits::default()
     })
 }
 
-fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
+pub(crate) fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
     let view = View::new(Position::new(1, 1)).with_models([world.stored_model()]);
     let types = ["user", "group", "folder", "doc"]
         .into_iter()
@@ -52,7 +52,7 @@ fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
     })
 }
 
-fn ask(
+pub(crate) fn ask(
     view: &View,
     contextual: &[TupleKey],
     question: &(String, String, String),
@@ -114,7 +114,7 @@ struct Seen {
     too_large_for_the_reference: Cell<u32>,
 }
 
-fn count(of: &Cell<u32>) {
+pub(crate) fn count(of: &Cell<u32>) {
     of.set(of.get() + 1);
 }
 
@@ -201,35 +201,45 @@ proptest! {
     }
 }
 
-/// As a datastore would answer: only what decides a direct relation of this user, and parents.
-fn read(
-    tuples: &BTreeSet<TupleKey>,
-    reads: &[Read],
-    user: &Subject,
-) -> BTreeMap<(Object, Box<str>), Vec<Tuple>> {
-    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for read in reads {
-        let (Read::Direct { object, relation } | Read::Parents { object, relation }) = read;
-        for key in tuples
-            .iter()
-            .filter(|key| key.object == *object && key.relation == *relation)
-        {
-            let wanted = match (read, &key.subject) {
-                (Read::Parents { .. }, Subject::Object(_))
-                | (Read::Direct { .. }, Subject::Userset(..)) => true,
-                (Read::Direct { .. }, Subject::Wildcard(name)) => **name == *user.subject_type(),
-                (Read::Direct { .. }, subject) => subject == user,
-                _ => false,
-            };
-            if wanted {
-                found
-                    .entry((object.clone(), relation.clone()))
-                    .or_default()
-                    .push(tuple(key));
-            }
+/// As a datastore would answer: of a set that is asked about for a user only what decides it.
+pub(crate) fn read(tuples: &BTreeSet<TupleKey>, reads: &[Read]) -> Vec<Vec<Tuple>> {
+    let answers = |read: &Read, key: &TupleKey| match read {
+        Read::Direct {
+            object,
+            relation,
+            user,
+        } => {
+            key.object == *object
+                && key.relation == *relation
+                && match &key.subject {
+                    Subject::Userset(..) => true,
+                    Subject::Wildcard(name) => **name == *user.subject_type(),
+                    subject => *subject == **user,
+                }
         }
-    }
-    found
+        Read::Parents { object, relation } => {
+            key.object == *object
+                && key.relation == *relation
+                && matches!(key.subject, Subject::Object(_))
+        }
+        Read::Members { object, relation } => key.object == *object && key.relation == *relation,
+        Read::Objects {
+            subject,
+            object_type,
+            relation,
+        } => {
+            key.subject == *subject
+                && *key.object.object_type() == **object_type
+                && key.relation == *relation
+        }
+    };
+    reads
+        .iter()
+        .map(|read| {
+            let found = tuples.iter().filter(|key| answers(read, key));
+            found.map(tuple).collect()
+        })
+        .collect()
 }
 
 fn in_rounds(world: &World, (object, relation, user): &(String, String, String)) -> Outcome {
@@ -252,10 +262,7 @@ fn in_rounds(world: &World, (object, relation, user): &(String, String, String))
         if outcome != Outcome::Unknown {
             return outcome;
         }
-        facts.add(
-            scratch.missed(),
-            read(&world.tuples, scratch.missed(), &user.parse().unwrap()),
-        );
+        facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
     }
     panic!("not decided after 100 rounds");
 }

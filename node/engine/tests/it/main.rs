@@ -11,5 +11,6 @@
 mod arbitrary;
 mod evaluation;
 mod hostile;
+mod listing;
 mod reference;
 mod view;

@@ -1,0 +1,282 @@
+//! ListObjects: the objects of a type to which a user has a relation.
+//!
+//! From the user upwards: the sets it is a direct member of, the sets these are members of, and so on, along the ways
+//! that can end at the asked relation ([`super::closure`]). So the work is in proportion to what the user is a member of,
+//! never to the number of objects.
+
+use std::collections::VecDeque;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use meridian_model::TupleKey;
+
+use super::closure::{Closure, Kind, Step};
+use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
+use crate::budget::{Budget, Meter};
+use crate::check::Scratch;
+use crate::evaluation::Evaluation;
+use crate::facts::{Facts, ObjectId, SetKey, Subject};
+use crate::missing::Missing;
+use crate::overlay::{Asked, Overlay};
+use crate::program::Program;
+use crate::question::User;
+use crate::symbols::{RelationId, TypeId};
+
+/// A listing of the objects of a type to which a user has a relation.
+pub struct ListObjects {
+    asked: Asked,
+    walk: Walk,
+    findings: Findings<ObjectId>,
+}
+
+impl ListObjects {
+    /// Begins one. `None` when a name of it is in no model and no tuple of these facts: then there is no object. The caller
+    /// has validated everything against the model that `program` was compiled from.
+    pub fn new<F: Facts>(
+        facts: &F,
+        program: &Program,
+        (object_type, relation): (&str, &str),
+        user: &User<'_>,
+        contextual: &[TupleKey],
+        scratch: &mut Scratch,
+    ) -> Option<Self> {
+        scratch.start(facts, contextual);
+        let symbols = facts.symbols();
+        let target = (
+            symbols.object_type(object_type)?,
+            symbols.relation(relation)?,
+        );
+        let asked = scratch.overlay.ask(facts, user)?;
+        Some(Self {
+            asked,
+            walk: Walk::new(program, target, &asked),
+            findings: Findings::default(),
+        })
+    }
+
+    /// Says what the facts say. To be called again after [`Progress::Unknown`], with the same scratch memory, once the facts
+    /// hold what was missed; `user` is the same as ever.
+    pub fn go<F: Facts>(
+        &mut self,
+        facts: &F,
+        program: &Program,
+        user: &User<'_>,
+        budget: Budget<'_>,
+        scratch: &mut Scratch,
+        receiver: Receiver<'_>,
+    ) -> Progress {
+        scratch.resume();
+        let mut meter = Meter::new(budget);
+        let Self {
+            asked,
+            walk,
+            findings,
+        } = self;
+        let mut missed = Vec::new();
+        walk.go(
+            (facts, &scratch.overlay),
+            budget.limits.depth,
+            &mut meter,
+            &mut missed,
+            &mut |object, proven| {
+                if findings.add(object, proven) {
+                    findings.enough |= !receiver(scratch.overlay.name(facts, object));
+                }
+                !findings.enough
+            },
+        );
+        let (object_type, relation) = walk.target;
+        if meter.stopped.is_none() {
+            scratch.missed = missed;
+            let scratch = std::cell::RefCell::new(&mut *scratch);
+            findings.check(
+                |object| {
+                    Evaluation::new(
+                        facts,
+                        program,
+                        *asked,
+                        &mut scratch.borrow_mut(),
+                        &mut meter,
+                    )
+                    .decide(object, object_type, relation, budget.limits.depth)
+                },
+                || scratch.borrow().missed.len() >= READS_A_ROUND,
+                |object| receiver(scratch.borrow().overlay.name(facts, object)),
+            );
+        }
+        if let Some(by) = meter.stopped {
+            return stopped(by);
+        }
+        if !findings.enough && !scratch.missed.is_empty() {
+            scratch.name_missed(facts, user.text());
+            return Progress::Unknown;
+        }
+        findings.end()
+    }
+}
+
+/// The walk up.
+struct Walk {
+    closure: Closure,
+    target: Kind,
+    /// The sets reached, and whether it is proven that the user is in them.
+    reached: HashMap<SetKey, bool, FixedState>,
+    open: VecDeque<Open>,
+    /// The userset that is asked about, a member of itself without any tuple.
+    itself: Option<(SetKey, TypeId)>,
+}
+
+/// Sets to be looked up: those of a relation of a type in which a subject stands.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    subject: Subject,
+    object_type: TypeId,
+    relation: RelationId,
+    /// The relation in which the objects found are reached.
+    becomes: RelationId,
+    proves: bool,
+    /// Steps taken so far.
+    steps: u32,
+}
+
+/// Told of each object reached, and whether that is proven; `false` ends the walk.
+type Reached<'a> = &'a mut dyn FnMut(ObjectId, bool) -> bool;
+
+impl Walk {
+    fn new(program: &Program, target: Kind, asked: &Asked) -> Self {
+        let mut walk = Self {
+            closure: Closure::new(program, target),
+            target,
+            reached: HashMap::default(),
+            open: VecDeque::new(),
+            itself: asked.userset.map(|set| (set, asked.object_type)),
+        };
+        let itself = match asked.userset {
+            Some(set) => Some(Subject::Userset(set)),
+            None if asked.is_wildcard => None,
+            None => Some(Subject::Object(asked.object)),
+        };
+        let wildcard = asked.wildcard.map(Subject::Object);
+        for (kind, proves) in walk.closure.assignable() {
+            let (object_type, relation) = *kind;
+            let Some(definition) = program.relation(object_type, relation) else {
+                continue;
+            };
+            let admits_itself = match asked.userset {
+                Some(set) => definition.admits_userset(asked.object_type, set.relation()),
+                None => definition.admits_object(asked.object_type),
+            };
+            let admits_wildcard = definition.admits_wildcard(asked.object_type);
+            let subjects = itself
+                .filter(|_| admits_itself)
+                .into_iter()
+                .chain(wildcard.filter(|_| admits_wildcard));
+            walk.open.extend(subjects.map(|subject| Open {
+                subject,
+                object_type,
+                relation,
+                becomes: relation,
+                proves: *proves,
+                steps: 1,
+            }));
+        }
+        walk
+    }
+
+    /// Goes as far as the facts go; what they do not say is added to `missed`, and stays open.
+    fn go<F: Facts>(
+        &mut self,
+        (facts, overlay): (&F, &Overlay),
+        depth: u32,
+        meter: &mut Meter<'_>,
+        missed: &mut Vec<Missing>,
+        reached: Reached<'_>,
+    ) {
+        if let Some((set, object_type)) = self.itself.take()
+            && self.closure.holds((object_type, set.relation()))
+            && !self.reach(set, object_type, true, 1, reached)
+        {
+            return;
+        }
+        let mut waiting = VecDeque::new();
+        while let Some(open) = self.open.pop_front() {
+            let Open {
+                subject,
+                object_type,
+                relation,
+                ..
+            } = open;
+            let Some(stored) = facts.objects_of(subject, object_type, relation) else {
+                missed.push(Missing::Objects(subject, object_type, relation));
+                waiting.push_back(open);
+                if missed.len() >= READS_A_ROUND {
+                    break;
+                }
+                continue;
+            };
+            let contextual = overlay
+                .sets_of(subject)
+                .filter(|set| {
+                    set.relation() == relation
+                        && overlay.type_of(facts, set.object()) == Some(object_type)
+                })
+                .map(SetKey::object);
+            for object in contextual.chain(stored) {
+                let set = SetKey::new(object, open.becomes);
+                let proven = open.proves && open.steps <= depth;
+                if !meter.spend() || !self.reach(set, object_type, proven, open.steps, reached) {
+                    return;
+                }
+            }
+        }
+        self.open.append(&mut waiting);
+    }
+
+    /// Notes that the user may be in a set, or is, and what follows from it; `false` when it is enough.
+    fn reach(
+        &mut self,
+        set: SetKey,
+        object_type: TypeId,
+        proven: bool,
+        steps: u32,
+        reached: Reached<'_>,
+    ) -> bool {
+        // The object stays the same along computed relations, so these are followed at once.
+        let mut same = vec![(set, proven)];
+        while let Some((set, proven)) = same.pop() {
+            match self.reached.get_mut(&set) {
+                Some(known) if *known || !proven => continue,
+                Some(known) => *known = true,
+                None => {
+                    self.reached.insert(set, proven);
+                }
+            }
+            let kind = (object_type, set.relation());
+            if kind == self.target && !reached(set.object(), proven) {
+                return false;
+            }
+            for way in self.closure.ways(kind) {
+                let proves = proven && way.proves;
+                let (subject, (object_type, relation), becomes) = match way.step {
+                    Step::Same(relation) => {
+                        same.push((SetKey::new(set.object(), relation), proves));
+                        continue;
+                    }
+                    Step::Userset(of) => (Subject::Userset(set), of, of.1),
+                    Step::Child(tupleset, relation) => {
+                        (Subject::Object(set.object()), tupleset, relation)
+                    }
+                };
+                self.open.push_back(Open {
+                    subject,
+                    object_type,
+                    relation,
+                    becomes,
+                    proves,
+                    steps: steps.saturating_add(1),
+                });
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,380 @@
+//! ListUsers: the users of a type, or the usersets of a relation, that have a relation to an object.
+//!
+//! From the object downwards, through usersets, parents and computed relations, to whoever stands in the sets met. All
+//! branches are walked, those of intersections and exclusions too: where one of them holds by a wildcard, the users of
+//! another are candidates.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use meridian_model::TupleKey;
+
+use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
+use crate::budget::{Budget, Meter};
+use crate::check::Scratch;
+use crate::evaluation::Evaluation;
+use crate::facts::{Facts, SetKey, Subject};
+use crate::missing::Missing;
+use crate::overlay::{Asked, Overlay};
+use crate::program::{Node, Program, Relation};
+use crate::symbols::{RelationId, TypeId};
+
+/// Which users a listing is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserFilter<'a> {
+    /// Their type.
+    pub object_type: &'a str,
+    /// The relation of usersets; `None` for objects and the typed wildcard.
+    pub relation: Option<&'a str>,
+}
+
+/// A listing of the users that have a relation to an object.
+pub struct ListUsers {
+    set: SetKey,
+    object_type: TypeId,
+    filter: (TypeId, Option<RelationId>),
+    walk: Walk,
+    findings: Findings<Subject>,
+}
+
+impl ListUsers {
+    /// Begins one. `None` when a name of it is in no model of these facts: then there is no user. The caller has validated
+    /// everything against the model that `program` was compiled from.
+    pub fn new<F: Facts>(
+        facts: &F,
+        (object, object_type, relation): (&str, &str, &str),
+        filter: UserFilter<'_>,
+        contextual: &[TupleKey],
+        scratch: &mut Scratch,
+    ) -> Option<Self> {
+        scratch.start(facts, contextual);
+        let symbols = facts.symbols();
+        let object_type = symbols.object_type(object_type)?;
+        let relation = symbols.relation(relation)?;
+        let of = match filter.relation {
+            Some(relation) => Some(symbols.relation(relation)?),
+            None => None,
+        };
+        let filter = (symbols.object_type(filter.object_type)?, of);
+        let set = SetKey::new(scratch.overlay.object(facts, object)?, relation);
+        Some(Self {
+            set,
+            object_type,
+            filter,
+            walk: Walk::from(set, object_type),
+            findings: Findings::default(),
+        })
+    }
+
+    /// Says what the facts say. To be called again after [`Progress::Unknown`], with the same scratch memory, once the facts
+    /// hold what was missed.
+    pub fn go<F: Facts>(
+        &mut self,
+        facts: &F,
+        program: &Program,
+        budget: Budget<'_>,
+        scratch: &mut Scratch,
+        receiver: Receiver<'_>,
+    ) -> Progress {
+        scratch.resume();
+        let mut meter = Meter::new(budget);
+        let Self {
+            set,
+            object_type,
+            filter,
+            walk,
+            findings,
+        } = self;
+        let mut missed = Vec::new();
+        walk.go(
+            (facts, &scratch.overlay, program),
+            *filter,
+            budget.limits.depth,
+            &mut meter,
+            &mut missed,
+            &mut |subject, proven| {
+                if findings.add(subject, proven) {
+                    findings.enough |= !say(subject, facts, &scratch.overlay, receiver);
+                }
+                !findings.enough
+            },
+        );
+        // Until everything that can matter is here no candidate is looked at: each would miss it once more.
+        if meter.stopped.is_none() && missed.is_empty() {
+            let scratch = std::cell::RefCell::new(&mut *scratch);
+            findings.check(
+                |subject| {
+                    let mut scratch = scratch.borrow_mut();
+                    scratch.memory.clear();
+                    let asked = asked(subject, filter.0, facts, &scratch.overlay);
+                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter).decide(
+                        set.object(),
+                        *object_type,
+                        set.relation(),
+                        budget.limits.depth,
+                    )
+                },
+                || scratch.borrow().missed.len() >= READS_A_ROUND,
+                |subject| say(subject, facts, &scratch.borrow().overlay, receiver),
+            );
+        }
+        if let Some(by) = meter.stopped {
+            return stopped(by);
+        }
+        // What one user's check missed is read for all of them.
+        missed.extend(scratch.missed.drain(..).map(|missing| match missing {
+            Missing::Direct(set) | Missing::Parents(set) => Missing::Members(set),
+            other => other,
+        }));
+        scratch.missed = missed;
+        if !findings.enough && !scratch.missed.is_empty() {
+            scratch.name_missed(facts, "");
+            return Progress::Unknown;
+        }
+        findings.end()
+    }
+}
+
+/// A found user as the subject of a check.
+fn asked(subject: Subject, object_type: TypeId, facts: &impl Facts, overlay: &Overlay) -> Asked {
+    let (object, userset) = match subject {
+        Subject::Object(object) => (object, None),
+        Subject::Userset(set) => (set.object(), Some(set)),
+    };
+    let wildcard = overlay.wildcard(facts, facts.symbols().type_name(object_type));
+    Asked {
+        object_type,
+        object,
+        userset,
+        is_wildcard: userset.is_none() && overlay.is_wildcard(facts, object),
+        wildcard,
+    }
+}
+
+fn say(subject: Subject, facts: &impl Facts, overlay: &Overlay, receiver: Receiver<'_>) -> bool {
+    match subject {
+        Subject::Object(object) => receiver(overlay.name(facts, object)),
+        Subject::Userset(set) => receiver(&format!(
+            "{}#{}",
+            overlay.name(facts, set.object()),
+            facts.symbols().relation_name(set.relation())
+        )),
+    }
+}
+
+/// The walk down.
+struct Walk {
+    /// The sets reached, and whether it is proven that all who are in them are in the asked one.
+    reached: HashMap<SetKey, bool, FixedState>,
+    open: Vec<Open>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    set: SetKey,
+    object_type: TypeId,
+    proven: bool,
+    /// Steps taken so far.
+    steps: u32,
+}
+
+/// Told of each user met, and whether it is proven that it has the asked relation; `false` ends the walk.
+type Met<'a> = &'a mut dyn FnMut(Subject, bool) -> bool;
+
+impl Walk {
+    fn from(set: SetKey, object_type: TypeId) -> Self {
+        let mut walk = Self {
+            reached: HashMap::default(),
+            open: Vec::new(),
+        };
+        walk.reach(set, object_type, true, 1);
+        walk
+    }
+
+    fn reach(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
+        match self.reached.get_mut(&set) {
+            Some(known) if *known || !proven => return,
+            Some(known) => *known = true,
+            None => {
+                self.reached.insert(set, proven);
+            }
+        }
+        self.open.push(Open {
+            set,
+            object_type,
+            proven,
+            steps,
+        });
+    }
+
+    /// Goes as far as the facts go; what they do not say is added to `missed`, and stays open.
+    fn go<F: Facts>(
+        &mut self,
+        around: (&F, &Overlay, &Program),
+        filter: (TypeId, Option<RelationId>),
+        depth: u32,
+        meter: &mut Meter<'_>,
+        missed: &mut Vec<Missing>,
+        met: Met<'_>,
+    ) {
+        let program = around.2;
+        let mut waiting = Vec::new();
+        while let Some(mut open) = self.open.pop() {
+            open.proven &= open.steps <= depth;
+            let Some(definition) = program.relation(open.object_type, open.set.relation()) else {
+                continue;
+            };
+            let before = missed.len();
+            let is_asked_for = filter == (open.object_type, Some(open.set.relation()));
+            if is_asked_for && !met(Subject::Userset(open.set), open.proven) {
+                return;
+            }
+            let mut visit = Visit {
+                around,
+                filter,
+                open,
+                meter,
+                missed,
+                met,
+                walk: self,
+            };
+            if !visit.node(&definition.rewrite, definition, open.proven) {
+                return;
+            }
+            if missed.len() > before {
+                waiting.push(open);
+                if missed.len() >= READS_A_ROUND {
+                    break;
+                }
+            }
+        }
+        self.open.append(&mut waiting);
+    }
+}
+
+/// A set on the walk.
+struct Visit<'a, 'b, 'c, F> {
+    around: (&'a F, &'a Overlay, &'a Program),
+    filter: (TypeId, Option<RelationId>),
+    open: Open,
+    meter: &'a mut Meter<'b>,
+    missed: &'a mut Vec<Missing>,
+    met: &'a mut (dyn FnMut(Subject, bool) -> bool + 'c),
+    walk: &'a mut Walk,
+}
+
+impl<F: Facts> Visit<'_, '_, '_, F> {
+    /// Follows a rewrite; `false` when the walk is to end.
+    fn node(&mut self, node: &Node, definition: &Relation, proven: bool) -> bool {
+        let Open {
+            set,
+            object_type,
+            steps,
+            ..
+        } = self.open;
+        match node {
+            Node::This => self.own(definition, proven),
+            Node::Computed(computed) => {
+                let same = SetKey::new(set.object(), *computed);
+                self.walk.reach(same, object_type, proven, steps);
+                true
+            }
+            Node::FromParent { tupleset, computed } => self.parents(*tupleset, *computed, proven),
+            Node::Union(children) => children
+                .iter()
+                .all(|child| self.node(child, definition, proven)),
+            Node::Intersection(children) => children
+                .iter()
+                .all(|child| self.node(child, definition, false)),
+            Node::Exclusion(of) => {
+                self.node(&of.0, definition, false) && self.node(&of.1, definition, false)
+            }
+        }
+    }
+
+    fn own(&mut self, definition: &Relation, proven: bool) -> bool {
+        let (facts, overlay, _) = self.around;
+        let Open {
+            set,
+            object_type,
+            steps,
+            ..
+        } = self.open;
+        let Some(stored) = facts.members(object_type, set) else {
+            self.missed.push(Missing::Members(set));
+            return true;
+        };
+        let objects = stored.objects.iter().map(Subject::Object);
+        let usersets = stored.usersets.iter().map(Subject::Userset);
+        let contextual = overlay.get(set).iter().map(|(_, subject)| *subject);
+        for subject in contextual.chain(usersets).chain(objects) {
+            if !self.meter.spend() {
+                return false;
+            }
+            match subject {
+                Subject::Object(object) => {
+                    let is_wildcard = overlay.is_wildcard(facts, object);
+                    let admitted = overlay.type_of(facts, object).is_some_and(|of| {
+                        self.filter == (of, None)
+                            && if is_wildcard {
+                                definition.admits_wildcard(of)
+                            } else {
+                                definition.admits_object(of)
+                            }
+                    });
+                    if admitted && !(self.met)(subject, proven) {
+                        return false;
+                    }
+                }
+                Subject::Userset(of) => {
+                    let admitting = overlay
+                        .type_of(facts, of.object())
+                        .filter(|at| definition.admits_userset(*at, of.relation()));
+                    if let Some(at) = admitting {
+                        self.walk.reach(of, at, proven, steps.saturating_add(1));
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn parents(&mut self, tupleset: RelationId, computed: RelationId, proven: bool) -> bool {
+        let (facts, overlay, program) = self.around;
+        let Open {
+            set,
+            object_type,
+            steps,
+            ..
+        } = self.open;
+        let Some(definition) = program.relation(object_type, tupleset) else {
+            return true;
+        };
+        let key = SetKey::new(set.object(), tupleset);
+        let Some(stored) = facts.parents(object_type, key) else {
+            self.missed.push(Missing::Parents(key));
+            return true;
+        };
+        let contextual = overlay
+            .get(key)
+            .iter()
+            .filter_map(|(_, subject)| match subject {
+                Subject::Object(parent) => Some(*parent),
+                Subject::Userset(_) => None,
+            });
+        for parent in contextual.chain(stored.objects.iter()) {
+            if !self.meter.spend() {
+                return false;
+            }
+            let admitting = overlay.type_of(facts, parent).filter(|at| {
+                definition.admits_object(*at)
+                    && !overlay.is_wildcard(facts, parent)
+                    && program.relation(*at, computed).is_some()
+            });
+            if let Some(at) = admitting {
+                let of = SetKey::new(parent, computed);
+                self.walk.reach(of, at, proven, steps.saturating_add(1));
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,302 @@
+//! Listings say what checks of every object, or user, would allow: over random models, tuples, contextual tuples and
+//! coverage.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use meridian_engine::symbols::Symbols;
+use meridian_engine::{
+    ListObjects, ListUsers, Outcome, Program, Progress, RoundFacts, Scratch, User, UserFilter, View,
+};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::arbitrary::{OBJECTS, RELATIONS, TYPES, World, world};
+use crate::evaluation::{ask, budget, config, count, read, view};
+
+type Listed = (Progress, BTreeSet<String>);
+
+/// Every finding once.
+fn said(listed: &mut BTreeSet<String>) -> impl FnMut(&str) -> bool {
+    |name| {
+        assert!(listed.insert(name.to_owned()), "{name} is said twice");
+        true
+    }
+}
+
+fn objects(view: &View, world: &World, of: (&str, &str), user: &str) -> Listed {
+    let program = &view.model(None).unwrap().compiled.as_ref().unwrap().program;
+    let (user, mut scratch) = (User::parse(user).unwrap(), Scratch::default());
+    let mut listed = BTreeSet::new();
+    let listing = ListObjects::new(view, program, of, &user, &world.contextual, &mut scratch);
+    let Some(mut listing) = listing else {
+        return (Progress::Done, listed);
+    };
+    let mut receiver = said(&mut listed);
+    let progress = listing.go(view, program, &user, budget(), &mut scratch, &mut receiver);
+    drop(receiver);
+    assert_eq!(progress == Progress::Unknown, !scratch.missed().is_empty());
+    (progress, listed)
+}
+
+fn objects_in_rounds(world: &World, of: (&str, &str), user: &str) -> Listed {
+    let mut symbols = Symbols::default();
+    let program = Program::compile(&world.types(), &mut symbols).unwrap();
+    let mut facts = RoundFacts::new(&Arc::new(symbols));
+    facts.know(user, &world.contextual);
+    let (user, mut scratch) = (User::parse(user).unwrap(), Scratch::default());
+    let mut listed = BTreeSet::new();
+    let listing = ListObjects::new(&facts, &program, of, &user, &world.contextual, &mut scratch);
+    let Some(mut listing) = listing else {
+        return (Progress::Done, listed);
+    };
+    let mut receiver = said(&mut listed);
+    for _ in 0..100 {
+        let progress = listing.go(
+            &facts,
+            &program,
+            &user,
+            budget(),
+            &mut scratch,
+            &mut receiver,
+        );
+        if progress != Progress::Unknown {
+            drop(receiver);
+            return (progress, listed);
+        }
+        facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
+    }
+    panic!("not listed after 100 rounds");
+}
+
+fn users(
+    view: &View,
+    world: &World,
+    (object, relation): (&str, &str),
+    filter: UserFilter<'_>,
+) -> Listed {
+    let program = &view.model(None).unwrap().compiled.as_ref().unwrap().program;
+    let mut scratch = Scratch::default();
+    let mut listed = BTreeSet::new();
+    let of = (object, object.split_once(':').unwrap().0, relation);
+    let listing = ListUsers::new(view, of, filter, &world.contextual, &mut scratch);
+    let Some(mut listing) = listing else {
+        return (Progress::Done, listed);
+    };
+    let mut receiver = said(&mut listed);
+    let progress = listing.go(view, program, budget(), &mut scratch, &mut receiver);
+    drop(receiver);
+    assert_eq!(progress == Progress::Unknown, !scratch.missed().is_empty());
+    (progress, listed)
+}
+
+fn users_in_rounds(
+    world: &World,
+    (object, relation): (&str, &str),
+    filter: UserFilter<'_>,
+) -> Listed {
+    let mut symbols = Symbols::default();
+    let program = Program::compile(&world.types(), &mut symbols).unwrap();
+    let mut facts = RoundFacts::new(&Arc::new(symbols));
+    facts.know(object, &world.contextual);
+    let mut scratch = Scratch::default();
+    let mut listed = BTreeSet::new();
+    let of = (object, object.split_once(':').unwrap().0, relation);
+    let listing = ListUsers::new(&facts, of, filter, &world.contextual, &mut scratch);
+    let Some(mut listing) = listing else {
+        return (Progress::Done, listed);
+    };
+    let mut receiver = said(&mut listed);
+    for _ in 0..100 {
+        let progress = listing.go(&facts, &program, budget(), &mut scratch, &mut receiver);
+        if progress != Progress::Unknown {
+            drop(receiver);
+            return (progress, listed);
+        }
+        facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
+    }
+    panic!("not listed after 100 rounds");
+}
+
+/// What checks of each of `candidates` come to: those allowed, and whether one met the depth limit.
+fn by_checks(
+    view: &View,
+    world: &World,
+    candidates: impl Iterator<Item = (String, (String, String, String))>,
+) -> (bool, BTreeSet<String>) {
+    let (mut too_deep, mut allowed) = (false, BTreeSet::new());
+    for (name, question) in candidates {
+        match ask(view, &world.contextual, &question).0 {
+            Outcome::Allowed => {
+                allowed.insert(name);
+            }
+            Outcome::TooDeep => too_deep = true,
+            Outcome::Denied => {}
+            other => panic!("{question:?}: {other:?}"),
+        }
+    }
+    (too_deep, allowed)
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    listings: Cell<u32>,
+    empty: Cell<u32>,
+    too_deep: Cell<u32>,
+    decided_by_a_part: Cell<u32>,
+}
+
+#[test]
+fn objects_are_those_that_checks_allow() {
+    let seen = Seen::default();
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 1500,
+        ..config()
+    });
+    let run = runner.run(&world(), |world| {
+        let (whole, part) = (
+            view(&world, |_| true),
+            view(&world, |name| world.covered.contains(name)),
+        );
+        for (object, relation, user) in &world.questions {
+            let object_type = object.split_once(':').unwrap().0;
+            // What only a tuple names can be listed too.
+            let ids = (0..OBJECTS).map(|id| id.to_string());
+            let candidates = ids.map(|id| {
+                let object = format!("{object_type}:{id}");
+                (object.clone(), (object, relation.clone(), user.clone()))
+            });
+            let (too_deep, expected) = by_checks(&whole, &world, candidates);
+            let of = (object_type, relation.as_str());
+            count(&seen.listings);
+            for (progress, listed) in [
+                objects(&whole, &world, of, user),
+                objects_in_rounds(&world, of, user),
+            ] {
+                prop_assert_eq!(&listed, &expected, "{:?} {:?}", of, user);
+                // Objects that nothing leads to are not looked at, whatever their checks would meet.
+                prop_assert!(
+                    progress == Progress::Done || (too_deep && progress == Progress::TooDeep),
+                    "{:?}",
+                    progress
+                );
+            }
+            let (progress, listed) = objects(&part, &world, of, user);
+            prop_assert!(listed.is_subset(&expected), "{:?}: {:?}", of, listed);
+            if progress != Progress::Unknown {
+                prop_assert_eq!(&listed, &expected);
+                count(&seen.decided_by_a_part);
+            }
+            count(if too_deep {
+                &seen.too_deep
+            } else if expected.is_empty() {
+                &seen.empty
+            } else {
+                continue;
+            });
+        }
+        Ok(())
+    });
+    println!("{seen:?}");
+    run.unwrap();
+    assert!(seen.listings.get() - seen.empty.get() > 1000, "{seen:?}");
+}
+
+#[test]
+fn users_are_those_that_checks_allow() {
+    let seen = Seen::default();
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 1500,
+        ..config()
+    });
+    let run = runner.run(&world(), |world| {
+        let (whole, part) = (
+            view(&world, |_| true),
+            view(&world, |name| world.covered.contains(name)),
+        );
+        for (index, (object, relation, _)) in world.questions.iter().enumerate() {
+            let of = (object.as_str(), relation.as_str());
+            let filter = match index % 3 {
+                0 => UserFilter {
+                    object_type: TYPES[index % TYPES.len()],
+                    relation: Some(RELATIONS[index % 4]),
+                },
+                1 => UserFilter {
+                    object_type: TYPES[index % TYPES.len()],
+                    relation: None,
+                },
+                _ => UserFilter {
+                    object_type: "user",
+                    relation: None,
+                },
+            };
+            let ids = (0..OBJECTS)
+                .map(|id| id.to_string())
+                .chain(filter.relation.is_none().then(|| "*".into()));
+            let candidates = ids.map(|id| {
+                let of = filter
+                    .relation
+                    .map_or(String::new(), |relation| format!("#{relation}"));
+                let user = format!("{}:{id}{of}", filter.object_type);
+                (user.clone(), (object.clone(), relation.clone(), user))
+            });
+            let (too_deep, expected) = by_checks(&whole, &world, candidates);
+            count(&seen.listings);
+            let [(progress, listed), in_rounds] = [
+                users(&whole, &world, of, filter),
+                users_in_rounds(&world, of, filter),
+            ];
+            prop_assert_eq!(&in_rounds, &(progress, listed.clone()));
+            prop_assert!(
+                listed.is_subset(&expected),
+                "{:?} {:?}: {:?}",
+                of,
+                filter,
+                listed
+            );
+            // Whom a wildcard lets in is not named for it.
+            for user in expected.difference(&listed) {
+                let named = world
+                    .tuples
+                    .iter()
+                    .chain(&world.contextual)
+                    .any(|key| key.subject.to_string() == *user);
+                let by_wildcard = world
+                    .tuples
+                    .iter()
+                    .chain(&world.contextual)
+                    .any(|key| key.subject.to_string() == "user:*");
+                prop_assert!(
+                    !named || by_wildcard,
+                    "{:?} {:?}: {:?} lacks {}",
+                    of,
+                    filter,
+                    listed,
+                    user
+                );
+            }
+            prop_assert!(
+                progress == Progress::Done || (too_deep && progress == Progress::TooDeep),
+                "{:?}",
+                progress
+            );
+            let (progress, listed_by_part) = users(&part, &world, of, filter);
+            if progress != Progress::Unknown {
+                prop_assert_eq!(&listed_by_part, &listed);
+                count(&seen.decided_by_a_part);
+            }
+            count(if too_deep {
+                &seen.too_deep
+            } else if expected.is_empty() {
+                &seen.empty
+            } else {
+                continue;
+            });
+        }
+        Ok(())
+    });
+    println!("{seen:?}");
+    run.unwrap();
+    assert!(seen.listings.get() - seen.empty.get() > 1000, "{seen:?}");
+}
