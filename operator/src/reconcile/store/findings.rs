@@ -20,6 +20,7 @@ use crate::api::store::{AuthzStoreStatus, CentralStatus, EdgesStatus, RegionStat
 use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
+use crate::reconcile::rivals::Place;
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
 use crate::reconcile::{Context, Failures, Plan, creation};
 
@@ -92,11 +93,19 @@ impl World<'_> {
             replicas: region.replicas,
             ready_replicas: ready(&regional_name(&name, &region.name)),
         });
+        let (mut topics, mut databases) = (Vec::new(), Vec::new());
+        for place in context.rivals.held(self.store) {
+            match place {
+                Place::Topics(of) => topics.push(of),
+                Place::Database(of) => databases.push(of),
+            }
+        }
         let status = AuthzStoreStatus {
             observed_generation: self.store.metadata.generation,
             store_id: observed.store.id,
             model: observed.store.model,
-            databases: context.rivals.held(self.store).into_iter().collect(),
+            topics,
+            databases,
             central: Some(CentralStatus {
                 replicas: spec.central.replicas,
                 ready_replicas: ready(&central),

@@ -1,6 +1,8 @@
 //! Workloads of a refused store that would get into a database that is not theirs: a container reads the URL in its
 //! Secret when it starts, whatever the Secret said when the workload was made.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
@@ -9,6 +11,7 @@ use crate::build::Kind;
 use crate::reconcile::apply::{Gone, gone};
 use crate::reconcile::context::Live;
 use crate::reconcile::read::{self, Secrets};
+use crate::reconcile::rivals::Place;
 use crate::reconcile::workloads::{JobState, job_state};
 use crate::reconcile::{Context, Error};
 
@@ -23,7 +26,15 @@ pub(super) async fn strays(
     secrets: &Secrets,
     live: &[Live],
 ) -> Result<Vec<Gone>, Error> {
-    let held = context.rivals.held(store);
+    let held: BTreeSet<String> = context
+        .rivals
+        .held(store)
+        .into_iter()
+        .filter_map(|of| match of {
+            Place::Database(database) => Some(database),
+            Place::Topics(_) => None,
+        })
+        .collect();
     let mut strays = Vec::new();
     for (kind, object) in live.iter().filter(|(kind, of)| has_pods(*kind, of)) {
         let Some((name, key)) = url_secret(object) else {
