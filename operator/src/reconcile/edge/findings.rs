@@ -93,11 +93,12 @@ async fn look<'a>(
     {
         trouble = creation::of_events(&context.client, &namespace, Kind::StatefulSet, set).await;
     }
+    let id = resolved.model.as_ref().map(|(id, _)| id.as_str());
     Subscription {
         resolved,
         replicas,
         trouble,
-        nodes: ask(context, &of_edge).await,
+        nodes: ask(context, &of_edge, id).await,
     }
 }
 
