@@ -152,6 +152,13 @@ impl Rivals {
         known.unwrap_or_else(|| in_status(store))
     }
 
+    /// Whether it is known which databases the nodes of a store have, also while its Secrets cannot be read.
+    #[must_use]
+    pub fn knows(&self, store: &AuthzStore) -> bool {
+        let mut held = self.held(store).into_iter();
+        !self.is_running(store) || held.any(|of| matches!(of, Place::Database(_)))
+    }
+
     /// Whether a store may be built, as it was found last.
     #[must_use]
     pub fn verdict(&self, store: &AuthzStore) -> Verdict {
@@ -294,14 +301,13 @@ impl Rivals {
         if let Some(known) = lock(&self.known).get(&uid) {
             return Ok(known.places.clone());
         }
-        let is_database = |of: &Place| matches!(of, Place::Database(_));
         match named_databases(store, client).await {
             Ok(databases) => {
                 let found = self.seen(store, places(store, databases));
                 self.remember(Arc::clone(store), found.clone());
                 Ok(found)
             }
-            Err(error) if self.is_running(store) && !in_status(store).iter().any(is_database) => {
+            Err(error) if !self.knows(store) => {
                 let what = format!("see which databases AuthzStore {} has", path(store));
                 Err(error.during(&what))
             }
