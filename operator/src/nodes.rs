@@ -117,7 +117,7 @@ pub struct Dependency {
 }
 
 impl NodeStatus {
-    /// What it says of a dependency, if it has it.
+    /// What it says of a dependency, if it has it; of the nodes above, of the one it asks first.
     #[must_use]
     pub fn dependency(&self, name: &str) -> Option<&Dependency> {
         self.dependencies.iter().find(|of| of.name == name)

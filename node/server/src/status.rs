@@ -106,8 +106,8 @@ impl NodeStatus {
         let deadline = Instant::now() + LIMIT;
         let upstream = async {
             match &self.parts.upstream {
-                Some(peers) => Some(dependency("upstream", peers.ask(deadline).await)),
-                None => None,
+                Some(peers) => peers.ask(deadline).await,
+                None => Vec::new(),
             }
         };
         let (kafka, datastore, upstream) = tokio::join!(
@@ -119,32 +119,32 @@ impl NodeStatus {
         wire::GetStatusResponse {
             node: self.parts.name.as_str().to_owned(),
             ready: false,
-            dependencies: [Some(kafka), datastore, upstream]
+            dependencies: [kafka]
                 .into_iter()
-                .flatten()
+                .chain(datastore)
+                .chain(upstream.into_iter().map(|of| dependency("upstream", of)))
                 .collect(),
             store: None,
         }
     }
 }
 
-/// `Ok` may say what does not work although the dependency as a whole does.
-fn dependency(name: &str, outcome: Result<String, String>) -> wire::Dependency {
+fn dependency(name: &str, outcome: Result<(), String>) -> wire::Dependency {
     wire::Dependency {
         name: name.to_owned(),
         available: outcome.is_ok(),
-        message: outcome.unwrap_or_else(|why| why),
+        message: outcome.err().unwrap_or_default(),
     }
 }
 
 impl Kafka {
-    async fn ask(&self) -> Result<String, String> {
+    async fn ask(&self) -> Result<(), String> {
         self.probe
             .ask(LIMIT)
             .await
             .map_err(|silent| chain(&silent))?;
         let trouble = self.relay.as_ref().and_then(|relay| relay.borrow().clone());
-        trouble.map_or_else(|| Ok(String::new()), |trouble| Err(chain(&*trouble)))
+        trouble.map_or(Ok(()), |trouble| Err(chain(&*trouble)))
     }
 }
 
@@ -157,7 +157,7 @@ impl Holds {
             Ok(()) => self.told(datastore.stores(None, None, 1, deadline).await),
             Err(why) => Err(why),
         };
-        Some(dependency(DATASTORE, outcome.map(|_| String::new())))
+        Some(dependency(DATASTORE, outcome.map(drop)))
     }
 
     /// How a store stands, if it is there; an error where the database does not say.

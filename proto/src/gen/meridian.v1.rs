@@ -183,7 +183,7 @@ pub struct GetStatusResponse {
     /// Whether health checks say SERVING.
     #[prost(bool, tag = "2")]
     pub ready: bool,
-    /// What the node needs from outside, as far as its role needs it.
+    /// What the node needs from outside, as far as its role needs it; nodes above one by one, in the order of its settings.
     #[prost(message, repeated, tag = "3")]
     pub dependencies: ::prost::alloc::vec::Vec<Dependency>,
     /// How the store asked for stands there. Absent where the node does not have it, or no more; while its datastore does not
@@ -199,7 +199,7 @@ pub struct Dependency {
     /// Whether it answered when it was last asked, which was a short while ago at most.
     #[prost(bool, tag = "2")]
     pub available: bool,
-    /// Why not, with the address; while available, which of several addresses do not answer.
+    /// Why not, with the address.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }
