@@ -5,6 +5,7 @@
 //! data and port, and never outlives the test: dropping it ends it, and so does the death of the test's process.
 
 pub mod cluster;
+pub mod conformance;
 mod group;
 mod guard;
 pub mod images;

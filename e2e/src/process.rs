@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -194,18 +194,28 @@ impl Process {
     ///
     /// When it fails, or `deadline` passes, which ends it hard; with the end of its log.
     pub async fn finish(&mut self, deadline: Duration) -> Result<()> {
-        let ended = self.group()?.ended_within(deadline).await?;
-        self.kill().await;
-        let tail = || self.log_tail(TAIL_LINES);
-        let status = ended
-            .ok_or_else(|| anyhow!("{} did not finish in {deadline:?}\n{}", self.name, tail()))?;
+        let status = self.ended(deadline).await?;
         ensure!(
             status.success(),
             "{} failed ({status})\n{}",
             self.name,
-            tail()
+            self.log_tail(TAIL_LINES)
         );
         Ok(())
+    }
+
+    /// Waits until the process has ended by itself, with success or not.
+    ///
+    /// # Errors
+    ///
+    /// When `deadline` passes, which ends it hard; with the end of its log.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let ended = self.group()?.ended_within(deadline).await?;
+        self.kill().await;
+        ended.ok_or_else(|| {
+            let tail = self.log_tail(TAIL_LINES);
+            anyhow!("{} did not finish in {deadline:?}\n{tail}", self.name)
+        })
     }
 
     /// Ends the process in good order (SIGTERM, if not set otherwise). Does nothing if it does not run.

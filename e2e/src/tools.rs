@@ -1,5 +1,6 @@
 //! Where the programs are that tests need; `cargo xtask setup` brings them.
 
+mod go;
 mod program;
 
 use std::env;
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use go::{GO_FETCHED, GO_OLDEST, go, go_release, go_toolchain};
 pub use program::Program;
 
 /// The version of Apache Kafka that tests run on.

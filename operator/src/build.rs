@@ -80,6 +80,12 @@ impl Kind {
         Self::StatefulSet,
     ];
 
+    /// Whether pods are made of it.
+    #[must_use]
+    pub fn has_pods(self) -> bool {
+        matches!(self, Self::Job | Self::Deployment | Self::StatefulSet)
+    }
+
     /// As the API server knows it.
     #[must_use]
     pub fn resource(self) -> ApiResource {
@@ -111,6 +117,8 @@ pub struct Object {
     pub body: Value,
     /// The Job that must have succeeded before this is applied.
     pub after: Option<String>,
+    /// The values of Secrets that its pods do not start without.
+    pub needs: Vec<KeyRef>,
 }
 
 impl Object {
@@ -128,6 +136,7 @@ impl Object {
             name,
             body,
             after: None,
+            needs: Vec::new(),
         }
     }
 
@@ -146,6 +155,11 @@ impl Object {
             let labels = self.body.pointer("/metadata/labels")?;
             labels.get(label)?.as_str()
         })
+    }
+
+    fn needs<'a>(mut self, secrets: impl IntoIterator<Item = &'a KeyRef>) -> Self {
+        self.needs = secrets.into_iter().cloned().collect();
+        self
     }
 
     fn after(mut self, job: &str) -> Self {
@@ -339,7 +353,8 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
             input.spec.replicas,
             template,
             input.spec.storage.as_ref(),
-        ),
+        )
+        .needs(kafka_properties),
     ];
     if input.spec.replicas > 1 {
         objects.push(workload::disruption_budget(meta(name), &labels));
@@ -365,6 +380,7 @@ impl Target<'_> {
         let meta = || input.meta(self.workload.clone(), self.labels.clone());
         let config_map = named(&self.workload, &self.config);
         let kafka_properties = input.spec.kafka.properties_secret_ref.as_ref();
+        let secrets = || std::iter::once(self.url).chain(kafka_properties);
         let job = migration::job(migration::Migration {
             input,
             target: &self.job,
@@ -373,24 +389,23 @@ impl Target<'_> {
             account,
             url: self.url,
             placement: self.placement,
-        });
+        })
+        .needs([self.url]);
         let template = pod::template(pod::Pod {
             role: self.role,
             labels: self.labels.clone(),
             image,
             account,
             config_map: &config_map,
-            secrets: secrets_hash(
-                &input.secrets,
-                std::iter::once(self.url).chain(kafka_properties),
-            ),
+            secrets: secrets_hash(&input.secrets, secrets()),
             url: Some(self.url),
             kafka_properties,
             placement: self.placement,
             scratch: false,
         });
-        let workload =
-            workload::deployment(meta(), &self.labels, self.replicas, template).after(&job.name);
+        let workload = workload::deployment(meta(), &self.labels, self.replicas, template)
+            .after(&job.name)
+            .needs(secrets());
         objects.push(service::nodes(meta(), &self.labels));
         if self.replicas > 1 {
             objects.push(workload::disruption_budget(meta(), &self.labels));

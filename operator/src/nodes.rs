@@ -59,11 +59,11 @@ pub trait Nodes: Send + Sync {
     async fn assign_tiers(&self, at: &Address, store: &str, tiers: &Tiers)
     -> Result<(), NodeError>;
 
-    /// How the node itself is.
+    /// How the node itself is, and what it has of a store.
     ///
     /// # Errors
     /// As [`NodeError`].
-    async fn status(&self, at: &Address) -> Result<NodeStatus, NodeError>;
+    async fn status(&self, at: &Address, store: Option<&str>) -> Result<NodeStatus, NodeError>;
 
     /// Deletes a store; that it is not there is no error.
     ///
@@ -92,8 +92,17 @@ pub struct NodeStatus {
     pub ready: bool,
     /// What it needs from outside.
     pub dependencies: Vec<Dependency>,
-    /// The latest model of each store it holds, by the store's id; none while a store has none.
-    pub models: Vec<(String, Option<String>)>,
+    /// The store it was asked about, if it has it.
+    pub store: Option<Held>,
+}
+
+/// A store that a node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its id.
+    pub id: String,
+    /// Its latest model there; none while it has none.
+    pub model: Option<String>,
 }
 
 /// Something a node needs from outside.
@@ -108,16 +117,22 @@ pub struct Dependency {
 }
 
 impl NodeStatus {
-    /// What it says of a dependency, if it has it.
+    /// What it says of a dependency, if it has it; of the nodes above, of the one it asks first.
     #[must_use]
     pub fn dependency(&self, name: &str) -> Option<&Dependency> {
         self.dependencies.iter().find(|of| of.name == name)
     }
 
+    /// Whether it has a store; asked about another, it is not known to.
+    #[must_use]
+    pub fn has(&self, store: &str) -> bool {
+        self.store.as_ref().is_some_and(|of| of.id == store)
+    }
+
     /// The latest model it has of a store.
     #[must_use]
     pub fn model(&self, store: &str) -> Option<&str> {
-        let (_, model) = self.models.iter().find(|(id, _)| id == store)?;
-        model.as_deref()
+        let held = self.store.as_ref().filter(|of| of.id == store)?;
+        held.model.as_deref()
     }
 }

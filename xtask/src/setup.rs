@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use meridian_e2e::conformance;
 use meridian_e2e::tools::{self, KAFKA_VERSION, Program};
 
 use packages::Need;
@@ -59,10 +60,12 @@ pub(crate) async fn servers(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The programs of a cluster; not to run beside [`servers`], which installs packages too.
+/// What is built with Go: the programs of a cluster, and OpenFGA's own tests. Not to run beside [`servers`], which
+/// installs packages too.
 pub(crate) async fn programs(stage: &Stage) -> Result<()> {
     packages::install_missing(stage, &[Need::Go]).await?;
     programs::build_missing(stage, &Program::ALL).await?;
+    suites(stage).await?;
     for program in Program::ALL {
         stage.line(&format!(
             "{:<23} {}",
@@ -71,6 +74,13 @@ pub(crate) async fn programs(stage: &Stage) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// OpenFGA's own tests, compiled only for what Go remembers of it: tests that run them link them.
+async fn suites(stage: &Stage) -> Result<()> {
+    go::find_or_fetch(stage).await?;
+    stage.line("compiling OpenFGA's own tests: takes minutes, once");
+    conformance::compile(Path::new("/dev/null")).await
 }
 
 /// What a node takes besides, where it may run.

@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod client;
+mod conformance;
 mod control_plane;
 mod dev;
 mod kafka;

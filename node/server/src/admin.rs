@@ -99,9 +99,13 @@ impl AdminService for Admin {
 
     async fn get_status(
         &self,
-        _: Request<wire::GetStatusRequest>,
+        request: Request<wire::GetStatusRequest>,
     ) -> Result<Response<wire::GetStatusResponse>, Status> {
-        Ok(Response::new(self.status.now().await))
+        let store = match request.into_inner().store_id {
+            none if none.is_empty() => None,
+            id => Some(store_id(&id)?),
+        };
+        Ok(Response::new(self.status.now(store).await))
     }
 }
 

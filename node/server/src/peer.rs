@@ -137,27 +137,21 @@ impl Peers {
         self.line.call(deadline, Repeat::Safe, call).await
     }
 
-    /// Asks every node above whether it answers. `Ok` when one does, naming those that do not.
+    /// Asks every node above whether it answers, in the order in which they are configured.
     ///
     /// # Errors
-    /// Each node's address and why it does not answer.
-    pub async fn ask(&self, deadline: Instant) -> Result<String, String> {
-        let silent = self.line.0.iter().map(async |peer| {
+    /// Of each that does not: its address and why.
+    pub async fn ask(&self, deadline: Instant) -> Vec<Result<(), String>> {
+        let answers = self.line.0.iter().map(async |peer| {
             let mut client = peer.client.clone().nodes();
             let positions = client.positions(wire::PositionsRequest {});
             let why = match tokio::time::timeout_at(deadline.into(), positions).await {
-                Ok(Ok(_)) => return None,
-                Ok(Err(status)) => crate::status::chain(&status),
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(status)) => line::why(&status),
                 Err(_) => "it did not answer in time".to_owned(),
             };
-            Some(format!("{}: {why}", peer.name))
+            Err(format!("{}: {why}", peer.name))
         });
-        let silent: Vec<_> = join_all(silent).await.into_iter().flatten().collect();
-        let told = silent.join("; ");
-        if silent.len() < self.line.0.len() {
-            Ok(told)
-        } else {
-            Err(told)
-        }
+        join_all(answers).await
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
-use meridian_model::ports::{Datastore, DatastoreError, StoreRecord};
+use meridian_model::ports::{Datastore, DatastoreError};
 use meridian_model::{ModelId, Position, StoreId};
 use meridian_proto::meridian::v1 as wire;
 use meridian_sync::envelope::position_to_wire;
@@ -22,11 +21,7 @@ use crate::schema::Schema;
 const LIMIT: Duration = Duration::from_secs(2);
 /// How long an answer is given again, so that many who ask cost no more than one.
 const KEPT: Duration = Duration::from_secs(1);
-/// Stores of one page, and models asked for at a time.
-const PAGE: u32 = 500;
-const AT_A_TIME: usize = 8;
-/// Stores told of at most.
-const MOST_STORES: usize = 1_000;
+const DATASTORE: &str = "datastore";
 
 /// What a node's status is made of.
 pub struct Parts {
@@ -80,29 +75,42 @@ impl NodeStatus {
         }
     }
 
-    /// Asks everything the node depends on, all at once, and says what it holds.
-    pub async fn now(&self) -> wire::GetStatusResponse {
+    /// Asks everything the node depends on, all at once, and says how a store stands there.
+    pub async fn now(&self, store: Option<StoreId>) -> wire::GetStatusResponse {
+        let mut status = self.dependencies().await;
+        if let Some(store) = store {
+            match self.parts.holds.store(store).await {
+                Ok(found) => status.store = found,
+                Err(why) => {
+                    status.dependencies.retain(|of| of.name != DATASTORE);
+                    status.dependencies.push(dependency(DATASTORE, Err(why)));
+                }
+            }
+        }
+        status.ready = self.parts.readiness.is_ready();
+        status
+    }
+
+    async fn dependencies(&self) -> wire::GetStatusResponse {
         let mut last = self.last.lock().await;
-        let mut status = match &*last {
+        match &*last {
             Some((at, status)) if at.elapsed() < KEPT => status.clone(),
             _ => {
                 let status = self.ask().await;
                 last.insert((Instant::now(), status)).1.clone()
             }
-        };
-        status.ready = self.parts.readiness.is_ready();
-        status
+        }
     }
 
     async fn ask(&self) -> wire::GetStatusResponse {
         let deadline = Instant::now() + LIMIT;
         let upstream = async {
             match &self.parts.upstream {
-                Some(peers) => Some(dependency("upstream", peers.ask(deadline).await)),
-                None => None,
+                Some(peers) => peers.ask(deadline).await,
+                None => Vec::new(),
             }
         };
-        let (kafka, (datastore, stores), upstream) = tokio::join!(
+        let (kafka, datastore, upstream) = tokio::join!(
             self.parts.kafka.ask(),
             self.parts.holds.ask(deadline),
             upstream
@@ -111,98 +119,101 @@ impl NodeStatus {
         wire::GetStatusResponse {
             node: self.parts.name.as_str().to_owned(),
             ready: false,
-            dependencies: [Some(kafka), datastore, upstream]
+            dependencies: [kafka]
                 .into_iter()
-                .flatten()
+                .chain(datastore)
+                .chain(upstream.into_iter().map(|of| dependency("upstream", of)))
                 .collect(),
-            stores,
+            store: None,
         }
     }
 }
 
-/// `Ok` may say what does not work although the dependency as a whole does.
-fn dependency(name: &str, outcome: Result<String, String>) -> wire::Dependency {
+fn dependency(name: &str, outcome: Result<(), String>) -> wire::Dependency {
     wire::Dependency {
         name: name.to_owned(),
         available: outcome.is_ok(),
-        message: outcome.unwrap_or_else(|why| why),
+        message: outcome.err().unwrap_or_default(),
     }
 }
 
 impl Kafka {
-    async fn ask(&self) -> Result<String, String> {
+    async fn ask(&self) -> Result<(), String> {
         self.probe
             .ask(LIMIT)
             .await
             .map_err(|silent| chain(&silent))?;
         let trouble = self.relay.as_ref().and_then(|relay| relay.borrow().clone());
-        trouble.map_or_else(|| Ok(String::new()), |trouble| Err(chain(&*trouble)))
+        trouble.map_or(Ok(()), |trouble| Err(chain(&*trouble)))
     }
 }
 
 impl Holds {
-    async fn ask(&self, deadline: Instant) -> (Option<wire::Dependency>, Vec<wire::StoreStatus>) {
-        let (datastore, address, schema) = match self {
-            Self::Memory(views) => return (None, viewed(views)),
-            Self::Database {
-                datastore,
-                address,
-                schema,
-            } => (&**datastore, address, schema.borrow().clone()),
+    async fn ask(&self, deadline: Instant) -> Option<wire::Dependency> {
+        let Self::Database { datastore, .. } = self else {
+            return None;
         };
-        let outcome = match schema {
-            Schema::Failed(error) => Err(chain(&*error)),
-            Schema::Unknown => Err("it has not answered yet".to_owned()),
-            Schema::Current => stored(datastore, deadline)
-                .await
-                .map_err(|error| chain(&error)),
+        let outcome = match self.schema() {
+            Ok(()) => self.told(datastore.stores(None, None, 1, deadline).await),
+            Err(why) => Err(why),
         };
-        let (outcome, stores) = match outcome {
-            Ok(stores) => (Ok(String::new()), stores),
-            Err(why) => (Err(format!("{address}: {why}")), Vec::new()),
+        Some(dependency(DATASTORE, outcome.map(drop)))
+    }
+
+    /// How a store stands, if it is there; an error where the database does not say.
+    async fn store(&self, store: StoreId) -> Result<Option<wire::StoreStatus>, String> {
+        match self {
+            Self::Memory(views) => Ok(viewed(views, store)),
+            Self::Database { datastore, .. } => {
+                self.schema()?;
+                self.told(stored(&**datastore, store, Instant::now() + LIMIT).await)
+            }
+        }
+    }
+
+    /// Whether the database is of this program's schema.
+    fn schema(&self) -> Result<(), String> {
+        let Self::Database { schema, .. } = self else {
+            return Ok(());
         };
-        (Some(dependency("datastore", outcome)), stores)
+        let schema = schema.borrow().clone();
+        match schema {
+            Schema::Failed(error) => Err(self.at(&chain(&*error))),
+            Schema::Unknown => Err(self.at("it has not answered yet")),
+            Schema::Current => Ok(()),
+        }
+    }
+
+    fn told<T>(&self, outcome: Result<T, DatastoreError>) -> Result<T, String> {
+        outcome.map_err(|error| self.at(&chain(&error)))
+    }
+
+    fn at(&self, why: &str) -> String {
+        match self {
+            Self::Database { address, .. } => format!("{address}: {why}"),
+            Self::Memory(_) => why.to_owned(),
+        }
     }
 }
 
-fn viewed(views: &Views) -> Vec<wire::StoreStatus> {
-    let mut stores: Vec<_> = views
-        .positions()
-        .into_iter()
-        .filter_map(|(store, _)| {
-            let shown = views.get(store)?;
-            let view = &shown.view;
-            let model = view.model(None).map(|model| model.stored.id);
-            (!view.is_deleted()).then(|| store_status(store, view.position(), model))
-        })
-        .collect();
-    stores.sort_by(|one, other| one.store_id.cmp(&other.store_id));
-    stores.truncate(MOST_STORES);
-    stores
+fn viewed(views: &Views, store: StoreId) -> Option<wire::StoreStatus> {
+    let shown = views.get(store)?;
+    let view = &shown.view;
+    let model = view.model(None).map(|model| model.stored.id);
+    (!view.is_deleted()).then(|| store_status(store, view.position(), model))
 }
 
 async fn stored(
     datastore: &dyn Datastore,
+    store: StoreId,
     deadline: Instant,
-) -> Result<Vec<wire::StoreStatus>, DatastoreError> {
-    let mut records: Vec<StoreRecord> = Vec::new();
-    while records.len() < MOST_STORES {
-        let after = records.last().map(|record| record.info.id);
-        let page = datastore.stores(None, after, PAGE, deadline).await?;
-        records.extend(page.items);
-        if page.next.is_none() {
-            break;
-        }
-    }
-    stream::iter(records)
-        .map(async |record| {
-            let store = record.info.id;
-            let model = datastore.latest_model(store, deadline).await?;
-            Ok(store_status(store, record.position, model))
-        })
-        .buffered(AT_A_TIME)
-        .try_collect()
-        .await
+) -> Result<Option<wire::StoreStatus>, DatastoreError> {
+    let found = datastore.store(store, deadline).await?;
+    let Some(record) = found.filter(|record| record.deleted_at.is_none()) else {
+        return Ok(None);
+    };
+    let model = datastore.latest_model(store, deadline).await?;
+    Ok(Some(store_status(store, record.position, model)))
 }
 
 fn store_status(store: StoreId, position: Position, model: Option<ModelId>) -> wire::StoreStatus {

@@ -124,6 +124,7 @@ impl EdgeDriver {
             generation: None,
             said: Said::default(),
         };
+        let views = Arc::clone(&task.driver.views);
         for view in std::mem::take(&mut task.driver.kept) {
             let commands = task.edge.restore(view, now);
             task.carry_out(commands);
@@ -147,6 +148,7 @@ impl EdgeDriver {
                     Some(event) => task.work_in(event),
                     None => return,
                 },
+                (store, position) = views.missed() => task.hand(Input::Announced(store, position)),
                 () = tokio::time::sleep(due) => {}
             }
             task.mind_silence();

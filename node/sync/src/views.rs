@@ -2,14 +2,15 @@
 //!
 //! Publishing swaps one pointer, so a reader has either the whole old revision or the whole new one, and never waits.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meridian_engine::View;
 use meridian_model::ids::{Position, StoreId, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::edge::{Publish, Touched};
 use crate::freshness::Freshness;
@@ -28,6 +29,9 @@ pub struct Views {
     stores: DashMap<StoreId, Entry>,
     freshness: ArcSwap<Freshness>,
     fresh: watch::Sender<bool>,
+    /// Positions that upstream has shown to readers, and that they waited for in vain.
+    missed: Mutex<BTreeMap<StoreId, Position>>,
+    misses: Notify,
     start: Instant,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -75,6 +79,8 @@ impl Views {
             stores: DashMap::new(),
             freshness: ArcSwap::default(),
             fresh: watch::Sender::new(false),
+            missed: Mutex::default(),
+            misses: Notify::new(),
             start,
             observer,
         }
@@ -121,6 +127,31 @@ impl Views {
         let waited =
             tokio::time::timeout_at(deadline.into(), position.wait_for(|at| *at >= min)).await;
         matches!(waited, Ok(Ok(_)))
+    }
+
+    /// Says that a store is at `position` upstream, and that a reader waited for that in vain: nothing else may tell whoever
+    /// keeps the views, while the topic is silent.
+    pub fn miss(&self, store: StoreId, position: Position) {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = missed.entry(store).or_default();
+        *latest = (*latest).max(position);
+        drop(missed);
+        self.misses.notify_one();
+    }
+
+    /// The next of what was missed. Nothing is lost when the wait is given up.
+    pub(crate) async fn missed(&self) -> (StoreId, Position) {
+        loop {
+            let first = self
+                .missed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_first();
+            match first {
+                Some(missed) => return missed,
+                None => self.misses.notified().await,
+            }
+        }
     }
 
     pub(crate) fn publish(&self, publish: Publish) {

@@ -232,6 +232,10 @@ pub struct AuthzStoreStatus {
     /// The model that was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelStatus>,
+    /// The topics that its nodes may run on, as `host:port/topicPrefix.product` for each broker: no other AuthzStore gets
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
     /// The databases on servers that its nodes may run on, without user and options: no other AuthzStore gets them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<String>,

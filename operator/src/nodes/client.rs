@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::{Address, Dependency, NodeError, NodeStatus, Nodes};
+use super::{Address, Dependency, Held, NodeError, NodeStatus, Nodes};
 
 /// For one call, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,26 +181,25 @@ impl Nodes for Client {
         done.map(|_| ()).map_err(self.failed(at))
     }
 
-    async fn status(&self, at: &Address) -> Result<NodeStatus, NodeError> {
-        let answer = self
-            .admin(at, STATUS_TIMEOUT)?
-            .get_status(node::GetStatusRequest {})
-            .await;
+    async fn status(&self, at: &Address, store: Option<&str>) -> Result<NodeStatus, NodeError> {
+        let request = node::GetStatusRequest {
+            store_id: store.unwrap_or_default().to_owned(),
+        };
+        let answer = self.admin(at, STATUS_TIMEOUT)?.get_status(request).await;
         let status = answer.map_err(self.failed(at))?.into_inner();
         let dependencies = status.dependencies.into_iter().map(|of| Dependency {
             name: of.name,
             available: of.available,
             message: of.message,
         });
-        let models = status.stores.into_iter().map(|of| {
-            let model = Some(of.authorization_model_id).filter(|id| !id.is_empty());
-            (of.store_id, model)
-        });
         Ok(NodeStatus {
             node: status.node,
             ready: status.ready,
             dependencies: dependencies.collect(),
-            models: models.collect(),
+            store: status.store.map(|of| Held {
+                id: of.store_id,
+                model: Some(of.authorization_model_id).filter(|id| !id.is_empty()),
+            }),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The difference between what should be and what is, and writing it.
 
+use std::collections::BTreeSet;
+
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -10,7 +12,7 @@ use super::context::Live;
 use super::read::call;
 use super::same::{is_same, quantity};
 use super::workloads::{JobState, job_state, replicas};
-use super::{Context, Error};
+use super::{Category, Context, Error};
 use crate::build::{self, Kind, MANAGER, Object};
 
 /// A failed migration is tried again after this: what it failed on may have been mended outside of the cluster.
@@ -52,7 +54,7 @@ pub struct Gone {
     pub target: Option<String>,
 }
 
-/// What of a plan could not be written: the first error of each part. `None` stands for what all parts need.
+/// What of a plan could not be written, with the part it is of. `None` stands for what all parts need.
 #[derive(Debug, Default)]
 pub struct Failures(Vec<(Option<String>, Error)>);
 
@@ -89,6 +91,14 @@ impl Step<'_> {
             Self::Delete(gone) | Self::Replace(gone) => gone.target.clone(),
         }
     }
+
+    fn starts_pods(&self) -> bool {
+        match self {
+            Self::Create(object) | Self::Change(object) => object.kind.has_pods(),
+            Self::Replace(gone) => gone.kind.has_pods(),
+            Self::Delete(_) => false,
+        }
+    }
 }
 
 impl Plan<'_> {
@@ -107,17 +117,25 @@ impl Plan<'_> {
     }
 }
 
-/// Compares what should be with what is. `keep` says of an object that nothing wants whether it stays all the same,
-/// `is_early` of a workload whether it must wait for another.
+/// Compares what should be with what is. What of an object's needs `is_missing` leaves it as it is, with all that there
+/// is of its part. `keep` says of another object that nothing wants whether it stays all the same, `is_early` of a workload
+/// whether it must wait for another.
 pub fn plan<'a>(
     wanted: &'a [Object],
     live: &[Live],
+    is_missing: impl Fn(&Object) -> bool,
     keep: impl Fn(&DynamicObject) -> bool,
     is_early: impl Fn(&Object) -> bool,
     now: Timestamp,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
+    let mut left = BTreeSet::new();
     for object in wanted {
+        if is_missing(object) {
+            left.extend(object.target());
+            plan.waiting.push((object, "it waits for a Secret"));
+            continue;
+        }
         if is_early(object) {
             let why = "it waits until the nodes above it run the new image";
             plan.waiting.push((object, why));
@@ -139,7 +157,9 @@ pub fn plan<'a>(
         let is_wanted = wanted
             .iter()
             .any(|object| object.kind == *kind && object.name == found.name_any());
-        let is_kept = || keep(found) || *kind == Kind::ConfigMap && is_read(found, wanted, live);
+        let is_left = || target(found).is_some_and(|of| left.contains(&of));
+        let is_kept =
+            || keep(found) || is_left() || *kind == Kind::ConfigMap && is_read(found, wanted, live);
         if !is_wanted && found.metadata.deletion_timestamp.is_none() && !is_kept() {
             plan.steps.push(Step::Delete(gone(*kind, found)));
         }
@@ -219,14 +239,19 @@ pub(super) fn target(object: &DynamicObject) -> Option<String> {
     build::target(|label| object.labels().get(label).map(String::as_str))
 }
 
-/// Writes a plan, in order. Where a write fails, the rest of its part waits and the other parts go on.
+/// Writes a plan, in order. Where something is refused, the pods of its part wait; where a write fails otherwise, all the
+/// rest of its part does. The other parts go on.
 pub async fn apply(context: &Context, namespace: &str, owner: &str, plan: &Plan<'_>) -> Failures {
     let mut failures = Failures::default();
     for step in &plan.steps {
         let target = step.target();
-        if failures.of(target.as_deref()).is_none()
-            && let Err(error) = take(context, namespace, owner, step).await
-        {
+        let failed = failures.of(target.as_deref()).map(Error::category);
+        let waits = match failed {
+            None => false,
+            Some(Category::Refused | Category::Taken) => step.starts_pods(),
+            Some(Category::Transient | Category::NotLeader) => true,
+        };
+        if !waits && let Err(error) = take(context, namespace, owner, step).await {
             failures.0.push((target, error));
         }
     }

@@ -33,8 +33,8 @@ impl Asked {
     }
 }
 
-/// Asks every pod that runs how it is.
-pub async fn ask(context: &Context, pods: &[Arc<Pod>]) -> Vec<Asked> {
+/// Asks every pod that runs how it is, and what it has of a store.
+pub async fn ask(context: &Context, pods: &[Arc<Pod>], store: Option<&str>) -> Vec<Asked> {
     let nodes: Vec<_> = pods
         .iter()
         .flat_map(|pod| {
@@ -47,7 +47,7 @@ pub async fn ask(context: &Context, pods: &[Arc<Pod>]) -> Vec<Asked> {
         .collect();
     futures::stream::iter(nodes)
         .map(|(region, pod, address)| async move {
-            let status = context.nodes.status(&address).await;
+            let status = context.nodes.status(&address, store).await;
             Asked {
                 pod,
                 region,

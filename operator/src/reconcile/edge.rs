@@ -13,9 +13,9 @@ use kube::{Resource, ResourceExt};
 
 use super::context::Live;
 use super::rivals::Verdict;
-use super::{Context, Error, apply, plan, read, rollout, status};
+use super::{Context, Error, Missing, apply, plan, read, rollout, status};
 use crate::api::conditions::{
-    ACCEPTED, Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
+    Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
 };
 use crate::api::edge::EdgeRegionStatus;
 use crate::api::store::AuthzStoreStatus;
@@ -29,6 +29,10 @@ pub struct Resolved {
     pub store: String,
     /// What its objects are built from, or why they are left as they are.
     pub input: Result<EdgeInput, Finding>,
+    /// Why its edges are left as they are all the same: the value of a Secret is not known.
+    pub missing: Missing,
+    /// If so since it cannot be read, why.
+    pub unread: Option<Error>,
     /// The store's id and latest model, as its AuthzStore's status has them.
     pub model: Option<(String, String)>,
     /// What the AuthzStore's status says if its model is not the latest, since somebody else wrote one.
@@ -47,10 +51,7 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
         return Ok(Action::await_change());
     }
     let now = Timestamp::now();
-    let resolved = match dereference(&edge, &context).await {
-        Ok(resolved) => resolved,
-        Err(error) => return give_up(&edge, &context, error, now).await,
-    };
+    let mut resolved = dereference(&edge, &context).await;
     let uid = edge.uid().unwrap_or_default();
     let live = context.caches.of_edges.owned_by(&uid);
     let namespace = edge.namespace().unwrap_or_default();
@@ -63,6 +64,7 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
     let plan = plan(
         &wanted,
         &live,
+        |object| resolved.iter().any(|of| of.missing.of(object).is_some()),
         |object| is_kept(&resolved, object),
         |object| is_early(object, &resolved, &live, &context),
         now,
@@ -76,27 +78,14 @@ pub async fn reconcile(edge: Arc<EdgeRegion>, context: Arc<Context>) -> Result<A
     let is_ready = finish(&edge, &context, found, now).await?;
     failures.first()?;
     not_grown.map_or(Ok(()), Err)?;
-    let is_blocked = resolved.iter().all(|of| of.input.is_err());
+    let unread = resolved.iter_mut().find_map(|of| of.unread.take());
+    unread.map_or(Ok(()), Err)?;
+    let is_blocked = resolved.iter().all(|of| of.blocked_by().is_some());
     Ok(Action::requeue(jittered(match (is_blocked, is_ready) {
         (true, _) => requeue::MISSING,
         (_, true) => requeue::SETTLED,
         _ => requeue::UNSETTLED,
     })))
-}
-
-/// Says why it could not go on; what is known of the edges from before stays.
-async fn give_up(
-    edge: &EdgeRegion,
-    context: &Context,
-    error: Error,
-    now: Timestamp,
-) -> Result<Action, Error> {
-    let status = edge.status.clone().unwrap_or_default();
-    let findings = status::unread(&findings::KINDS, ACCEPTED, &error);
-    if let Err(also) = finish(edge, context, (status, findings), now).await {
-        tracing::debug!(%also, "the status does not say what is wrong");
-    }
-    Err(error)
 }
 
 /// Writes the status; says whether all is as it should be.
@@ -145,7 +134,7 @@ fn is_early(
 }
 
 /// Reads what an EdgeRegion names.
-async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolved>, Error> {
+async fn dereference(edge: &EdgeRegion, context: &Context) -> Vec<Resolved> {
     let mut resolved = Vec::new();
     for subscription in &edge.spec.subscriptions {
         let name = &subscription.store_ref.name;
@@ -158,6 +147,8 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolve
                     "StoreNotFound",
                     format!("subscriptions: there is no AuthzStore '{name}' in this namespace"),
                 )),
+                missing: Missing::default(),
+                unread: None,
                 model: None,
                 superseded: None,
                 parents: 0,
@@ -173,15 +164,60 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Result<Vec<Resolve
             .into_iter()
             .flat_map(|of| &of.regions)
             .find(|of| of.name == edge.spec.parent_region);
-        resolved.push(Resolved {
+        let mut of_store = Resolved {
             store: name.clone(),
+            input: input(edge, context, &store),
+            missing: Missing::default(),
+            unread: None,
             model,
             superseded: status.and_then(superseded),
             parents: region.map_or(0, |of| of.ready_replicas),
-            input: input(edge, context, &store).await?,
-        });
+        };
+        of_store.read(context).await;
+        resolved.push(of_store);
     }
-    Ok(resolved)
+    resolved
+}
+
+impl Resolved {
+    /// Reads the Secret that its edges do not start without, if there is one.
+    async fn read(&mut self, context: &Context) {
+        let Ok(input) = &mut self.input else { return };
+        let Some(of) = &input.store_spec.kafka.properties_secret_ref else {
+            return;
+        };
+        let at = format!("kafka.propertiesSecretRef of AuthzStore '{}'", self.store);
+        let read = read::secret(
+            &context.client,
+            &input.namespace,
+            &of.name,
+            &input.owner.uid,
+        );
+        match read.await {
+            Ok(found) => match found.and_then(|mut secret| secret.remove(&of.key)) {
+                Some(value) => {
+                    input.secrets.insert(of.clone(), value.hash);
+                }
+                None => {
+                    let (name, key) = (&of.name, &of.key);
+                    let told = format!("{at}: there is no Secret '{name}' with key '{key}'");
+                    self.missing.add(of, Finding::fault("SecretNotFound", told));
+                }
+            },
+            Err(error) => {
+                let why = status::not_read(&error);
+                let message = format!("{at}: {}", why.message);
+                self.missing.add(of, Finding { message, ..why });
+                self.unread = Some(error);
+            }
+        }
+    }
+
+    /// Why its edges are left as they are, if so.
+    fn blocked_by(&self) -> Option<&Finding> {
+        let refused = self.input.as_ref().err();
+        refused.or_else(|| self.missing.findings().next())
+    }
 }
 
 fn superseded(status: &AuthzStoreStatus) -> Option<String> {
@@ -190,58 +226,35 @@ fn superseded(status: &AuthzStoreStatus) -> Option<String> {
     Some(found.message.clone())
 }
 
-async fn input(
-    edge: &EdgeRegion,
-    context: &Context,
-    store: &AuthzStore,
-) -> Result<Result<EdgeInput, Finding>, Error> {
-    let (name, namespace) = (store.name_any(), edge.namespace().unwrap_or_default());
+fn input(edge: &EdgeRegion, context: &Context, store: &AuthzStore) -> Result<EdgeInput, Finding> {
+    let name = store.name_any();
     match context.rivals.verdict(store) {
         Verdict::Free => {}
         Verdict::Refused(why) => {
             let told = format!("subscriptions: AuthzStore '{name}': {why}");
-            return Ok(Err(Finding::fault("StoreRefused", told)));
+            return Err(Finding::fault("StoreRefused", told));
         }
         Verdict::Unknown => {
             let told = format!("AuthzStore '{name}' was not looked at yet");
-            return Ok(Err(Finding::not_yet("StoreNotAccepted", told)));
+            return Err(Finding::not_yet("StoreNotAccepted", told));
         }
     }
     let parent = &edge.spec.parent_region;
     if !store.spec.regions.iter().any(|of| of.name == *parent) {
-        return Ok(Err(Finding::fault(
+        return Err(Finding::fault(
             "UnknownParentRegion",
             format!("parentRegion: AuthzStore '{name}' has no region '{parent}'"),
-        )));
+        ));
     }
-    let mut secrets = SecretHashes::new();
-    if let Some(of) = &store.spec.kafka.properties_secret_ref {
-        let uid = edge.uid().unwrap_or_default();
-        let found = read::secret(&context.client, &namespace, &of.name, &uid).await?;
-        match found.and_then(|mut secret| secret.remove(&of.key)) {
-            Some(value) => {
-                secrets.insert(of.clone(), value.hash);
-            }
-            None => {
-                return Ok(Err(Finding::fault(
-                    "SecretNotFound",
-                    format!(
-                        "kafka.propertiesSecretRef of AuthzStore '{name}': there is no Secret '{}' with key '{}'",
-                        of.name, of.key
-                    ),
-                )));
-            }
-        }
-    }
-    Ok(Ok(EdgeInput {
+    Ok(EdgeInput {
         name: edge.name_any(),
-        namespace,
+        namespace: edge.namespace().unwrap_or_default(),
         owner: edge.controller_owner_ref(&()).unwrap_or_default(),
         spec: edge.spec.clone(),
         store: name,
         store_spec: store.spec.clone(),
-        secrets,
-    }))
+        secrets: SecretHashes::new(),
+    })
 }
 
 pub(super) fn workload<'a>(live: &'a [Live], name: &str) -> Option<&'a DynamicObject> {

@@ -22,6 +22,7 @@ use super::store::{databases, secret_names};
 use super::{Error, read};
 use crate::api::AuthzStore;
 use crate::api::conditions::{ACCEPTED, Finding};
+use crate::api::store::AuthzStoreSpec;
 use crate::build::{Kind, STORE};
 
 /// The reason why a store is refused whose topics another has.
@@ -44,34 +45,40 @@ pub enum Verdict {
     Unknown,
 }
 
-/// A store as it was seen last, and its databases.
+/// What only one store may write to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The topics of a product at a broker: `host:port/topicPrefix.product`.
+    Topics(String),
+    /// A database on a server: `host:port/name`.
+    Database(String),
+}
+
+/// A store as it was seen last, and its places.
 #[derive(Debug, Clone)]
 struct Known {
     store: Arc<AuthzStore>,
-    databases: Databases,
+    places: Places,
 }
 
-/// The databases of a store.
+/// The places of a store.
 #[derive(Debug, Clone, Default)]
-struct Databases {
+struct Places {
     /// Those that its spec leads to now.
-    wanted: BTreeSet<String>,
+    wanted: BTreeSet<Place>,
     /// Those that its nodes may run on: nobody else gets them. Its status has them too, for an operator that starts anew.
-    held: BTreeSet<String>,
+    held: BTreeSet<Place>,
 }
 
-impl Databases {
+impl Places {
     /// The one that must be left to a store with these others, which is `first` or not where both run on it or neither.
-    fn left_to(&self, others: &Self, first: bool) -> Option<&String> {
-        self.wanted.iter().find(|database| {
-            match (
-                self.held.contains(*database),
-                others.held.contains(*database),
-            ) {
+    fn left_to(&self, others: &Self, first: bool) -> Option<&Place> {
+        self.wanted.iter().find(|place| {
+            match (self.held.contains(*place), others.held.contains(*place)) {
                 (false, true) => true,
                 (true, false) => false,
                 (true, true) => first,
-                (false, false) => first && others.wanted.contains(*database),
+                (false, false) => first && others.wanted.contains(*place),
             }
         })
     }
@@ -98,20 +105,20 @@ impl Rivals {
         }
     }
 
-    /// Why `store`, whose spec leads to the databases `wanted`, must not be built, if another is in its way.
+    /// Why `store`, whose spec leads to these databases, must not be built, if another is in its way.
     ///
     /// # Errors
     /// As [`Error`], where it cannot be seen what another has that runs.
     pub async fn in_the_way(
         &self,
         store: &AuthzStore,
-        wanted: BTreeSet<String>,
+        databases: BTreeSet<String>,
         client: &Client,
     ) -> Result<Option<Finding>, Error> {
         self.ready().await;
         let others = self.others(store);
         self.forget_but(store, &others);
-        let mut own = self.seen(store, wanted);
+        let mut own = self.seen(store, places(store, databases));
         if !self.is_running(store) {
             own.held.clear();
         }
@@ -133,18 +140,23 @@ impl Rivals {
     pub fn settled(&self, store: &AuthzStore) {
         let uid = store.uid().unwrap_or_default();
         if let Some(known) = lock(&self.known).get_mut(&uid) {
-            known.databases.held = known.databases.wanted.clone();
+            known.places.held = known.places.wanted.clone();
         }
     }
 
-    /// The databases that the nodes of a store may run on.
+    /// What the nodes of a store may run on.
     #[must_use]
-    pub fn held(&self, store: &AuthzStore) -> BTreeSet<String> {
+    pub fn held(&self, store: &AuthzStore) -> BTreeSet<Place> {
         let uid = store.uid().unwrap_or_default();
-        let known = lock(&self.known)
-            .get(&uid)
-            .map(|of| of.databases.held.clone());
+        let known = lock(&self.known).get(&uid).map(|of| of.places.held.clone());
         known.unwrap_or_else(|| in_status(store))
+    }
+
+    /// Whether it is known which databases the nodes of a store have, also while its Secrets cannot be read.
+    #[must_use]
+    pub fn knows(&self, store: &AuthzStore) -> bool {
+        let mut held = self.held(store).into_iter();
+        !self.is_running(store) || held.any(|of| matches!(of, Place::Database(_)))
     }
 
     /// Whether a store may be built, as it was found last.
@@ -160,17 +172,14 @@ impl Rivals {
         &self,
         others: &[Arc<AuthzStore>],
         store: &AuthzStore,
-        own: &Databases,
+        own: &Places,
         client: &Client,
     ) -> Result<Option<Finding>, Error> {
         for other in others {
             let first = self.rank(other) < self.rank(store);
-            if first && shares_topics(store, other) {
-                return Ok(Some(self.refusal(store, other, None)));
-            }
-            let theirs = self.databases(other, client).await?;
-            if let Some(database) = own.left_to(&theirs, first) {
-                return Ok(Some(self.refusal(store, other, Some(database))));
+            let theirs = self.places(other, client).await?;
+            if let Some(place) = own.left_to(&theirs, first) {
+                return Ok(Some(self.refusal(store, other, place)));
             }
         }
         Ok(None)
@@ -205,15 +214,10 @@ impl Rivals {
     }
 
     /// One that is gone passes by itself.
-    fn refusal(
-        &self,
-        store: &AuthzStore,
-        other: &AuthzStore,
-        database: Option<&String>,
-    ) -> Finding {
+    fn refusal(&self, store: &AuthzStore, other: &AuthzStore, place: &Place) -> Finding {
         Finding {
             fault: self.is_there(other),
-            ..refusal(store, &self.name(other), database)
+            ..refusal(store, &self.name(other), place)
         }
     }
 
@@ -276,54 +280,47 @@ impl Rivals {
         lock(&self.known).retain(|uid, _| is_needed(uid));
     }
 
-    fn remember(&self, store: Arc<AuthzStore>, databases: Databases) {
+    fn remember(&self, store: Arc<AuthzStore>, places: Places) {
         let uid = store.uid().unwrap_or_default();
-        lock(&self.known).insert(uid, Known { store, databases });
+        lock(&self.known).insert(uid, Known { store, places });
     }
 
-    /// What is known of a store whose spec leads to the databases `wanted`.
-    fn seen(&self, store: &AuthzStore, wanted: BTreeSet<String>) -> Databases {
+    /// What is known of a store whose spec leads to these places.
+    fn seen(&self, store: &AuthzStore, wanted: BTreeSet<Place>) -> Places {
         let mut held = self.held(store);
         let is_refused = matches!(self.verdict(store), Verdict::Refused(_));
         if held.is_empty() && self.is_running(store) && !is_refused {
             held.clone_from(&wanted);
         }
-        Databases { wanted, held }
+        Places { wanted, held }
     }
 
     /// Read once; from then on each store's own reconciles keep them.
-    async fn databases(
-        &self,
-        store: &Arc<AuthzStore>,
-        client: &Client,
-    ) -> Result<Databases, Error> {
+    async fn places(&self, store: &Arc<AuthzStore>, client: &Client) -> Result<Places, Error> {
         let uid = store.uid().unwrap_or_default();
         if let Some(known) = lock(&self.known).get(&uid) {
-            return Ok(known.databases.clone());
+            return Ok(known.places.clone());
         }
-        match wanted(store, client).await {
-            Ok(wanted) => {
-                let found = self.seen(store, wanted);
+        match named_databases(store, client).await {
+            Ok(databases) => {
+                let found = self.seen(store, places(store, databases));
                 self.remember(Arc::clone(store), found.clone());
                 Ok(found)
             }
-            Err(error) if self.is_running(store) && in_status(store).is_empty() => {
+            Err(error) if !self.knows(store) => {
                 let what = format!("see which databases AuthzStore {} has", path(store));
                 Err(error.during(&what))
             }
-            // What it runs on is known, or it does not run.
+            // Which it runs on is known, or it does not run.
             Err(error) => {
                 tracing::warn!(store = path(store), %error, "cannot see which databases it names");
-                Ok(Databases {
-                    held: in_status(store),
-                    ..Databases::default()
-                })
+                Ok(self.seen(store, places(store, BTreeSet::new())))
             }
         }
     }
 }
 
-async fn wanted(store: &AuthzStore, client: &Client) -> Result<BTreeSet<String>, Error> {
+async fn named_databases(store: &AuthzStore, client: &Client) -> Result<BTreeSet<String>, Error> {
     let namespace = store.namespace().unwrap_or_default();
     let uid = store.uid().unwrap_or_default();
     let mut secrets = read::Secrets::new();
@@ -334,9 +331,23 @@ async fn wanted(store: &AuthzStore, client: &Client) -> Result<BTreeSet<String>,
     Ok(databases(&store.spec, &secrets))
 }
 
-fn in_status(store: &AuthzStore) -> BTreeSet<String> {
-    let written = store.status.iter().flat_map(|of| &of.databases);
-    written.cloned().collect()
+fn in_status(store: &AuthzStore) -> BTreeSet<Place> {
+    let topics = store.status.iter().flat_map(|of| &of.topics).cloned();
+    let databases = store.status.iter().flat_map(|of| &of.databases).cloned();
+    let databases = databases.map(Place::Database);
+    topics.map(Place::Topics).chain(databases).collect()
+}
+
+/// What a store leads to whose Secrets lead to these databases.
+fn places(store: &AuthzStore, databases: BTreeSet<String>) -> BTreeSet<Place> {
+    let namespace = store.namespace().unwrap_or_default();
+    let AuthzStoreSpec { kafka, product, .. } = &store.spec;
+    let topics = kafka.bootstrap_servers.iter().map(|server| {
+        let broker = endpoint(server, KAFKA_PORT, &namespace);
+        Place::Topics(format!("{broker}/{}.{product}", kafka.topic_prefix))
+    });
+    let databases = databases.into_iter().map(Place::Database);
+    topics.chain(databases).collect()
 }
 
 fn path(store: &AuthzStore) -> String {
@@ -370,29 +381,16 @@ fn accepted(store: &AuthzStore) -> Option<&Condition> {
     conditions.into_iter().find(|of| of.type_ == ACCEPTED)
 }
 
-fn shares_topics(one: &AuthzStore, other: &AuthzStore) -> bool {
-    let topics = |of: &AuthzStore| (of.spec.product.clone(), of.spec.kafka.topic_prefix.clone());
-    topics(one) == topics(other) && !brokers(one).is_disjoint(&brokers(other))
-}
-
-fn brokers(of: &AuthzStore) -> BTreeSet<String> {
-    let namespace = of.namespace().unwrap_or_default();
-    let servers = of.spec.kafka.bootstrap_servers.iter();
-    servers
-        .map(|server| endpoint(server, KAFKA_PORT, &namespace))
-        .collect()
-}
-
-fn refusal(store: &AuthzStore, other: &str, database: Option<&String>) -> Finding {
-    match database {
-        None => Finding::fault(
+fn refusal(store: &AuthzStore, other: &str, place: &Place) -> Finding {
+    match place {
+        Place::Topics(_) => Finding::fault(
             PRODUCT_TAKEN,
             format!(
                 "AuthzStore {other} publishes product '{}' under topicPrefix '{}' on the same Kafka: choose another product or prefix",
                 store.spec.product, store.spec.kafka.topic_prefix
             ),
         ),
-        Some(database) => Finding::fault(
+        Place::Database(database) => Finding::fault(
             DATABASE_TAKEN,
             format!(
                 "AuthzStore {other} has database {database}: give each a database of its own; nodes that would get into it are stopped"

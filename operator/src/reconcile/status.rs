@@ -73,17 +73,23 @@ where
 /// What is found where reading what the spec names came to an end: `at` says why, and nothing is known of the others.
 #[must_use]
 pub fn unread(kinds: &[&'static str], at: &'static str, error: &Error) -> Findings {
-    let told = error.to_string();
-    let blocked = Finding::blocked(at, &told);
-    let why = match error.category() {
-        Category::Refused | Category::Taken => Finding::fault("Refused", told),
-        Category::Transient | Category::NotLeader => Finding::unknown("NotRead", told),
-    };
+    let blocked = Finding::blocked(at, &error.to_string());
+    let why = not_read(error);
     let found = |kind| if kind == at { &why } else { &blocked };
     kinds
         .iter()
         .map(|kind| (*kind, found(*kind).clone()))
         .collect()
+}
+
+/// Why something that the spec names is not known.
+#[must_use]
+pub fn not_read(error: &Error) -> Finding {
+    let told = error.to_string();
+    match error.category() {
+        Category::Refused | Category::Taken => Finding::fault("Refused", told),
+        Category::Transient | Category::NotLeader => Finding::unknown("NotRead", told),
+    }
 }
 
 /// What the API server will not take, whatever is tried, must be seen by who wrote the spec.

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
@@ -53,16 +52,18 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     };
     let validated = validate(&store, &references);
     let wanted = validated.infrastructure.as_ref().ok();
-    let mut wanted = wanted.map(|input| build::store(input, &context.settings));
-    let is_left =
-        |target: Option<String>| target.is_some_and(|of| validated.missing.contains_key(&of));
-    if let Some(wanted) = &mut wanted {
-        wanted.retain(|object| !is_left(object.target()));
-    }
+    let wanted = wanted.map(|input| build::store(input, &context.settings));
     let plan = wanted.as_deref().map(|wanted| {
         let is_early = |object: &Object| is_early(object, &store, &references.live);
-        let keep = |object: &DynamicObject| is_left(apply::target(object));
-        plan(wanted, &references.live, keep, is_early, now)
+        let is_missing = |object: &Object| validated.missing.of(object).is_some();
+        plan(
+            wanted,
+            &references.live,
+            is_missing,
+            |_| false,
+            is_early,
+            now,
+        )
     });
     let plan = plan.unwrap_or_else(|| Plan {
         steps: references
@@ -78,9 +79,10 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     migrations_started(&store, &context, &plan, &failures).await;
     if failures.errors().next().is_none() {
         strays_stopped(&store, &context, &references).await;
-        // What is left as it is may run on what an older spec led to.
-        let wanted = wanted.as_deref().filter(|_| validated.missing.is_empty());
-        if wanted.is_some_and(|wanted| is_settled(wanted, &plan, &references)) {
+        if wanted
+            .as_deref()
+            .is_some_and(|wanted| is_settled(wanted, &plan, &references))
+        {
             context.rivals.settled(&store);
         }
     }
@@ -98,11 +100,9 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     status::refused(&mut found.1, &failures);
     let is_ready = finish(&store, &context, found, now).await?;
     failures.first()?;
-    Ok(Action::requeue(jittered(next(
-        &references,
-        &validated,
-        is_ready,
-    ))))
+    let next = next(&references, &validated, is_ready);
+    let unread = references.unread.into_values().next();
+    unread.map_or(Ok(Action::requeue(jittered(next))), Err)
 }
 
 /// Says why it could not go on; what is known of the store from before stays.

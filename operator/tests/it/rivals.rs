@@ -1,5 +1,8 @@
 //! Of AuthzStores that have the same topics or the same database one runs.
 
+mod topics;
+mod unread;
+
 use std::collections::BTreeSet;
 
 use http::Method;

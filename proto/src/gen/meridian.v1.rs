@@ -169,8 +169,12 @@ pub struct GetTiersResponse {
     #[prost(message, optional, tag = "1")]
     pub tiers: ::core::option::Option<Tiers>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetStatusRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    /// The store to tell of; empty: of none.
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
     /// As in the header meridian-served-by.
@@ -179,12 +183,13 @@ pub struct GetStatusResponse {
     /// Whether health checks say SERVING.
     #[prost(bool, tag = "2")]
     pub ready: bool,
-    /// What the node needs from outside, as far as its role needs it.
+    /// What the node needs from outside, as far as its role needs it; nodes above one by one, in the order of its settings.
     #[prost(message, repeated, tag = "3")]
     pub dependencies: ::prost::alloc::vec::Vec<Dependency>,
-    /// What it holds, by id, without deleted stores; 1000 at most, and none while its datastore does not answer.
-    #[prost(message, repeated, tag = "4")]
-    pub stores: ::prost::alloc::vec::Vec<StoreStatus>,
+    /// How the store asked for stands there. Absent where the node does not have it, or no more; while its datastore does not
+    /// answer, that is not known.
+    #[prost(message, optional, tag = "4")]
+    pub store: ::core::option::Option<StoreStatus>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Dependency {
@@ -194,7 +199,7 @@ pub struct Dependency {
     /// Whether it answered when it was last asked, which was a short while ago at most.
     #[prost(bool, tag = "2")]
     pub available: bool,
-    /// Why not, with the address; while available, which of several addresses do not answer.
+    /// Why not, with the address.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use meridian_e2e::tools::{self, POSTGRES_OLDEST, Program};
+use meridian_e2e::tools::{self, POSTGRES_OLDEST};
 
 use super::go;
 use crate::stage::Stage;
@@ -80,7 +80,7 @@ impl Need {
             Self::Java => java_version().is_none_or(|version| version < JAVA_OLDEST),
             Self::Maven => tools::kafka_libs().is_err() && tools::on_path("mvn").is_none(),
             Self::Postgres => tools::postgres_bin().is_err(),
-            Self::Go => lacks("go") && Program::ALL.iter().any(|program| program.find().is_err()),
+            Self::Go => lacks("go") && tools::go().is_err(),
             Self::Containerd => lacks("containerd") || lacks("ctr"),
             Self::Runc => lacks("runc"),
             Self::CniPlugins => tools::cni_plugins().is_err(),

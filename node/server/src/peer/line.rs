@@ -283,6 +283,17 @@ pub(super) fn told(status: &Status) -> String {
     }
 }
 
+/// Why a node did not answer: what it said, or what is at the bottom of the connection's failure.
+pub(super) fn why(status: &Status) -> String {
+    let mut source = std::error::Error::source(status);
+    let mut text = status.message().to_owned();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
 /// A failure's message with its causes, for the log.
 fn reason(status: &Status) -> String {
     let mut text = status.message().to_owned();

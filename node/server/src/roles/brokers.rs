@@ -42,10 +42,7 @@ pub(super) async fn watch(probe: Probe, bootstrap: String, stop: CancellationTok
         async move {
             match probe.ask(limit).await {
                 Ok(()) | Err(Silent::Failed(Error::NoTopic(_))) => Ok(()),
-                Err(silent) => Err(Why {
-                    text: chain(&silent),
-                    vague: matches!(silent, Silent::Failed(_)),
-                }),
+                Err(silent) => Err(chain(&silent)),
             }
         }
     };
@@ -63,13 +60,6 @@ pub(super) async fn watch(probe: Probe, bootstrap: String, stop: CancellationTok
     }
 }
 
-/// Why Kafka does not answer.
-struct Why {
-    text: String,
-    /// librdkafka gave no reason, as it does while one that it gave lasts.
-    vague: bool,
-}
-
 /// What is worth saying.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
@@ -81,7 +71,7 @@ enum News {
 
 async fn tell<F>(pace: Pace, ask: impl Fn(Duration) -> F, mut say: impl FnMut(News))
 where
-    F: Future<Output = Result<(), Why>>,
+    F: Future<Output = Result<(), String>>,
 {
     let mut reasons = BTreeSet::new();
     let mut limit = pace.first;
@@ -93,12 +83,9 @@ where
                 }
                 pace.pause
             }
-            Err(Why { text, vague }) => {
-                // librdkafka adds how long a try took and how often it has said so.
-                let text = text.split(" (after ").next().unwrap_or_default().to_owned();
-                let known = vague && !reasons.is_empty() || reasons.len() >= REASONS;
-                if !known && reasons.insert(text.clone()) {
-                    say(News::Silent(text));
+            Err(why) => {
+                if reasons.len() < REASONS && reasons.insert(why.clone()) {
+                    say(News::Silent(why));
                 }
                 pace.retry
             }
@@ -118,20 +105,15 @@ mod tests {
 
     #[tokio::test]
     async fn each_reason_is_said_once_until_kafka_answers_again() {
-        let why = |text: String, vague| Err(Why { text, vague });
-        let refused = |n| {
-            let text = format!("kafka:9092: Connection refused (after {n}ms in state CONNECT)");
-            why(text, false)
-        };
+        let refused = || Err("kafka:9092: Connection refused".to_owned());
         let answers = Mutex::new(vec![
-            refused(9),
+            refused(),
             Ok(()),
             Ok(()),
-            refused(8),
-            why("another broker".to_owned(), false),
-            why("no reason".to_owned(), true),
-            refused(2),
-            refused(1),
+            refused(),
+            Err("another broker".to_owned()),
+            refused(),
+            refused(),
         ]);
         let asked_all = Notify::new();
         let ask = |_| {

@@ -4,32 +4,31 @@
 //! one that must come from central's primary, one from a later position than the edge has reached, and all of them while
 //! the edge cannot tell how fresh it is. Writes and all other calls go upstream too.
 
+mod held;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use meridian_engine::{Budget, Limits as EngineLimits, Outcome, Scratch, View};
-use meridian_model::{ApiError, ModelId, Position, StoreId, Tier, Timestamp};
+use meridian_engine::View;
+use meridian_model::{ApiError, ModelId, StoreId, Tier};
 use meridian_proto::openfga::v1;
-use meridian_sync::views::{Shown, Views};
+use meridian_sync::views::Views;
 
-use crate::api::deadline_exceeded;
 use crate::api::fields::Fields;
 use crate::api::operations::{
     CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
     ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
 };
-use crate::calls::{Answer, Calls, Context, Refusal, Reply, ServedBy};
-use crate::commands::check::{CheckedRequest, too_complex};
+use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
 use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
 use crate::routing::answers::{Answer as KeptAnswer, AnswerKey, Answers};
 use crate::routing::regional::created;
 use crate::routing::{Decided, Upwards, wants_primary};
+use held::{Found, Held};
 
 /// The calls of an edge.
 pub struct Edge {
@@ -92,7 +91,9 @@ impl Edge {
     ) -> Option<Answer<v1::CheckResponse>> {
         if let Some(asked) = cx.min_position {
             let patience = cx.deadline.min(Instant::now() + self.revision_wait);
-            self.held.views.reached(store, asked, patience).await;
+            if !self.held.views.reached(store, asked, patience).await {
+                self.miss(store);
+            }
         }
         let shown = self.held.view(store, cx.min_position)?;
         let view = &shown.view;
@@ -108,6 +109,16 @@ impl Edge {
             };
         }
         self.settle(store, view, request, found)
+    }
+
+    /// What upstream has shown and the topic does not bring is asked for: else every check would go up until the next
+    /// comparison. The floor, not what the client asked for, which need not exist.
+    fn miss(&self, store: StoreId) {
+        let floor = self.upwards.floors().get(store);
+        let shown = self.held.views.get(store);
+        if shown.is_some_and(|shown| shown.view.position() < floor) {
+            self.held.views.miss(store, floor);
+        }
     }
 
     fn settle(
@@ -232,160 +243,6 @@ fn may_keep(view: &View, model: ModelId, request: &v1::CheckRequest) -> bool {
         .closure_types(object_type, &key.relation)
         .into_iter();
     types.all(|object_type| view.tiers().of(object_type) != Tier::Cold)
-}
-
-/// What an edge holds, and how it decides by it.
-struct Held {
-    views: Arc<Views>,
-    name: ServedBy,
-    limits: Limits,
-    max_staleness: Duration,
-    long_checks: LongChecks,
-}
-
-/// What came of evaluating over a view.
-enum Found {
-    Decided(Answer<v1::CheckResponse>),
-    /// The view does not decide it. Under this model an answer from upstream may have been kept.
-    Unknown(ModelId),
-    /// It takes more work than may be done on the connection's task.
-    Long,
-    /// There is nothing to evaluate by: the model is not (or not readably) here.
-    Nothing,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-impl Held {
-    /// The store's view, if it may answer: fresh enough, and at the asked position or later.
-    fn view(&self, store: StoreId, asked: Option<Position>) -> Option<Arc<Shown>> {
-        let shown = self.views.get(store)?;
-        let reached = asked.is_none_or(|asked| shown.view.position() >= asked);
-        (reached
-            && self
-                .views
-                .age(&shown, wall_clock())
-                .is_some_and(|age| age <= self.max_staleness))
-        .then_some(shown)
-    }
-
-    fn decide(&self, view: &View, request: &v1::CheckRequest, budget: Budget<'_>) -> Found {
-        let id = match request.authorization_model_id.as_str() {
-            "" => None,
-            id => match id.parse() {
-                Ok(id) => Some(id),
-                Err(_) => return Found::Nothing,
-            },
-        };
-        let Some(model) = view.model(id) else {
-            return Found::Nothing;
-        };
-        let Some(compiled) = &model.compiled else {
-            return Found::Nothing;
-        };
-        let refuse = |error: ApiError| {
-            Found::Decided(Err(Refusal {
-                error,
-                position: Some(view.position()),
-                served_by: None,
-            }))
-        };
-        let checked = match CheckedRequest::new(&compiled.types, request) {
-            Ok(checked) => checked,
-            Err(error) => return refuse(error),
-        };
-        let check = |scratch: &mut Scratch| {
-            meridian_engine::check(
-                view,
-                &compiled.program,
-                &checked.question,
-                &checked.contextual,
-                budget,
-                scratch,
-            )
-        };
-        let allowed = match SCRATCH.with_borrow_mut(check) {
-            Outcome::Allowed => true,
-            Outcome::Denied => false,
-            Outcome::TooDeep => return refuse(too_complex()),
-            Outcome::Interrupted => return refuse(deadline_exceeded()),
-            Outcome::Unknown => return Found::Unknown(model.stored.id),
-            Outcome::OutOfWork => return Found::Long,
-        };
-        Found::Decided(Ok(self.reply(
-            view,
-            model.stored.id,
-            allowed,
-            view.position(),
-        )))
-    }
-
-    /// An answer that holds at the view's position, and at `also`.
-    fn reply(
-        &self,
-        view: &View,
-        model: ModelId,
-        allowed: bool,
-        also: Position,
-    ) -> Reply<v1::CheckResponse> {
-        let body = v1::CheckResponse {
-            allowed,
-            resolution: String::new(),
-        };
-        Reply {
-            body,
-            position: Some(view.position().max(also)),
-            model: Some(model),
-            served_by: self.name.clone(),
-        }
-    }
-
-    fn inline_budget(&self) -> Budget<'static> {
-        Budget::of(EngineLimits {
-            work: self.limits.check_inline_work,
-            ..EngineLimits::default()
-        })
-    }
-
-    /// Evaluates on a blocking thread until it is done or the caller's time is up; `None` when no more may run now.
-    async fn decide_long(
-        self: &Arc<Self>,
-        store: StoreId,
-        view: View,
-        request: v1::CheckRequest,
-        deadline: Instant,
-    ) -> Option<Result<Found, ApiError>> {
-        let slot = self.long_checks.slot_now(store)?;
-        let this = Arc::clone(self);
-        let run = move |interrupted: &dyn Fn() -> bool| {
-            let limits = EngineLimits {
-                work: this.limits.check_work,
-                ..EngineLimits::default()
-            };
-            match this.decide(
-                &view,
-                &request,
-                Budget {
-                    limits,
-                    interrupted,
-                },
-            ) {
-                Found::Long => Found::Decided(Err(too_complex().into())),
-                found => found,
-            }
-        };
-        Some(slot.run(deadline, run).await.map(|(found, _)| found))
-    }
-}
-
-/// This machine's wall clock, which the writer's heartbeats are compared with.
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[async_trait]

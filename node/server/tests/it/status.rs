@@ -57,9 +57,17 @@ fn nobody() -> SocketAddr {
 }
 
 async fn status(node: &Node) -> wire::GetStatusResponse {
+    status_of(node, "").await.unwrap()
+}
+
+/// The node's status, with that of a store.
+async fn status_of(node: &Node, store_id: &str) -> Result<wire::GetStatusResponse, tonic::Status> {
     let client = AdminServiceClient::connect(format!("http://{}", node.grpc)).await;
-    let asked = client.unwrap().get_status(wire::GetStatusRequest {}).await;
-    asked.unwrap().into_inner()
+    let request = wire::GetStatusRequest {
+        store_id: store_id.to_owned(),
+    };
+    let asked = client.unwrap().get_status(request).await;
+    asked.map(tonic::Response::into_inner)
 }
 
 /// The node's status, once it is as wanted.
@@ -146,6 +154,16 @@ async fn store(central: &Node) -> (String, String) {
     (store, written.into_inner().authorization_model_id)
 }
 
+async fn delete(central: &Node, store: &str) {
+    let mut api = OpenFgaServiceClient::connect(format!("http://{}", central.grpc))
+        .await
+        .unwrap();
+    let store_id = store.to_owned();
+    api.delete_store(v1::DeleteStoreRequest { store_id })
+        .await
+        .unwrap();
+}
+
 async fn stop(nodes: impl IntoIterator<Item = Node>) {
     for node in nodes {
         node.stop().await;
@@ -186,12 +204,26 @@ async fn every_role_tells_what_it_needs_and_holds() {
         let status = status_when(node, all_well).await;
         assert_eq!(status.node, node.name);
         assert_eq!(names(&status), needs);
-        let [held] = &status.stores[..] else {
-            panic!("{status:?}")
-        };
+        assert_eq!(status.store, None, "none was asked for");
+        let held = status_of(node, &store).await.unwrap().store.unwrap();
         assert_eq!(held.store_id, store);
         assert_eq!(held.position.unwrap().revision, 4);
         assert_eq!(held.authorization_model_id, model);
+        let other = status_of(node, "01HVMMBCMGZNT3SED4Z17ECXCA").await.unwrap();
+        assert_eq!(other.store, None);
+        assert!(all_well(&other), "{other:?}");
+        let refused = status_of(node, "shop").await.unwrap_err();
+        assert!(refused.message().contains("store_id 'shop'"), "{refused}");
+    }
+    delete(&central, &store).await;
+    for node in [&central, &regional, &edge] {
+        tokio::time::timeout(PATIENCE, async {
+            while status_of(node, &store).await.unwrap().store.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .unwrap();
     }
     stop([edge, regional, central]).await;
 }
@@ -207,7 +239,7 @@ async fn what_is_away_is_named_with_its_address_and_no_secret() {
         told.contains("refused") && dependency(status, "kafka").message.contains("refused")
     });
     let told = told.await;
-    assert!(!told.ready && told.stores.is_empty(), "{told:?}");
+    assert!(!told.ready && told.store.is_none(), "{told:?}");
     assert!(told.dependencies.iter().all(|one| !one.available));
     let (kafka, datastore) = (
         &dependency(&told, "kafka").message,
@@ -255,7 +287,7 @@ async fn what_comes_back_is_told_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_several_nodes_above_is_enough_and_the_other_is_named() {
+async fn of_several_nodes_above_each_is_told_of() {
     let kafka = kafka();
     let servers = kafka.bootstrap_servers();
     let central = roles::central(&config("c", servers.clone(), Vec::new()))
@@ -264,8 +296,29 @@ async fn one_of_several_nodes_above_is_enough_and_the_other_is_named() {
     let away = nobody();
     let upstream = vec![format!("http://{away}"), above(&central)];
     let edge = roles::edge(&config("e", servers, upstream)).await.unwrap();
-    let told = status_when(&edge, |status| dependency(status, "upstream").available).await;
-    let message = &dependency(&told, "upstream").message;
-    assert!(message.contains(&away.to_string()), "{message}");
+    let of_both = |status: &wire::GetStatusResponse| {
+        let above = status
+            .dependencies
+            .iter()
+            .filter(|of| of.name == "upstream");
+        let above: Vec<_> = above.map(|of| (of.available, of.message.clone())).collect();
+        above
+    };
+    let told = status_when(&edge, |status| {
+        of_both(status)
+            .last()
+            .is_some_and(|(available, _)| *available)
+    });
+    let told = of_both(&told.await);
+    assert_eq!(told[1], (true, String::new()));
+    let (available, message) = &told[0];
+    assert!(
+        !available && message.contains(&away.to_string()),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("Connection refused (os error 111)"),
+        "{message}"
+    );
     stop([edge, central]).await;
 }

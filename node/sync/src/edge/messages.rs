@@ -33,7 +33,7 @@ impl Default for Limits {
 pub enum Input {
     /// A change set arrived from the topic.
     Record(ChangeSet),
-    /// A change set exists that the topic does not carry.
+    /// A change set exists that the topic does not carry, or has not brought yet.
     Announced(StoreId, Position),
     /// Some other sign (a heartbeat) of the writer's reign in the topic.
     Reign(Epoch),

@@ -1,5 +1,6 @@
 //! Asking Kafka whether it answers, for whoever wants to know how a node stands.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::{Error, Quiet, Result, Settings, topics};
 
 /// What librdkafka said since the last question, at most.
 const EVENTS: usize = 64;
+/// Reasons kept while no broker answers.
+const REASONS: usize = 4;
 
 /// Asks for one topic. Its client, and with it a connection, comes about with the first question.
 pub struct Probe {
@@ -20,25 +23,32 @@ pub struct Probe {
     client: Mutex<Option<Arc<BaseConsumer<Listening>>>>,
 }
 
-/// Why Kafka does not answer: what was attempted, and what librdkafka last said about it, with the broker's address.
+/// Why Kafka does not answer: what was attempted, and what librdkafka has said about it since it last did, with each broker's
+/// address. The same words from question to question, as long as nothing new goes wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Silent {
     /// Only this much is known.
     #[error(transparent)]
     Failed(#[from] Error),
-    /// A broker's connection is the reason.
-    #[error("{what}: {reason}")]
+    /// The brokers' connections are the reason.
+    #[error("{what}: {reasons}")]
     Told {
         /// What was attempted.
         what: Error,
-        /// librdkafka's word.
-        reason: String,
+        /// librdkafka's words.
+        reasons: String,
     },
 }
 
-/// Keeps the last thing that librdkafka said of a broker.
+/// Keeps what librdkafka says of brokers: it does so once, and is vague while that lasts.
 #[derive(Default)]
-struct Listening(Mutex<Option<String>>);
+struct Listening(Mutex<BTreeSet<String>>);
+
+impl Listening {
+    fn reasons(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl ClientContext for Listening {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -48,7 +58,12 @@ impl ClientContext for Listening {
     fn error(&self, error: KafkaError, reason: &str) {
         // Said after each broker was named with its own reason, which tells more.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+            // What follows is how long a try took, and how often it has said so.
+            let reason = reason.split(" (after ").next().unwrap_or_default();
+            let mut reasons = self.reasons();
+            if reasons.len() < REASONS {
+                reasons.insert(reason.to_owned());
+            }
         }
         Quiet.error(error, reason);
     }
@@ -77,13 +92,19 @@ impl Probe {
             // `None` is also what a line of librdkafka's log comes to, with the reason behind it.
             let _ = client.poll(Duration::ZERO);
         }
-        let heard = client.context().0.lock();
-        let heard = heard.unwrap_or_else(PoisonError::into_inner).take();
-        match (found, heard) {
-            (Ok(Some(_)), _) => Ok(()),
-            (Ok(None), _) => Err(Error::NoTopic(self.topic.clone()).into()),
-            (Err(what), Some(reason)) => Err(Silent::Told { what, reason }),
-            (Err(what), None) => Err(what.into()),
+        let mut reasons = client.context().reasons();
+        if found.is_ok() {
+            reasons.clear();
+        }
+        match found {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::NoTopic(self.topic.clone()).into()),
+            Err(what) if reasons.is_empty() => Err(what.into()),
+            Err(what) => {
+                let reasons: Vec<_> = reasons.iter().map(String::as_str).collect();
+                let reasons = reasons.join("; ");
+                Err(Silent::Told { what, reasons })
+            }
         }
     }
 
@@ -103,5 +124,45 @@ impl Probe {
             .create_with_context(Listening::default())
             .map_err(Error::options)?;
         Ok(Arc::clone(client.insert(Arc::new(made))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// librdkafka says why once and then only that it is so. Whoever shows it would else show another text each time.
+    #[tokio::test]
+    async fn brokers_that_stay_silent_stay_so_for_the_same_reason() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let settings = Settings {
+            bootstrap_servers: closed.to_string(),
+            options: Default::default(),
+            topic_prefix: "meridian".to_owned(),
+            product: "shop".to_owned(),
+            partitions: 1,
+            replication: 1,
+        };
+        let probe = Probe::new(settings, "changes".to_owned());
+        let ask = async || {
+            probe
+                .ask(Duration::from_secs(2))
+                .await
+                .unwrap_err()
+                .to_string()
+        };
+        let told = loop {
+            let told = ask().await;
+            if told.contains("refused") {
+                break told;
+            }
+        };
+        assert!(!told.contains("(after"), "{told}");
+        for _ in 0..6 {
+            assert_eq!(ask().await, told);
+        }
     }
 }

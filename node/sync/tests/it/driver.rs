@@ -236,6 +236,20 @@ async fn a_copy_that_changed_without_records_is_noticed_by_its_heartbeat() {
     edge.end().await;
 }
 
+/// Neither a record nor a comparison tells of it: only a reader, to whom upstream has shown the position.
+#[tokio::test]
+async fn what_a_reader_waited_for_in_vain_is_asked_for() {
+    let edge = Edge::below(Region::holding(vec![granted("repo:core")])).await;
+    edge.catches_up().await;
+
+    edge.region.tuples.lock().unwrap().clear();
+    let later = Position::new(1, 9);
+    *edge.region.position.lock().unwrap() = later;
+    edge.views.miss(edge.region.store, later);
+    edge.catches_up().await;
+    edge.end().await;
+}
+
 #[tokio::test]
 async fn what_upstream_vouches_for_counts_once_all_of_it_is_in() {
     let region = Region::holding(vec![granted("repo:core")]);

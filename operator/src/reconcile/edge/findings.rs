@@ -93,11 +93,12 @@ async fn look<'a>(
     {
         trouble = creation::of_events(&context.client, &namespace, Kind::StatefulSet, set).await;
     }
+    let id = resolved.model.as_ref().map(|(id, _)| id.as_str());
     Subscription {
         resolved,
         replicas,
         trouble,
-        nodes: ask(context, &of_edge).await,
+        nodes: ask(context, &of_edge, id).await,
     }
 }
 
@@ -111,8 +112,8 @@ impl Subscription<'_> {
     ) -> Option<Finding> {
         let trouble = self.trouble.as_ref();
         let trouble = trouble.map(|of| Finding::fault(&of.reason, of.message.clone()));
-        let Resolved { store, input, .. } = self.resolved;
-        if let Err(why) = input {
+        let store = &self.resolved.store;
+        if let Some(why) = self.resolved.blocked_by() {
             return trouble.or_else(|| Some(blocked(why)));
         }
         let workload = edge_name(&edge.name_any(), store);
@@ -162,7 +163,7 @@ fn blocked(why: &Finding) -> Finding {
 }
 
 fn accepted(resolved: &[Resolved]) -> Finding {
-    let refused = resolved.iter().find_map(|of| of.input.as_ref().err());
+    let refused = resolved.iter().find_map(Resolved::blocked_by);
     refused
         .cloned()
         .unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense"))

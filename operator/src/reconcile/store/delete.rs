@@ -19,7 +19,7 @@ use crate::api::conditions::{Finding, READY, STORE_DELETED, conditions};
 use crate::api::store::DeletionPolicy;
 use crate::build::{Kind, MANAGER, REGION, STORE, central_name, grpc_address, regional_name};
 use crate::events::Severity;
-use crate::nodes::{NodeError, NodeStatus};
+use crate::nodes::NodeError;
 use crate::reconcile::asked::{Asked, ask};
 use crate::reconcile::read::call;
 use crate::reconcile::workloads::replicas;
@@ -152,11 +152,11 @@ async fn at_central(
         }));
     };
     if named.as_deref() != Some(id) {
-        let status = nodes.status(&address).await?;
+        let status = nodes.status(&address, Some(id)).await?;
         if let Some(of) = status.dependency("datastore").filter(|of| !of.available) {
             return Err(NodeError::Unavailable(of.message.clone()));
         }
-        if !status.models.iter().any(|(held, _)| held == id) {
+        if !status.has(id) {
             let told = format!("central does not have store {id}, which it had");
             return Ok(AtCentral::Strange(told));
         }
@@ -180,7 +180,7 @@ async fn copies_deleted(id: &str, store: &AuthzStore, context: &Context) -> Resu
     let name = store.name_any();
     let mut left = Vec::new();
     let mut may_pass = false;
-    let asked = ask_regions(store, context).await;
+    let asked = ask_regions(id, store, context).await;
     for region in &store.spec.regions {
         let nodes = asked
             .iter()
@@ -200,14 +200,14 @@ async fn copies_deleted(id: &str, store: &AuthzStore, context: &Context) -> Resu
     })
 }
 
-async fn ask_regions(store: &AuthzStore, context: &Context) -> Vec<Asked> {
+async fn ask_regions(id: &str, store: &AuthzStore, context: &Context) -> Vec<Asked> {
     let namespace = store.namespace().unwrap_or_default();
     let mut pods = context
         .caches
         .of_stores
         .pods(&namespace, STORE, &store.name_any());
     pods.retain(|pod| pod.labels().contains_key(REGION) && !is_migration(pod));
-    ask(context, &pods).await
+    ask(context, &pods, Some(id)).await
 }
 
 /// Whether a region has deleted its copy. Its nodes have one database: any of them that sees it knows.
@@ -221,10 +221,9 @@ fn is_gone<'a>(nodes: impl Iterator<Item = &'a Asked>, store: &str) -> Result<()
                 .filter(|of| !of.available)
                 .map(|of| of.message.clone()),
         };
-        let has_it = |status: &NodeStatus| status.models.iter().any(|(id, _)| id == store);
         why = match (silent, status) {
             (Some(silent), _) => format!("{pod}: {silent}"),
-            (None, Ok(status)) if !has_it(status) => return Ok(()),
+            (None, Ok(status)) if !status.has(store) => return Ok(()),
             _ => format!("{pod} still has store {store}"),
         };
     }

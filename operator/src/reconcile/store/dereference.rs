@@ -11,7 +11,7 @@ use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
-use crate::build::{CENTRAL, COMPONENT, EDGE_REGION, Kind, STORE};
+use crate::build::{COMPONENT, EDGE_REGION, Kind, STORE};
 use crate::reconcile::apply::Gone;
 use crate::reconcile::context::Live;
 use crate::reconcile::pods::Trouble;
@@ -22,8 +22,10 @@ use crate::reconcile::{Context, Error, creation};
 /// What an AuthzStore names, and what there is of it.
 #[derive(Debug)]
 pub struct References {
-    /// The Secrets named.
+    /// The Secrets named, but for those that cannot be read.
     pub secrets: Secrets,
+    /// Why those cannot be read, by their names.
+    pub unread: BTreeMap<String, Error>,
     /// The model's ConfigMap, if it names one.
     pub model: Option<Keyed>,
     /// What belongs to it.
@@ -58,10 +60,18 @@ pub(super) fn is_migration(pod: &Pod) -> bool {
 pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<References, Error> {
     let namespace = store.namespace().unwrap_or_default();
     let uid = store.uid().unwrap_or_default();
-    let mut secrets = Secrets::new();
+    let (mut secrets, mut unread) = (Secrets::new(), BTreeMap::new());
     for name in secret_names(&store.spec) {
-        let found = read::secret(&context.client, &namespace, &name, &uid).await?;
-        secrets.insert(name, found);
+        match read::secret(&context.client, &namespace, &name, &uid).await {
+            Ok(found) => {
+                secrets.insert(name, found);
+            }
+            // Others must leave it what its nodes have, and it is not known what that is.
+            Err(error) if !context.rivals.knows(store) => return Err(error),
+            Err(error) => {
+                unread.insert(name, error);
+            }
+        }
     }
     let model = match &store.spec.model.config_map_key_ref {
         Some(of) => Some(read::config_map(&context.client, &namespace, of).await?),
@@ -77,11 +87,12 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     pods.retain(|pod| !pod.labels().contains_key(EDGE_REGION));
     let live = children.owned_by(&uid);
     let strays = match rival {
-        Some(_) => strays(store, context, &secrets, &live).await?,
+        Some(_) => strays(store, context, &secrets, &live).await,
         None => Vec::new(),
     };
     Ok(References {
         secrets,
+        unread,
         model,
         without_pods: without_pods(context, &namespace, &live, &pods).await,
         live,
@@ -114,19 +125,18 @@ pub(super) fn is_of_job(pod: &Pod, job: &str) -> bool {
     named.is_some_and(|of| of == job)
 }
 
-/// Every reference to a Secret, with whose it is (central's, a region's, or all nodes') and where it stands.
-pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(Option<&str>, String, &KeyRef)> {
+/// Every reference to a Secret, with where it stands.
+pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, &KeyRef)> {
     let mut refs = vec![(
-        Some(CENTRAL),
         "datastore.urlSecretRef".to_owned(),
         &spec.datastore.url_secret_ref,
     )];
     if let Some(properties) = &spec.kafka.properties_secret_ref {
-        refs.push((None, "kafka.propertiesSecretRef".to_owned(), properties));
+        refs.push(("kafka.propertiesSecretRef".to_owned(), properties));
     }
     for region in &spec.regions {
         let at = format!("regions[{}].datastore.urlSecretRef", region.name);
-        refs.push((Some(&region.name), at, &region.datastore.url_secret_ref));
+        refs.push((at, &region.datastore.url_secret_ref));
     }
     refs
 }
@@ -135,7 +145,7 @@ pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(Option<&str>, String, &
 pub fn secret_names(spec: &AuthzStoreSpec) -> Vec<String> {
     let mut names: Vec<String> = secret_refs(spec)
         .into_iter()
-        .map(|(_, _, of)| of.name.clone())
+        .map(|(_, of)| of.name.clone())
         .collect();
     names.sort();
     names.dedup();

@@ -1,6 +1,5 @@
 //! What is so of an AuthzStore and what is not: observed from its nodes, and made into conditions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -20,8 +19,9 @@ use crate::api::store::{AuthzStoreStatus, CentralStatus, EdgesStatus, RegionStat
 use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
+use crate::reconcile::rivals::Place;
 use crate::reconcile::workloads::{JobState, Replicas, job_state, replicas};
-use crate::reconcile::{Context, Failures, Plan, creation};
+use crate::reconcile::{Context, Failures, Missing, Plan, creation};
 
 const DATASTORE: Need = Need {
     name: "datastore",
@@ -59,8 +59,8 @@ pub(super) struct World<'a> {
     pub(super) failures: &'a Failures,
     /// Why nothing can be built.
     pub(super) refusal: Option<&'a Refusal>,
-    /// Why central or single regions cannot be built.
-    pub(super) missing: &'a BTreeMap<String, Finding>,
+    /// What keeps some of it from being built.
+    pub(super) missing: &'a Missing,
 }
 
 impl World<'_> {
@@ -92,11 +92,19 @@ impl World<'_> {
             replicas: region.replicas,
             ready_replicas: ready(&regional_name(&name, &region.name)),
         });
+        let (mut topics, mut databases) = (Vec::new(), Vec::new());
+        for place in context.rivals.held(self.store) {
+            match place {
+                Place::Topics(of) => topics.push(of),
+                Place::Database(of) => databases.push(of),
+            }
+        }
         let status = AuthzStoreStatus {
             observed_generation: self.store.metadata.generation,
             store_id: observed.store.id,
             model: observed.store.model,
-            databases: context.rivals.held(self.store).into_iter().collect(),
+            topics,
+            databases,
             central: Some(CentralStatus {
                 replicas: spec.central.replicas,
                 ready_replicas: ready(&central),
@@ -114,9 +122,12 @@ impl World<'_> {
             return blocked;
         }
         let wanted = self.wanted.unwrap_or_default();
-        let mut jobs = wanted.iter().filter(|object| object.kind == Kind::Job);
-        jobs.find_map(|job| self.unfinished(&job.name, job.target().as_deref()))
-            .or_else(|| self.missing.keys().find_map(|target| self.left(target)))
+        let jobs = wanted.iter().filter(|object| object.kind == Kind::Job);
+        let (left, built): (Vec<_>, Vec<_>) = jobs.partition(|job| self.missing.of(job).is_some());
+        let mut built = built.into_iter();
+        built
+            .find_map(|job| self.unfinished(&job.name, job.target().as_deref()))
+            .or_else(|| self.left(left.first()?))
             .unwrap_or_else(|| Finding::yes("Migrated", "every database has the image's schema"))
     }
 
@@ -148,11 +159,10 @@ impl World<'_> {
         })
     }
 
-    /// Why nothing is known of central or a region to be as the spec says.
-    fn left(&self, target: &str) -> Option<Finding> {
-        let why = self.missing.get(target);
-        let left = why.map(|why| Finding::blocked(REFERENCES_RESOLVED, &why.message));
-        self.blocked().or(left)
+    /// Why an object is left as it is, if so.
+    fn left(&self, object: &Object) -> Option<Finding> {
+        let why = self.missing.of(object)?;
+        Some(Finding::blocked(REFERENCES_RESOLVED, &why.message))
     }
 
     /// What is so of an object that is not yet as it should be, unless it does not come since a write failed.
@@ -209,7 +219,10 @@ impl World<'_> {
     fn available(&self, workload: &str, target: &str, wanted: i32) -> Finding {
         let (migration, nodes) = self.pods(target);
         let told = |trouble: Trouble| Finding::fault(&trouble.reason, trouble.message);
-        if let Some(blocked) = self.left(target) {
+        let of_workload = |of: &&Object| of.kind == Kind::Deployment && of.name == workload;
+        let object = self.wanted.unwrap_or_default().iter().find(of_workload);
+        let left = || self.left(object?);
+        if let Some(blocked) = self.blocked().or_else(left) {
             return pods::trouble(&nodes).map_or(blocked, told);
         }
         let Some(found) = self.count(workload) else {
@@ -272,10 +285,14 @@ fn refusals(validated: &Validated) -> (Finding, Finding) {
             Refusal::Missing(finding) => Some(finding),
             Refusal::Invalid(_) => None,
         });
-    let missing: Vec<_> = of_all.chain(validated.missing.values()).collect();
-    let missing = missing.first().map(|first| {
+    let missing: Vec<_> = of_all.chain(validated.missing.findings()).collect();
+    let fault = missing.iter().find(|of| of.state == State::False);
+    let missing = fault.or(missing.first()).map(|first| {
         let told: Vec<_> = missing.iter().map(|of| of.message.as_str()).collect();
-        Finding::fault(&first.reason, told.join("; "))
+        Finding {
+            message: told.join("; "),
+            ..Finding::clone(first)
+        }
     });
     (
         invalid.unwrap_or_else(|| Finding::yes("Valid", "the spec makes sense")),

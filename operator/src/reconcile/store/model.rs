@@ -65,8 +65,7 @@ impl Central<'_> {
     }
 
     async fn store(&self, product: &str, state: &mut StoreState) -> Result<String, ConvergeError> {
-        let known = |id: &String| self.status.models.iter().any(|(store, _)| store == id);
-        if let Some(id) = state.id.clone().filter(known) {
+        if let Some(id) = state.id.clone().filter(|id| self.status.has(id)) {
             return Ok(id);
         }
         let found = self.nodes.find_store(self.address, product).await?;

@@ -27,13 +27,13 @@ pub(super) async fn observe(
     validated: &Validated,
 ) -> Observed {
     let pods: Vec<_> = references.nodes().cloned().collect();
-    let nodes = ask(context, &pods).await;
     let before = store.status.as_ref();
     let mut state = StoreState {
         id: before.and_then(|of| of.store_id.clone()),
         model: before.and_then(|of| of.model.clone()),
         ..Default::default()
     };
+    let nodes = ask(context, &pods, state.id.as_deref()).await;
     let model = match &validated.model {
         // Central may have come to run on what is another's.
         _ if let Some(why) = &references.rival => Finding::blocked(ACCEPTED, &why.message),

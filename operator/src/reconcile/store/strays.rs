@@ -1,29 +1,37 @@
 //! Workloads of a refused store that would get into a database that is not theirs: a container reads the URL in its
 //! Secret when it starts, whatever the Secret said when the workload was made.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use crate::api::AuthzStore;
 use crate::build::Kind;
+use crate::reconcile::Context;
 use crate::reconcile::apply::{Gone, gone};
 use crate::reconcile::context::Live;
 use crate::reconcile::read::{self, Secrets};
+use crate::reconcile::rivals::Place;
 use crate::reconcile::workloads::{JobState, job_state};
-use crate::reconcile::{Context, Error};
 
 /// Those of `live` whose Secrets lead to a database that the store's nodes do not run on. Where it is not known which
-/// those are, there are none.
-///
-/// # Errors
-/// As [`Error`].
+/// those are, or where a Secret leads, there are none.
 pub(super) async fn strays(
     store: &AuthzStore,
     context: &Context,
     secrets: &Secrets,
     live: &[Live],
-) -> Result<Vec<Gone>, Error> {
-    let held = context.rivals.held(store);
+) -> Vec<Gone> {
+    let held: BTreeSet<String> = context
+        .rivals
+        .held(store)
+        .into_iter()
+        .filter_map(|of| match of {
+            Place::Database(database) => Some(database),
+            Place::Topics(_) => None,
+        })
+        .collect();
     let mut strays = Vec::new();
     for (kind, object) in live.iter().filter(|(kind, of)| has_pods(*kind, of)) {
         let Some((name, key)) = url_secret(object) else {
@@ -34,7 +42,11 @@ pub(super) async fn strays(
             None => {
                 let namespace = store.namespace().unwrap_or_default();
                 let uid = store.uid().unwrap_or_default();
-                read::secret(&context.client, &namespace, name, &uid).await?
+                let read = read::secret(&context.client, &namespace, name, &uid).await;
+                read.unwrap_or_else(|error| {
+                    tracing::warn!(secret = name, %error, "cannot see where a Secret leads");
+                    None
+                })
             }
         };
         let database = read.and_then(|secret| secret.get(key)?.database.clone());
@@ -42,7 +54,7 @@ pub(super) async fn strays(
             strays.push(gone(*kind, object));
         }
     }
-    Ok(strays)
+    strays
 }
 
 fn has_pods(kind: Kind, object: &DynamicObject) -> bool {

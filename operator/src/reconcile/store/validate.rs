@@ -3,7 +3,7 @@
 //! The parts stand alone: a mistake in the model leaves the workloads to be kept as they should be, and the model that
 //! is active untouched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -16,15 +16,17 @@ use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::{AuthzStoreSpec, Tier};
 use crate::build::{SecretHashes, StoreInput, hash};
+use crate::reconcile::Missing;
 use crate::reconcile::read::Keyed;
+use crate::reconcile::status::not_read;
 
 /// What of an AuthzStore can be built.
 #[derive(Debug)]
 pub struct Validated {
     /// What its objects are built from, or why they are left as they are.
     pub infrastructure: Result<StoreInput, Refusal>,
-    /// Why central or single regions, by their names, are left as they are all the same: what they name is not there.
-    pub missing: BTreeMap<String, Finding>,
+    /// Why what needs them is left as it is all the same: values of Secrets that are not known.
+    pub missing: Missing,
     /// The model and tiers, or why they are left as they are.
     pub model: Result<WantedModel, Refusal>,
 }
@@ -52,7 +54,7 @@ pub struct WantedModel {
 /// Sorts out what can be built.
 #[must_use]
 pub fn validate(store: &AuthzStore, references: &References) -> Validated {
-    let mut missing = BTreeMap::new();
+    let mut missing = Missing::default();
     Validated {
         infrastructure: infrastructure(store, references, &mut missing),
         missing,
@@ -63,22 +65,19 @@ pub fn validate(store: &AuthzStore, references: &References) -> Validated {
 fn infrastructure(
     store: &AuthzStore,
     references: &References,
-    missing: &mut BTreeMap<String, Finding>,
+    missing: &mut Missing,
 ) -> Result<StoreInput, Refusal> {
     if let Some(refusal) = &references.rival {
         return Err(Refusal::Invalid(refusal.clone()));
     }
     own_databases(&store.spec, references)?;
     let mut secrets = SecretHashes::new();
-    for (target, at, of) in secret_refs(&store.spec) {
-        match (hash_of(references, &at, of), target) {
-            (Ok(hash), _) => {
+    for (at, of) in secret_refs(&store.spec) {
+        match hash_of(references, &at, of) {
+            Ok(hash) => {
                 secrets.insert(of.clone(), hash);
             }
-            (Err(finding), Some(target)) => {
-                missing.insert(target.to_owned(), finding);
-            }
-            (Err(finding), None) => return Err(Refusal::Missing(finding)),
+            Err(finding) => missing.add(of, finding),
         }
     }
     Ok(StoreInput {
@@ -91,6 +90,11 @@ fn infrastructure(
 }
 
 fn hash_of(references: &References, at: &str, of: &KeyRef) -> Result<String, Finding> {
+    if let Some(error) = references.unread.get(&of.name) {
+        let why = not_read(error);
+        let message = format!("{at}: {}", why.message);
+        return Err(Finding { message, ..why });
+    }
     let found = references.secrets.get(&of.name).and_then(Option::as_ref);
     let Some(secret) = found else {
         return Err(Finding::fault(

@@ -93,7 +93,7 @@ async fn what_an_edge_region_names_and_cannot_be_read_is_said() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Refused"));
     assert!(message.contains("read Secret 'kafka'"), "{message}");
     assert_blocked(
-        condition(&world, "EdgeRegion", "till", "Synced"),
+        condition(&world, "EdgeRegion", "till", "Available"),
         "Accepted",
     );
 }
@@ -112,7 +112,8 @@ async fn workloads_are_not_said_to_be_as_a_spec_says_that_cannot_be_built() {
         store["metadata"]["generation"] = json!(9);
     });
     world.reconcile_store("payments").await.unwrap();
-    for kind in ["Migrated", "CentralAvailable", "RegionsAvailable"] {
+    assert_eq!(store_condition(&world, "Migrated").1, "Migrating");
+    for kind in ["CentralAvailable", "RegionsAvailable"] {
         assert_blocked(store_condition(&world, kind), "ReferencesResolved: ");
     }
     is_of_generation(&world, "AuthzStore", "payments", 9);

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use meridian_model::{AuthorizationModel, Tiers};
-use meridian_operator::nodes::{Dependency, NodeError, NodeStatus, Nodes};
+use meridian_operator::nodes::{Dependency, Held, NodeError, NodeStatus, Nodes};
 
 /// What nodes say, and what was written through them.
 #[derive(Default)]
@@ -123,7 +123,7 @@ impl Nodes for FakeNodes {
         })
     }
 
-    async fn status(&self, at: &str) -> Result<NodeStatus, NodeError> {
+    async fn status(&self, at: &str, store: Option<&str>) -> Result<NodeStatus, NodeError> {
         let told = self.0.lock().unwrap();
         let latest = told.models.last().map(|(id, _)| id.clone());
         let is_below = at.starts_with("10.0.1.");
@@ -131,16 +131,17 @@ impl Nodes for FakeNodes {
         let below = told.status_below.as_ref().filter(|_| is_below);
         let status = below.unwrap_or(&told.status);
         let is_silent = |of: &Dependency| of.name == "datastore" && !of.available;
-        let held = told
-            .stores
-            .iter()
-            .filter(|_| !status.dependencies.iter().any(is_silent));
-        let kept = told.kept_below.iter().filter(|_| is_below);
+        let is_cut_off = status.dependencies.iter().any(is_silent);
+        let has = |asked: &&str| told.stores.iter().any(|(id, _)| id == asked);
+        let kept = |asked: &&str| is_below && told.kept_below.iter().any(|id| id == asked);
+        let held = store
+            .filter(|_| !is_cut_off)
+            .filter(|of| has(of) || kept(of));
         Ok(NodeStatus {
-            models: held
-                .map(|(id, _)| (id.clone(), model.clone()))
-                .chain(kept.map(|id| (id.clone(), None)))
-                .collect(),
+            store: held.map(|of| Held {
+                id: of.to_owned(),
+                model: model.filter(|_| has(&of)),
+            }),
             ..status.clone()
         })
     }

@@ -1,6 +1,13 @@
-use meridian_model::Revision;
+use std::sync::Mutex;
+
+use meridian_model::change::StoreInfo;
+use meridian_model::ports::StoreHead;
+use meridian_model::{Position, Revision, Tiers, Timestamp, Tuple};
 use meridian_sync::edge::Touched;
-use meridian_sync::views::Observer;
+use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
+use meridian_sync::upstream::{Changes, Incoming, Standing, Upstream, UpstreamError};
+use meridian_sync::views::{Observer, Shown};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::peer::Peers;
@@ -22,8 +29,12 @@ fn edge_with_answer(at: Position, question: &v1::CheckRequest) -> Edge {
             reads: Vec::new(),
         },
     );
+    edge_of(Arc::new(Views::new(Instant::now(), None)), answers)
+}
+
+fn edge_of(views: Arc<Views>, answers: Arc<Answers>) -> Edge {
     Edge::new(Parts {
-        views: Arc::new(Views::new(Instant::now(), None)),
+        views,
         answers,
         upwards: Upwards::new(Peers::new(&[]).unwrap()),
         name: ServedBy::new("edge/test").unwrap(),
@@ -65,4 +76,112 @@ fn an_answer_from_ahead_of_the_view_is_for_those_who_name_its_model() {
     assert_eq!(answered(10, ""), None);
     assert_eq!(answered(12, ""), Some(Some(at)));
     assert_eq!(answered(14, ""), Some(Some(Position::new(1, 14))));
+}
+
+/// A node above that has an empty [`STORE`] at this position, and keeps no changes.
+struct Above(Mutex<Position>);
+
+impl Above {
+    fn at(&self) -> Position {
+        *self.0.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Upstream for Above {
+    async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
+        Ok(Standing {
+            stores: vec![(STORE.parse().unwrap(), self.at())],
+            heartbeat: None,
+        })
+    }
+
+    async fn changes(
+        &self,
+        _: StoreId,
+        _: Position,
+        _: u32,
+        _: Instant,
+    ) -> Result<Changes, UpstreamError> {
+        Err(UpstreamError::Trimmed)
+    }
+
+    async fn head(&self, id: StoreId, _: Position, _: Instant) -> Result<StoreHead, UpstreamError> {
+        Ok(StoreHead {
+            info: StoreInfo {
+                id,
+                name: "shop".into(),
+                created_at: Timestamp(0),
+            },
+            position: self.at(),
+            models: Vec::new(),
+            tiers: Tiers::default(),
+            deleted_at: None,
+        })
+    }
+
+    async fn fill(
+        &self,
+        _: StoreId,
+        _: &str,
+        _: Position,
+        _: Duration,
+    ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
+        unreachable!("no type is Critical")
+    }
+
+    async fn snapshot(
+        &self,
+        _: StoreId,
+        _: Position,
+        _: Duration,
+    ) -> Result<Incoming, UpstreamError> {
+        unreachable!("an edge fills type by type")
+    }
+}
+
+/// The topic is silent, and neither silence nor the regular comparison is what helps: else every check would go up until then.
+#[tokio::test]
+async fn a_position_that_upstream_has_shown_is_asked_for_when_a_check_waits_for_it_in_vain() {
+    let (first, later) = (Position::new(1, 5), Position::new(1, 9));
+    let (store, start): (StoreId, _) = (STORE.parse().unwrap(), Instant::now());
+    let (views, above) = (
+        Arc::new(Views::new(start, None)),
+        Arc::new(Above(Mutex::new(first))),
+    );
+    let driver = EdgeDriver {
+        upstream: Arc::clone(&above) as _,
+        views: Arc::clone(&views),
+        kept: Vec::new(),
+        settings: DriverSettings {
+            silence: Duration::from_secs(3600),
+            compare: Duration::from_secs(3600),
+            ..DriverSettings::default()
+        },
+        start,
+    };
+    let (stop, (_events, received)) = (CancellationToken::new(), tokio::sync::mpsc::channel(1));
+    let driven = tokio::spawn(driver.run(received, stop.clone()));
+    let stands_at = async |position: Position| {
+        let reached = |shown: Arc<Shown>| shown.view.position() == position;
+        while !views.get(store).is_some_and(reached) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let soon = Duration::from_secs(60);
+    tokio::time::timeout(soon, stands_at(first)).await.unwrap();
+
+    *above.0.lock().unwrap() = later;
+    let edge = edge_of(Arc::clone(&views), Arc::new(Answers::new(1, soon)));
+    edge.upwards.floors().lift(store, later);
+    let cx = Context {
+        deadline: Instant::now() + soon,
+        min_position: Some(later),
+        request_id: 1,
+    };
+    // Nothing above takes the question itself.
+    assert!(edge.check(&cx, question("")).await.is_err());
+    tokio::time::timeout(soon, stands_at(later)).await.unwrap();
+    stop.cancel();
+    driven.await.unwrap();
 }

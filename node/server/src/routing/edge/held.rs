@@ -1,0 +1,175 @@
+//! What an edge holds, and how it decides a check by it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use meridian_engine::{Budget, Limits as EngineLimits, Outcome, Scratch, View};
+use meridian_model::{ApiError, ModelId, Position, StoreId, Timestamp};
+use meridian_proto::openfga::v1;
+use meridian_sync::views::{Shown, Views};
+
+use crate::api::deadline_exceeded;
+use crate::calls::{Answer, Refusal, Reply, ServedBy};
+use crate::commands::check::{CheckedRequest, too_complex};
+use crate::commands::long_checks::LongChecks;
+use crate::limits::Limits;
+
+/// What an edge holds, and how it decides by it.
+pub(super) struct Held {
+    pub(super) views: Arc<Views>,
+    pub(super) name: ServedBy,
+    pub(super) limits: Limits,
+    pub(super) max_staleness: Duration,
+    pub(super) long_checks: LongChecks,
+}
+
+/// What came of evaluating over a view.
+pub(super) enum Found {
+    Decided(Answer<v1::CheckResponse>),
+    /// The view does not decide it. Under this model an answer from upstream may have been kept.
+    Unknown(ModelId),
+    /// It takes more work than may be done on the connection's task.
+    Long,
+    /// There is nothing to evaluate by: the model is not (or not readably) here.
+    Nothing,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Held {
+    /// The store's view, if it may answer: fresh enough, and at the asked position or later.
+    pub(super) fn view(&self, store: StoreId, asked: Option<Position>) -> Option<Arc<Shown>> {
+        let shown = self.views.get(store)?;
+        let reached = asked.is_none_or(|asked| shown.view.position() >= asked);
+        (reached
+            && self
+                .views
+                .age(&shown, wall_clock())
+                .is_some_and(|age| age <= self.max_staleness))
+        .then_some(shown)
+    }
+
+    pub(super) fn decide(
+        &self,
+        view: &View,
+        request: &v1::CheckRequest,
+        budget: Budget<'_>,
+    ) -> Found {
+        let id = match request.authorization_model_id.as_str() {
+            "" => None,
+            id => match id.parse() {
+                Ok(id) => Some(id),
+                Err(_) => return Found::Nothing,
+            },
+        };
+        let Some(model) = view.model(id) else {
+            return Found::Nothing;
+        };
+        let Some(compiled) = &model.compiled else {
+            return Found::Nothing;
+        };
+        let refuse = |error: ApiError| {
+            Found::Decided(Err(Refusal {
+                error,
+                position: Some(view.position()),
+                served_by: None,
+            }))
+        };
+        let checked = match CheckedRequest::new(&compiled.types, request) {
+            Ok(checked) => checked,
+            Err(error) => return refuse(error),
+        };
+        let check = |scratch: &mut Scratch| {
+            meridian_engine::check(
+                view,
+                &compiled.program,
+                &checked.question,
+                &checked.contextual,
+                budget,
+                scratch,
+            )
+        };
+        let allowed = match SCRATCH.with_borrow_mut(check) {
+            Outcome::Allowed => true,
+            Outcome::Denied => false,
+            Outcome::TooDeep => return refuse(too_complex()),
+            Outcome::Interrupted => return refuse(deadline_exceeded()),
+            Outcome::Unknown => return Found::Unknown(model.stored.id),
+            Outcome::OutOfWork => return Found::Long,
+        };
+        Found::Decided(Ok(self.reply(
+            view,
+            model.stored.id,
+            allowed,
+            view.position(),
+        )))
+    }
+
+    /// An answer that holds at the view's position, and at `also`.
+    pub(super) fn reply(
+        &self,
+        view: &View,
+        model: ModelId,
+        allowed: bool,
+        also: Position,
+    ) -> Reply<v1::CheckResponse> {
+        let body = v1::CheckResponse {
+            allowed,
+            resolution: String::new(),
+        };
+        Reply {
+            body,
+            position: Some(view.position().max(also)),
+            model: Some(model),
+            served_by: self.name.clone(),
+        }
+    }
+
+    pub(super) fn inline_budget(&self) -> Budget<'static> {
+        Budget::of(EngineLimits {
+            work: self.limits.check_inline_work,
+            ..EngineLimits::default()
+        })
+    }
+
+    /// Evaluates on a blocking thread until it is done or the caller's time is up; `None` when no more may run now.
+    pub(super) async fn decide_long(
+        self: &Arc<Self>,
+        store: StoreId,
+        view: View,
+        request: v1::CheckRequest,
+        deadline: Instant,
+    ) -> Option<Result<Found, ApiError>> {
+        let slot = self.long_checks.slot_now(store)?;
+        let this = Arc::clone(self);
+        let run = move |interrupted: &dyn Fn() -> bool| {
+            let limits = EngineLimits {
+                work: this.limits.check_work,
+                ..EngineLimits::default()
+            };
+            match this.decide(
+                &view,
+                &request,
+                Budget {
+                    limits,
+                    interrupted,
+                },
+            ) {
+                Found::Long => Found::Decided(Err(too_complex().into())),
+                found => found,
+            }
+        };
+        Some(slot.run(deadline, run).await.map(|(found, _)| found))
+    }
+}
+
+/// This machine's wall clock, which the writer's heartbeats are compared with.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
