@@ -12,14 +12,17 @@ pub struct Limits {
     pub depth: u32,
     /// Sets visited and members walked.
     pub work: u64,
+    /// What the evaluation of one condition may cost, in cel-go's units.
+    pub condition_cost: u64,
 }
 
 impl Default for Limits {
-    /// OpenFGA's depth limit of 25, and work for about a second.
+    /// OpenFGA's depth limit of 25 and condition cost of 100, and work for about a second.
     fn default() -> Self {
         Self {
             depth: 25,
             work: 20_000_000,
+            condition_cost: 100,
         }
     }
 }
@@ -58,6 +61,10 @@ impl<'a> Meter<'a> {
             work: 0,
             stopped: None,
         }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.budget.limits
     }
 
     /// Takes from the budget; `false` when nothing is left or the caller has given up.

@@ -12,8 +12,9 @@
 
 use std::sync::Arc;
 
+use meridian_condition::Context;
 use meridian_model::ports::Read;
-use meridian_model::{Subject, TupleKey};
+use meridian_model::{Subject, Tuple};
 
 use crate::budget::{Budget, Meter};
 use crate::evaluation::Evaluation;
@@ -35,6 +36,8 @@ pub enum Outcome {
     Unknown,
     /// The depth limit was met (OpenFGA's 2002).
     TooDeep,
+    /// A condition that matters has no answer (OpenFGA's 2000); [`Scratch::fault`] says why.
+    Unclear,
     /// The work budget was used up first.
     OutOfWork,
     /// The caller's interrupt ended it.
@@ -48,26 +51,41 @@ pub struct Scratch {
     pub(crate) memory: Memory,
     pub(crate) missed: Vec<Missing>,
     pub(crate) reads: Vec<Read>,
+    pub(crate) fault: Option<String>,
+}
+
+/// What a request brings along.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Tuples to take as stored.
+    pub tuples: &'a [Tuple],
+    /// Values of conditions' parameters.
+    pub context: &'a Context,
 }
 
 impl Scratch {
+    /// After [`Outcome::Unclear`]: which condition has no answer, on which tuple, and why.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     /// After [`Outcome::Unknown`]: what was read outside coverage, each once.
     pub fn missed(&self) -> &[Read] {
         &self.reads
     }
 }
 
-/// Evaluates one question. `contextual` tuples are laid over the facts; the caller has validated them and the question
+/// Evaluates one question. The tuples `given` are laid over the facts; the caller has validated them and the question
 /// against the model that `program` was compiled from.
 pub fn check<F: Facts>(
     facts: &F,
     program: &Program,
     question: &Question<'_>,
-    contextual: &[TupleKey],
+    given: Given<'_>,
     budget: Budget<'_>,
     scratch: &mut Scratch,
 ) -> Outcome {
-    scratch.start(facts, contextual);
+    scratch.start(facts, given.tuples);
     let symbols = facts.symbols();
     let (Some(object_type), Some(relation)) = (
         symbols.object_type(question.object_type()),
@@ -83,12 +101,8 @@ pub fn check<F: Facts>(
         return Outcome::Denied;
     };
     let mut meter = Meter::new(budget);
-    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter).decide(
-        object,
-        object_type,
-        relation,
-        budget.limits.depth,
-    );
+    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, given.context)
+        .decide(object, object_type, relation, budget.limits.depth);
     if outcome == Outcome::Unknown {
         scratch.name_missed(facts, question.user().text());
     }
@@ -97,7 +111,7 @@ pub fn check<F: Facts>(
 
 impl Scratch {
     /// Forgets everything but the memory's room.
-    pub(crate) fn start(&mut self, facts: &impl Facts, contextual: &[TupleKey]) {
+    pub(crate) fn start(&mut self, facts: &impl Facts, contextual: &[Tuple]) {
         self.overlay.clear();
         self.resume();
         if !contextual.is_empty() {
@@ -110,6 +124,7 @@ impl Scratch {
         self.memory.clear();
         self.missed.clear();
         self.reads.clear();
+        self.fault = None;
     }
 
     /// Says by name what was missed in checks for `user`.

@@ -1,12 +1,17 @@
 //! The walk of an evaluation.
 
+use std::cell::RefCell;
+
+use meridian_condition::Context;
+
+use crate::bound::{Binding, Circumstances};
 use crate::budget::Meter;
 use crate::check::{Outcome, Scratch};
 use crate::facts::{Facts, ObjectId, SetKey, SetRef};
 use crate::memory::Found;
 use crate::missing::Missing;
-use crate::overlay::Asked;
-use crate::program::{Node, Program, Relation};
+use crate::overlay::{Asked, Given};
+use crate::program::{Facet, Node, Program, Relation};
 use crate::sets::Subject;
 use crate::symbols::{RelationId, TypeId};
 use crate::value::Value;
@@ -23,6 +28,9 @@ pub(crate) struct Evaluation<'a, 'b, F> {
     asked: Asked,
     scratch: &'a mut Scratch,
     meter: &'a mut Meter<'b>,
+    circumstances: Circumstances<'a>,
+    /// Why the first condition without an answer has none.
+    fault: RefCell<Option<String>>,
     nested: u32,
 }
 
@@ -34,13 +42,17 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         asked: Asked,
         scratch: &'a mut Scratch,
         meter: &'a mut Meter<'b>,
+        context: &'a Context,
     ) -> Self {
+        let max_cost = meter.limits().condition_cost;
         Self {
             facts,
             program,
             asked,
             scratch,
             meter,
+            circumstances: Circumstances { context, max_cost },
+            fault: RefCell::default(),
             nested: 0,
         }
     }
@@ -54,11 +66,15 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         depth: u32,
     ) -> Outcome {
         let found = self.set(object, object_type, relation, depth);
+        let fault = self.fault.take();
+        let is_faulty = fault.is_some() || self.scratch.fault.is_some();
+        self.scratch.fault = self.scratch.fault.take().or(fault);
         match (found.value.decided(), self.meter.stopped) {
             // Branches were left out, so the value says nothing: below an exclusion even a yes turns into a no.
             (_, Some(stopped)) => stopped,
             (Some(true), None) => Outcome::Allowed,
             (Some(false), None) => Outcome::Denied,
+            (None, None) if found.value == Value::ERROR && is_faulty => Outcome::Unclear,
             (None, None) if found.value == Value::ERROR => Outcome::TooDeep,
             (None, None) => Outcome::Unknown,
         }
@@ -183,25 +199,47 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         if any.add(Found::plain(value, left)) || !definition.has_usersets() {
             return any.found;
         }
+        let mut conditions = Conditions::default();
         for index in 0..self.scratch.overlay.get(key).len() {
-            let Some((_, Subject::Userset(of))) = self.scratch.overlay.get(key).get(index).copied()
-            else {
+            let Some(given) = self.scratch.overlay.get(key).get(index) else {
                 continue;
             };
-            if self.userset(&mut any, definition, of, left) {
-                return any.found;
+            if let Subject::Userset(of) = given.subject {
+                let holds = self.given(definition, given);
+                if conditions.note(holds) && self.userset(&mut any, of, left) {
+                    return any.found;
+                }
             }
         }
         for of in stored.into_iter().flat_map(|set| set.usersets.iter()) {
-            if self.userset(&mut any, definition, of, left) {
-                return any.found;
+            let subject = Subject::Userset(of);
+            if self.admits(definition, subject) {
+                conditions.note(Holds::Yes);
+                if self.userset(&mut any, of, left) {
+                    return any.found;
+                }
             }
+        }
+        if definition.has_conditions() {
+            for (subject, binding) in stored.into_iter().flat_map(|set| set.bindings()) {
+                let Subject::Userset(of) = subject else {
+                    continue;
+                };
+                let holds = self.bound(definition, key, subject, binding);
+                if conditions.note(holds) && self.userset(&mut any, of, left) {
+                    return any.found;
+                }
+            }
+        }
+        // Among what is not known a tuple may count.
+        if stored.is_some() {
+            conditions.settle(&mut any, left);
         }
         any.found
     }
 
     /// Adds what a userset gives; whether that settles it.
-    fn userset(&mut self, any: &mut Sum, definition: &Relation, of: SetKey, left: u32) -> bool {
+    fn userset(&mut self, any: &mut Sum, of: SetKey, left: u32) -> bool {
         if !self.meter.spend() {
             any.add(Found::plain(Value::UNKNOWN, left));
             return true;
@@ -209,54 +247,122 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let Some(object_type) = self.scratch.overlay.type_of(self.facts, of.object()) else {
             return false;
         };
-        if !definition.admits_userset(object_type, of.relation()) {
-            return false;
-        }
         any.add(self.set(of.object(), object_type, of.relation(), left - 1))
             || self.meter.stopped.is_some()
+    }
+
+    /// Whether tuples with such a subject and no condition count.
+    fn admits(&self, definition: &Relation, subject: Subject) -> bool {
+        let facet = self.scratch.overlay.facet(self.facts, subject);
+        facet.is_some_and(|facet| definition.admits(facet))
+    }
+
+    /// Whether a contextual tuple counts.
+    fn given(&self, definition: &Relation, given: &Given) -> Holds {
+        match &given.binding {
+            Some(binding) => self.bound(definition, given.set, given.subject, binding),
+            None if self.admits(definition, given.subject) => Holds::Yes,
+            None => Holds::No,
+        }
+    }
+
+    /// Whether a tuple that is bound to a condition counts.
+    fn bound(
+        &self,
+        definition: &Relation,
+        set: SetKey,
+        subject: Subject,
+        binding: &Binding,
+    ) -> Holds {
+        let overlay = &self.scratch.overlay;
+        let facet = overlay.facet(self.facts, subject);
+        let name = &binding.stored().name;
+        let Some(declared) = facet.and_then(|facet| definition.admits_bound(facet, name)) else {
+            return Holds::No;
+        };
+        match binding.is_met(declared, self.circumstances) {
+            Ok(true) => Holds::Yes,
+            Ok(false) => Holds::No,
+            Err(why) => {
+                let mut fault = self.fault.borrow_mut();
+                if fault.is_none() {
+                    let tuple = overlay.describe(self.facts, set, subject);
+                    *fault = Some(format!(
+                        "failed to evaluate relationship condition: '{name}' - tuple '{tuple}': {why}"
+                    ));
+                }
+                Holds::Unclear
+            }
+        }
     }
 
     /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard. `stored` are the facts'.
     fn direct(&mut self, definition: &Relation, key: SetKey, stored: Option<SetRef<'_>>) -> Value {
         let Asked {
-            object_type: asked_type,
+            object_type,
             object,
             userset,
             is_wildcard,
             wildcard,
         } = self.asked;
-        let admits_wildcard = definition.admits_wildcard(asked_type);
-        let admits_self = match userset {
-            Some(set) => definition.admits_userset(asked_type, set.relation()),
-            None => !is_wildcard && definition.admits_object(asked_type),
+        let (itself, facet) = match userset {
+            Some(set) => (
+                Subject::Userset(set),
+                Facet::Userset(object_type, set.relation()),
+            ),
+            None if is_wildcard => (Subject::Object(object), Facet::Wildcard(object_type)),
+            None => (Subject::Object(object), Facet::Object(object_type)),
         };
-        let overlay = &self.scratch.overlay;
-        let contextual = !overlay.is_empty()
-            && overlay.get(key).iter().any(|(_, subject)| match *subject {
-                Subject::Userset(set) => admits_self && userset == Some(set),
-                Subject::Object(id) if overlay.is_wildcard(self.facts, id) => {
-                    admits_wildcard && overlay.is_wildcard_of(self.facts, id, asked_type)
-                }
-                Subject::Object(id) => admits_self && userset.is_none() && id == object,
-            });
-        if contextual {
-            return Value::TRUE;
+        let wildcard = wildcard
+            .map(Subject::Object)
+            .filter(|wildcard| *wildcard != itself);
+        let by_itself = definition.admits_any(facet);
+        let by_wildcard = definition.admits_any(Facet::Wildcard(object_type));
+        let value = self.member(definition, key, stored, itself, by_itself);
+        if value == Value::TRUE {
+            return value;
         }
-        if !admits_self && !admits_wildcard && !definition.has_usersets() {
+        let value = wildcard.map_or(value, |wildcard| {
+            value.or(self.member(definition, key, stored, wildcard, by_wildcard))
+        });
+        if value == Value::TRUE || stored.is_some() {
+            return value;
+        }
+        if !by_itself && !by_wildcard && !definition.has_usersets() {
+            return value;
+        }
+        self.scratch.missed.push(Missing::Direct(key));
+        value.or(Value::UNKNOWN)
+    }
+
+    /// Whether a subject stands in a set by a tuple that counts. As upstream, a contextual tuple of the asked user itself hides
+    /// a stored one of the same key; one of a wildcard or of another's userset stands beside it.
+    fn member(
+        &self,
+        definition: &Relation,
+        key: SetKey,
+        stored: Option<SetRef<'_>>,
+        subject: Subject,
+        admitted: bool,
+    ) -> Value {
+        if !admitted {
             return Value::FALSE;
         }
-        let Some(set) = stored else {
-            self.scratch.missed.push(Missing::Direct(key));
-            return Value::UNKNOWN;
+        let given = self.scratch.overlay.find(key, subject);
+        let given = given.map(|given| self.given(definition, given).value());
+        let hides = Some(subject) != self.asked.wildcard.map(Subject::Object);
+        let Some(stored) = stored.filter(|_| given.is_none() || !hides) else {
+            return given.unwrap_or(Value::FALSE);
         };
-        let itself = admits_self
-            && userset.map_or_else(
-                || set.objects.contains(object),
-                |asked| set.usersets.contains(asked),
-            );
-        Value::of(
-            itself || (admits_wildcard && wildcard.is_some_and(|id| set.objects.contains(id))),
-        )
+        let is_plain = match subject {
+            Subject::Object(id) => stored.objects.contains(id),
+            Subject::Userset(set) => stored.usersets.contains(set),
+        };
+        let stored = match stored.binding(subject) {
+            Some(binding) => self.bound(definition, key, subject, binding).value(),
+            None => Value::of(is_plain && self.admits(definition, subject)),
+        };
+        given.map_or(stored, |given| given.or(stored))
     }
 
     /// `computed from tupleset`: the relation at every parent.
@@ -273,38 +379,48 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             return any.found;
         };
         let key = SetKey::new(object, tupleset);
+        let mut conditions = Conditions::default();
         for index in 0..self.scratch.overlay.get(key).len() {
-            let Some((_, Subject::Object(parent))) =
-                self.scratch.overlay.get(key).get(index).copied()
-            else {
+            let Some(given) = self.scratch.overlay.get(key).get(index) else {
                 continue;
             };
-            if self.parent(&mut any, definition, parent, computed, left) {
-                return any.found;
+            if let Subject::Object(parent) = given.subject {
+                let holds = self.given(definition, given);
+                if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {
+                    return any.found;
+                }
             }
         }
-        let Some(set) = self.facts.parents(object_type, key) else {
+        let Some(stored) = self.facts.parents(object_type, key) else {
             self.scratch.missed.push(Missing::Parents(key));
             any.add(Found::plain(Value::UNKNOWN, left));
             return any.found;
         };
-        for parent in set.objects.iter() {
-            if self.parent(&mut any, definition, parent, computed, left) {
-                break;
+        for parent in stored.objects.iter() {
+            if self.admits(definition, Subject::Object(parent)) {
+                conditions.note(Holds::Yes);
+                if self.parent(&mut any, parent, computed, left) {
+                    return any.found;
+                }
             }
         }
+        if definition.has_conditions() {
+            for (subject, binding) in stored.bindings() {
+                let Subject::Object(parent) = subject else {
+                    continue;
+                };
+                let holds = self.bound(definition, key, subject, binding);
+                if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {
+                    return any.found;
+                }
+            }
+        }
+        conditions.settle(&mut any, left);
         any.found
     }
 
     /// Adds what a parent gives; whether that settles it.
-    fn parent(
-        &mut self,
-        any: &mut Sum,
-        definition: &Relation,
-        parent: ObjectId,
-        computed: RelationId,
-        left: u32,
-    ) -> bool {
+    fn parent(&mut self, any: &mut Sum, parent: ObjectId, computed: RelationId, left: u32) -> bool {
         if !self.meter.spend() {
             any.add(Found::plain(Value::UNKNOWN, left));
             return true;
@@ -313,13 +429,54 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let Some(object_type) = overlay.type_of(self.facts, parent) else {
             return false;
         };
-        if !definition.admits_object(object_type)
-            || overlay.is_wildcard(self.facts, parent)
+        if overlay.is_wildcard(self.facts, parent)
             || self.program.relation(object_type, computed).is_none()
         {
             return false;
         }
         any.add(self.set(parent, object_type, computed, left - 1)) || self.meter.stopped.is_some()
+    }
+}
+
+/// Whether a tuple counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Yes,
+    No,
+    /// Its condition has no answer.
+    Unclear,
+}
+
+impl Holds {
+    fn value(self) -> Value {
+        match self {
+            Self::Yes => Value::TRUE,
+            Self::No => Value::FALSE,
+            Self::Unclear => Value::ERROR,
+        }
+    }
+}
+
+/// What the conditions on the tuples of one set came to. As upstream: one without an answer is an error only where no tuple
+/// of the set counts.
+#[derive(Default)]
+struct Conditions {
+    counts: bool,
+    unclear: bool,
+}
+
+impl Conditions {
+    /// Whether the tuple counts.
+    fn note(&mut self, holds: Holds) -> bool {
+        self.counts |= holds == Holds::Yes;
+        self.unclear |= holds == Holds::Unclear;
+        holds == Holds::Yes
+    }
+
+    fn settle(self, any: &mut Sum, left: u32) {
+        if self.unclear && !self.counts {
+            any.add(Found::plain(Value::ERROR, left));
+        }
     }
 }
 

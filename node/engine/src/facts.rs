@@ -1,5 +1,8 @@
 //! What an evaluation reads: sets by number, where they are known.
 
+use std::sync::Arc;
+
+use crate::bound::{Binding, Conditioned};
 use crate::names::Names;
 pub use crate::names::ObjectId;
 pub use crate::sets::Subject;
@@ -89,6 +92,8 @@ pub struct SetRef<'a> {
     pub objects: Members<'a, ObjectId>,
     /// Usersets.
     pub usersets: Members<'a, SetKey>,
+    /// Members of either kind that are bound to a condition; none of them is among the others.
+    pub conditioned: Option<&'a Conditioned>,
 }
 
 impl SetRef<'_> {
@@ -96,11 +101,25 @@ impl SetRef<'_> {
     pub const EMPTY: Self = SetRef {
         objects: Members::whole(&[]),
         usersets: Members::whole(&[]),
+        conditioned: None,
     };
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.usersets.is_empty()
+        self.objects.is_empty() && self.usersets.is_empty() && self.conditioned.is_none()
+    }
+}
+
+impl<'a> SetRef<'a> {
+    /// What a member is bound to, if it is one that has a condition.
+    pub(crate) fn binding(&self, subject: Subject) -> Option<&'a Arc<Binding>> {
+        self.conditioned?.get(&subject)
+    }
+
+    /// The members that have a condition.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (Subject, &'a Arc<Binding>)> + use<'a> {
+        let members = self.conditioned.into_iter().flat_map(Conditioned::iter);
+        members.map(|(subject, binding)| (*subject, binding))
     }
 }
 
@@ -132,13 +151,14 @@ pub trait Facts {
     /// Everything of the set; `None` when that is not known.
     fn members(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>>;
 
-    /// The objects of the type in whose `relation` the subject itself stands; `None` when they are not known.
+    /// The objects of the type in whose `relation` the subject itself stands, and of each whether a condition is on it;
+    /// `None` when they are not known.
     fn objects_of(
         &self,
         subject: Subject,
         object_type: TypeId,
         relation: RelationId,
-    ) -> Option<impl Iterator<Item = ObjectId>>;
+    ) -> Option<impl Iterator<Item = (ObjectId, bool)>>;
 }
 
 /// The type's text of an object's text.

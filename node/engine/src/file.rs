@@ -1,25 +1,27 @@
 //! The snapshot file of a view.
 //!
-//! `MERIDIAN VIEW 1\n`, the body, and the XXH3-64 of all before it. Numbers are little-endian; texts are a `u32` length
+//! `MERIDIAN VIEW 2\n`, the body, and the XXH3-64 of all before it. Numbers are little-endian; texts are a `u32` length
 //! and UTF-8; lists are a `u32` count and their items. The body: position, metadata, deleted flag, tiers and models
 //! (as JSON), type and relation names, the names in use in the order of their new numbers with their types, the covered
-//! types, then each set: object, relation, objects, usersets.
+//! types, then each set: object, relation, objects, usersets; then each conditioned member: its set, its subject (0 and an
+//! object, or 1 and a set), the condition's name and context.
 //!
 //! A file that is cut short, damaged, or of another version is refused whole.
 
 use std::collections::BTreeMap;
 
 use meridian_model::change::{StoreInfo, StoredModel};
-use meridian_model::{AuthorizationModel, Position, Tiers, Timestamp};
+use meridian_model::{AuthorizationModel, Position, Tiers, Timestamp, TupleCondition};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bound::Binding;
 use crate::facts::{ObjectId, SetKey};
 use crate::names::Names;
 use crate::sets::Subject;
 use crate::symbols::{RelationId, TypeId};
 use crate::view::{Root, View};
 
-const MAGIC: &[u8] = b"MERIDIAN VIEW 1\n";
+const MAGIC: &[u8] = b"MERIDIAN VIEW 2\n";
 
 /// Why a file is not a view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,15 +58,9 @@ pub(crate) fn write(root: &Root) -> Vec<u8> {
     });
 
     let mut numbers = BTreeMap::new();
-    for (key, set) in root.sets.iter() {
-        let of_usersets = set.usersets.iter().map(SetKey::object);
-        for id in [key.object()]
-            .into_iter()
-            .chain(set.objects.iter())
-            .chain(of_usersets)
-        {
-            numbers.insert(id, 0);
-        }
+    for (set, subject, _) in root.members() {
+        numbers.insert(set.object(), 0);
+        numbers.insert(subject.object(), 0);
     }
     numbers
         .values_mut()
@@ -90,6 +86,30 @@ pub(crate) fn write(root: &Root) -> Vec<u8> {
         out.list(usersets.iter(), |out, of| {
             out.u32(number(of.object()));
             out.u32(u32::from(of.relation().0));
+        });
+    });
+    let bound: Vec<_> = root
+        .members()
+        .filter(|(.., bound)| bound.is_some())
+        .collect();
+    out.list(bound.iter(), |out, (set, subject, binding)| {
+        out.u32(number(set.object()));
+        out.u32(u32::from(set.relation().0));
+        match subject {
+            Subject::Object(id) => {
+                out.u32(0);
+                out.u32(number(*id));
+            }
+            Subject::Userset(of) => {
+                out.u32(1);
+                out.u32(number(of.object()));
+                out.u32(u32::from(of.relation().0));
+            }
+        }
+        let condition = binding.iter().map(|binding| binding.stored());
+        condition.for_each(|condition| {
+            out.text(&condition.name);
+            out.text(&condition.context);
         });
     });
     let checksum = xxh3_64(&out.0);
@@ -179,11 +199,26 @@ fn read_sets(input: &mut Reader<'_>, root: &mut Root) -> Result<(), UnreadableFi
     for _ in 0..input.u32()? {
         let key = input.set_key(names, relations)?;
         for _ in 0..input.u32()? {
-            members.push((key, Subject::Object(input.object_id(names)?)));
+            members.push((key, Subject::Object(input.object_id(names)?), None));
         }
         for _ in 0..input.u32()? {
-            members.push((key, Subject::Userset(input.set_key(names, relations)?)));
+            let of = input.set_key(names, relations)?;
+            members.push((key, Subject::Userset(of), None));
         }
+    }
+    for _ in 0..input.u32()? {
+        let key = input.set_key(names, relations)?;
+        let subject = match input.u32()? {
+            0 => Subject::Object(input.object_id(names)?),
+            1 => Subject::Userset(input.set_key(names, relations)?),
+            _ => return Err(UnreadableFile::Content("subject")),
+        };
+        let condition = TupleCondition {
+            name: input.text()?.into(),
+            context: input.text()?.into(),
+        };
+        let binding = std::sync::Arc::new(Binding::new(condition));
+        members.push((key, subject, Some(binding)));
     }
     root.lay_out(members);
     Ok(())

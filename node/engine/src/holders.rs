@@ -48,11 +48,15 @@ impl Holders {
     }
 
     /// Adds many tuples, of types of which nothing is held yet.
-    pub(crate) fn extend(&mut self, members: &[(SetKey, Subject)], names: &Names) {
+    pub(crate) fn extend(
+        &mut self,
+        members: impl Iterator<Item = (SetKey, Subject)>,
+        names: &Names,
+    ) {
         let mut of_type: std::collections::BTreeMap<TypeId, Vec<_>> = Default::default();
         for (set, subject) in members {
             if let Some(object_type) = names.type_of(set.object()) {
-                let turned = (place(*subject), Subject::Userset(*set));
+                let turned = (place(subject), Subject::Userset(set));
                 of_type.entry(object_type).or_default().push(turned);
             }
         }

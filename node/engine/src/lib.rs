@@ -6,6 +6,7 @@
 //!
 //! Nothing here does I/O, reads a clock or is asynchronous; whoever calls passes a [`Budget`] that ends an evaluation.
 
+pub mod bound;
 mod budget;
 pub mod check;
 mod evaluation;
@@ -25,8 +26,9 @@ pub mod symbols;
 mod value;
 pub mod view;
 
+pub use bound::Binding;
 pub use budget::{Budget, Limits};
-pub use check::{Outcome, Scratch, check};
+pub use check::{Given, Outcome, Scratch, check};
 pub use facts::Facts;
 pub use list::{ListObjects, ListUsers, Progress, UserFilter};
 pub use program::Program;

@@ -35,6 +35,8 @@ pub enum Progress {
     Unknown,
     /// Everything was said but what met the depth limit (OpenFGA's 2002).
     TooDeep,
+    /// Everything was said but what rests on a condition without an answer (OpenFGA's 2000); [`crate::Scratch::fault`] says why.
+    Unclear,
     /// The work budget was used up first.
     OutOfWork,
     /// The caller's interrupt ended it.
@@ -51,6 +53,7 @@ struct Findings<T> {
     /// Not proven and not checked yet.
     candidates: Vec<T>,
     too_deep: bool,
+    unclear: bool,
     enough: bool,
 }
 
@@ -60,6 +63,7 @@ impl<T> Default for Findings<T> {
             found: HashMap::default(),
             candidates: Vec::new(),
             too_deep: false,
+            unclear: false,
             enough: false,
         }
     }
@@ -106,6 +110,7 @@ impl<T: Copy + Eq + Hash> Findings<T> {
                 }
                 Outcome::Denied => {}
                 Outcome::TooDeep => self.too_deep = true,
+                Outcome::Unclear => self.unclear = true,
                 Outcome::Unknown => unknown.push(candidate),
                 Outcome::OutOfWork | Outcome::Interrupted => {
                     unknown.push(candidate);
@@ -122,6 +127,8 @@ impl<T: Copy + Eq + Hash> Findings<T> {
     fn end(&self) -> Progress {
         if self.enough {
             Progress::Enough
+        } else if self.unclear {
+            Progress::Unclear
         } else if self.too_deep {
             Progress::TooDeep
         } else {

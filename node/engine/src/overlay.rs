@@ -1,9 +1,10 @@
 //! What a request brings along: names the facts do not have, and contextual tuples laid over them.
 
-use meridian_model::tuple::TupleKey;
-use meridian_model::{Object, Subject as TupleSubject};
+use meridian_model::{Object, Subject as TupleSubject, Tuple, TupleKey};
 
+use crate::bound::Binding;
 use crate::facts::{Facts, ObjectId, SetKey, type_part};
+use crate::program::Facet;
 use crate::question::User;
 use crate::sets::Subject;
 use crate::symbols::TypeId;
@@ -11,11 +12,18 @@ use crate::symbols::TypeId;
 /// Numbers of names only this request knows count down from here; views never get so far.
 const LOCAL_TOP: u32 = u32::MAX;
 
+/// A contextual tuple by number.
+pub(crate) struct Given {
+    pub(crate) set: SetKey,
+    pub(crate) subject: Subject,
+    pub(crate) binding: Option<Binding>,
+}
+
 #[derive(Default)]
 pub(crate) struct Overlay {
     names: Vec<(String, TypeId)>,
     /// Sorted.
-    members: Vec<(SetKey, Subject)>,
+    members: Vec<Given>,
 }
 
 /// The asked subject, by number. Where its name is unknown to the facts it can still be in a contextual tuple.
@@ -35,10 +43,6 @@ impl Overlay {
     pub(crate) fn clear(&mut self) {
         self.names.clear();
         self.members.clear();
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// An object's number, a local one if the facts have none. `None` for a type that no model of these facts names.
@@ -106,14 +110,19 @@ impl Overlay {
 
     /// Lays contextual tuples over the facts. Those of names no model of the facts knows are left out, as invalid stored
     /// ones are.
-    pub(crate) fn add(&mut self, facts: &impl Facts, tuples: &[TupleKey]) {
-        for key in tuples {
-            let Some((set, subject)) = self.resolve(facts, key) else {
+    pub(crate) fn add(&mut self, facts: &impl Facts, tuples: &[Tuple]) {
+        for tuple in tuples {
+            let Some((set, subject)) = self.resolve(facts, &tuple.key) else {
                 continue;
             };
-            self.members.push((set, subject));
+            self.members.push(Given {
+                set,
+                subject,
+                binding: tuple.condition.clone().map(Binding::new),
+            });
         }
-        self.members.sort_unstable();
+        self.members
+            .sort_unstable_by_key(|given| (given.set, given.subject));
     }
 
     fn resolve(&mut self, facts: &impl Facts, key: &TupleKey) -> Option<(SetKey, Subject)> {
@@ -137,32 +146,55 @@ impl Overlay {
     }
 
     /// The contextual members of a set.
-    pub(crate) fn get(&self, set: SetKey) -> &[(SetKey, Subject)] {
-        let start = self.members.partition_point(|(key, _)| *key < set);
+    pub(crate) fn get(&self, set: SetKey) -> &[Given] {
+        let start = self.members.partition_point(|given| given.set < set);
         let rest = self.members.get(start..).unwrap_or_default();
-        rest.get(..rest.partition_point(|(key, _)| *key == set))
+        rest.get(..rest.partition_point(|given| given.set == set))
             .unwrap_or_default()
     }
 
-    /// The contextual sets that a subject stands in.
-    pub(crate) fn sets_of(&self, subject: Subject) -> impl Iterator<Item = SetKey> {
-        let of = move |(_, member): &&(SetKey, Subject)| *member == subject;
-        self.members.iter().filter(of).map(|(set, _)| *set)
+    /// The contextual tuple of a set and subject.
+    pub(crate) fn find(&self, set: SetKey, subject: Subject) -> Option<&Given> {
+        if self.members.is_empty() {
+            return None;
+        }
+        self.get(set).iter().find(|given| given.subject == subject)
+    }
+
+    /// The contextual tuples that a subject stands in.
+    pub(crate) fn of_subject(&self, subject: Subject) -> impl Iterator<Item = &Given> {
+        let of = move |given: &&Given| given.subject == subject;
+        self.members.iter().filter(of)
+    }
+
+    /// A tuple by name.
+    pub(crate) fn describe(&self, facts: &impl Facts, set: SetKey, subject: Subject) -> String {
+        let of = |set: SetKey| {
+            let relation = facts.symbols().relation_name(set.relation());
+            format!("{}#{relation}", self.name(facts, set.object()))
+        };
+        match subject {
+            Subject::Object(id) => format!("{}@{}", of(set), self.name(facts, id)),
+            Subject::Userset(member) => format!("{}@{}", of(set), of(member)),
+        }
+    }
+
+    /// Which restriction a subject would be admitted by.
+    pub(crate) fn facet(&self, facts: &impl Facts, subject: Subject) -> Option<Facet> {
+        Some(match subject {
+            Subject::Userset(set) => {
+                Facet::Userset(self.type_of(facts, set.object())?, set.relation())
+            }
+            Subject::Object(id) if self.is_wildcard(facts, id) => {
+                Facet::Wildcard(self.type_of(facts, id)?)
+            }
+            Subject::Object(id) => Facet::Object(self.type_of(facts, id)?),
+        })
     }
 
     pub(crate) fn is_wildcard(&self, facts: &impl Facts, id: ObjectId) -> bool {
         self.local(id)
             .map_or_else(|| facts.is_wildcard(id), |(name, _)| name.ends_with(":*"))
-    }
-
-    /// Whether a contextual wildcard of the asked subject's type is meant by this number.
-    pub(crate) fn is_wildcard_of(
-        &self,
-        facts: &impl Facts,
-        id: ObjectId,
-        object_type: TypeId,
-    ) -> bool {
-        self.type_of(facts, id) == Some(object_type) && self.is_wildcard(facts, id)
     }
 }
 

@@ -1,7 +1,10 @@
 //! A model bound to the numbers of a symbol table: what the evaluator walks.
 
+use std::sync::Arc;
+
+use meridian_condition::Condition;
 use meridian_model::TypeSystem;
-use meridian_model::typesystem::{Facet, Relation as ModelRelation, Rewrite};
+use meridian_model::typesystem::{Facet as ModelFacet, Relation as ModelRelation, Rewrite};
 
 use crate::symbols::{RelationId, Symbols, TypeId};
 
@@ -18,6 +21,8 @@ pub(crate) struct Relation {
     objects: Box<[TypeId]>,
     wildcards: Box<[TypeId]>,
     usersets: Box<[(TypeId, RelationId)]>,
+    /// The restrictions with a condition.
+    conditioned: Box<[Conditioned]>,
     /// Only own tuples, and none of them a userset: it is answered by one look-up.
     pub(crate) leaf: bool,
 }
@@ -35,31 +40,70 @@ pub(crate) enum Node {
     Exclusion(Box<(Self, Self)>),
 }
 
+/// A type restriction with a condition.
+#[derive(Debug)]
+struct Conditioned {
+    facet: Facet,
+    name: Box<str>,
+    /// `None` for an inline condition.
+    condition: Option<Arc<Condition>>,
+}
+
+/// Which subjects a restriction admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Facet {
+    Object(TypeId),
+    Wildcard(TypeId),
+    Userset(TypeId, RelationId),
+}
+
 impl Relation {
-    pub(crate) fn admits_object(&self, object_type: TypeId) -> bool {
-        self.objects.contains(&object_type)
+    /// Whether tuples without a condition are admitted.
+    pub(crate) fn admits(&self, facet: Facet) -> bool {
+        match facet {
+            Facet::Object(of) => self.objects.contains(&of),
+            Facet::Wildcard(of) => self.wildcards.contains(&of),
+            Facet::Userset(of, relation) => self.usersets.contains(&(of, relation)),
+        }
     }
 
-    pub(crate) fn admits_wildcard(&self, object_type: TypeId) -> bool {
-        self.wildcards.contains(&object_type)
+    /// Whether tuples with that condition are admitted; the model's condition, none for an inline one.
+    pub(crate) fn admits_bound(&self, facet: Facet, name: &str) -> Option<Option<&Condition>> {
+        let restriction = self
+            .conditioned
+            .iter()
+            .find(|restriction| restriction.facet == facet && *restriction.name == *name)?;
+        Some(restriction.condition.as_deref())
     }
 
-    pub(crate) fn admits_userset(&self, object_type: TypeId, relation: RelationId) -> bool {
-        self.usersets.contains(&(object_type, relation))
+    /// Whether any tuples with such a subject are admitted.
+    pub(crate) fn admits_any(&self, facet: Facet) -> bool {
+        self.admits(facet)
+            || self
+                .conditioned
+                .iter()
+                .any(|restriction| restriction.facet == facet)
     }
 
-    /// The types whose objects it admits.
-    pub(crate) fn objects(&self) -> impl Iterator<Item = TypeId> {
-        self.objects.iter().copied()
+    /// The facets that are admitted, with or without a condition; some of them twice.
+    pub(crate) fn facets(&self) -> impl Iterator<Item = Facet> {
+        let objects = self.objects.iter().copied().map(Facet::Object);
+        let wildcards = self.wildcards.iter().copied().map(Facet::Wildcard);
+        let usersets = self.usersets.iter();
+        let usersets = usersets.map(|(of, relation)| Facet::Userset(*of, *relation));
+        let conditioned = self.conditioned.iter().map(|restriction| restriction.facet);
+        objects.chain(wildcards).chain(usersets).chain(conditioned)
     }
 
-    /// The usersets it admits.
-    pub(crate) fn usersets(&self) -> impl Iterator<Item = (TypeId, RelationId)> {
-        self.usersets.iter().copied()
+    /// Whether tuples are admitted that are bound to a condition.
+    pub(crate) fn has_conditions(&self) -> bool {
+        !self.conditioned.is_empty()
     }
 
+    /// Whether usersets are admitted.
     pub(crate) fn has_usersets(&self) -> bool {
-        !self.usersets.is_empty()
+        let is_userset = |of: &Conditioned| matches!(of.facet, Facet::Userset(..));
+        !self.usersets.is_empty() || self.conditioned.iter().any(is_userset)
     }
 }
 
@@ -74,7 +118,7 @@ impl Program {
                 let at = usize::from(symbols.add_relation(name)?.0);
                 relations.resize_with(relations.len().max(at + 1), || None);
                 if let Some(slot) = relations.get_mut(at) {
-                    *slot = Some(compile_relation(relation, symbols)?);
+                    *slot = Some(compile_relation(types, relation, symbols)?);
                 }
             }
             program
@@ -96,27 +140,42 @@ impl Program {
     }
 }
 
-fn compile_relation(relation: &ModelRelation, symbols: &mut Symbols) -> Option<Relation> {
+fn compile_relation(
+    types: &TypeSystem,
+    relation: &ModelRelation,
+    symbols: &mut Symbols,
+) -> Option<Relation> {
     let (mut objects, mut wildcards, mut usersets) = (Vec::new(), Vec::new(), Vec::new());
+    let mut conditioned = Vec::new();
     for restriction in &relation.restrictions {
-        let object_type = symbols.add_type(&restriction.type_name)?;
-        match &restriction.facet {
-            Facet::Object => objects.push(object_type),
-            Facet::Wildcard => wildcards.push(object_type),
-            Facet::Userset(relation) => {
-                usersets.push((object_type, symbols.add_relation(relation)?))
-            }
+        let of = symbols.add_type(&restriction.type_name)?;
+        let facet = match &restriction.facet {
+            ModelFacet::Object => Facet::Object(of),
+            ModelFacet::Wildcard => Facet::Wildcard(of),
+            ModelFacet::Userset(relation) => Facet::Userset(of, symbols.add_relation(relation)?),
+        };
+        match (&restriction.condition, facet) {
+            (Some(name), facet) => conditioned.push(Conditioned {
+                facet,
+                name: name.clone(),
+                condition: types.condition(name).cloned(),
+            }),
+            (None, Facet::Object(of)) => objects.push(of),
+            (None, Facet::Wildcard(of)) => wildcards.push(of),
+            (None, Facet::Userset(of, relation)) => usersets.push((of, relation)),
         }
     }
     let rewrite = compile_rewrite(&relation.rewrite, symbols)?;
-    let leaf = matches!(rewrite, Node::This) && usersets.is_empty();
-    Some(Relation {
+    let mut compiled = Relation {
         rewrite,
         objects: objects.into(),
         wildcards: wildcards.into(),
         usersets: usersets.into(),
-        leaf,
-    })
+        conditioned: conditioned.into(),
+        leaf: false,
+    };
+    compiled.leaf = matches!(compiled.rewrite, Node::This) && !compiled.has_usersets();
+    Some(compiled)
 }
 
 fn compile_rewrite(rewrite: &Rewrite, symbols: &mut Symbols) -> Option<Node> {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use meridian_model::ports::Read;
-use meridian_model::{Object, Subject as TupleSubject, Tuple, TupleKey};
+use meridian_model::{Object, Subject as TupleSubject, Tuple};
 
+use crate::bound::{Binding, Conditioned};
 use crate::facts::{Facts, Members, ObjectId, SetKey, SetRef, Subject, intern, type_part};
 use crate::names::Names;
 use crate::symbols::{RelationId, Symbols, TypeId};
@@ -22,13 +23,14 @@ pub struct RoundFacts {
     direct: HashMap<SetKey, Set, FixedState>,
     parents: HashMap<SetKey, Set, FixedState>,
     members: HashMap<SetKey, Set, FixedState>,
-    objects: HashMap<(Subject, TypeId, RelationId), Vec<ObjectId>, FixedState>,
+    objects: HashMap<(Subject, TypeId, RelationId), Vec<(ObjectId, bool)>, FixedState>,
 }
 
 #[derive(Default)]
 struct Set {
     objects: Vec<ObjectId>,
     usersets: Vec<SetKey>,
+    conditioned: Conditioned,
 }
 
 impl Set {
@@ -36,6 +38,7 @@ impl Set {
         SetRef {
             objects: Members::whole(&self.objects),
             usersets: Members::whole(&self.usersets),
+            conditioned: (!self.conditioned.is_empty()).then_some(&self.conditioned),
         }
     }
 }
@@ -55,13 +58,13 @@ impl RoundFacts {
 
     /// Gives numbers to the names of a request, an object's or a user's and those of contextual tuples, so that a listing
     /// finds them under the same ones in every round.
-    pub fn know(&mut self, name: &str, contextual: &[TupleKey]) {
+    pub fn know(&mut self, name: &str, contextual: &[Tuple]) {
         let object = name.split_once('#').map_or(name, |(of, _)| of);
         let wildcard = format!("{}:*", type_part(object));
         for name in [object, &wildcard] {
             intern(&mut self.names, &mut self.symbols, name);
         }
-        for key in contextual {
+        for Tuple { key, .. } in contextual {
             intern(&mut self.names, &mut self.symbols, key.object.as_str());
             self.subject(&key.subject);
         }
@@ -102,7 +105,8 @@ impl RoundFacts {
                         .iter()
                         .filter_map(|tuple| {
                             let name = tuple.key.object.as_str();
-                            intern(&mut self.names, &mut self.symbols, name)
+                            let id = intern(&mut self.names, &mut self.symbols, name)?;
+                            Some((id, tuple.condition.is_some()))
                         })
                         .collect();
                     self.objects
@@ -115,11 +119,17 @@ impl RoundFacts {
     fn set(&mut self, tuples: &[Tuple]) -> Set {
         let mut set = Set::default();
         for tuple in tuples {
-            match self.subject(&tuple.key.subject) {
-                Some(Subject::Object(id)) => set.objects.push(id),
-                Some(Subject::Userset(of)) => set.usersets.push(of),
-                // Of a relation that the model does not name.
-                None => {}
+            // `None` for a userset of a relation that the model does not name.
+            let Some(subject) = self.subject(&tuple.key.subject) else {
+                continue;
+            };
+            match (&tuple.condition, subject) {
+                (Some(condition), subject) => {
+                    let binding = Arc::new(Binding::new(condition.clone()));
+                    set.conditioned.insert(subject, binding);
+                }
+                (None, Subject::Object(id)) => set.objects.push(id),
+                (None, Subject::Userset(of)) => set.usersets.push(of),
             }
         }
         set.objects.sort_unstable();
@@ -201,7 +211,7 @@ impl Facts for RoundFacts {
         subject: Subject,
         object_type: TypeId,
         relation: RelationId,
-    ) -> Option<impl Iterator<Item = ObjectId>> {
+    ) -> Option<impl Iterator<Item = (ObjectId, bool)>> {
         let objects = self.objects.get(&(subject, object_type, relation))?;
         Some(objects.iter().copied())
     }

@@ -30,6 +30,16 @@ pub enum Subject {
     Userset(SetKey),
 }
 
+impl Subject {
+    /// The object, of a userset its own.
+    pub(crate) fn object(self) -> ObjectId {
+        match self {
+            Self::Object(id) => id,
+            Self::Userset(set) => set.object(),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Sets {
     shards: Arc<[Arc<Shard>]>,
@@ -154,6 +164,7 @@ impl Shard {
             None => SetRef {
                 objects: Members::whole(objects),
                 usersets: Members::whole(usersets),
+                conditioned: None,
             },
             Some(delta) => SetRef {
                 objects: Members {
@@ -166,6 +177,7 @@ impl Shard {
                     added: &delta.usersets.added,
                     removed: &delta.usersets.removed,
                 },
+                conditioned: None,
             },
         }
     }

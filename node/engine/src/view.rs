@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use meridian_model::change::{StoreInfo, StoredModel};
 use meridian_model::{
-    Change, ChangeSet, ModelId, Position, Subject as TupleSubject, Tiers, Tuple, TupleKey,
-    TypeSystem,
+    Change, ChangeSet, ModelId, Position, Subject as TupleSubject, Tiers, Tuple, TupleCondition,
+    TupleKey, TypeSystem,
 };
 
+use crate::bound::{Binding, Conditioned};
 use crate::facts::{Facts, ObjectId, SetKey, SetRef, intern};
 pub use crate::file::UnreadableFile;
 use crate::holders::Holders;
@@ -46,6 +47,8 @@ pub(crate) struct Root {
     /// No fewer names are in use.
     pub(crate) names_in_use: usize,
     pub(crate) sets: Sets,
+    /// The members that are bound to a condition; no set here is empty.
+    pub(crate) conditioned: imbl::OrdMap<SetKey, Conditioned>,
     /// The same tuples turned round.
     pub(crate) holders: Holders,
     pub(crate) covered: Arc<BTreeSet<TypeId>>,
@@ -80,6 +83,7 @@ impl View {
             names: Names::default(),
             names_in_use: 0,
             sets: Sets::default(),
+            conditioned: imbl::OrdMap::new(),
             holders: Holders::default(),
             covered: Arc::default(),
         };
@@ -137,27 +141,25 @@ impl View {
             .map(|id| self.root.symbols.type_name(*id))
     }
 
-    /// The tuples held of a type, in no particular order: all of them when the type is covered, else none.
-    pub fn tuples_of_type(&self, object_type: &str) -> Vec<TupleKey> {
+    /// The tuples held of a type with their conditions, in no particular order: all of them when the type is covered, else
+    /// none.
+    pub fn tuples_of_type(&self, object_type: &str) -> Vec<(TupleKey, Option<TupleCondition>)> {
         let Some(id) = self.root.symbols.object_type(object_type) else {
             return Vec::new();
         };
-        let of_type = |key: SetKey| self.root.names.type_of(key.object()) == Some(id);
-        self.root
-            .sets
-            .iter()
-            .filter(|(key, _)| of_type(*key))
-            .flat_map(|(key, set)| self.root.tuples_of(key, set))
+        let members = self.root.members();
+        let of_type = members.filter(|(set, ..)| self.root.names.type_of(set.object()) == Some(id));
+        of_type
+            .filter_map(|(set, subject, binding)| {
+                let condition = binding.map(|binding| binding.stored().clone());
+                Some((self.root.key(set, subject)?, condition))
+            })
             .collect()
     }
 
     /// The number of tuples held.
     pub fn tuple_count(&self) -> usize {
-        self.root
-            .sets
-            .iter()
-            .map(|(_, set)| set.objects.iter().count() + set.usersets.iter().count())
-            .sum()
+        self.root.members().count()
     }
 
     /// The number of names held, among them some that no tuple has any longer: at most as many again as those in use, and
@@ -207,7 +209,11 @@ impl View {
     /// The same view with a type wholly known: exactly these tuples of it exist at the view's position. Tuples of other
     /// types are left out. The type is not covered in the result when there are no numbers left for its names.
     #[must_use]
-    pub fn cover(&self, object_type: &str, tuples: impl IntoIterator<Item = TupleKey>) -> Self {
+    pub fn cover(
+        &self,
+        object_type: &str,
+        tuples: impl IntoIterator<Item = (TupleKey, Option<TupleCondition>)>,
+    ) -> Self {
         let uncovered = self.uncover(object_type);
         let mut root = Root::clone(&uncovered.root);
         let Some(id) = Arc::make_mut(&mut root.symbols).add_type(object_type) else {
@@ -215,8 +221,11 @@ impl View {
         };
         let members: Option<Vec<_>> = tuples
             .into_iter()
-            .filter(|key| key.object.object_type() == object_type)
-            .map(|key| root.member(&key))
+            .filter(|(key, _)| key.object.object_type() == object_type)
+            .map(|(key, condition)| {
+                let (set, subject) = root.member(&key)?;
+                Some((set, subject, bind(condition)))
+            })
             .collect();
         // Numbers running out leaves the type uncovered: answered upstream, never wrongly.
         let Some(members) = members else {
@@ -244,8 +253,19 @@ impl View {
         };
         let mut root = Root::clone(&self.root);
         Arc::make_mut(&mut root.covered).remove(&id);
-        let Root { names, sets, .. } = &mut root;
+        let Root {
+            names,
+            sets,
+            conditioned,
+            ..
+        } = &mut root;
         sets.retain(|key| names.type_of(key.object()) != Some(id));
+        let of_others = conditioned
+            .iter()
+            .filter(|(key, _)| names.type_of(key.object()) != Some(id));
+        *conditioned = of_others
+            .map(|(key, members)| (*key, members.clone()))
+            .collect();
         root.holders.uncover(id);
         root.names_in_use = 0;
         root.free_names();
@@ -278,8 +298,10 @@ impl View {
 impl Root {
     fn change(&mut self, change: &Change) {
         match change {
-            Change::TupleWritten(Tuple { key, .. }) => self.change_tuple(key, true),
-            Change::TupleDeleted(key) => self.change_tuple(key, false),
+            Change::TupleWritten(Tuple { key, condition, .. }) => {
+                self.change_tuple(key, Some(condition.clone()));
+            }
+            Change::TupleDeleted(key) => self.change_tuple(key, None),
             Change::ModelWritten(model) => self.add_model(model.clone()),
             Change::StoreCreated(info) => self.info = Some(info.clone()),
             Change::TiersAssigned(tiers) => self.tiers = Arc::new(tiers.clone()),
@@ -294,7 +316,8 @@ impl Root {
         }
     }
 
-    fn change_tuple(&mut self, key: &TupleKey, present: bool) {
+    /// Writes a tuple with its condition, or deletes it.
+    fn change_tuple(&mut self, key: &TupleKey, written: Option<Option<TupleCondition>>) {
         let covered = self
             .symbols
             .object_type(key.object.object_type())
@@ -304,7 +327,10 @@ impl Root {
         }
         match self.member(key) {
             Some((set, subject)) => {
-                self.sets.change(set, subject, present);
+                let present = written.is_some();
+                let binding = written.and_then(bind);
+                self.sets.change(set, subject, present && binding.is_none());
+                self.bind(set, subject, binding);
                 if let Some(object_type) = self.names.type_of(set.object()) {
                     self.holders.change(object_type, subject, set, present);
                 }
@@ -325,9 +351,52 @@ impl Root {
     }
 
     /// Lays out members of sets of which nothing is held yet.
-    pub(crate) fn lay_out(&mut self, members: Vec<(SetKey, Subject)>) {
-        self.holders.extend(&members, &self.names);
-        self.sets.extend(members);
+    pub(crate) fn lay_out(&mut self, members: Vec<Member>) {
+        let all = members.iter().map(|(set, subject, _)| (*set, *subject));
+        self.holders.extend(all, &self.names);
+        let mut plain = Vec::with_capacity(members.len());
+        for (set, subject, binding) in members {
+            match binding {
+                None => plain.push((set, subject)),
+                bound => self.bind(set, subject, bound),
+            }
+        }
+        self.sets.extend(plain);
+    }
+
+    /// Every member, with what it is bound to.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member> {
+        let plain = self.sets.iter().flat_map(|(key, set)| {
+            let objects = set.objects.iter().map(Subject::Object);
+            let usersets = set.usersets.iter().map(Subject::Userset);
+            objects
+                .chain(usersets)
+                .map(move |subject| (key, subject, None))
+        });
+        let bound = self.conditioned.iter().flat_map(|(key, members)| {
+            let members = members.iter();
+            members.map(|(subject, binding)| (*key, *subject, Some(Arc::clone(binding))))
+        });
+        plain.chain(bound)
+    }
+
+    /// Binds a member to a condition, or frees it.
+    fn bind(&mut self, set: SetKey, subject: Subject, binding: Option<Arc<Binding>>) {
+        match binding {
+            Some(binding) => {
+                let members = self.conditioned.entry(set).or_default();
+                members.insert(subject, binding);
+            }
+            None if self.conditioned.is_empty() => {}
+            None => {
+                if let Some(members) = self.conditioned.get_mut(&set) {
+                    members.remove(&subject);
+                    if members.is_empty() {
+                        self.conditioned.remove(&set);
+                    }
+                }
+            }
+        }
     }
 
     pub(crate) fn add_model(&mut self, stored: StoredModel) {
@@ -371,25 +440,29 @@ impl Root {
         Some(SetKey::new(self.object_id(object)?, relation))
     }
 
-    fn tuples_of(&self, key: SetKey, set: SetRef<'_>) -> Vec<TupleKey> {
-        let object = self.names.text(key.object());
-        let relation = self.symbols.relation_name(key.relation());
-        let usersets = set.usersets.iter().map(|of| {
-            format!(
-                "{}#{}",
-                self.names.text(of.object()),
-                self.symbols.relation_name(of.relation())
-            )
-        });
-        let subjects = set
-            .objects
-            .iter()
-            .map(|id| self.names.text(id).to_owned())
-            .chain(usersets);
-        subjects
-            .filter_map(|subject| TupleKey::parse(object, relation, &subject).ok())
-            .collect()
+    /// A tuple by name.
+    fn key(&self, set: SetKey, subject: Subject) -> Option<TupleKey> {
+        let of = |set: SetKey| {
+            let relation = self.symbols.relation_name(set.relation());
+            (self.names.text(set.object()), relation)
+        };
+        let (object, relation) = of(set);
+        match subject {
+            Subject::Object(id) => TupleKey::parse(object, relation, self.names.text(id)),
+            Subject::Userset(member) => {
+                let (at, of) = of(member);
+                TupleKey::parse(object, relation, &format!("{at}#{of}"))
+            }
+        }
+        .ok()
     }
+}
+
+/// A member of a set, with what it is bound to.
+pub(crate) type Member = (SetKey, Subject, Option<Arc<Binding>>);
+
+fn bind(condition: Option<TupleCondition>) -> Option<Arc<Binding>> {
+    Some(Arc::new(Binding::new(condition?)))
 }
 
 impl Facts for View {
@@ -414,10 +487,10 @@ impl Facts for View {
     }
 
     fn direct(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
-        self.root
-            .covered
-            .contains(&object_type)
-            .then(|| self.root.sets.get(set))
+        self.root.covered.contains(&object_type).then(|| SetRef {
+            conditioned: self.root.conditioned.get(&set),
+            ..self.root.sets.get(set)
+        })
     }
 
     fn parents(&self, object_type: TypeId, set: SetKey) -> Option<SetRef<'_>> {
@@ -433,10 +506,15 @@ impl Facts for View {
         subject: Subject,
         object_type: TypeId,
         relation: RelationId,
-    ) -> Option<impl Iterator<Item = ObjectId>> {
-        self.root
-            .covered
-            .contains(&object_type)
-            .then(|| self.root.holders.objects(subject, object_type, relation))
+    ) -> Option<impl Iterator<Item = (ObjectId, bool)>> {
+        let root = &*self.root;
+        root.covered.contains(&object_type).then(|| {
+            let objects = root.holders.objects(subject, object_type, relation);
+            objects.map(move |object| {
+                let members = root.conditioned.get(&SetKey::new(object, relation));
+                let is_bound = members.is_some_and(|members| members.contains_key(&subject));
+                (object, is_bound)
+            })
+        })
     }
 }

@@ -23,5 +23,5 @@ pub use authorization_model::AuthorizationModel;
 pub use change::{Change, ChangeSet, Tier, Tiers};
 pub use error::{ApiError, Code};
 pub use ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
-pub use tuple::{Object, Subject, Tuple, TupleKey};
+pub use tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 pub use typesystem::TypeSystem;

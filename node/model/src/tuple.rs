@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use meridian_condition::Context;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::Timestamp;
@@ -329,6 +330,16 @@ pub struct TupleCondition {
     pub name: Box<str>,
     /// A JSON object as text; `{}` when the tuple fixes nothing.
     pub context: Box<str>,
+}
+
+impl TupleCondition {
+    /// What the tuple fixes.
+    ///
+    /// # Errors
+    /// When the context is no JSON object.
+    pub fn parse(&self) -> Result<Context, serde_json::Error> {
+        serde_json::from_str(&self.context)
+    }
 }
 
 /// A stored tuple.

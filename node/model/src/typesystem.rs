@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use meridian_condition::Condition;
+
 use crate::authorization_model::AuthorizationModel;
 use crate::tuple::Subject;
 
@@ -23,7 +25,8 @@ pub const MAX_REWRITE_DEPTH: usize = 32;
 /// A checked model. Immutable; shared by everything that works under it.
 #[derive(Debug, Clone)]
 pub struct TypeSystem {
-    types: BTreeMap<Box<str>, TypeDef>,
+    types: compile::Types,
+    conditions: compile::Conditions,
     model: Arc<AuthorizationModel>,
 }
 
@@ -33,7 +36,7 @@ pub(crate) fn broken_rules(model: &AuthorizationModel, most: usize) -> Vec<Model
     let mut broken = Vec::new();
     let found = compile::compile(model, &mut |rule| noted(&mut broken, rule, most));
     let found = match found {
-        Ok(types) if broken.is_empty() => {
+        Ok((types, _)) if broken.is_empty() => {
             // Of a cycle every relation breaks the rule: the first says it.
             entrypoints::check(&types, &mut Err)
         }
@@ -189,10 +192,13 @@ impl TypeSystem {
     /// # Errors
     /// [`ModelError`], the first rule it breaks.
     pub fn new(model: Arc<AuthorizationModel>) -> Result<Self, ModelError> {
-        let types = compile::compile(&model, &mut Err)?;
+        let (types, conditions) = compile::compile(&model, &mut Err)?;
         entrypoints::check(&types, &mut Err)?;
-        compile::refuse_conditions(&model)?;
-        Ok(Self { types, model })
+        Ok(Self {
+            types,
+            conditions,
+            model,
+        })
     }
 
     /// The model it was compiled from.
@@ -208,6 +214,19 @@ impl TypeSystem {
     /// A relation of a type; `None` when either is not defined.
     pub fn relation(&self, object_type: &str, relation: &str) -> Option<&Relation> {
         self.types.get(object_type)?.relations.get(relation)
+    }
+
+    /// A condition that the model defines.
+    pub fn condition(&self, name: &str) -> Option<&Arc<Condition>> {
+        self.conditions.get(name)
+    }
+
+    /// Whether some type restriction lets tuples bring their own expressions.
+    pub fn has_inline_conditions(&self) -> bool {
+        let relations = self.types.values().flat_map(|def| def.relations.values());
+        relations
+            .flat_map(|relation| &relation.restrictions)
+            .any(|restriction| restriction.condition.as_deref() == Some(Condition::INLINE))
     }
 
     /// Whether the model defines the type.

@@ -7,6 +7,8 @@
 //! The `parse_` functions stand before them where the tuple is still text, so that a malformed field is reported the
 //! way its caller reports everything else.
 
+use meridian_condition::Condition;
+
 use crate::error::{ApiError, Code};
 use crate::tuple::{InvalidTuple, Subject, Tuple, TupleCondition, TupleKey, split_object};
 use crate::typesystem::{Relation, TypeSystem};
@@ -128,7 +130,7 @@ pub fn holds(types: &TypeSystem, tuple: &Tuple) -> bool {
 /// Why a tuple does not fit.
 enum Fault {
     Key(String),
-    Condition(&'static str),
+    Condition(String),
 }
 
 impl Fault {
@@ -168,17 +170,37 @@ fn fits_condition(
     relation: &Relation,
     subject: &Subject,
     condition: Option<&TupleCondition>,
-) -> Result<(), &'static str> {
+) -> Result<(), String> {
     let name = condition.map(|condition| &condition.name);
     let mut admitting = relation
         .restrictions
         .iter()
         .filter(|restriction| restriction.admits(subject));
-    match name {
-        _ if admitting.any(|restriction| restriction.condition.as_ref() == name) => Ok(()),
-        None => Err("condition is missing"),
-        Some(name) if !types.model().conditions.contains_key(&**name) => Err("undefined condition"),
-        Some(_) => Err("invalid condition for type restriction"),
+    match condition {
+        _ if admitting.any(|restriction| restriction.condition.as_ref() == name) => {
+            condition.map_or(Ok(()), |condition| fits_context(types, condition))
+        }
+        None => Err("condition is missing".to_owned()),
+        Some(condition)
+            if &*condition.name != Condition::INLINE
+                && types.condition(&condition.name).is_none() =>
+        {
+            Err("undefined condition".to_owned())
+        }
+        Some(_) => Err("invalid condition for type restriction".to_owned()),
+    }
+}
+
+/// Whether what the tuple fixes fits the condition's parameters; of an inline condition, whether it can be compiled.
+fn fits_context(types: &TypeSystem, condition: &TupleCondition) -> Result<(), String> {
+    let context = condition.parse().map_err(|why| why.to_string())?;
+    match types.condition(&condition.name) {
+        Some(declared) => declared
+            .check_context(&context)
+            .map_err(|why| why.to_string()),
+        None => Condition::inline(&context)
+            .map(drop)
+            .map_err(|why| why.to_string()),
     }
 }
 

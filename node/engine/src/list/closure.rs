@@ -3,7 +3,7 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::program::{Node, Program, Relation};
+use crate::program::{Facet, Node, Program, Relation};
 use crate::symbols::{RelationId, TypeId};
 
 /// A relation of a type.
@@ -66,8 +66,10 @@ impl Closure {
         match leaf {
             Node::This => {
                 self.assignable.push((kind, proves));
-                for of in relation.usersets() {
-                    self.add(of, Step::Userset(kind), proves, open);
+                for facet in relation.facets() {
+                    if let Facet::Userset(of, relation) = facet {
+                        self.add((of, relation), Step::Userset(kind), proves, open);
+                    }
                 }
             }
             Node::Computed(computed) => {
@@ -75,7 +77,10 @@ impl Closure {
             }
             Node::FromParent { tupleset, computed } => {
                 let parents = program.relation(kind.0, *tupleset);
-                for parent in parents.into_iter().flat_map(Relation::objects) {
+                for facet in parents.into_iter().flat_map(Relation::facets) {
+                    let Facet::Object(parent) = facet else {
+                        continue;
+                    };
                     if program.relation(parent, *computed).is_some() {
                         let step = Step::Child((kind.0, *tupleset), kind.1);
                         self.add((parent, *computed), step, proves, open);

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use meridian_model::TupleKey;
+use meridian_condition::Context;
+use meridian_model::Tuple;
 
 use super::closure::{Closure, Kind, Step};
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
@@ -18,7 +19,7 @@ use crate::evaluation::Evaluation;
 use crate::facts::{Facts, ObjectId, SetKey, Subject};
 use crate::missing::Missing;
 use crate::overlay::{Asked, Overlay};
-use crate::program::Program;
+use crate::program::{Facet, Program};
 use crate::question::User;
 use crate::symbols::{RelationId, TypeId};
 
@@ -37,7 +38,7 @@ impl ListObjects {
         program: &Program,
         (object_type, relation): (&str, &str),
         user: &User<'_>,
-        contextual: &[TupleKey],
+        contextual: &[Tuple],
         scratch: &mut Scratch,
     ) -> Option<Self> {
         scratch.start(facts, contextual);
@@ -46,7 +47,10 @@ impl ListObjects {
             symbols.object_type(object_type)?,
             symbols.relation(relation)?,
         );
-        let asked = scratch.overlay.ask(facts, user)?;
+        let mut asked = scratch.overlay.ask(facts, user)?;
+        // It may stand in what is not held, though nothing here names it.
+        let wildcard = format!("{}:*", user.object_type());
+        asked.wildcard = scratch.overlay.object(facts, &wildcard);
         Some(Self {
             asked,
             walk: Walk::new(program, target, &asked),
@@ -55,12 +59,17 @@ impl ListObjects {
     }
 
     /// Says what the facts say. To be called again after [`Progress::Unknown`], with the same scratch memory, once the facts
-    /// hold what was missed; `user` is the same as ever.
+    /// hold what was missed; `user` and `context` are the same as ever.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is lent anew each round, since the facts grow in between"
+    )]
     pub fn go<F: Facts>(
         &mut self,
         facts: &F,
         program: &Program,
         user: &User<'_>,
+        context: &Context,
         budget: Budget<'_>,
         scratch: &mut Scratch,
         receiver: Receiver<'_>,
@@ -74,7 +83,7 @@ impl ListObjects {
         } = self;
         let mut missed = Vec::new();
         walk.go(
-            (facts, &scratch.overlay),
+            (facts, &scratch.overlay, program),
             budget.limits.depth,
             &mut meter,
             &mut missed,
@@ -91,14 +100,9 @@ impl ListObjects {
             let scratch = std::cell::RefCell::new(&mut *scratch);
             findings.check(
                 |object| {
-                    Evaluation::new(
-                        facts,
-                        program,
-                        *asked,
-                        &mut scratch.borrow_mut(),
-                        &mut meter,
-                    )
-                    .decide(object, object_type, relation, budget.limits.depth)
+                    let mut scratch = scratch.borrow_mut();
+                    Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, context)
+                        .decide(object, object_type, relation, budget.limits.depth)
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,
                 |object| receiver(scratch.borrow().overlay.name(facts, object)),
@@ -162,11 +166,11 @@ impl Walk {
             let Some(definition) = program.relation(object_type, relation) else {
                 continue;
             };
-            let admits_itself = match asked.userset {
-                Some(set) => definition.admits_userset(asked.object_type, set.relation()),
-                None => definition.admits_object(asked.object_type),
-            };
-            let admits_wildcard = definition.admits_wildcard(asked.object_type);
+            let admits_itself = definition.admits_any(match asked.userset {
+                Some(set) => Facet::Userset(asked.object_type, set.relation()),
+                None => Facet::Object(asked.object_type),
+            });
+            let admits_wildcard = definition.admits_any(Facet::Wildcard(asked.object_type));
             let subjects = itself
                 .filter(|_| admits_itself)
                 .into_iter()
@@ -186,7 +190,7 @@ impl Walk {
     /// Goes as far as the facts go; what they do not say is added to `missed`, and stays open.
     fn go<F: Facts>(
         &mut self,
-        (facts, overlay): (&F, &Overlay),
+        (facts, overlay, program): (&F, &Overlay, &Program),
         depth: u32,
         meter: &mut Meter<'_>,
         missed: &mut Vec<Missing>,
@@ -215,15 +219,25 @@ impl Walk {
                 continue;
             };
             let contextual = overlay
-                .sets_of(subject)
-                .filter(|set| {
-                    set.relation() == relation
-                        && overlay.type_of(facts, set.object()) == Some(object_type)
+                .of_subject(subject)
+                .filter(|given| {
+                    given.set.relation() == relation
+                        && overlay.type_of(facts, given.set.object()) == Some(object_type)
                 })
-                .map(SetKey::object);
-            for object in contextual.chain(stored) {
+                .map(|given| (given.set.object(), given.binding.is_some()));
+            // A tuple with a condition proves nothing by itself, nor does one without where there must be one.
+            let admits = program
+                .relation(object_type, relation)
+                .zip(overlay.facet(facts, subject));
+            let admits = admits.is_some_and(|(definition, facet)| definition.admits(facet));
+            let may_prove = open.proves && open.steps <= depth && admits;
+            for (object, is_bound) in contextual.chain(stored) {
                 let set = SetKey::new(object, open.becomes);
-                let proven = open.proves && open.steps <= depth;
+                let is_masked = is_bound
+                    || overlay
+                        .find(SetKey::new(object, relation), subject)
+                        .is_some_and(|given| given.binding.is_some());
+                let proven = may_prove && !is_masked;
                 if !meter.spend() || !self.reach(set, object_type, proven, open.steps, reached) {
                     return;
                 }

@@ -6,7 +6,8 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use meridian_model::TupleKey;
+use meridian_condition::Context;
+use meridian_model::Tuple;
 
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
 use crate::budget::{Budget, Meter};
@@ -14,8 +15,8 @@ use crate::check::Scratch;
 use crate::evaluation::Evaluation;
 use crate::facts::{Facts, SetKey, Subject};
 use crate::missing::Missing;
-use crate::overlay::{Asked, Overlay};
-use crate::program::{Node, Program, Relation};
+use crate::overlay::{Asked, Given, Overlay};
+use crate::program::{Facet, Node, Program, Relation};
 use crate::symbols::{RelationId, TypeId};
 
 /// Which users a listing is about.
@@ -43,7 +44,7 @@ impl ListUsers {
         facts: &F,
         (object, object_type, relation): (&str, &str, &str),
         filter: UserFilter<'_>,
-        contextual: &[TupleKey],
+        contextual: &[Tuple],
         scratch: &mut Scratch,
     ) -> Option<Self> {
         scratch.start(facts, contextual);
@@ -71,6 +72,7 @@ impl ListUsers {
         &mut self,
         facts: &F,
         program: &Program,
+        context: &Context,
         budget: Budget<'_>,
         scratch: &mut Scratch,
         receiver: Receiver<'_>,
@@ -106,12 +108,13 @@ impl ListUsers {
                     let mut scratch = scratch.borrow_mut();
                     scratch.memory.clear();
                     let asked = asked(subject, filter.0, facts, &scratch.overlay);
-                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter).decide(
-                        set.object(),
-                        *object_type,
-                        set.relation(),
-                        budget.limits.depth,
-                    )
+                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter, context)
+                        .decide(
+                            set.object(),
+                            *object_type,
+                            set.relation(),
+                            budget.limits.depth,
+                        )
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,
                 |subject| say(subject, facts, &scratch.borrow().overlay, receiver),
@@ -303,39 +306,51 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             self.missed.push(Missing::Members(set));
             return true;
         };
-        let objects = stored.objects.iter().map(Subject::Object);
-        let usersets = stored.usersets.iter().map(Subject::Userset);
-        let contextual = overlay.get(set).iter().map(|(_, subject)| *subject);
-        for subject in contextual.chain(usersets).chain(objects) {
+        let contextual = overlay.get(set).iter();
+        let contextual = contextual.map(|given| (given.subject, given.binding.is_some()));
+        let plain = stored.usersets.iter().map(Subject::Userset);
+        let plain = plain.chain(stored.objects.iter().map(Subject::Object));
+        let plain = plain.map(|subject| (subject, false));
+        let bound = stored.bindings().map(|(subject, _)| (subject, true));
+        for (subject, is_bound) in contextual.chain(plain).chain(bound) {
             if !self.meter.spend() {
                 return false;
             }
-            match subject {
-                Subject::Object(object) => {
-                    let is_wildcard = overlay.is_wildcard(facts, object);
-                    let admitted = overlay.type_of(facts, object).is_some_and(|of| {
-                        self.filter == (of, None)
-                            && if is_wildcard {
-                                definition.admits_wildcard(of)
-                            } else {
-                                definition.admits_object(of)
-                            }
-                    });
-                    if admitted && !(self.met)(subject, proven) {
+            let Some((facet, admitted)) = self.admitted(definition, set, subject, is_bound) else {
+                continue;
+            };
+            let proven = proven && admitted;
+            match (subject, facet) {
+                (Subject::Object(_), Facet::Object(of) | Facet::Wildcard(of)) => {
+                    if self.filter == (of, None) && !(self.met)(subject, proven) {
                         return false;
                     }
                 }
-                Subject::Userset(of) => {
-                    let admitting = overlay
-                        .type_of(facts, of.object())
-                        .filter(|at| definition.admits_userset(*at, of.relation()));
-                    if let Some(at) = admitting {
-                        self.walk.reach(of, at, proven, steps.saturating_add(1));
-                    }
+                (Subject::Userset(of), Facet::Userset(at, _)) => {
+                    self.walk.reach(of, at, proven, steps.saturating_add(1));
                 }
+                _ => {}
             }
         }
         true
+    }
+
+    /// The restriction that may admit a member, and whether it certainly counts: one with a condition is left to a check, and
+    /// so is one that a contextual tuple with a condition stands before.
+    fn admitted(
+        &self,
+        definition: &Relation,
+        set: SetKey,
+        subject: Subject,
+        is_bound: bool,
+    ) -> Option<(Facet, bool)> {
+        let (facts, overlay, _) = self.around;
+        let facet = overlay
+            .facet(facts, subject)
+            .filter(|facet| definition.admits_any(*facet))?;
+        let stands_before = |given: &Given| given.binding.is_some();
+        let is_masked = overlay.find(set, subject).is_some_and(stands_before);
+        Some((facet, !is_bound && !is_masked && definition.admits(facet)))
     }
 
     fn parents(&mut self, tupleset: RelationId, computed: RelationId, proven: bool) -> bool {
@@ -354,25 +369,22 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             self.missed.push(Missing::Parents(key));
             return true;
         };
-        let contextual = overlay
-            .get(key)
-            .iter()
-            .filter_map(|(_, subject)| match subject {
-                Subject::Object(parent) => Some(*parent),
-                Subject::Userset(_) => None,
-            });
-        for parent in contextual.chain(stored.objects.iter()) {
+        let contextual = overlay.get(key).iter();
+        let contextual = contextual.map(|given| (given.subject, given.binding.is_some()));
+        let plain = stored.objects.iter().map(|id| (Subject::Object(id), false));
+        let bound = stored.bindings().map(|(subject, _)| (subject, true));
+        for (subject, is_bound) in contextual.chain(plain).chain(bound) {
             if !self.meter.spend() {
                 return false;
             }
-            let admitting = overlay.type_of(facts, parent).filter(|at| {
-                definition.admits_object(*at)
-                    && !overlay.is_wildcard(facts, parent)
-                    && program.relation(*at, computed).is_some()
-            });
-            if let Some(at) = admitting {
+            let admitted = self.admitted(definition, key, subject, is_bound);
+            if let (Subject::Object(parent), Some((Facet::Object(at), admitted))) =
+                (subject, admitted)
+                && program.relation(at, computed).is_some()
+            {
                 let of = SetKey::new(parent, computed);
-                self.walk.reach(of, at, proven, steps.saturating_add(1));
+                self.walk
+                    .reach(of, at, proven && admitted, steps.saturating_add(1));
             }
         }
         true

@@ -18,13 +18,8 @@ impl Root {
             return;
         }
         let mut in_use = vec![false; self.names.len()];
-        for (key, set) in self.sets.iter() {
-            let of_usersets = set.usersets.iter().map(SetKey::object);
-            for id in [key.object()]
-                .into_iter()
-                .chain(set.objects.iter())
-                .chain(of_usersets)
-            {
+        for (set, subject, _) in self.members() {
+            for id in [set.object(), subject.object()] {
                 if let Some(used) = in_use.get_mut(id.0 as usize) {
                     *used = true;
                 }
@@ -59,18 +54,17 @@ impl Root {
         // Every number of a set is below the number of names.
         let of = |id: ObjectId| numbers.get(id.0 as usize).copied().unwrap_or(id);
         let of_set = |key: SetKey| SetKey::new(of(key.object()), key.relation());
-        let mut members = Vec::new();
-        for (key, set) in self.sets.iter() {
-            let objects = set.objects.iter().map(|id| Subject::Object(of(id)));
-            let usersets = set.usersets.iter().map(|key| Subject::Userset(of_set(key)));
-            members.extend(
-                objects
-                    .chain(usersets)
-                    .map(|subject| (of_set(key), subject)),
-            );
-        }
+        let members = self.members().map(|(set, subject, binding)| {
+            let subject = match subject {
+                Subject::Object(id) => Subject::Object(of(id)),
+                Subject::Userset(member) => Subject::Userset(of_set(member)),
+            };
+            (of_set(set), subject, binding)
+        });
+        let members = members.collect();
         self.names = names;
         self.sets = Sets::default();
+        self.conditioned.clear();
         self.holders = Holders::default();
         self.lay_out(members);
     }

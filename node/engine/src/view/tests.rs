@@ -1,6 +1,12 @@
 use super::*;
 use crate::names::Limit;
 
+fn plain(
+    numbers: std::ops::Range<u32>,
+) -> impl Iterator<Item = (TupleKey, Option<TupleCondition>)> {
+    keys(numbers).into_iter().map(|key| (key, None))
+}
+
 fn keys(numbers: std::ops::Range<u32>) -> Vec<TupleKey> {
     let key = |n| TupleKey::parse(&format!("doc:{n:04}"), "a", "user:anne").unwrap();
     numbers.map(key).collect()
@@ -38,11 +44,11 @@ fn written(key: &TupleKey) -> ChangeSet {
 
 #[test]
 fn a_type_whose_names_find_no_room_is_not_covered() {
-    let full = small(ROOM).cover("doc", keys(0..100));
+    let full = small(ROOM).cover("doc", plain(0..100));
     assert!(full.is_covered("doc"));
     assert_eq!((full.tuple_count(), full.name_count()), (100, 101));
 
-    let over = full.cover("doc", keys(0..101));
+    let over = full.cover("doc", plain(0..101));
     assert!(!over.is_covered("doc"));
     assert_eq!(
         (over.tuple_count(), over.tuples_of_type("doc")),
@@ -52,7 +58,7 @@ fn a_type_whose_names_find_no_room_is_not_covered() {
 
 #[test]
 fn a_change_whose_names_find_no_room_uncovers_its_type() {
-    let full = small(ROOM).cover("doc", keys(0..100));
+    let full = small(ROOM).cover("doc", plain(0..100));
     let known = full.apply(&written(&keys(0..1)[0]));
     assert!(known.is_covered("doc"));
     let over = full.apply(&written(&keys(100..101)[0]));

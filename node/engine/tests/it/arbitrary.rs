@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use meridian_condition::Context;
 use meridian_model::authorization_model::{
-    AuthorizationModel, Difference, Empty, Metadata, ObjectRelation, RelationMetadata,
-    RelationReference, TupleToUserset, TypeDefinition, Userset, Usersets,
+    AuthorizationModel, Condition, ConditionParameter, Difference, Empty, Metadata, ObjectRelation,
+    RelationMetadata, RelationReference, TupleToUserset, TypeDefinition, Userset, Usersets,
 };
 use meridian_model::change::StoredModel;
-use meridian_model::{Timestamp, Tuple, TupleKey, TypeSystem};
+use meridian_model::{Timestamp, Tuple, TupleCondition, TupleKey, TypeSystem};
 use proptest::prelude::*;
 
 pub(crate) const TYPES: [&str; 3] = ["group", "folder", "doc"];
@@ -19,8 +20,9 @@ pub(crate) const OBJECTS: usize = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) model: AuthorizationModel,
-    pub(crate) tuples: BTreeSet<TupleKey>,
-    pub(crate) contextual: Vec<TupleKey>,
+    pub(crate) tuples: BTreeMap<TupleKey, Option<TupleCondition>>,
+    pub(crate) contextual: Vec<Tuple>,
+    pub(crate) context: Context,
     pub(crate) covered: BTreeSet<&'static str>,
     pub(crate) questions: Vec<(String, String, String)>,
 }
@@ -38,10 +40,10 @@ impl World {
     }
 }
 
-pub(crate) fn tuple(key: &TupleKey) -> Tuple {
+pub(crate) fn tuple((key, condition): (&TupleKey, &Option<TupleCondition>)) -> Tuple {
     Tuple {
         key: key.clone(),
-        condition: None,
+        condition: condition.clone(),
         timestamp: Timestamp(0),
     }
 }
@@ -56,13 +58,20 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             let tuples = (0..12 + draw.below(36))
                 .map(|_| draw.tuple(&model))
                 .collect();
-            let contextual = (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
+            let contextual: BTreeMap<_, _> =
+                (0..draw.below(4)).map(|_| draw.tuple(&model)).collect();
+            let contextual = contextual.iter().map(tuple).collect();
+            let context = match draw.below(3) {
+                0 => Context::new(),
+                n => [("x".to_owned(), n.into())].into_iter().collect(),
+            };
             let covered = TYPES.into_iter().filter(|_| draw.chance(2)).collect();
             let questions = (0..6).map(|_| draw.question()).collect();
             Some(World {
                 model,
                 tuples,
                 contextual,
+                context,
                 covered,
                 questions,
             })
@@ -104,8 +113,13 @@ impl Draw {
                 let restrictions = match relation {
                     "parent" => TYPES
                         .iter()
-                        .filter(|_| self.chance(2))
-                        .map(|name| reference(name, None, false))
+                        .filter_map(|name| {
+                            let mut parent = reference(name, None, false);
+                            if self.chance(6) {
+                                parent.condition = "is_one".into();
+                            }
+                            self.chance(2).then_some(parent)
+                        })
                         .collect(),
                     _ if has_this(&rewrite) => self.restrictions(),
                     _ => Vec::new(),
@@ -133,7 +147,7 @@ impl Draw {
         AuthorizationModel {
             schema_version: "1.1".into(),
             type_definitions,
-            conditions: BTreeMap::new(),
+            conditions: [("is_one".to_owned(), is_one())].into(),
         }
     }
 
@@ -157,6 +171,18 @@ impl Draw {
         }
         if restrictions.is_empty() {
             restrictions.push(reference("user", None, false));
+        }
+        // Of one facet with a condition, without, or both.
+        for index in 0..restrictions.len() {
+            let bound = RelationReference {
+                condition: "is_one".into(),
+                ..restrictions[index].clone()
+            };
+            match self.below(6) {
+                0 => restrictions[index] = bound,
+                1 => restrictions.push(bound),
+                _ => {}
+            }
         }
         restrictions
     }
@@ -189,7 +215,7 @@ impl Draw {
     }
 
     /// Mostly a tuple the model allows, sometimes a stale one.
-    fn tuple(&mut self, model: &AuthorizationModel) -> TupleKey {
+    fn tuple(&mut self, model: &AuthorizationModel) -> (TupleKey, Option<TupleCondition>) {
         let object = self.object();
         let relation = RELATIONS[self.below(RELATIONS.len())];
         let definition = model
@@ -200,17 +226,34 @@ impl Draw {
         let restrictions =
             &definition.metadata.as_ref().unwrap().relations[relation].directly_related_user_types;
         let stale = self.chance(12) || restrictions.is_empty();
+        let mut condition = None;
         let user = if stale {
+            if self.chance(4) {
+                condition = Some(self.condition());
+            }
             self.user()
         } else {
             let restriction = &restrictions[self.below(restrictions.len())];
+            if !restriction.condition.is_empty() {
+                condition = Some(self.condition());
+            }
             match (&restriction.relation, &restriction.wildcard) {
                 (Some(of), _) => format!("{}:{}#{of}", restriction.type_name, self.below(OBJECTS)),
                 (None, Some(_)) => format!("{}:*", restriction.type_name),
                 (None, None) => format!("{}:{}", restriction.type_name, self.below(OBJECTS)),
             }
         };
-        TupleKey::parse(&object, relation, &user).unwrap()
+        let key = TupleKey::parse(&object, relation, &user).unwrap();
+        (key, condition)
+    }
+
+    /// Met, not met, or as the request says.
+    fn condition(&mut self) -> TupleCondition {
+        let context = ["{}", r#"{"x":1}"#, r#"{"x":2}"#];
+        TupleCondition {
+            name: "is_one".into(),
+            context: context[self.below(3)].into(),
+        }
     }
 
     fn user(&mut self) -> String {
@@ -228,6 +271,19 @@ impl Draw {
             RELATIONS[self.below(RELATIONS.len())].into(),
             self.user(),
         )
+    }
+}
+
+fn is_one() -> Condition {
+    let int = ConditionParameter {
+        type_name: "TYPE_NAME_INT".into(),
+        ..ConditionParameter::default()
+    };
+    Condition {
+        name: "is_one".into(),
+        expression: "x == 1".into(),
+        parameters: [("x".to_owned(), int)].into(),
+        ..Condition::default()
     }
 }
 

@@ -1,16 +1,16 @@
 //! The evaluator's promises, as properties over random models, tuples, contextual tuples and coverage.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_engine::symbols::Symbols;
 use meridian_engine::{
-    Budget, Limits, Outcome, Program, Question, RoundFacts, Scratch, View, check,
+    Budget, Given, Limits, Outcome, Program, Question, RoundFacts, Scratch, View, check,
 };
 use meridian_model::authorization_model::{AuthorizationModel, Userset};
 use meridian_model::ports::Read;
-use meridian_model::{Position, Subject, Tuple, TupleKey};
+use meridian_model::{Position, Subject, Tuple, TupleCondition, TupleKey};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -46,25 +46,25 @@ pub(crate) fn view(world: &World, covered: impl Fn(&str) -> bool) -> View {
             world
                 .tuples
                 .iter()
-                .filter(|key| key.object.object_type() == name)
-                .cloned(),
+                .filter(|(key, _)| key.object.object_type() == name)
+                .map(|(key, condition)| (key.clone(), condition.clone())),
         )
     })
 }
 
 pub(crate) fn ask(
     view: &View,
-    contextual: &[TupleKey],
+    world: &World,
     question: &(String, String, String),
 ) -> (Outcome, Vec<Read>) {
     let mut scratch = Scratch::default();
-    let outcome = ask_within(view, contextual, question, budget(), &mut scratch);
+    let outcome = ask_within(view, world, question, budget(), &mut scratch);
     (outcome, scratch.missed().to_vec())
 }
 
 fn ask_within(
     view: &View,
-    contextual: &[TupleKey],
+    world: &World,
     (object, relation, user): &(String, String, String),
     budget: Budget<'_>,
     scratch: &mut Scratch,
@@ -72,7 +72,29 @@ fn ask_within(
     let model = view.model(None).unwrap();
     let program = &model.compiled.as_ref().unwrap().program;
     let question = Question::parse(object, relation, user).unwrap();
-    check(view, program, &question, contextual, budget, scratch)
+    error_is_error(check(
+        view,
+        program,
+        &question,
+        given(world),
+        budget,
+        scratch,
+    ))
+}
+
+/// Where both a condition without an answer and the depth limit stand in the way, either may be said.
+fn error_is_error(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Unclear => Outcome::TooDeep,
+        outcome => outcome,
+    }
+}
+
+pub(crate) fn given(world: &World) -> Given<'_> {
+    Given {
+        tuples: &world.contextual,
+        context: &world.context,
+    }
 }
 
 fn reference(
@@ -85,6 +107,7 @@ fn reference(
         types: &types,
         tuples: &world.tuples,
         contextual: &world.contextual,
+        context: &world.context,
         covered,
         work: Cell::new(30_000),
     };
@@ -129,7 +152,7 @@ fn full_coverage_gives_the_full_answer() {
                 count(&seen.too_large_for_the_reference);
                 continue;
             };
-            let (got, _) = ask(&view, &world.contextual, question);
+            let (got, _) = ask(&view, &world, question);
             prop_assert_eq!(got, outcome(&values), "{:?}: {:?}", question, values);
             count(match values.first() {
                 Some(Value::True) => &seen.allowed,
@@ -161,25 +184,25 @@ proptest! {
         let (part, whole) = (view(&world, covered), view(&world, |_| true));
         for question in &world.questions {
             let Some(values) = reference(&world, &covered, question) else { continue };
-            let (got, missed) = ask(&part, &world.contextual, question);
+            let (got, missed) = ask(&part, &world, question);
             prop_assert_eq!(got, outcome(&values), "{:?}: {:?}", question, values);
             prop_assert_eq!(got == Outcome::Unknown, !missed.is_empty());
             if matches!(got, Outcome::Allowed | Outcome::Denied | Outcome::TooDeep) {
-                prop_assert_eq!(got, ask(&whole, &world.contextual, question).0, "{:?}", question);
+                prop_assert_eq!(got, ask(&whole, &world, question).0, "{:?}", question);
             }
         }
     }
 
     #[test]
     fn what_is_cut_short_decides_nothing(world in world(), work in 0_u64..40) {
-        let (whole, limits) = (view(&world, |_| true), Limits { depth: DEPTH, work });
+        let (whole, limits) = (view(&world, |_| true), Limits { depth: DEPTH, work, ..Limits::default() });
         let mut scratch = Scratch::default();
         for question in &world.questions {
-            let full = ask(&whole, &world.contextual, question).0;
-            let short = ask_within(&whole, &world.contextual, question, Budget::of(limits), &mut scratch);
+            let full = ask(&whole, &world, question).0;
+            let short = ask_within(&whole, &world, question, Budget::of(limits), &mut scratch);
             prop_assert!(short == full || short == Outcome::OutOfWork, "{:?}: {:?}, not {:?}", question, short, full);
             // Nothing of it is remembered either.
-            prop_assert_eq!(ask_within(&whole, &world.contextual, question, budget(), &mut scratch), full);
+            prop_assert_eq!(ask_within(&whole, &world, question, budget(), &mut scratch), full);
         }
     }
 
@@ -188,7 +211,7 @@ proptest! {
         let covered = |name: &str| world.covered.contains(name);
         let turned = World { model: reversed(&world.model), ..world.clone() };
         for question in &world.questions {
-            prop_assert_eq!(ask(&view(&world, covered), &world.contextual, question).0, ask(&view(&turned, covered), &world.contextual, question).0);
+            prop_assert_eq!(ask(&view(&world, covered), &world, question).0, ask(&view(&turned, covered), &world, question).0);
         }
     }
 
@@ -196,13 +219,16 @@ proptest! {
     fn rounds_over_a_datastore_give_the_full_answer(world in world()) {
         let whole = view(&world, |_| true);
         for question in &world.questions {
-            prop_assert_eq!(in_rounds(&world, question), ask(&whole, &world.contextual, question).0, "{:?}", question);
+            prop_assert_eq!(in_rounds(&world, question), ask(&whole, &world, question).0, "{:?}", question);
         }
     }
 }
 
 /// As a datastore would answer: of a set that is asked about for a user only what decides it.
-pub(crate) fn read(tuples: &BTreeSet<TupleKey>, reads: &[Read]) -> Vec<Vec<Tuple>> {
+pub(crate) fn read(
+    tuples: &BTreeMap<TupleKey, Option<TupleCondition>>,
+    reads: &[Read],
+) -> Vec<Vec<Tuple>> {
     let answers = |read: &Read, key: &TupleKey| match read {
         Read::Direct {
             object,
@@ -236,7 +262,7 @@ pub(crate) fn read(tuples: &BTreeSet<TupleKey>, reads: &[Read]) -> Vec<Vec<Tuple
     reads
         .iter()
         .map(|read| {
-            let found = tuples.iter().filter(|key| answers(read, key));
+            let found = tuples.iter().filter(|(key, _)| answers(read, key));
             found.map(tuple).collect()
         })
         .collect()
@@ -255,12 +281,12 @@ fn in_rounds(world: &World, (object, relation, user): &(String, String, String))
             &facts,
             &program,
             &question,
-            &world.contextual,
+            given(world),
             budget(),
             &mut scratch,
         );
         if outcome != Outcome::Unknown {
-            return outcome;
+            return error_is_error(outcome);
         }
         facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
     }

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, View, check};
+use meridian_condition::Context;
+use meridian_engine::{Budget, Given, Limits, Outcome, Question, Scratch, View, check};
 use meridian_model::change::StoredModel;
 use meridian_model::{Position, TupleKey, dsl};
 
@@ -12,7 +13,7 @@ fn view(model: &str, object_type: &str, tuples: impl IntoIterator<Item = String>
     let key = |text: String| {
         let (object, rest) = text.split_once('#').unwrap();
         let (relation, user) = rest.split_once('@').unwrap();
-        TupleKey::parse(object, relation, user).unwrap()
+        (TupleKey::parse(object, relation, user).unwrap(), None)
     };
     let model = StoredModel {
         id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
@@ -30,7 +31,10 @@ fn ask(view: &View, object: &str, relation: &str, budget: Budget<'_>) -> Outcome
         view,
         &model.compiled.as_ref().unwrap().program,
         &question,
-        &[],
+        Given {
+            tuples: &[],
+            context: &Context::new(),
+        },
         budget,
         &mut Scratch::default(),
     )
@@ -53,6 +57,7 @@ fn a_tangle_of_groups_takes_work_in_proportion_to_its_edges() {
     let limits = Limits {
         depth: 1000,
         work: 60 * 60 * 60,
+        ..Limits::default()
     };
     assert_eq!(
         ask(&tangle(60), "group:0", "member", Budget::of(limits)),
@@ -200,7 +205,10 @@ fn with_and_without(view: &View, relation: &str, user: &str) -> (Outcome, Outcom
             view,
             program,
             &question,
-            &[],
+            Given {
+                tuples: &[],
+                context: &Context::new(),
+            },
             budget,
             &mut Scratch::default(),
         )

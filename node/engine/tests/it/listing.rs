@@ -34,7 +34,15 @@ fn objects(view: &View, world: &World, of: (&str, &str), user: &str) -> Listed {
         return (Progress::Done, listed);
     };
     let mut receiver = said(&mut listed);
-    let progress = listing.go(view, program, &user, budget(), &mut scratch, &mut receiver);
+    let progress = listing.go(
+        view,
+        program,
+        &user,
+        &world.context,
+        budget(),
+        &mut scratch,
+        &mut receiver,
+    );
     drop(receiver);
     assert_eq!(progress == Progress::Unknown, !scratch.missed().is_empty());
     (progress, listed)
@@ -57,6 +65,7 @@ fn objects_in_rounds(world: &World, of: (&str, &str), user: &str) -> Listed {
             &facts,
             &program,
             &user,
+            &world.context,
             budget(),
             &mut scratch,
             &mut receiver,
@@ -85,7 +94,14 @@ fn users(
         return (Progress::Done, listed);
     };
     let mut receiver = said(&mut listed);
-    let progress = listing.go(view, program, budget(), &mut scratch, &mut receiver);
+    let progress = listing.go(
+        view,
+        program,
+        &world.context,
+        budget(),
+        &mut scratch,
+        &mut receiver,
+    );
     drop(receiver);
     assert_eq!(progress == Progress::Unknown, !scratch.missed().is_empty());
     (progress, listed)
@@ -109,7 +125,14 @@ fn users_in_rounds(
     };
     let mut receiver = said(&mut listed);
     for _ in 0..100 {
-        let progress = listing.go(&facts, &program, budget(), &mut scratch, &mut receiver);
+        let progress = listing.go(
+            &facts,
+            &program,
+            &world.context,
+            budget(),
+            &mut scratch,
+            &mut receiver,
+        );
         if progress != Progress::Unknown {
             drop(receiver);
             return (progress, listed);
@@ -119,31 +142,31 @@ fn users_in_rounds(
     panic!("not listed after 100 rounds");
 }
 
-/// What checks of each of `candidates` come to: those allowed, and whether one met the depth limit.
+/// What checks of each of `candidates` come to: those allowed, and whether one had no answer.
 fn by_checks(
     view: &View,
     world: &World,
     candidates: impl Iterator<Item = (String, (String, String, String))>,
 ) -> (bool, BTreeSet<String>) {
-    let (mut too_deep, mut allowed) = (false, BTreeSet::new());
+    let (mut unanswered, mut allowed) = (false, BTreeSet::new());
     for (name, question) in candidates {
-        match ask(view, &world.contextual, &question).0 {
+        match ask(view, world, &question).0 {
             Outcome::Allowed => {
                 allowed.insert(name);
             }
-            Outcome::TooDeep => too_deep = true,
+            Outcome::TooDeep | Outcome::Unclear => unanswered = true,
             Outcome::Denied => {}
             other => panic!("{question:?}: {other:?}"),
         }
     }
-    (too_deep, allowed)
+    (unanswered, allowed)
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     listings: Cell<u32>,
     empty: Cell<u32>,
-    too_deep: Cell<u32>,
+    unanswered: Cell<u32>,
     decided_by_a_part: Cell<u32>,
 }
 
@@ -167,7 +190,7 @@ fn objects_are_those_that_checks_allow() {
                 let object = format!("{object_type}:{id}");
                 (object.clone(), (object, relation.clone(), user.clone()))
             });
-            let (too_deep, expected) = by_checks(&whole, &world, candidates);
+            let (unanswered, expected) = by_checks(&whole, &world, candidates);
             let of = (object_type, relation.as_str());
             count(&seen.listings);
             for (progress, listed) in [
@@ -177,7 +200,9 @@ fn objects_are_those_that_checks_allow() {
                 prop_assert_eq!(&listed, &expected, "{:?} {:?}", of, user);
                 // Objects that nothing leads to are not looked at, whatever their checks would meet.
                 prop_assert!(
-                    progress == Progress::Done || (too_deep && progress == Progress::TooDeep),
+                    progress == Progress::Done
+                        || (unanswered
+                            && matches!(progress, Progress::TooDeep | Progress::Unclear)),
                     "{:?}",
                     progress
                 );
@@ -188,8 +213,8 @@ fn objects_are_those_that_checks_allow() {
                 prop_assert_eq!(&listed, &expected);
                 count(&seen.decided_by_a_part);
             }
-            count(if too_deep {
-                &seen.too_deep
+            count(if unanswered {
+                &seen.unanswered
             } else if expected.is_empty() {
                 &seen.empty
             } else {
@@ -241,7 +266,7 @@ fn users_are_those_that_checks_allow() {
                 let user = format!("{}:{id}{of}", filter.object_type);
                 (user.clone(), (object.clone(), relation.clone(), user))
             });
-            let (too_deep, expected) = by_checks(&whole, &world, candidates);
+            let (unanswered, expected) = by_checks(&whole, &world, candidates);
             count(&seen.listings);
             let [(progress, listed), in_rounds] = [
                 users(&whole, &world, of, filter),
@@ -257,16 +282,12 @@ fn users_are_those_that_checks_allow() {
             );
             // Whom a wildcard lets in is not named for it.
             for user in expected.difference(&listed) {
-                let named = world
-                    .tuples
-                    .iter()
-                    .chain(&world.contextual)
-                    .any(|key| key.subject.to_string() == *user);
-                let by_wildcard = world
-                    .tuples
-                    .iter()
-                    .chain(&world.contextual)
-                    .any(|key| key.subject.to_string() == "user:*");
+                let given = world.contextual.iter().map(|tuple| &tuple.key);
+                let keys = world.tuples.keys().chain(given);
+                let (named, by_wildcard) = keys.fold((false, false), |(named, wildcard), key| {
+                    let subject = key.subject.to_string();
+                    (named || subject == *user, wildcard || subject == "user:*")
+                });
                 prop_assert!(
                     !named || by_wildcard,
                     "{:?} {:?}: {:?} lacks {}",
@@ -277,7 +298,8 @@ fn users_are_those_that_checks_allow() {
                 );
             }
             prop_assert!(
-                progress == Progress::Done || (too_deep && progress == Progress::TooDeep),
+                progress == Progress::Done
+                    || (unanswered && matches!(progress, Progress::TooDeep | Progress::Unclear)),
                 "{:?}",
                 progress
             );
@@ -286,8 +308,8 @@ fn users_are_those_that_checks_allow() {
                 prop_assert_eq!(&listed_by_part, &listed);
                 count(&seen.decided_by_a_part);
             }
-            count(if too_deep {
-                &seen.too_deep
+            count(if unanswered {
+                &seen.unanswered
             } else if expected.is_empty() {
                 &seen.empty
             } else {

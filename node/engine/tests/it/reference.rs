@@ -1,10 +1,13 @@
 //! A plain evaluator, written only to be compared with: no memory, no early end, no numbers. It returns every value that
 //! a question can have, given that sets of uncovered types can be anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use meridian_condition::Context;
 use meridian_model::typesystem::{Facet, Relation, Rewrite};
-use meridian_model::{Object, Subject, TupleKey, TypeSystem};
+use meridian_model::{Object, Subject, Tuple, TupleCondition, TupleKey, TypeSystem};
+
+use crate::arbitrary::tuple;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value {
@@ -12,7 +15,7 @@ pub(crate) enum Value {
     False,
     /// False because a set was met again on its own path.
     Cycle,
-    /// The depth limit.
+    /// The depth limit, or a condition without an answer.
     Error,
 }
 
@@ -22,8 +25,9 @@ pub(crate) type Values = BTreeSet<Value>;
 
 pub(crate) struct Reference<'a> {
     pub(crate) types: &'a TypeSystem,
-    pub(crate) tuples: &'a BTreeSet<TupleKey>,
-    pub(crate) contextual: &'a [TupleKey],
+    pub(crate) tuples: &'a BTreeMap<TupleKey, Option<TupleCondition>>,
+    pub(crate) contextual: &'a [Tuple],
+    pub(crate) context: &'a Context,
     pub(crate) covered: &'a dyn Fn(&str) -> bool,
     /// Steps left before the evaluation is given up as too large for a test.
     pub(crate) work: std::cell::Cell<u32>,
@@ -145,24 +149,34 @@ impl Reference<'_> {
             Rewrite::This => {
                 let mut values = one(False);
                 let known = (self.covered)(object.object_type());
-                for key in self.members(object, relation, known) {
-                    if !admits(definition, &key.subject) {
-                        continue;
-                    }
-                    let found = match (&key.subject, user) {
-                        (subject, user) if subject == user => one(True),
+                let mut usersets = Vec::new();
+                for tuple in self.members(object, relation, known) {
+                    let found = match (&tuple.key.subject, user) {
+                        (subject @ Subject::Userset(of, relation), user) => {
+                            let holds = self.holds(definition, &tuple);
+                            if holds == Some(true) && subject != user {
+                                let found = self.set(of, relation, user, path, depth - 1)?;
+                                values = union(&values, &found);
+                            }
+                            usersets.push(holds);
+                            if subject == user {
+                                self.stands(definition, &tuple, user)
+                            } else {
+                                Some(false)
+                            }
+                        }
+                        (subject, user) if subject == user => self.stands(definition, &tuple, user),
                         (Subject::Wildcard(object_type), user)
                             if **object_type == *user.subject_type() =>
                         {
-                            one(True)
+                            self.holds(definition, &tuple)
                         }
-                        (Subject::Userset(of, relation), _) => {
-                            self.set(of, relation, user, path, depth - 1)?
-                        }
-                        _ => one(False),
+                        _ => Some(false),
                     };
-                    values = union(&values, &found);
+                    let found = found.map_or(Error, |met| if met { True } else { False });
+                    values = union(&values, &one(found));
                 }
+                values = union(&values, &unclear(&usersets, known));
                 let asked = definition.restrictions.iter().any(|restriction| {
                     matches!(restriction.facet, Facet::Userset(_))
                         || (*restriction.type_name == *user.subject_type()
@@ -178,11 +192,14 @@ impl Reference<'_> {
                 let mut values = one(False);
                 let known = (self.covered)(object.object_type());
                 let definition = self.types.relation(object.object_type(), tupleset)?;
-                for key in self.members(object, tupleset, known) {
-                    let Subject::Object(parent) = &key.subject else {
+                let mut parents = Vec::new();
+                for tuple in self.members(object, tupleset, known) {
+                    let Subject::Object(parent) = &tuple.key.subject else {
                         continue;
                     };
-                    if admits(definition, &key.subject)
+                    let holds = self.holds(definition, &tuple);
+                    parents.push(holds);
+                    if holds == Some(true)
                         && self
                             .types
                             .relation(parent.object_type(), computed)
@@ -192,6 +209,7 @@ impl Reference<'_> {
                             union(&values, &self.set(parent, computed, user, path, depth - 1)?);
                     }
                 }
+                values = union(&values, &unclear(&parents, known));
                 Some(if known {
                     values
                 } else {
@@ -201,26 +219,48 @@ impl Reference<'_> {
         }
     }
 
-    fn members(&self, object: &Object, relation: &str, known: bool) -> Vec<&TupleKey> {
+    fn members(&self, object: &Object, relation: &str, known: bool) -> Vec<Tuple> {
         let stored = self.tuples.iter().filter(|_| known);
         stored
-            .chain(self.contextual)
-            .filter(|key| key.object == *object && *key.relation == *relation)
+            .map(tuple)
+            .chain(self.contextual.iter().cloned())
+            .filter(|tuple| tuple.key.object == *object && *tuple.key.relation == *relation)
             .collect()
+    }
+
+    /// Whether the user itself stands in a set by this tuple. A contextual one hides a stored one of the same key.
+    fn stands(&self, definition: &Relation, tuple: &Tuple, user: &Subject) -> Option<bool> {
+        let given = self.contextual.iter().find(|given| given.key == tuple.key);
+        let tuple = given
+            .filter(|_| !matches!(user, Subject::Wildcard(_)))
+            .unwrap_or(tuple);
+        self.holds(definition, tuple)
+    }
+
+    /// Whether a tuple counts; `None` where its condition has no answer.
+    fn holds(&self, definition: &Relation, tuple: &Tuple) -> Option<bool> {
+        let name = tuple.condition.as_ref().map(|condition| &condition.name);
+        let admits = definition.restrictions.iter().any(|restriction| {
+            restriction.admits(&tuple.key.subject) && restriction.condition.as_ref() == name
+        });
+        let Some(condition) = tuple.condition.as_ref().filter(|_| admits) else {
+            return Some(admits);
+        };
+        let fixed = condition.parse().unwrap();
+        let x = fixed.get("x").or_else(|| self.context.get("x"))?;
+        Some(x.as_u64() == Some(1))
     }
 }
 
-fn admits(definition: &Relation, subject: &Subject) -> bool {
-    definition.restrictions.iter().any(|restriction| {
-        *restriction.type_name == *subject.subject_type()
-            && match (&restriction.facet, subject) {
-                (Facet::Object, Subject::Object(_)) | (Facet::Wildcard, Subject::Wildcard(_)) => {
-                    true
-                }
-                (Facet::Userset(of), Subject::Userset(_, relation)) => of == relation,
-                _ => false,
-            }
-    })
+/// The error of tuples whose conditions have no answer, where none counts. Among what is not known one may count.
+fn unclear(tuples: &[Option<bool>], known: bool) -> Values {
+    one(
+        if known && tuples.contains(&None) && !tuples.contains(&Some(true)) {
+            Error
+        } else {
+            False
+        },
+    )
 }
 
 /// Whether a tuple admitted by this facet could name the user or its type's wildcard.

@@ -1,10 +1,12 @@
 //! What a view holds after changes, fills, evictions and a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_engine::{UnreadableFile, View};
 use meridian_model::change::StoreInfo;
-use meridian_model::{Change, ChangeSet, Position, StoreId, Tiers, Timestamp, TupleKey};
+use meridian_model::{
+    Change, ChangeSet, Position, StoreId, Tiers, Timestamp, TupleCondition, TupleKey,
+};
 use proptest::prelude::*;
 
 use crate::arbitrary::tuple;
@@ -32,7 +34,22 @@ fn key(text: &str) -> TupleKey {
 }
 
 fn held(view: &View, object_type: &str) -> BTreeSet<TupleKey> {
-    view.tuples_of_type(object_type).into_iter().collect()
+    let tuples = view.tuples_of_type(object_type).into_iter();
+    tuples.map(|(key, _)| key).collect()
+}
+
+type Tuples = BTreeMap<TupleKey, Option<TupleCondition>>;
+
+fn plain(keys: impl IntoIterator<Item = TupleKey>) -> Tuples {
+    keys.into_iter().map(|key| (key, None)).collect()
+}
+
+fn condition() -> impl Strategy<Value = Option<TupleCondition>> {
+    let named = |context: String| TupleCondition {
+        name: "is_one".into(),
+        context: context.into(),
+    };
+    proptest::option::weighted(0.3, r#"\{"x":[0-9]\}"#.prop_map(named))
 }
 
 /// A few hundred possible tuples of two types.
@@ -57,25 +74,26 @@ fn tuples() -> impl Strategy<Value = TupleKey> {
 proptest! {
     #[test]
     fn a_covered_type_holds_exactly_its_tuples(
-        before in proptest::collection::btree_set(tuples(), 0..200),
-        changes in proptest::collection::vec((any::<bool>(), tuples()), 0..600),
+        before in proptest::collection::btree_map(tuples(), condition(), 0..200),
+        changes in proptest::collection::vec((any::<bool>(), tuples(), condition()), 0..600),
     ) {
-        let repos = before.iter().filter(|key| key.object.object_type() == "repo").cloned();
-        let mut view = View::new(Position::new(1, 1)).cover("repo", repos.clone());
-        let mut expected: BTreeSet<_> = repos.collect();
-        for (revision, (written, key)) in (2..).zip(&changes) {
-            let change = if *written { Change::TupleWritten(tuple(key)) } else { Change::TupleDeleted(key.clone()) };
+        let held = |view: &View| view.tuples_of_type("repo").into_iter().collect::<Tuples>();
+        let mut expected = before;
+        expected.retain(|key, _| key.object.object_type() == "repo");
+        let mut view = View::new(Position::new(1, 1)).cover("repo", expected.clone());
+        for (revision, (written, key, condition)) in (2..).zip(&changes) {
+            let change = if *written { Change::TupleWritten(tuple((key, condition))) } else { Change::TupleDeleted(key.clone()) };
             view = view.apply(&change_set(revision, vec![change]));
             if key.object.object_type() == "repo" {
-                if *written { expected.insert(key.clone()) } else { expected.remove(key) };
+                if *written { expected.insert(key.clone(), condition.clone()) } else { expected.remove(key) };
             }
         }
-        prop_assert_eq!(held(&view, "repo"), expected.clone());
+        prop_assert_eq!(held(&view), expected.clone());
         prop_assert_eq!(view.tuple_count(), expected.len(), "nothing of an uncovered type is kept");
 
         let file = view.to_file();
         let again = View::from_file(&file).unwrap();
-        prop_assert_eq!(held(&again, "repo"), expected);
+        prop_assert_eq!(held(&again), expected);
         prop_assert_eq!(again.position(), view.position());
 
         let gone = view.uncover("repo");
@@ -85,7 +103,7 @@ proptest! {
 
     #[test]
     fn a_damaged_file_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in any::<prop::sample::Index>()) {
-        let view = View::new(Position::new(3, 7)).cover("repo", [key("repo:core#reader@user:anne"), key("repo:core#reader@team:x#member")]);
+        let view = View::new(Position::new(3, 7)).cover("repo", plain([key("repo:core#reader@user:anne"), key("repo:core#reader@team:x#member")]));
         let file = view.to_file();
         let mut damaged = file.clone();
         damaged[at.index(file.len())] ^= 1 << bit;
@@ -104,12 +122,13 @@ fn another_version_of_the_file_is_named_as_such() {
 
 #[test]
 fn readers_keep_the_view_they_have() {
-    let before = View::new(Position::new(1, 1)).cover("repo", [key("repo:core#reader@user:anne")]);
+    let before =
+        View::new(Position::new(1, 1)).cover("repo", plain([key("repo:core#reader@user:anne")]));
     let after = before.apply(&change_set(
         2,
         vec![
             Change::TupleDeleted(key("repo:core#reader@user:anne")),
-            Change::TupleWritten(tuple(&key("repo:core#reader@user:bob"))),
+            Change::TupleWritten(tuple((&key("repo:core#reader@user:bob"), &None))),
         ],
     ));
     assert_eq!(
@@ -131,7 +150,7 @@ fn a_deleted_store_holds_nothing() {
     };
     let view = View::new(Position::new(1, 0))
         .apply(&change_set(1, vec![Change::StoreCreated(info.clone())]))
-        .cover("repo", [key("repo:core#reader@user:anne")])
+        .cover("repo", plain([key("repo:core#reader@user:anne")]))
         .apply(&change_set(
             2,
             vec![Change::TiersAssigned(Tiers {
@@ -154,13 +173,15 @@ fn a_view_whose_objects_come_and_go_for_ever_stays_small() {
     let stays: BTreeSet<_> = (0..500)
         .map(|n| key(&format!("repo:stays-{n}#reader@team:stays-{n}#member")))
         .collect();
-    let mut view = View::new(Position::new(1, 1)).cover("repo", stays.clone());
+    let mut view = View::new(Position::new(1, 1)).cover("repo", plain(stays.clone()));
     let mut revision = 1;
     for round in 0..300 {
         let come: Vec<_> = (0..100)
             .map(|n| key(&format!("repo:{round}-{n}#reader@user:{round}-{n}")))
             .collect();
-        let written = come.iter().map(|key| Change::TupleWritten(tuple(key)));
+        let written = come
+            .iter()
+            .map(|key| Change::TupleWritten(tuple((key, &None))));
         let deleted = come.iter().map(|key| Change::TupleDeleted(key.clone()));
         for changes in [written.collect(), deleted.collect()] {
             revision += 1;
@@ -185,7 +206,7 @@ fn many(numbers: std::ops::Range<u32>) -> Vec<TupleKey> {
 
 #[test]
 fn names_are_freed_after_uncover() {
-    let view = View::new(Position::new(1, 1)).cover("doc", many(0..100_000));
+    let view = View::new(Position::new(1, 1)).cover("doc", plain(many(0..100_000)));
     assert_eq!(view.name_count(), 200_000);
     let empty = view.uncover("doc");
     assert!(empty.name_count() <= SPARE, "{} names", empty.name_count());
@@ -196,7 +217,7 @@ fn names_are_freed_after_uncover() {
 #[test]
 fn names_are_freed_after_many_deletions() {
     let all = many(0..20_000);
-    let mut view = View::new(Position::new(1, 1)).cover("doc", all.clone());
+    let mut view = View::new(Position::new(1, 1)).cover("doc", plain(all.clone()));
     for (revision, keys) in (2..).zip(all.chunks(100)) {
         let deleted = keys.iter().cloned().map(Change::TupleDeleted);
         view = view.apply(&change_set(revision, deleted.collect()));
@@ -208,10 +229,10 @@ fn names_are_freed_after_many_deletions() {
 
 #[test]
 fn a_type_that_cannot_be_covered_anew_is_not_covered_with_old_tuples() {
-    let view = View::new(Position::new(1, 1)).cover("doc", many(0..1));
+    let view = View::new(Position::new(1, 1)).cover("doc", plain(many(0..1)));
     // More relations than there are numbers for.
     let relations = (0..70_000).map(|n| key(&format!("doc:0#r{n}@user:0")));
-    let failed = view.cover("doc", relations);
+    let failed = view.cover("doc", plain(relations));
     assert!(!failed.is_covered("doc"));
     assert_eq!(held(&failed, "doc"), BTreeSet::new());
 }

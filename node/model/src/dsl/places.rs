@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use meridian_condition::CompileError;
+
 use crate::typesystem::{MAX_TYPES, ModelError};
 
 /// A part of a model, by names.
@@ -104,7 +106,14 @@ fn part(error: ModelError) -> Option<Part> {
         ModelError::UndefinedCondition {
             condition: name, ..
         }
-        | ModelError::ConditionKey { name, .. }
-        | ModelError::ConditionsUnsupported(name) => Part::Condition(name),
+        | ModelError::ConditionParameter {
+            condition: name, ..
+        }
+        | ModelError::ConditionKey { name, .. } => Part::Condition(name),
+        ModelError::Condition(
+            CompileError::Expression { condition, .. } | CompileError::NotBool { condition, .. },
+        ) => Part::Condition(condition),
+        // Of inline conditions, which no model has.
+        ModelError::Condition(_) => return None,
     })
 }

@@ -1,9 +1,13 @@
 //! From the author's model to the compiled one, with every rule that looks at one definition and what it names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meridian_condition::Condition;
 
 use crate::authorization_model::{
-    AuthorizationModel, RelationReference, TypeDefinition, Userset, Usersets,
+    AuthorizationModel, Condition as ModelCondition, ConditionParameter, RelationReference,
+    TypeDefinition, Userset, Usersets,
 };
 use crate::tuple::{MAX_RELATION_LEN, MAX_TYPE_LEN, is_name};
 
@@ -11,16 +15,16 @@ use super::{
     Cause, Facet, MAX_REWRITE_DEPTH, MAX_TYPES, ModelError, Relation, Restriction, Rewrite, TypeDef,
 };
 
-/// The condition that brings its expression with the tuple; no model defines it.
-const INLINE_CONDITION: &str = "$expression";
-
 /// Tupleset relations of a type and the types of their parents.
 type Tuplesets<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+pub(super) type Types = BTreeMap<Box<str>, TypeDef>;
+pub(super) type Conditions = BTreeMap<Box<str>, Arc<Condition>>;
 
 /// Takes note of a broken rule, or gives it back to have the search end with it.
 pub(super) type Note<'a> = &'a mut dyn FnMut(ModelError) -> Result<(), ModelError>;
 
-/// Every type of the model, compiled; what of it breaks a rule is left out, once `note` has it.
+/// Every type and condition of the model, compiled; what of it breaks a rule is left out, once `note` has it.
 ///
 /// # Errors
 /// The first rule broken that `note` gives back: those of names first, then type by type and relation by relation in the
@@ -28,7 +32,7 @@ pub(super) type Note<'a> = &'a mut dyn FnMut(ModelError) -> Result<(), ModelErro
 pub(super) fn compile(
     model: &AuthorizationModel,
     note: Note<'_>,
-) -> Result<BTreeMap<Box<str>, TypeDef>, ModelError> {
+) -> Result<(Types, Conditions), ModelError> {
     if !matches!(&*model.schema_version, "1.1" | "1.2") {
         return Err(ModelError::SchemaVersion(model.schema_version.clone()));
     }
@@ -60,33 +64,48 @@ pub(super) fn compile(
         }
         types.insert((*name).into(), TypeDef { relations });
     }
-    for (key, condition) in &model.conditions {
-        if *key != condition.name {
+    let mut conditions = BTreeMap::new();
+    for (key, declared) in &model.conditions {
+        if *key != declared.name {
             note(ModelError::ConditionKey {
                 key: key.clone(),
-                name: condition.name.clone(),
+                name: declared.name.clone(),
             })?;
         }
+        match condition(declared) {
+            Ok(compiled) => drop(conditions.insert(key.as_str().into(), Arc::new(compiled))),
+            Err(broken) => note(broken)?,
+        }
     }
-    Ok(types)
+    Ok((types, conditions))
 }
 
-/// Conditions are kept and printed but not evaluated, so a model that has any would answer wrongly.
-pub(super) fn refuse_conditions(model: &AuthorizationModel) -> Result<(), ModelError> {
-    let defined = model.conditions.keys();
-    let metadata = model
-        .type_definitions
-        .iter()
-        .filter_map(|definition| definition.metadata.as_ref());
-    let referenced = metadata
-        .flat_map(|metadata| metadata.relations.values())
-        .flat_map(|relation| &relation.directly_related_user_types);
-    match defined
-        .chain(referenced.map(|reference| &reference.condition))
-        .find(|name| !name.is_empty())
-    {
-        Some(name) => Err(ModelError::ConditionsUnsupported(name.clone())),
-        None => Ok(()),
+/// Compiles a model's condition.
+fn condition(declared: &ModelCondition) -> Result<Condition, ModelError> {
+    let mut parameters = Vec::new();
+    for (name, parameter) in &declared.parameters {
+        let of_type = parameter_type(parameter).parse();
+        let of_type = of_type.map_err(|source| ModelError::ConditionParameter {
+            condition: declared.name.clone(),
+            parameter: name.clone(),
+            source,
+        })?;
+        parameters.push((name.clone(), of_type));
+    }
+    Ok(Condition::compile(
+        &declared.name,
+        &declared.expression,
+        parameters,
+    )?)
+}
+
+/// `TYPE_NAME_LIST` of `TYPE_NAME_STRING` is `list<string>`.
+fn parameter_type(of: &ConditionParameter) -> String {
+    let name = of.type_name.trim_start_matches("TYPE_NAME_").to_lowercase();
+    let elements: Vec<_> = of.generic_types.iter().map(parameter_type).collect();
+    match &*elements {
+        [] => name,
+        elements => format!("{name}<{}>", elements.join(",")),
     }
 }
 
@@ -338,7 +357,7 @@ impl Scope<'_> {
         }
         match &restriction.condition {
             Some(name)
-                if **name != *INLINE_CONDITION && !self.model.conditions.contains_key(&**name) =>
+                if &**name != Condition::INLINE && !self.model.conditions.contains_key(&**name) =>
             {
                 Err(ModelError::UndefinedCondition {
                     relation,

@@ -1,3 +1,5 @@
+use meridian_condition::{CompileError, InvalidParameterType};
+
 use crate::error::{ApiError, Code};
 
 use super::{MAX_REWRITE_DEPTH, MAX_TYPES};
@@ -146,9 +148,21 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
-    /// A model that needs conditions evaluated.
-    #[error("conditions are not supported yet: remove condition '{0}' from the model")]
-    ConditionsUnsupported(String),
+    /// A condition's parameter is of no known type.
+    #[error(
+        "failed to decode parameter type for parameter '{parameter}' on condition '{condition}': {source}"
+    )]
+    ConditionParameter {
+        /// The condition.
+        condition: String,
+        /// The parameter.
+        parameter: String,
+        /// What is wrong with its type.
+        source: InvalidParameterType,
+    },
+    /// A condition's expression cannot be compiled.
+    #[error(transparent)]
+    Condition(#[from] CompileError),
 }
 
 /// What is wrong with a type or relation.
