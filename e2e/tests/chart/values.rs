@@ -26,7 +26,10 @@ fn mistakes_are_refused_by_name() {
         ("serviceMonitor.interval=often", "serviceMonitor.interval"),
         ("serviceMonitor.interval=0s", "serviceMonitor.interval"),
         ("serviceMonitor.interval=5s1m", "serviceMonitor.interval"),
-        (r"serviceMonitor.labels.app\.kubernetes\.io/name=x", "serviceMonitor.labels"),
+        (
+            r"serviceMonitor.labels.app\.kubernetes\.io/name=x",
+            "serviceMonitor.labels",
+        ),
         ("fullnameOverride=Meridian", "fullnameOverride"),
         ("logLevel=verbose", "logLevel"),
         (r"logLevel=info\,meridian_operator", "logLevel"),
@@ -43,10 +46,19 @@ fn mistakes_are_refused_by_name() {
         (r"podLabels.app\.kubernetes\.io/name=evil", "podLabels"),
         (r"podAnnotations.bad\ one=x", "podAnnotations"),
         ("tolerations[0].foo=x", "foo"),
-        ("tolerations[0].key=a,tolerations[0].operator=Likes", "operator"),
+        (
+            "tolerations[0].key=a,tolerations[0].operator=Likes",
+            "operator",
+        ),
         ("tolerations[0].value=x", "tolerations"),
-        ("tolerations[0].operator=Exists,tolerations[0].value=x", "tolerations"),
-        ("tolerations[0].key=a,tolerations[0].tolerationSeconds=5", "tolerations"),
+        (
+            "tolerations[0].operator=Exists,tolerations[0].value=x",
+            "tolerations",
+        ),
+        (
+            "tolerations[0].key=a,tolerations[0].tolerationSeconds=5",
+            "tolerations",
+        ),
         ("affinity.foo=1", "foo"),
         ("affinity.podAffinity.required=x", "required"),
     ] {
