@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::function::Function;
 use crate::ip::Ip;
@@ -63,9 +63,7 @@ fn unary(function: Function, a: Value<'_>) -> Applied<'_> {
             let shown: String = text.as_str().chars().take(80).collect();
             format!("type conversion error: {function:?} of '{shown}'")
         })?,
-        (F::ToBytes | F::ToText, _) => {
-            to_text(&a).ok_or_else(|| no_overload(function, &a, None))?
-        }
+        (F::ToText, _) => to_text(&a).ok_or_else(|| no_overload(function, &a, None))?,
         (F::ToDouble, Value::Int(a)) => Value::Double(*a as f64),
         (F::ToDouble, Value::Uint(a)) => Value::Double(*a as f64),
         (F::ToInt, Value::Double(a)) => int_of(*a).ok_or(INT_OVERFLOW)?,
@@ -183,8 +181,8 @@ fn texts<'a>(function: Function, a: &str, b: &str, compiled: Option<&Regex>) -> 
         (Function::Contains, _) => a.contains(b),
         (Function::StartsWith, _) => a.starts_with(b),
         (Function::EndsWith, _) => a.ends_with(b),
-        (_, Some(compiled)) => compiled.is_match(a.as_bytes()),
-        (_, None) => pattern::compile(b)?.is_match(a.as_bytes()),
+        (_, Some(compiled)) => compiled.is_match(a),
+        (_, None) => pattern::compile(b)?.is_match(a),
     }))
 }
 

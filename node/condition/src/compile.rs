@@ -116,7 +116,7 @@ impl Compiler<'_> {
             return Some((declared.to_cel(), Named::Variable(Source::Parameter(at))));
         }
         let name = type_named(name)?;
-        Some((Type::Type(Rc::new(type_of_name(name))), Named::Type(name)))
+        Some((Type::Meta(Rc::new(type_of_name(name))), Named::Type(name)))
     }
 
     /// A variable that holds a type is taken for the type of its name.
@@ -128,7 +128,7 @@ impl Compiler<'_> {
         found: Type,
         source: Source,
     ) -> Compiled {
-        if !matches!(self.bindings.substitute(&found, true), Type::Type(_)) {
+        if !matches!(self.bindings.substitute(&found, true), Type::Meta(_)) {
             return Ok((Node::variable(id, source), found));
         }
         match type_named(name) {
@@ -419,7 +419,7 @@ fn type_of_name(name: &str) -> Type {
         "uint" => Type::Uint,
         "google.protobuf.Duration" => Type::Duration,
         "google.protobuf.Timestamp" => Type::Timestamp,
-        _ => Type::Type(Rc::new(Type::Dyn)),
+        _ => Type::Meta(Rc::new(Type::Dyn)),
     }
 }
 
@@ -440,7 +440,7 @@ fn instance(sign: Sign, vars: &[Type; 2]) -> Type {
         Sign::B => b.clone(),
         Sign::ListA => Type::list(a.clone()),
         Sign::MapAB => Type::map(a.clone(), b.clone()),
-        Sign::TypeA => Type::Type(Rc::new(a.clone())),
+        Sign::TypeA => Type::Meta(Rc::new(a.clone())),
     }
 }
 

@@ -69,7 +69,7 @@ fn token(rest: &str) -> Option<(Token<'_>, usize)> {
         ));
     }
     if first.is_ascii_digit()
-        || first == b'.' && rest.bytes().nth(1).is_some_and(|b| b.is_ascii_digit())
+        || first == b'.' && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
     {
         return number(rest);
     }
@@ -191,68 +191,4 @@ fn escape_len(rest: &[u8]) -> Option<usize> {
         }
         _ => None,
     }
-}
-
-/// What a text or bytes literal stands for, as bytes.
-pub(crate) fn unquote(literal: &str, bytes: bool) -> Result<Vec<u8>, &'static str> {
-    let literal = literal.replace("\r\n", "\n").replace('\r', "\n");
-    let literal = if bytes {
-        literal.get(1..).unwrap_or_default()
-    } else {
-        &literal
-    };
-    let raw = literal.starts_with(['r', 'R']);
-    let quoted = literal.trim_start_matches(['r', 'R']);
-    let long = quoted.len() >= 6 && (quoted.starts_with("\"\"\"") || quoted.starts_with("'''"));
-    let quote = if long { 3 } else { 1 };
-    let body = quoted
-        .get(quote..quoted.len().saturating_sub(quote))
-        .unwrap_or_default();
-    if raw {
-        return Ok(body.as_bytes().to_vec());
-    }
-    let mut out = Vec::with_capacity(body.len());
-    let mut rest = body;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.extend_from_slice(before.as_bytes());
-        rest = unescape(after, bytes, &mut out)?;
-    }
-    out.extend_from_slice(rest.as_bytes());
-    Ok(out)
-}
-
-/// Writes what the escape sequence after a backslash stands for, and answers what follows it.
-fn unescape<'s>(after: &'s str, bytes: bool, out: &mut Vec<u8>) -> Result<&'s str, &'static str> {
-    let invalid = "unable to unescape string";
-    let kind = after.bytes().next().ok_or(invalid)?;
-    let simple = match kind {
-        b'a' => Some(7),
-        b'b' => Some(8),
-        b'f' => Some(12),
-        b'n' => Some(b'\n'),
-        b'r' => Some(b'\r'),
-        b't' => Some(b'\t'),
-        b'v' => Some(11),
-        b'"' | b'\'' | b'\\' | b'?' | b'`' => Some(kind),
-        _ => None,
-    };
-    if let Some(byte) = simple {
-        out.push(byte);
-        return after.get(1..).ok_or(invalid);
-    }
-    let (digits, radix, end) = match kind {
-        b'x' | b'X' => (after.get(1..3), 16, 3),
-        b'u' | b'U' if bytes => return Err(invalid),
-        b'u' => (after.get(1..5), 16, 5),
-        b'U' => (after.get(1..9), 16, 9),
-        _ => (after.get(..3), 8, 3),
-    };
-    let code = u32::from_str_radix(digits.ok_or(invalid)?, radix).map_err(|_| invalid)?;
-    if bytes {
-        out.push(u8::try_from(code).map_err(|_| invalid)?);
-    } else {
-        let c = char::from_u32(code).ok_or("invalid unicode code point")?;
-        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-    after.get(end..).ok_or(invalid)
 }

@@ -5,7 +5,7 @@
 //! here does I/O or reads a clock. An expression's nesting, its types and its cost are bounded, so input decides
 //! neither how deep nor how long anything runs.
 //!
-//! Modules in the order of their use: [`lex`], [`parse`] and [`macros`] make the tree ([`ast`]); [`compile`] checks it
+//! Modules in the order of their use: [`lex`], [`parse`], [`literal`] and [`macros`] make the tree ([`ast`]); [`compile`] checks it
 //! with [`types`] and [`function`] and makes the [`plan`]; [`parameter`] casts a context to [`value`]s; [`eval`] runs
 //! the plan with [`builtin`]s under a [`meter`].
 
@@ -18,6 +18,7 @@ mod eval;
 mod function;
 mod ip;
 mod lex;
+mod literal;
 mod macros;
 mod meter;
 mod number;

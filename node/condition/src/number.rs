@@ -77,8 +77,8 @@ enum Big {
 const MAX_DIGITS: usize = 400;
 /// Decimal exponents beyond which a value is taken for one at the bound: no result differs.
 const MAX_EXPONENT: i64 = 800;
-/// The decimal exponent from which Go's floats are infinite.
-const INFINITE_EXPONENT: i64 = 646_456_993;
+/// The decimal exponent from which Go's floats are infinite, and below whose negative they are zero.
+const EXTREME_EXPONENT: i64 = 646_456_993;
 
 impl Big {
     fn parse(text: &str) -> Option<Self> {
@@ -100,11 +100,30 @@ impl Big {
         };
         let digits = decimal.digits.get(first..)?;
         let magnitude = decimal.ten.checked_add(digits.len() as i64)?;
-        if !(i32::MIN.into()..=i32::MAX.into()).contains(&decimal.ten) {
-            return None;
-        }
-        if magnitude > INFINITE_EXPONENT {
+        // An exponent of two is as large as the one of ten it comes from, and the bits of the digits.
+        let bits = digits
+            .iter()
+            .take(MAX_DIGITS)
+            .fold(Natural::default(), |mut number, digit| {
+                number.multiply_add(10, u32::from(*digit));
+                number
+            });
+        i32::try_from(
+            decimal
+                .ten
+                .checked_add(decimal.two)?
+                .checked_add(bits.bits() as i64)?,
+        )
+        .ok()?;
+        if magnitude > EXTREME_EXPONENT {
             return Some(Self::Infinite { negative });
+        }
+        if magnitude < -EXTREME_EXPONENT {
+            return Some(Self::Finite {
+                negative,
+                mantissa: 0,
+                exponent: 0,
+            });
         }
         let kept = digits.get(..MAX_DIGITS).unwrap_or(digits);
         let ten = decimal.ten + (digits.len() - kept.len()) as i64;
@@ -347,7 +366,7 @@ pub(crate) fn format_double(d: f64) -> String {
         return scientific;
     };
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if d != 0.0 && (exponent < -4 || exponent >= 6) {
+    if d != 0.0 && !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }

@@ -1,12 +1,8 @@
 //! The parser: CEL's grammar by recursive descent, with cel-go's bounds on nesting.
 
-use std::sync::Arc;
-
 use crate::ast::{Call, Expr, Kind, Select};
 use crate::error::Fault;
-use crate::lex::{Token, tokens, unquote};
-use crate::number::parse_double;
-use crate::value::{Text, Value};
+use crate::lex::{Token, tokens};
 
 /// How deep rules of one kind nest, and how deep operators, selections and calls do: cel-go's limit.
 const MAX_DEPTH: usize = 250;
@@ -76,13 +72,13 @@ enum Rule {
 
 pub(crate) struct Parser<'s> {
     tokens: Vec<(usize, Token<'s>)>,
-    next: usize,
+    pub(crate) next: usize,
     ids: u32,
     depths: [usize; 3],
 }
 
 impl<'s> Parser<'s> {
-    fn peek(&self) -> Token<'s> {
+    pub(crate) fn peek(&self) -> Token<'s> {
         self.peek_at(0)
     }
 
@@ -92,7 +88,7 @@ impl<'s> Parser<'s> {
             .map_or(Token::End, |(_, token)| *token)
     }
 
-    fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.tokens
             .get(self.next)
             .or(self.tokens.last())
@@ -100,7 +96,7 @@ impl<'s> Parser<'s> {
     }
 
     /// Whether the next token is `sign`, which is then passed.
-    fn eat(&mut self, sign: &str) -> bool {
+    pub(crate) fn eat(&mut self, sign: &str) -> bool {
         let found = matches!(self.peek(), Token::Sign(s) if s == sign);
         self.next += usize::from(found);
         found
@@ -114,7 +110,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn unexpected(&self) -> Fault {
+    pub(crate) fn unexpected(&self) -> Fault {
         let found = match self.peek() {
             Token::End => "<EOF>".to_owned(),
             Token::Uint(text) => format!("{text}u"),
@@ -454,38 +450,6 @@ impl<'s> Parser<'s> {
             Ok(false)
         }
     }
-
-    fn literal(&mut self) -> Result<Value<'static>, Fault> {
-        let at = self.at();
-        let sign = if self.eat("-") { "-" } else { "" };
-        let invalid = |what: &str| Fault::new(at, format!("invalid {what} literal"));
-        let value = match self.peek() {
-            Token::Int(digits) => {
-                Value::Int(whole(sign, digits, i64::from_str_radix).ok_or_else(|| invalid("int"))?)
-            }
-            Token::Float(digits) => {
-                let double = parse_double(&format!("{sign}{digits}"));
-                Value::Double(double.ok_or_else(|| invalid("double"))?)
-            }
-            _ if !sign.is_empty() => return Err(self.unexpected()),
-            Token::Uint(digits) => {
-                Value::Uint(whole("", digits, u64::from_str_radix).ok_or_else(|| invalid("uint"))?)
-            }
-            Token::Text(literal) => {
-                let bytes = unquote(literal, false).map_err(|error| Fault::new(at, error))?;
-                Value::Text(Text::Shared(String::from_utf8_lossy(&bytes).into()))
-            }
-            Token::Bytes(literal) => Value::Bytes(Arc::from(
-                unquote(literal, true).map_err(|error| Fault::new(at, error))?,
-            )),
-            Token::Sign("true") => Value::Bool(true),
-            Token::Sign("false") => Value::Bool(false),
-            Token::Sign("null") => Value::Null,
-            _ => return Err(self.unexpected()),
-        };
-        self.next += 1;
-        Ok(value)
-    }
 }
 
 fn too_deep(at: usize) -> Fault {
@@ -493,17 +457,6 @@ fn too_deep(at: usize) -> Fault {
         at,
         format!("expression recursion limit exceeded: {MAX_DEPTH}"),
     )
-}
-
-fn whole<T>(
-    sign: &str,
-    digits: &str,
-    parse: fn(&str, u32) -> Result<T, std::num::ParseIntError>,
-) -> Option<T> {
-    match digits.strip_prefix("0x") {
-        Some(hex) => parse(&format!("{sign}{hex}"), 16).ok(),
-        None => parse(&format!("{sign}{digits}"), 10).ok(),
-    }
 }
 
 /// The terms joined by operators into a tree of the least depth; `ops` has one fewer than there are terms.

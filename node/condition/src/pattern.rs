@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::Regex;
 
 /// The largest count of a repetition.
 const MAX_REPEAT: u32 = 1_000;
@@ -17,9 +17,7 @@ const MAX_REPEAT: u32 = 1_000;
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     let rewritten = Rewriter::rewrite(pattern)
         .map_err(|error| format!("error parsing regexp: {error} in '{pattern}'"))?;
-    RegexBuilder::new(&rewritten)
-        .build()
-        .map_err(|error| format!("error parsing regexp '{pattern}': {error}"))
+    Regex::new(&rewritten).map_err(|error| format!("error parsing regexp '{pattern}': {error}"))
 }
 
 type Rewritten = Result<(), &'static str>;
@@ -27,6 +25,9 @@ type Rewritten = Result<(), &'static str>;
 struct Rewriter<'p> {
     rest: &'p str,
     out: String,
+    /// How often the last piece repeats its innermost, and the most of any piece so far of each open group.
+    last_repeats: u32,
+    group_repeats: Vec<u32>,
 }
 
 impl<'p> Rewriter<'p> {
@@ -34,14 +35,20 @@ impl<'p> Rewriter<'p> {
         let mut rewriter = Self {
             rest: pattern,
             out: String::with_capacity(pattern.len() + 16),
+            last_repeats: 1,
+            group_repeats: vec![1],
         };
         let mut repeated = false;
         while let Some(c) = rewriter.next() {
             let was_repeated = std::mem::replace(&mut repeated, false);
+            if !matches!(c, '*' | '+' | '?' | '{' | ')') {
+                rewriter.last_repeats = 1;
+            }
             match c {
                 '(' => rewriter.group()?,
                 '[' => rewriter.class()?,
-                '.' | '^' | '$' | '|' | ')' => rewriter.out.push(c),
+                '.' | '^' | '$' | '|' => rewriter.out.push(c),
+                ')' => rewriter.close()?,
                 '*' | '+' | '?' => {
                     rewriter.out.push(c);
                     repeated = true;
@@ -95,8 +102,26 @@ impl<'p> Rewriter<'p> {
         let _infallible = write!(self.out, "\\x{{{code:x}}}");
     }
 
+    fn close(&mut self) -> Rewritten {
+        self.last_repeats = self.group_repeats.pop().unwrap_or(1);
+        self.out.push(')');
+        self.note_repeats()
+    }
+
+    /// Notes the last piece's repetitions in its group; Go bounds their product.
+    fn note_repeats(&mut self) -> Rewritten {
+        let most = self.group_repeats.last_mut().ok_or("unexpected )")?;
+        *most = self.last_repeats.max(*most);
+        if *most > MAX_REPEAT {
+            Err("invalid repeat count")
+        } else {
+            Ok(())
+        }
+    }
+
     /// What follows an opening bracket. Nothing is captured, for only whether a text matches is asked.
     fn group(&mut self) -> Rewritten {
+        self.group_repeats.push(1);
         if !self.eat("?") {
             self.out.push_str("(?:");
             return Ok(());
@@ -138,6 +163,9 @@ impl<'p> Rewriter<'p> {
         if negated && off.is_empty() {
             return Err(invalid);
         }
+        if end == ')' {
+            self.group_repeats.pop();
+        }
         on.retain(|flag| !off.contains(flag));
         match (on.is_empty() && off.is_empty(), end) {
             (true, ':') => self.out.push_str("(?:"),
@@ -171,6 +199,13 @@ impl<'p> Rewriter<'p> {
         if !max.is_empty() && count(max).filter(|max| low <= *max).is_none() {
             return Err(invalid);
         }
+        let times = if max.is_empty() {
+            low
+        } else {
+            count(max).unwrap_or(low)
+        };
+        self.last_repeats = self.last_repeats.saturating_mul(times.max(1));
+        self.note_repeats()?;
         let _infallible = write!(self.out, "{{{counts}}}");
         self.rest = rest;
         Ok(true)

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::builtin;
 use crate::function::{Cost, Function};

@@ -20,7 +20,7 @@ pub(crate) enum Type {
     Timestamp,
     Ip,
     /// The type of a type; what of is not compared.
-    Type(Rc<Type>),
+    Meta(Rc<Type>),
     List(Rc<Type>),
     Map(Rc<(Type, Type)>),
     /// A type variable.
@@ -56,7 +56,7 @@ impl fmt::Display for Type {
             Type::Duration => "duration",
             Type::Timestamp => "timestamp",
             Type::Ip => "IPAddress",
-            Type::Type(of) => return write!(f, "type({of})"),
+            Type::Meta(of) => return write!(f, "type({of})"),
             Type::List(element) => return write!(f, "list({element})"),
             Type::Map(entry) => return write!(f, "map({}, {})", entry.0, entry.1),
             Type::Var(n) => return write!(f, "_var{n}"),
@@ -125,7 +125,7 @@ impl Bindings {
                 let key = self.substitute(&entry.0, to_dyn);
                 Type::map(key, self.substitute(&entry.1, to_dyn))
             }
-            Type::Type(of) => Type::Type(Rc::new(self.substitute(of, to_dyn))),
+            Type::Meta(of) => Type::Meta(Rc::new(self.substitute(of, to_dyn))),
             t => t.clone(),
         }
     }
@@ -163,7 +163,7 @@ impl Bindings {
                     Type::Null | Type::Ip | Type::Duration | Type::Timestamp
                 )
             }
-            (Type::Type(_), Type::Type(_)) => true,
+            (Type::Meta(_), Type::Meta(_)) => true,
             (Type::List(a), Type::List(b)) => self.unify(a, b),
             (Type::Map(a), Type::Map(b)) => self.unify(&a.0, &b.0) && self.unify(&a.1, &b.1),
             _ => a == b,
@@ -205,7 +205,7 @@ impl Bindings {
             return false;
         }
         match (a, b) {
-            (Type::List(a), Type::List(b)) | (Type::Type(a), Type::Type(b)) => self.same(a, b),
+            (Type::List(a), Type::List(b)) | (Type::Meta(a), Type::Meta(b)) => self.same(a, b),
             (Type::Map(a), Type::Map(b)) => self.same(&a.0, &b.0) && self.same(&a.1, &b.1),
             _ => a == b,
         }
@@ -224,7 +224,7 @@ impl Bindings {
             (Type::Map(a), Type::Map(b)) => {
                 self.less_specific(&a.0, &b.0) && self.less_specific(&a.1, &b.1)
             }
-            (Type::Type(_), Type::Type(_)) => true,
+            (Type::Meta(_), Type::Meta(_)) => true,
             _ => a == b,
         }
     }
@@ -251,7 +251,7 @@ impl Bindings {
         match within {
             Type::Var(n) if *n == var => true,
             Type::Var(n) => self.bound(*n).is_some_and(|bound| self.occurs(var, &bound)),
-            Type::List(t) | Type::Type(t) => self.occurs(var, t),
+            Type::List(t) | Type::Meta(t) => self.occurs(var, t),
             Type::Map(entry) => self.occurs(var, &entry.0) || self.occurs(var, &entry.1),
             _ => false,
         }
