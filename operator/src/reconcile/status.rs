@@ -13,7 +13,9 @@ use serde_json::json;
 
 use super::read::call;
 use super::{Category, Context, Error, Failures};
-use crate::api::conditions::{ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, State};
+use crate::api::conditions::{
+    ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, REFERENCES_RESOLVED, State,
+};
 use crate::build::MANAGER;
 use crate::events::Severity;
 
@@ -113,6 +115,10 @@ pub fn refused(findings: &mut Findings, failures: &Failures) {
     }
 }
 
+/// Where another message is another fault: it changes only when somebody changes something. What is said of pods and of
+/// the network may change each time.
+const BY_MESSAGE: [&str; 3] = [ACCEPTED, REFERENCES_RESOLVED, MODEL_ACTIVE];
+
 /// Publishes an event for each condition that changed in a way somebody should know.
 pub async fn tell(
     context: &Context,
@@ -120,13 +126,19 @@ pub async fn tell(
     before: &[Condition],
     findings: &Findings,
 ) {
-    for (kind, finding) in findings {
+    for (at, (kind, finding)) in findings.iter().enumerate() {
+        let said = findings.iter().take(at).any(|(_, of)| {
+            of.fault && of.reason == finding.reason && finding.message.contains(&of.message)
+        });
         let old = before.iter().find(|of| of.type_ == *kind);
         let was = old.map_or("", |of| of.status.as_str());
-        let reason_was = old.map_or("", |of| of.reason.as_str());
+        let known = old.is_some_and(|old| {
+            old.reason == finding.reason
+                && (old.message == finding.message || !BY_MESSAGE.contains(kind))
+        });
         match finding.state {
-            // The summary repeats what another condition says.
-            State::False if finding.fault && *kind != READY && reason_was != finding.reason => {
+            // The summary repeats what another condition says, and so may others.
+            State::False if finding.fault && *kind != READY && !known && !said => {
                 context
                     .events
                     .publish(about, Severity::Warning, &finding.reason, &finding.message)
