@@ -166,6 +166,24 @@ fn a_limit_stops_what_costs_more() {
 }
 
 #[test]
+fn types_that_grow_are_refused() {
+    let expression = format!("[{{}}]{} == []", ".map(x, {x: x})".repeat(30));
+    let error = Condition::compile("c", &expression, [])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("the expression's types are too complex; simplify it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn threads_share_a_condition() {
+    fn shared(_: impl Send + Sync) {}
+    shared(Condition::compile("c", "true", []).unwrap());
+}
+
+#[test]
 fn sums_of_lists_take_no_room() {
     let doubled = ".map(x, x + x)".repeat(30);
     let expression = format!("[l]{doubled}[0].size() > 0");
