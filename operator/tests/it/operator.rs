@@ -1,5 +1,6 @@
 //! The process: who leads, what ends it, and what it says of its health.
 
+use std::process::Command;
 use std::time::Duration;
 
 use http::Method;
@@ -23,6 +24,22 @@ fn candidate(world: &World, name: &str) -> Election {
 fn lease(world: &World) -> Value {
     let (api, kind, name) = LEASE;
     world.get(api, kind, name).unwrap()["spec"].clone()
+}
+
+#[test]
+fn a_log_level_that_is_none_ends_the_start() {
+    for filter in ["verbose", "info,meridian_operator=loud"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_meridian-operator"))
+            .args(["run", "--node-image", "meridian", "--log", filter])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(
+            told.contains(filter) && told.contains("is no level"),
+            "{told}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
