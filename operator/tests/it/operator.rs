@@ -114,6 +114,33 @@ async fn a_controller_that_panics_ends_the_process_and_gives_up_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_while_what_is_under_way_ends() {
+    let world = World::new();
+    let mut election = candidate(&world, "one");
+    election.win(|| {}).await;
+    let leadership = election.leadership();
+    let (stopping, mut stopped) = watch::channel(false);
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let controllers = tokio::spawn(async move {
+        stopped.wait_for(|stop| *stop).await?;
+        // For longer than a Lease is trusted that is not renewed.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        end.send(leadership.check().is_ok()).unwrap();
+        Ok(())
+    });
+    let stop = std::future::ready(());
+    supervise(&mut election, controllers, stopping, stop)
+        .await
+        .unwrap();
+    assert!(ended.await.unwrap(), "it could write no more");
+    assert!(
+        lease(&world)["holderIdentity"].is_null(),
+        "{}",
+        lease(&world)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_cannot_be_listed_ends_the_process_with_its_name() {
     let world = World::new();
     let kinds = [
