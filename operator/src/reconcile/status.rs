@@ -19,7 +19,7 @@ use crate::api::conditions::{
 use crate::build::MANAGER;
 use crate::events::Severity;
 
-/// Writes a status if it differs from the one that is there.
+/// Writes a status if it differs from the one that is there; says what the object is then.
 ///
 /// # Errors
 /// As [`Error`].
@@ -28,7 +28,7 @@ pub async fn write<K, S>(
     object: &K,
     before: Option<&S>,
     after: &S,
-) -> Result<bool, Error>
+) -> Result<Option<K>, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -37,15 +37,15 @@ where
     S: Serialize + PartialEq,
 {
     if before == Some(after) {
-        return Ok(false);
+        return Ok(None);
     }
     context.leadership.check()?;
     let namespace = object.namespace().unwrap_or_default();
-    patch(&context.client, &namespace, object, after).await?;
-    Ok(true)
+    let written = patch(&context.client, &namespace, object, after).await?;
+    Ok(Some(written))
 }
 
-async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<(), Error>
+async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<K, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -69,7 +69,6 @@ where
         api.patch_status(&name, &params, &Patch::Apply(&body)),
     )
     .await
-    .map(|_| ())
 }
 
 /// What is found where reading what the spec names came to an end: `at` says why, and nothing is known of the others.
