@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use crate::error::short;
 use crate::function::Function;
 use crate::ip::Ip;
 use crate::number::{format_double, parse_double};
@@ -60,8 +61,10 @@ fn unary(function: Function, a: Value<'_>) -> Applied<'_> {
         | (F::ToTimestamp, Value::Timestamp(_))
         | (F::ToUint, Value::Uint(_)) => a,
         (_, Value::Text(text)) => from_text(function, text.as_str()).ok_or_else(|| {
-            let shown: String = text.as_str().chars().take(80).collect();
-            format!("type conversion error: {function:?} of '{shown}'")
+            format!(
+                "type conversion error: {function:?} of '{}'",
+                short(text.as_str())
+            )
         })?,
         (F::ToText, _) => to_text(&a).ok_or_else(|| no_overload(function, &a, None))?,
         (F::ToDouble, Value::Int(a)) => Value::Double(*a as f64),
@@ -168,7 +171,10 @@ fn binary<'a>(
         F::InCidr => match (&a, &b) {
             (Value::Ip(ip), Value::Text(cidr)) => match ip.in_cidr(cidr.as_str()) {
                 Some(contained) => bool(contained),
-                None => Err(format!("'{}' is a malformed CIDR string", cidr.as_str())),
+                None => Err(format!(
+                    "'{}' is a malformed CIDR string",
+                    short(cidr.as_str())
+                )),
             },
             _ => Err(no_overload(function, &a, Some(&b))),
         },
@@ -182,7 +188,7 @@ fn texts<'a>(function: Function, a: &str, b: &str, compiled: Option<&Regex>) -> 
         (Function::StartsWith, _) => a.starts_with(b),
         (Function::EndsWith, _) => a.ends_with(b),
         (_, Some(compiled)) => compiled.is_match(a),
-        (_, None) => pattern::compile(b)?.is_match(a),
+        (_, None) => pattern::compile(b, pattern::MAX_COMPUTED)?.is_match(a),
     }))
 }
 
@@ -323,7 +329,7 @@ fn no_key(key: &Value<'_>) -> String {
 
 fn shown(key: &Value<'_>) -> String {
     match key {
-        Value::Text(text) => text.as_str().chars().take(80).collect(),
+        Value::Text(text) => short(text.as_str()),
         Value::Int(i) => i.to_string(),
         Value::Uint(u) => u.to_string(),
         Value::Double(d) => d.to_string(),

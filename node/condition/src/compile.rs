@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::ast::{ACCUMULATOR, Call, Expr, Fold, Kind, Select};
-use crate::error::Fault;
+use crate::error::{Fault, short};
 use crate::function::{Cost, Function, Overload, Sign, type_named};
 use crate::parameter::ParameterType;
 use crate::plan::{self, Node, Op, Source};
@@ -445,10 +445,12 @@ fn instance(sign: Sign, vars: &[Type; 2]) -> Type {
 }
 
 fn undeclared(at: usize, name: &str) -> Fault {
-    let name: String = name.chars().take(MAX_SHOWN).collect();
     Fault::new(
         at,
-        format!("undeclared reference to '{name}' (in container '')"),
+        format!(
+            "undeclared reference to '{}' (in container '')",
+            short(name)
+        ),
     )
 }
 

@@ -2,6 +2,17 @@
 
 use crate::parameter::InvalidParameterType;
 
+/// A user's text for a message: its beginning where it is long.
+pub(crate) fn short(text: &str) -> String {
+    const MAX: usize = 80;
+    let beginning: String = text.chars().take(MAX).collect();
+    if beginning.len() < text.len() {
+        beginning + "…"
+    } else {
+        beginning
+    }
+}
+
 /// What is wrong with an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {

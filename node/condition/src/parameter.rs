@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use crate::error::short;
 use crate::ip::Ip;
 use crate::number;
 use crate::time::{Timestamp, parse_duration};
@@ -139,7 +140,10 @@ impl ParameterType {
                 };
                 let cast = |(key, value): (&'a String, &'a Json)| match element.cast(value) {
                     Ok(value) => Ok((Value::Text(Text::Borrowed(key)), value)),
-                    Err(error) => Err(format!("found an invalid value for key '{key}': {error}")),
+                    Err(error) => Err(format!(
+                        "found an invalid value for key '{}': {error}",
+                        short(key)
+                    )),
                 };
                 let entries = entries.iter().map(cast).collect::<Result<Vec<_>, _>>()?;
                 Ok(Value::Map(Arc::new(Map::new(entries))))
@@ -204,12 +208,8 @@ fn uint(int: i64) -> Option<Value<'static>> {
     u64::try_from(int).ok().map(Value::Uint)
 }
 
-/// Names what was found, at most its beginning.
 fn expected(wanted: &str, json: &Json) -> String {
-    let found = json.to_string();
-    let shown: String = found.chars().take(80).collect();
-    let more = if shown.len() < found.len() { "…" } else { "" };
-    format!("expected {wanted}, but found {shown}{more}")
+    format!("expected {wanted}, but found {}", short(&json.to_string()))
 }
 
 /// JSON as CEL sees it where nothing is declared of it.

@@ -5,19 +5,40 @@
 
 use std::fmt::Write as _;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
+
+use crate::error::short;
 
 /// The largest count of a repetition.
 const MAX_REPEAT: u32 = 1_000;
 
-/// Compiles a pattern.
+/// The size of a constant pattern in bytes, compiled once with its condition.
+pub(crate) const MAX_CONSTANT: usize = 10 << 20;
+/// The size of a pattern that an evaluation brings. Compiling takes a time in proportion, which no cost counts.
+pub(crate) const MAX_COMPUTED: usize = 2 << 20;
+
+/// Compiles a pattern to at most `max_size` bytes.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
-    let rewritten = Rewriter::rewrite(pattern)
-        .map_err(|error| format!("error parsing regexp: {error} in '{pattern}'"))?;
-    Regex::new(&rewritten).map_err(|error| format!("error parsing regexp '{pattern}': {error}"))
+pub(crate) fn compile(pattern: &str, max_size: usize) -> Result<Regex, String> {
+    let invalid = |cause: &str| format!("error parsing regexp: {cause} in '{}'", short(pattern));
+    let rewritten = Rewriter::rewrite(pattern).map_err(invalid)?;
+    RegexBuilder::new(&rewritten)
+        .size_limit(max_size)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                invalid("expression too large; shorten its repetitions")
+            }
+            error => invalid(
+                error
+                    .to_string()
+                    .rsplit("error: ")
+                    .next()
+                    .unwrap_or_default(),
+            ),
+        })
 }
 
 type Rewritten = Result<(), &'static str>;

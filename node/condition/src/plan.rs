@@ -250,7 +250,7 @@ impl Node {
             }
             (Function::Matches, [_, pattern]) => {
                 if let Some(Value::Text(pattern)) = pattern.value() {
-                    call.pattern = Some(pattern::compile(pattern.as_str())?);
+                    call.pattern = Some(pattern::compile(pattern.as_str(), pattern::MAX_CONSTANT)?);
                 }
             }
             (_, [arg]) if function.is_conversion() => {

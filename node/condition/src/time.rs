@@ -2,6 +2,8 @@
 
 use jiff::tz::TimeZone;
 
+use crate::error::short;
+
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -154,7 +156,7 @@ impl Timestamp {
     }
 
     fn offset_in(self, zone: &str) -> Result<i64, String> {
-        let unknown = || format!("unknown time zone {zone}");
+        let unknown = || format!("unknown time zone {}", short(zone));
         let Some((hours, minutes)) = zone.split_once(':') else {
             if matches!(zone, "" | "UTC" | "Local") {
                 return Ok(0);
@@ -172,12 +174,13 @@ impl Timestamp {
         };
         let number = |text: &str| {
             text.parse::<i64>()
-                .map_err(|_| format!("invalid time zone offset '{zone}'"))
+                .map_err(|_| format!("invalid time zone offset '{}'", short(zone)))
         };
         let (h, m) = (number(hours)?, number(minutes)?);
         if !(-23..=23).contains(&h) || !(0..=59).contains(&m) {
             return Err(format!(
-                "time zone offset '{zone}' must be from -23:59 to 23:59"
+                "time zone offset '{}' must be from -23:59 to 23:59",
+                short(zone)
             ));
         }
         Ok(if zone.starts_with('-') {

@@ -73,7 +73,7 @@ pub(crate) struct Bindings {
 }
 
 /// Steps that checking one expression may take. Types can grow exponentially with an expression's length.
-const MAX_WORK: usize = 2_000_000;
+const MAX_WORK: usize = 500_000;
 
 impl Bindings {
     pub(crate) fn fresh(&mut self) -> Type {

@@ -68,6 +68,16 @@ fn compiling_names_condition_place_and_what_was_found() {
             &[],
             "ERROR: c:1:1: message literals are not supported, found 'Foo{'",
         ),
+        (
+            "'a'.matches('a**')",
+            &[],
+            "ERROR: c:1:12: error parsing regexp: invalid nested repetition operator in 'a**'",
+        ),
+        (
+            "'a'.matches('(')",
+            &[],
+            "ERROR: c:1:12: error parsing regexp: unclosed group in '('",
+        ),
         ("for", &[], "ERROR: c:1:1: reserved identifier: for"),
     ] {
         assert_eq!(
