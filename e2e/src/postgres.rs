@@ -51,7 +51,8 @@ impl Postgres {
         let address = SocketAddr::from((place.host(), place.port(5432)?));
         let data = dir.path().join("data");
 
-        let mut initdb = Process::new("initdb", bin.join("initdb"), dir.path())
+        let mut initdb = place
+            .process("initdb", &bin.join("initdb"), dir.path())
             .args([
                 "--auth=trust",
                 "--username=postgres",

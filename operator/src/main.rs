@@ -3,11 +3,12 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_operator::{api, operator};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Runs Meridian on Kubernetes.
 #[derive(Debug, Parser)]
@@ -101,10 +102,7 @@ fn print_definitions() -> anyhow::Result<()> {
 
 impl Logging {
     fn start(&self) -> anyhow::Result<()> {
-        let filter: EnvFilter = self
-            .filter
-            .parse()
-            .with_context(|| format!("log filter '{}'", self.filter))?;
+        let filter = read(&self.filter).with_context(|| format!("log filter '{}'", self.filter))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
@@ -115,4 +113,16 @@ impl Logging {
         }
         Ok(())
     }
+}
+
+/// Reads a filter. One without a level, like a level that is none, would be a target's name and leave out all others.
+fn read(filter: &str) -> anyhow::Result<EnvFilter> {
+    for part in filter.split(',').filter(|part| !part.is_empty()) {
+        let level = part.rsplit('=').next().unwrap_or_default();
+        ensure!(
+            level.parse::<LevelFilter>().is_ok(),
+            "'{level}' is no level: use off, error, warn, info, debug or trace, or a target with one, like meridian=debug"
+        );
+    }
+    Ok(filter.parse()?)
 }

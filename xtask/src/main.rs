@@ -53,10 +53,18 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    run(Arguments::parse().command)
+        .await
+        .unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        })
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
     // The signals are taken over only for commands that have something to tidy up.
-    match arguments.command {
+    match command {
         Command::Dev { args } => Err(dev::exec(&args)),
         Command::Bench { benchmark } => Err(bench::exec(benchmark)),
         Command::Cluster { action } => until_interrupted(cluster::command(action)).await,

@@ -48,9 +48,11 @@ impl ControlPlane {
             etcd_ports: [free_port()?, free_port()?],
             sandbox: None,
         };
-        // Who is not let in without a controller that makes service accounts, nor announced at a loopback address.
+        // Who is not let in without a controller that makes service accounts, nor announced at a loopback address. What
+        // some clusters ask of who owns objects, this one asks too.
         let alone = [
             "--disable-admission-plugins=ServiceAccount",
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--endpoint-reconciler-type=none",
         ];
         let api = Api::start(&site, &[], &alone).await?;

@@ -1,7 +1,9 @@
 //! The addresses of a cluster.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,8 +19,8 @@ const CLUSTERS: u8 = 16;
 /// The second number of the first cluster's addresses.
 const FIRST: u8 = 208;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Where clusters that start keep others from what they have chosen.
-const LOCKS: &str = "/run";
+/// How the sockets are called by which clusters that start keep others from what they have chosen.
+const LOCKS: &str = "meridian-cluster-";
 
 /// 10.208.0.0/16 for a machine's first cluster, 10.209.0.0/16 for its second, and so on.
 ///
@@ -32,16 +34,16 @@ pub(super) struct Network {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) network: Network,
-    _lock: File,
+    _lock: UnixListener,
 }
 
 impl Claim {
     /// The first that no cluster has or claims, and no route leads to.
     pub(super) async fn first() -> Result<Self> {
-        Self::first_in(Path::new(LOCKS)).await
+        Self::first_in(LOCKS).await
     }
 
-    async fn first_in(locks: &Path) -> Result<Self> {
+    async fn first_in(locks: &str) -> Result<Self> {
         for index in 0..CLUSTERS {
             let network = Network { index };
             let Some(lock) = network.lock(locks)? else {
@@ -62,18 +64,15 @@ impl Claim {
 }
 
 impl Network {
-    /// The system lets go of the lock when the file is closed, or the process dies; `None` if another has it.
-    fn lock(self, dir: &Path) -> Result<Option<File>> {
-        let path = dir.join(format!("{}.lock", self.name()));
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).open(&path);
-        let file = file.with_context(|| format!("opening {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("locking {}", path.display()))
-            }
+    /// A name that only one process at a time can have, and that goes with it; `None` if another has it.
+    fn lock(self, locks: &str) -> Result<Option<UnixListener>> {
+        let name = format!("{locks}{}", self.index);
+        let bound = SocketAddr::from_abstract_name(&name)
+            .and_then(|address| UnixListener::bind_addr(&address));
+        match bound {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("listening on the socket @{name}")),
         }
     }
 
@@ -159,14 +158,14 @@ mod tests {
 
     #[tokio::test]
     async fn those_that_start_at_once_get_networks_of_their_own() {
-        let locks = tempfile::tempdir().unwrap();
-        let first = Claim::first_in(locks.path());
-        let (one, other) = tokio::try_join!(first, Claim::first_in(locks.path())).unwrap();
+        let locks = &format!("meridian-test-{}-", std::process::id());
+        let first = Claim::first_in(locks);
+        let (one, other) = tokio::try_join!(first, Claim::first_in(locks)).unwrap();
         assert_ne!(one.network.name(), other.network.name());
 
         let freed = one.network.name();
         drop(one);
-        let next = Claim::first_in(locks.path()).await.unwrap();
+        let next = Claim::first_in(locks).await.unwrap();
         assert_eq!(next.network.name(), freed);
     }
 }

@@ -104,14 +104,14 @@ impl Cluster {
         &mut self.postgres
     }
 
-    /// Lets it run on when this process ends; the record says how to end it.
+    /// How to end it when nobody watches over it.
     ///
     /// # Errors
     ///
     /// When a part of it has ended already.
-    pub fn leave_running(mut self) -> Result<Record> {
+    pub fn record(&mut self) -> Result<Record> {
         let known = |process: &Process| Known::now(process.id().context("a server has ended")?);
-        let record = Record {
+        Ok(Record {
             access: self.access.clone(),
             kafka: known(self.kafka.process())?,
             postgres: known(self.postgres.process())?,
@@ -120,7 +120,11 @@ impl Cluster {
                 self.postgres.dir(),
                 self.access.dir.clone(),
             ],
-        };
+        })
+    }
+
+    /// Lets it run on when this process ends.
+    pub fn leave_running(mut self) {
         self.dir.leave();
         self.kafka.leave_running();
         self.postgres.leave_running();
@@ -128,7 +132,6 @@ impl Cluster {
         for mut process in self.inside {
             process.leave_running();
         }
-        Ok(record)
     }
 }
 

@@ -64,6 +64,7 @@ async fn it_installs_says_how_to_go_on_and_leaves_the_kinds_behind() {
         "create persistentvolumeclaims --namespace=payments",
         "create authzstores.meridian.dev --namespace=payments",
         "patch edgeregions.meridian.dev --namespace=payments",
+        "update authzstores.meridian.dev --subresource=finalizers --namespace=payments",
         "create roles.rbac.authorization.k8s.io --namespace=payments",
         "update leases.coordination.k8s.io/another --namespace=meridian-system",
         "update leases.coordination.k8s.io/meridian-operator --namespace=kube-system",
@@ -94,6 +95,8 @@ async fn named_namespaces_are_all_it_gets() {
         "networkPolicy.enabled is false",
         "image.tag is 'dev'",
         "crds.keep is false",
+        "before the release: without the operator nothing lets them go",
+        "before one of these namespaces (payments)",
     ] {
         assert!(notes.contains(warned), "{warned} is not in {notes}");
     }

@@ -12,6 +12,7 @@
 
 mod client;
 mod faults;
+mod killed;
 mod kills;
 mod life;
 mod load;

@@ -6,10 +6,11 @@ pub(crate) mod captured;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How a process logs.
 #[derive(Debug, Clone, Args)]
@@ -44,9 +45,7 @@ impl Logging {
     /// When the filter cannot be read.
     pub fn start(&self, usual: &str) -> anyhow::Result<()> {
         let filter = self.filter.as_deref().unwrap_or(usual);
-        let filter: EnvFilter = filter
-            .parse()
-            .with_context(|| format!("log filter '{filter}'"))?;
+        let filter = read(filter).with_context(|| format!("log filter '{filter}'"))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
@@ -57,6 +56,18 @@ impl Logging {
         }
         Ok(())
     }
+}
+
+/// Reads a filter. One without a level, like a level that is none, would be a target's name and leave out all others.
+fn read(filter: &str) -> anyhow::Result<EnvFilter> {
+    for part in filter.split(',').filter(|part| !part.is_empty()) {
+        let level = part.rsplit('=').next().unwrap_or_default();
+        ensure!(
+            level.parse::<LevelFilter>().is_ok(),
+            "'{level}' is no level: use off, error, warn, info, debug or trace, or a target with one, like meridian=debug"
+        );
+    }
+    Ok(filter.parse()?)
 }
 
 /// Serves Prometheus metrics at `address`.

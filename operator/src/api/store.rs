@@ -11,6 +11,13 @@ use super::common::{
     Datastore, KeyRef, LocalRef, PullPolicy, Resources, Toleration, node_selector, one,
 };
 
+/// An image's name: `[registry[:port]/]path[:tag][@digest]`.
+const IMAGE: &str = concat!(
+    r"^(([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/)?",
+    r"[a-z0-9]+(([._]|__|-+|/)[a-z0-9]+)*",
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@[a-z0-9]+:[0-9a-f]{64,128})?$"
+);
+
 /// What an AuthzStore should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -38,7 +45,7 @@ pub struct AuthzStoreSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("product cannot be changed: topics and data are under its name; make another AuthzStore"))]
     pub product: String,
     /// The image of the nodes; the operator's own default where unset.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// When the image is pulled; as Kubernetes does it by default where unset.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -82,17 +82,20 @@ where
         + Sync
         + 'static,
 {
-    use kube::runtime::Predicate as _;
     let (store, writer) = reflector::store();
-    let filter = predicates::generation
-        .combine(predicates::annotations)
-        .combine(predicates::finalizers);
     let seen = watcher(scope.api(client), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
         .touched_objects()
-        .predicate_filter(filter, PredicateConfig::default());
+        .predicate_filter(beside_the_status(), PredicateConfig::default());
     (store, seen.boxed())
+}
+
+/// What differs where something has changed that is not in the status.
+fn beside_the_status<K: Resource>() -> impl Predicate<K> + Send {
+    predicates::generation
+        .combine(predicates::annotations)
+        .combine(predicates::finalizers)
 }
 
 /// Watches all changes of a kind, without keeping them.
@@ -130,4 +133,31 @@ where
     )
     .default_backoff()
     .touched_objects()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    #[test]
+    fn a_finalizer_that_was_taken_away_is_noticed_and_a_status_is_not() {
+        let seen = |version: &str, finalizers: &[&str]| {
+            let metadata = ObjectMeta {
+                generation: Some(1),
+                resource_version: Some(version.to_owned()),
+                finalizers: Some(finalizers.iter().map(|of| (*of).to_owned()).collect()),
+                ..Default::default()
+            };
+            let pod = Pod {
+                metadata,
+                ..Default::default()
+            };
+            beside_the_status().hash_property(&pod)
+        };
+        let held = seen("1", &["meridian.dev/store"]);
+        assert_eq!(seen("2", &["meridian.dev/store"]), held);
+        assert_ne!(seen("2", &[]), held);
+    }
 }

@@ -101,7 +101,10 @@ async fn finish(
     let before = edge.status.as_ref();
     let old = before.map_or(&[][..], |status| &status.conditions);
     after.conditions = conditions(old, &findings, edge.metadata.generation, now);
-    if status::write(context, edge, before, &after).await? {
+    if status::write(context, edge, before, &after)
+        .await?
+        .is_some()
+    {
         status::tell(context, &edge.object_ref(&()), old, &findings).await;
     }
     Ok(is_ready)

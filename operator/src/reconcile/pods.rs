@@ -17,6 +17,8 @@ pub struct Trouble {
     pub message: String,
 }
 
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+
 /// Longest text of a container's own in a message.
 const MAX_LAST_WORDS: usize = 600;
 
@@ -68,14 +70,16 @@ fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
             told(reason, join("the container cannot be created", said))
         }
         // Also while it runs once more, until it gets ready or has run for good.
-        _ => crash(container).and_then(|message| told("CrashLoopBackOff", message)),
+        _ => crash(container, reason == CRASH_LOOP).and_then(|message| told(CRASH_LOOP, message)),
     }
 }
 
-fn crash(container: &ContainerStatus) -> Option<String> {
+/// That a container ended well is nothing, once; again and again it is as bad as any other end.
+fn crash(container: &ContainerStatus, is_held_back: bool) -> Option<String> {
+    let is_again = is_held_back || container.restart_count > 1;
     let ended = |state: &Option<ContainerState>| {
         let ended = state.as_ref()?.terminated.clone()?;
-        (ended.exit_code != 0).then_some(ended)
+        (ended.exit_code != 0 || is_again).then_some(ended)
     };
     let last = ended(&container.state).or_else(|| ended(&container.last_state))?;
     let how = match last.reason.as_deref() {

@@ -13,11 +13,13 @@ use serde_json::json;
 
 use super::read::call;
 use super::{Category, Context, Error, Failures};
-use crate::api::conditions::{ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, State};
+use crate::api::conditions::{
+    ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, REFERENCES_RESOLVED, State,
+};
 use crate::build::MANAGER;
 use crate::events::Severity;
 
-/// Writes a status if it differs from the one that is there.
+/// Writes a status if it differs from the one that is there; says what the object is then.
 ///
 /// # Errors
 /// As [`Error`].
@@ -26,7 +28,7 @@ pub async fn write<K, S>(
     object: &K,
     before: Option<&S>,
     after: &S,
-) -> Result<bool, Error>
+) -> Result<Option<K>, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -35,15 +37,15 @@ where
     S: Serialize + PartialEq,
 {
     if before == Some(after) {
-        return Ok(false);
+        return Ok(None);
     }
     context.leadership.check()?;
     let namespace = object.namespace().unwrap_or_default();
-    patch(&context.client, &namespace, object, after).await?;
-    Ok(true)
+    let written = patch(&context.client, &namespace, object, after).await?;
+    Ok(Some(written))
 }
 
-async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<(), Error>
+async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<K, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -67,7 +69,6 @@ where
         api.patch_status(&name, &params, &Patch::Apply(&body)),
     )
     .await
-    .map(|_| ())
 }
 
 /// What is found where reading what the spec names came to an end: `at` says why, and nothing is known of the others.
@@ -113,6 +114,10 @@ pub fn refused(findings: &mut Findings, failures: &Failures) {
     }
 }
 
+/// Where another message is another fault: it changes only when somebody changes something. What is said of pods and of
+/// the network may change each time.
+const BY_MESSAGE: [&str; 3] = [ACCEPTED, REFERENCES_RESOLVED, MODEL_ACTIVE];
+
 /// Publishes an event for each condition that changed in a way somebody should know.
 pub async fn tell(
     context: &Context,
@@ -120,13 +125,19 @@ pub async fn tell(
     before: &[Condition],
     findings: &Findings,
 ) {
-    for (kind, finding) in findings {
+    for (at, (kind, finding)) in findings.iter().enumerate() {
+        let said = findings.iter().take(at).any(|(_, of)| {
+            of.fault && of.reason == finding.reason && finding.message.contains(&of.message)
+        });
         let old = before.iter().find(|of| of.type_ == *kind);
         let was = old.map_or("", |of| of.status.as_str());
-        let reason_was = old.map_or("", |of| of.reason.as_str());
+        let known = old.is_some_and(|old| {
+            old.reason == finding.reason
+                && (old.message == finding.message || !BY_MESSAGE.contains(kind))
+        });
         match finding.state {
-            // The summary repeats what another condition says.
-            State::False if finding.fault && *kind != READY && reason_was != finding.reason => {
+            // The summary repeats what another condition says, and so may others.
+            State::False if finding.fault && *kind != READY && !known && !said => {
                 context
                     .events
                     .publish(about, Severity::Warning, &finding.reason, &finding.message)

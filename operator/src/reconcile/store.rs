@@ -148,7 +148,10 @@ async fn finish(
     let before = store.status.as_ref();
     let old = before.map_or(&[][..], |status| &status.conditions);
     after.conditions = conditions(old, &findings, store.metadata.generation, now);
-    if status::write(context, store, before, &after).await? {
+    if status::write(context, store, before, &after)
+        .await?
+        .is_some()
+    {
         status::tell(context, &store.object_ref(&()), old, &findings).await;
     }
     Ok(is_ready)

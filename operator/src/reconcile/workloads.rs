@@ -71,6 +71,22 @@ impl Replicas {
             && self.ready >= self.wanted
             && self.present <= self.wanted
     }
+
+    /// How far it is from having `wanted` pods that are as they should be, for people.
+    #[must_use]
+    pub fn progress(&self, wanted: i32) -> String {
+        let mut told = format!("{} of {wanted} pods are ready", self.ready.min(wanted));
+        if !self.observed {
+            told.push_str(", Kubernetes has not begun with the latest spec");
+        } else if self.updated < wanted {
+            told.push_str(&format!(", {} have the latest spec", self.updated));
+        }
+        if self.present > wanted {
+            let more = self.present.saturating_sub(wanted);
+            told.push_str(&format!(", {more} more are yet to end"));
+        }
+        told
+    }
 }
 
 /// How many pods a Deployment or StatefulSet has.
@@ -88,5 +104,48 @@ pub fn replicas(workload: &DynamicObject) -> Replicas {
         ready: count("/status/readyReplicas"),
         observed: number("/status/observedGeneration")
             >= workload.metadata.generation.unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Replicas;
+
+    #[test]
+    fn progress_says_what_is_waited_for() {
+        let settled = Replicas {
+            wanted: 2,
+            present: 2,
+            updated: 2,
+            ready: 2,
+            observed: true,
+        };
+        assert_eq!(settled.progress(2), "2 of 2 pods are ready");
+        for (at, told) in [
+            (
+                Replicas {
+                    observed: false,
+                    ..settled
+                },
+                "2 of 2 pods are ready, Kubernetes has not begun with the latest spec",
+            ),
+            (
+                Replicas {
+                    updated: 1,
+                    ..settled
+                },
+                "2 of 2 pods are ready, 1 have the latest spec",
+            ),
+            (
+                Replicas {
+                    present: 4,
+                    ready: 4,
+                    ..settled
+                },
+                "2 of 2 pods are ready, 2 more are yet to end",
+            ),
+        ] {
+            assert_eq!(at.progress(2), told);
+        }
     }
 }

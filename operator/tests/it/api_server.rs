@@ -231,6 +231,7 @@ async fn an_operator_makes_what_is_asked_for_keeps_it_and_then_writes_nothing() 
     let operator = Operator::start(plane.kubeconfig(), nodes).await;
     fields_of_others_are_kept_and_its_own_set_right(kubectl).await;
     scaling_by_the_subresource_reaches_the_stateful_set(kubectl).await;
+    a_store_goes_whose_finalizer_others_have_set_too(kubectl).await;
     operator.stop().await;
     let writes = plane.audit().writes().unwrap();
     let by_operator = writes.iter().filter(|call| call.user_agent.contains(AGENT));
@@ -361,6 +362,24 @@ async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) 
         run_workloads(kubectl).await;
         let edge = get(kubectl, "edgeregion till").await?;
         (edge["status"]["replicas"] == 4 && edge["status"]["readyReplicas"] == 4).then_some(())
+    })
+    .await;
+}
+
+/// As with a backup that is restored, or YAML that was read and applied again.
+async fn a_store_goes_whose_finalizer_others_have_set_too(kubectl: &Kubectl) {
+    let mut store = written(store_json());
+    store["metadata"]["finalizers"] = json!(["meridian.dev/store"]);
+    kubectl.apply(&store.to_string()).await.unwrap();
+    let delete = ["--namespace", NAMESPACE, "delete", "--wait=false"];
+    let what = ["authzstore", "payments"];
+    kubectl.run(delete.into_iter().chain(what)).await.unwrap();
+    until("the store gone", async || {
+        run_workloads(kubectl).await;
+        get(kubectl, "authzstore payments")
+            .await
+            .is_none()
+            .then_some(())
     })
     .await;
 }

@@ -1,5 +1,6 @@
 //! The process: who leads, what ends it, and what it says of its health.
 
+use std::process::Command;
 use std::time::Duration;
 
 use http::Method;
@@ -23,6 +24,22 @@ fn candidate(world: &World, name: &str) -> Election {
 fn lease(world: &World) -> Value {
     let (api, kind, name) = LEASE;
     world.get(api, kind, name).unwrap()["spec"].clone()
+}
+
+#[test]
+fn a_log_level_that_is_none_ends_the_start() {
+    for filter in ["verbose", "info,meridian_operator=loud"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_meridian-operator"))
+            .args(["run", "--node-image", "meridian", "--log", filter])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(
+            told.contains(filter) && told.contains("is no level"),
+            "{told}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,6 +111,33 @@ async fn a_controller_that_panics_ends_the_process_and_gives_up_the_lease() {
     assert!(format!("{error:#}").contains("out of luck"), "{error:#}");
     let error = led(&World::new(), async { Ok(()) }).await;
     assert!(error.to_string().contains("ended"), "{error:#}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_while_what_is_under_way_ends() {
+    let world = World::new();
+    let mut election = candidate(&world, "one");
+    election.win(|| {}).await;
+    let leadership = election.leadership();
+    let (stopping, mut stopped) = watch::channel(false);
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let controllers = tokio::spawn(async move {
+        stopped.wait_for(|stop| *stop).await?;
+        // For longer than a Lease is trusted that is not renewed.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        end.send(leadership.check().is_ok()).unwrap();
+        Ok(())
+    });
+    let stop = std::future::ready(());
+    supervise(&mut election, controllers, stopping, stop)
+        .await
+        .unwrap();
+    assert!(ended.await.unwrap(), "it could write no more");
+    assert!(
+        lease(&world)["holderIdentity"].is_null(),
+        "{}",
+        lease(&world)
+    );
 }
 
 #[tokio::test(start_paused = true)]

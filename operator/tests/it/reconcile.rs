@@ -11,6 +11,7 @@ mod migration;
 mod model;
 mod parts;
 mod references;
+mod stale;
 mod status;
 mod volumes;
 

@@ -62,6 +62,14 @@ fn new_stores() -> Vec<Case> {
         taken("/spec/central/resources/limits/cpu", json!(2)),
         refused("/spec/central/resources/limits/cpu", json!("much"), "should match"),
         refused("/spec/image", json!(""), "at least 1 chars"),
+        refused("/spec/image", json!("bad image"), "should match"),
+        refused("/spec/image", json!("example.com/Meridian:1"), "should match"),
+        refused("/spec/image", json!("meridian:1:2"), "should match"),
+        refused("/spec/image", json!("meridian@sha256:12"), "should match"),
+        taken("/spec/image", json!("meridian")),
+        taken("/spec/image", json!("localhost:5000/a-b/c__d.e:1.0_x")),
+        taken("/spec/image", json!("[::1]:5000/meridian")),
+        taken("/spec/image", json!(format!("Registry.example.com/a/b:1@sha256:{}", "0a".repeat(32)))),
         refused("/spec/primaryRegion", json!("eu-1"), "field not declared in schema"),
     ]
 }

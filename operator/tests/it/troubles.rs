@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use meridian_operator::reconcile::pods::trouble;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use meridian_operator::reconcile::pods::{addresses, trouble};
 use serde_json::{Value, json};
 
 fn pod(container: Value) -> Arc<Pod> {
@@ -60,6 +62,24 @@ fn a_crash_loop_is_told_alike_while_it_waits_and_while_it_runs_again() {
 }
 
 #[test]
+fn a_container_that_ends_well_again_and_again_is_told_alike_in_all_its_stages() {
+    let last = json!({"terminated": {"exitCode": 0, "message": "usage: meridian <COMMAND>"}});
+    let stages = [
+        json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}, "lastState": last}),
+        json!({"restartCount": 2, "state": {"running": {}}, "lastState": last}),
+        json!({"restartCount": 2, "state": last, "lastState": last}),
+    ];
+    for stage in stages {
+        let (reason, message) = told(stage);
+        assert_eq!(reason, "CrashLoopBackOff");
+        assert_eq!(
+            message,
+            "pod p-0: the container ends with exit code 0: usage: meridian <COMMAND>"
+        );
+    }
+}
+
+#[test]
 fn what_else_keeps_a_container_from_starting_is_told_as_the_kubelet_calls_it() {
     for reason in [
         "CreateContainerError",
@@ -94,16 +114,31 @@ fn a_pod_that_starts_or_goes_is_no_trouble() {
     let fine = [
         json!({"state": {"waiting": {"reason": "ContainerCreating"}}}),
         json!({"state": {"running": {}}}),
+        // A migration that is done; a node that was told to end, once.
+        json!({"state": {"terminated": {"exitCode": 0}}}),
+        json!({"restartCount": 1, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 0}}}),
         json!({"ready": true, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}}),
     ];
     for container in fine {
         assert_eq!(trouble(&[pod(container.clone())]), None, "{container}");
     }
-    let mut going = Pod::clone(&pod(
-        json!({"state": {"waiting": {"reason": "ImagePullBackOff"}}}),
-    ));
-    going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-        k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-    ));
-    assert_eq!(trouble(&[Arc::new(going)]), None);
+    let waiting = pod(json!({"state": {"waiting": {"reason": "ImagePullBackOff"}}}));
+    assert_eq!(trouble(&[going(&waiting)]), None);
+}
+
+/// The pod once it was deleted and ends.
+fn going(pod: &Pod) -> Arc<Pod> {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    Arc::new(pod)
+}
+
+#[test]
+fn a_pod_is_asked_while_it_runs_and_not_while_it_ends() {
+    let running = json!({
+        "metadata": {"name": "p-0"}, "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    });
+    let running: Arc<Pod> = Arc::new(serde_json::from_value(running).unwrap());
+    let found = addresses(&[going(&running), running], 8081);
+    assert_eq!(found, [("p-0".to_owned(), "10.0.0.1:8081".to_owned())]);
 }

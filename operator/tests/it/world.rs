@@ -26,6 +26,8 @@ use crate::fixtures::{NAMESPACE, SECRETS, settings};
 /// One call of the API server: method and path, without query.
 pub(crate) type Call = (Method, String);
 
+const MERGE: &str = "application/merge-patch+json";
+
 /// What the API server holds, by path, and what became of it.
 #[derive(Default)]
 pub(crate) struct Server {
@@ -41,7 +43,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn answer(&mut self, method: &Method, path: &str, body: Value) -> Option<(u16, Value)> {
+    fn answer(&mut self, parts: &http::request::Parts, body: Value) -> Option<(u16, Value)> {
+        let (method, path) = (&parts.method, parts.uri.path());
         self.calls.push((method.clone(), path.to_owned()));
         let is_exempt = |(of, at): &(Method, String)| of == method && path.ends_with(at.as_str());
         let fault = self.faults.iter().find(|(of, part, _)| {
@@ -52,14 +55,29 @@ impl Server {
             Some((_, _, code)) => return Some((*code, status(*code, "as the test asked"))),
             None => {}
         }
+        if self.is_another(method, path, &body) {
+            return Some((409, status(409, "it is not the object that was meant")));
+        }
+        let content = parts.headers.get("content-type");
+        let is_merge = content.is_some_and(|of| of == MERGE);
         Some(match *method {
             Method::GET => match self.objects.get(path) {
                 Some(object) => (200, object.clone()),
                 None => (404, status(404, "not found")),
             },
+            Method::PATCH if path.contains("/events/") => {
+                self.events.push(body.clone());
+                (200, body)
+            }
+            Method::PATCH if is_merge => (200, self.merge(path, &body)),
             Method::PATCH => (200, self.apply(path, body)),
             Method::DELETE => match self.objects.remove(path) {
-                Some(object) => (200, object),
+                Some(object) => {
+                    if body["propagationPolicy"] != "Orphan" {
+                        self.collect(&object["metadata"]["uid"]);
+                    }
+                    (200, object)
+                }
                 None => (404, status(404, "not found")),
             },
             Method::POST if path.ends_with("/events") => {
@@ -80,6 +98,37 @@ impl Server {
             }
             _ => (405, status(405, "not known to this server")),
         })
+    }
+
+    /// Whether a write names another object than the one that is there, or a version of before.
+    fn is_another(&self, method: &Method, path: &str, body: &Value) -> bool {
+        let live = self.objects.get(path.trim_end_matches("/status"));
+        let meant = match (method, live) {
+            (&Method::PATCH, _) => &body["metadata"],
+            (&Method::DELETE, Some(_)) => &body["preconditions"],
+            _ => return false,
+        };
+        ["uid", "resourceVersion"].iter().any(|field| {
+            let live = live.map(|of| &of["metadata"][field]);
+            !meant[field].is_null() && live != Some(&meant[field])
+        })
+    }
+
+    /// Removes the pods of an owner that has gone.
+    fn collect(&mut self, owner: &Value) {
+        self.objects.retain(|_, of| {
+            let is_owned = of["metadata"]["ownerReferences"][0]["uid"] == *owner;
+            of["kind"] != "Pod" || owner.is_null() || !is_owned
+        });
+    }
+
+    /// As far as it matters: of the metadata only.
+    fn merge(&mut self, path: &str, body: &Value) -> Value {
+        let mut object = self.objects[path].clone();
+        for (key, value) in body["metadata"].as_object().into_iter().flatten() {
+            object["metadata"][key] = value.clone();
+        }
+        self.replace(path, object)
     }
 
     fn replace(&mut self, path: &str, mut object: Value) -> Value {
@@ -209,13 +258,21 @@ impl World {
 
     /// Reconciles the AuthzStore of this name.
     pub(crate) async fn reconcile_store(&self, name: &str) -> Result<(), Error> {
+        self.seen(name).await
+    }
+
+    /// The reconcile of the AuthzStore of this name, as all is now: what changes before it is awaited it has not heard of.
+    pub(crate) fn seen(&self, name: &str) -> impl Future<Output = Result<(), Error>> + use<> {
         let json = self
             .get("meridian.dev/v1alpha1", "AuthzStore", name)
             .unwrap();
         let store: AuthzStore = serde_json::from_value(json).unwrap();
-        reconcile::store::reconcile(store.into(), self.context().into())
-            .await
-            .map(|_| ())
+        let context = self.context();
+        async {
+            reconcile::store::reconcile(store.into(), context.into())
+                .await
+                .map(|_| ())
+        }
     }
 
     /// Reconciles the EdgeRegion of this name.
@@ -277,10 +334,7 @@ impl World {
                 let (parts, body) = request.into_parts();
                 let bytes = body.collect().await?.to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or_default();
-                let answer = server
-                    .lock()
-                    .unwrap()
-                    .answer(&parts.method, parts.uri.path(), body);
+                let answer = server.lock().unwrap().answer(&parts, body);
                 let Some((code, answer)) = answer else {
                     return std::future::pending().await;
                 };
@@ -377,6 +431,10 @@ pub(crate) fn pod_of(workload: &Value) -> Value {
             "name": format!("{}-0", workload["metadata"]["name"].as_str().unwrap()),
             "namespace": NAMESPACE,
             "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": workload["apiVersion"], "kind": workload["kind"],
+                "name": workload["metadata"]["name"], "uid": workload["metadata"]["uid"],
+            }],
         },
         "status": {
             "phase": "Running",

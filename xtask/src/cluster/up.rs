@@ -44,7 +44,7 @@ async fn all(stages: &mut Vec<Done>) -> Option<String> {
     let meridian = stage("meridian", async |stage: &Stage| {
         install(stage, started.access(), &images).await?;
         let text = how_to_use(started.access()).await?;
-        started.leave_running().await?;
+        started.leave_running()?;
         Ok(text)
     });
     keep(stages, meridian.await)
@@ -70,16 +70,14 @@ impl Started {
     }
 
     /// Lets it outlive this process.
-    async fn leave_running(self) -> Result<()> {
-        let Self::Now(cluster) = self else {
+    fn leave_running(self) -> Result<()> {
+        let Self::Now(mut cluster) = self else {
             return Ok(());
         };
-        let record = cluster.leave_running()?;
-        let saved = record.save(&record_path()?);
-        if saved.is_err() {
-            record.end().await?;
-        }
-        saved
+        // Written down first: should this process be killed before the next line, all of it ends.
+        cluster.record()?.save(&record_path()?)?;
+        cluster.leave_running();
+        Ok(())
     }
 }
 
@@ -118,13 +116,8 @@ async fn install(stage: &Stage, access: &Access, images: &Path) -> Result<()> {
     for path in examples()? {
         let manifests =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let apply = [
-            "apply",
-            "--server-side",
-            "--namespace",
-            NAMESPACE,
-            "--filename=-",
-        ];
+        // As the documentation has people do it, so that theirs goes on from this.
+        let apply = ["apply", "--namespace", NAMESPACE, "--filename=-"];
         kubectl
             .run_with(apply, &manifests, progress::CALL_DEADLINE)
             .await?;

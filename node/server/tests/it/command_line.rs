@@ -57,6 +57,14 @@ async fn the_help_of_each_node_begins_with_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_log_level_that_is_none_ends_the_start() {
+    let program = env!("CARGO_BIN_EXE_meridian-central");
+    let (code, told) = run(program, &["--config", "none.toml", "--log", "verbose"]).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("'verbose' is no level"), "{told}");
+}
+
+#[tokio::test]
 async fn a_check_ends_with_its_answer_and_says_what_is_wrong_with_the_question() {
     let folder = tempfile::tempdir().unwrap();
     let node = roles::central(&config(folder.path())).await.unwrap();

@@ -126,10 +126,7 @@ impl Subscription<'_> {
         if replicas.is_settled() && replicas.wanted == wanted {
             return None;
         }
-        let told = format!(
-            "store {store}: {} of {wanted} pods are ready",
-            replicas.ready
-        );
+        let told = format!("store {store}: {}", replicas.progress(wanted));
         trouble.or_else(|| Some(Finding::not_yet("RollingOut", told)))
     }
 

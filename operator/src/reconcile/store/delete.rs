@@ -30,6 +30,9 @@ use crate::requeue::{self, jittered};
 pub const FINALIZER: &str = "meridian.dev/store";
 
 const DELETING: &str = "Deleting";
+/// The reason before central is asked to delete the store. It was there then: found there no more, it was deleted, also if
+/// the answer was lost.
+const DELETING_AT_CENTRAL: &str = "DeletingAtCentral";
 /// The reason once central has deleted the store, so that it is not looked for there again.
 const DELETED_AT_CENTRAL: &str = "DeletedAtCentral";
 
@@ -49,20 +52,25 @@ fn is_held(store: &AuthzStore) -> bool {
     store.finalizers().iter().any(|of| of == FINALIZER)
 }
 
-/// By server-side apply: the finalizers of others stay, and the last application decides about ours.
+/// Whoever else has set our finalizer too (a backup that was restored), by server-side apply it would stay. The version
+/// makes sure that what was seen last is still so.
 async fn set(store: &AuthzStore, context: &Context, held: bool) -> Result<(), Error> {
     context.leadership.check()?;
     let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
     let api: Api<AuthzStore> = Api::namespaced(context.client.clone(), &namespace);
-    let finalizers: &[&str] = if held { &[FINALIZER] } else { &[] };
-    let body = json!({
-        "apiVersion": AuthzStore::api_version(&()),
-        "kind": AuthzStore::kind(&()),
-        "metadata": {"name": name, "uid": store.uid(), "finalizers": finalizers},
-    });
-    let params = PatchParams::apply(MANAGER).force();
+    let others = store.finalizers().iter().filter(|of| *of != FINALIZER);
+    let ours = held.then_some(FINALIZER);
+    let finalizers: Vec<_> = others.map(String::as_str).chain(ours).collect();
+    let body = json!({"metadata": {
+        "resourceVersion": store.resource_version(),
+        "finalizers": finalizers,
+    }});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
     let attempt = || format!("set the finalizer of AuthzStore '{name}'");
-    call(attempt, api.patch(&name, &params, &Patch::Apply(&body)))
+    call(attempt, api.patch(&name, &params, &Patch::Merge(&body)))
         .await
         .map(|_| ())
 }
@@ -73,14 +81,14 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
         return Ok(Action::await_change());
     }
     context.leadership.check()?;
+    let (mut store, now) = (store.clone(), Timestamp::now());
     if store.spec.deletion_policy == DeletionPolicy::Delete
-        && let Err(obstacle) = delete_data(store, context).await
+        && let Some(obstacle) = delete_data(&mut store, context, now).await?
     {
-        let now = Timestamp::now();
         // Not since it was deleted: the operator may have been away.
-        let since = deletion(store).map_or(now, |of| of.last_transition_time.0);
+        let since = deletion(&store).map_or(now, |of| of.last_transition_time.0);
         if obstacle.may_pass && now.duration_since(since) < PATIENCE {
-            say_what_for(store, context, &obstacle, now).await?;
+            say(&mut store, context, obstacle.reason, &obstacle.why, now).await?;
             return Ok(Action::requeue(jittered(requeue::UNSETTLED)));
         }
         let (product, why) = (&store.spec.product, obstacle.why);
@@ -91,7 +99,7 @@ pub(super) async fn clean_up(store: &AuthzStore, context: &Context) -> Result<Ac
             .publish(&about, Severity::Warning, "StoreNotDeleted", &note)
             .await;
     }
-    set(store, context, false).await?;
+    set(&store, context, false).await?;
     Ok(Action::await_change())
 }
 
@@ -100,75 +108,107 @@ struct Obstacle {
     why: String,
     /// Whether there is somebody who could still do it.
     may_pass: bool,
-    /// Whether central has done it.
-    at_central: bool,
+    /// How far it got.
+    reason: &'static str,
 }
 
-async fn delete_data(store: &AuthzStore, context: &Context) -> Result<(), Obstacle> {
-    let refused = |why: String, may_pass| Obstacle {
-        why,
-        may_pass,
-        at_central: false,
-    };
-    let id = store.status.as_ref().and_then(|of| of.store_id.as_deref());
-    if !is_deleted_at_central(store) {
-        let central = central_name(&store.name_any());
-        let asked = at_central(id, store, context).await;
-        match asked.map_err(|why| refused(why.to_string(), is_there(&central, store, context)))? {
-            AtCentral::Deleted => {}
-            AtCentral::Never => return Ok(()),
-            AtCentral::Strange(why) => return Err(refused(why, false)),
+async fn delete_data(
+    store: &mut AuthzStore,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Obstacle>, Error> {
+    let id = store.status.as_ref().and_then(|of| of.store_id.clone());
+    if !has_got_to(store, DELETED_AT_CENTRAL)
+        && let Some(obstacle) = delete_at_central(id.as_deref(), store, context, now).await?
+    {
+        return Ok(Some(obstacle));
+    }
+    Ok(match id {
+        Some(id) => copies_deleted(&id, store, context).await.err(),
+        None => None,
+    })
+}
+
+async fn delete_at_central(
+    id: Option<&str>,
+    store: &mut AuthzStore,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Obstacle>, Error> {
+    let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
+    let central = central_name(&name);
+    let address = grpc_address(&central, &namespace);
+    let done = match at_central(&address, id, store, context).await {
+        Ok(AtCentral::Ours(id)) => {
+            if !has_got_to(store, DELETING_AT_CENTRAL) {
+                let why = format!("central is asked to delete store {id}");
+                say(store, context, DELETING_AT_CENTRAL, &why, now).await?;
+            }
+            let delete = context.nodes.delete_store(&address, id);
+            context.leadership.guard(delete).await
         }
-    }
-    match id {
-        Some(id) => copies_deleted(id, store, context).await,
-        None => Ok(()),
-    }
+        Ok(AtCentral::None) => Ok(()),
+        Ok(AtCentral::Strange(why)) => {
+            return Ok(Some(Obstacle {
+                why,
+                may_pass: false,
+                reason: DELETING,
+            }));
+        }
+        Err(error) => Err(error),
+    };
+    let asked = has_got_to(store, DELETING_AT_CENTRAL);
+    Ok(done.err().map(|why| Obstacle {
+        why: why.to_string(),
+        may_pass: is_there(&central, store, context),
+        reason: if asked { DELETING_AT_CENTRAL } else { DELETING },
+    }))
 }
 
-/// What became of the store at central.
-enum AtCentral {
-    Deleted,
-    /// There is none.
-    Never,
+/// What central has of a store.
+enum AtCentral<'a> {
+    /// The one that is known to be this AuthzStore's.
+    Ours(&'a str),
+    /// There is none, or none any more.
+    None,
     /// What is there was never this AuthzStore's, or what was is not there: nothing is deleted.
     Strange(String),
 }
 
-/// Deletes the store that is known to be this AuthzStore's, and no other of its name: central may have been led to
+/// Looks for the store that is known to be this AuthzStore's, and no other of its name: central may have been led to
 /// somebody else's database.
-async fn at_central(
-    id: Option<&str>,
+async fn at_central<'a>(
+    address: &str,
+    id: Option<&'a str>,
     store: &AuthzStore,
     context: &Context,
-) -> Result<AtCentral, NodeError> {
-    let namespace = store.namespace().unwrap_or_default();
-    let address = grpc_address(&central_name(&store.name_any()), &namespace);
+) -> Result<AtCentral<'a>, NodeError> {
     let (nodes, product) = (&context.nodes, &store.spec.product);
-    let named = nodes.find_store(&address, product).await?;
+    let named = nodes.find_store(address, product).await?;
     let Some(id) = id else {
-        return Ok(named.map_or(AtCentral::Never, |id| {
+        return Ok(named.map_or(AtCentral::None, |id| {
             AtCentral::Strange(format!("it is not known to have made store {id}"))
         }));
     };
-    if named.as_deref() != Some(id) {
-        let status = nodes.status(&address, Some(id)).await?;
-        if let Some(of) = status.dependency("datastore").filter(|of| !of.available) {
-            return Err(NodeError::Unavailable(of.message.clone()));
-        }
-        if !status.has(id) {
-            let told = format!("central does not have store {id}, which it had");
-            return Ok(AtCentral::Strange(told));
-        }
+    if named.as_deref() == Some(id) {
+        return Ok(AtCentral::Ours(id));
     }
-    let delete = nodes.delete_store(&address, id);
-    context.leadership.guard(delete).await?;
-    Ok(AtCentral::Deleted)
+    let status = nodes.status(address, Some(id)).await?;
+    if let Some(of) = status.dependency("datastore").filter(|of| !of.available) {
+        return Err(NodeError::Unavailable(of.message.clone()));
+    }
+    Ok(if status.has(id) {
+        AtCentral::Ours(id)
+    } else if has_got_to(store, DELETING_AT_CENTRAL) {
+        AtCentral::None
+    } else {
+        AtCentral::Strange(format!("central does not have store {id}, which it had"))
+    })
 }
 
 /// As an earlier attempt has left it said.
-fn is_deleted_at_central(store: &AuthzStore) -> bool {
-    deletion(store).is_some_and(|of| of.reason == DELETED_AT_CENTRAL)
+fn has_got_to(store: &AuthzStore, reason: &str) -> bool {
+    deletion(store).is_some_and(|of| of.reason == reason)
 }
 
 fn deletion(store: &AuthzStore) -> Option<&Condition> {
@@ -196,7 +236,7 @@ async fn copies_deleted(id: &str, store: &AuthzStore, context: &Context) -> Resu
     Err(Obstacle {
         why: left.join("; "),
         may_pass,
-        at_central: true,
+        reason: DELETED_AT_CENTRAL,
     })
 }
 
@@ -230,20 +270,17 @@ fn is_gone<'a>(nodes: impl Iterator<Item = &'a Asked>, store: &str) -> Result<()
     Err(why)
 }
 
-/// Whoever waits for the deletion sees what it waits for.
-async fn say_what_for(
-    store: &AuthzStore,
+/// Whoever waits for the deletion sees what it waits for, and a next attempt how far it got.
+async fn say(
+    store: &mut AuthzStore,
     context: &Context,
-    obstacle: &Obstacle,
+    reason: &str,
+    why: &str,
     now: Timestamp,
 ) -> Result<(), Error> {
     let waits = |reason| {
-        let told = format!("waiting for the data to be deleted: {}", obstacle.why);
+        let told = format!("waiting for the data to be deleted: {why}");
         Finding::not_yet(reason, told)
-    };
-    let reason = match obstacle.at_central {
-        true => DELETED_AT_CENTRAL,
-        false => DELETING,
     };
     let findings = [(READY, waits(DELETING)), (STORE_DELETED, waits(reason))];
     let before = store.status.as_ref();
@@ -253,9 +290,10 @@ async fn say_what_for(
     let is_told = |of: &Condition| told.iter().any(|told| told.type_ == of.type_);
     after.conditions.retain(|of| !is_told(of));
     after.conditions.splice(0..0, told);
-    status::write(context, store, before, &after)
-        .await
-        .map(|_| ())
+    if let Some(written) = status::write(context, store, before, &after).await? {
+        *store = written;
+    }
+    Ok(())
 }
 
 /// Whether a workload is there and has pods.

@@ -239,19 +239,12 @@ impl World<'_> {
             });
         }
         if found.is_settled() && found.wanted == wanted {
-            let ready = format!("{} of {wanted} pods are ready", found.ready);
-            return Finding::yes("Running", ready);
+            return Finding::yes("Running", found.progress(wanted));
         }
         let creation = || creation::of_deployment(self.live(Kind::Deployment, workload)?);
         match pods::trouble(&nodes).or_else(creation) {
             Some(trouble) => told(trouble),
-            None => Finding::not_yet(
-                "RollingOut",
-                format!(
-                    "{} of {wanted} pods are ready, {} are as the spec says",
-                    found.ready, found.updated
-                ),
-            ),
+            None => Finding::not_yet("RollingOut", found.progress(wanted)),
         }
     }
 

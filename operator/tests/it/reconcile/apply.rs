@@ -128,6 +128,26 @@ async fn an_object_of_somebody_else_is_not_taken_over() {
 }
 
 #[tokio::test]
+async fn an_object_of_another_owner_is_not_taken_over() {
+    let world = World::new();
+    world.put(retained());
+    let owner = json!({
+        "apiVersion": "example.dev/v1", "kind": "Shop", "name": "till", "uid": "of-a-shop", "controller": true,
+    });
+    world.put(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "payments-central", "namespace": "shop", "ownerReferences": [owner]},
+        "spec": {"ports": []},
+    }));
+    world.reconcile_store("payments").await.unwrap_err();
+    let (_, reason, message) = store_condition(&world, "Accepted");
+    assert_eq!(reason, "NameTaken");
+    assert!(message.contains("belongs to Shop 'till'"), "{message}");
+    let service = world.get("v1", "Service", "payments-central").unwrap();
+    assert_eq!(service["spec"]["ports"], json!([]));
+}
+
+#[tokio::test]
 async fn errors_are_sorted_by_whether_trying_again_helps() {
     for (code, category) in [
         (500, Category::Transient),

@@ -1,5 +1,6 @@
 //! What a deletion waits for.
 
+use http::Method;
 use meridian_operator::nodes::NodeError;
 use serde_json::json;
 
@@ -112,6 +113,72 @@ async fn it_is_held_until_every_region_has_deleted_its_copy() {
 }
 
 #[tokio::test]
+async fn what_central_has_done_counts_though_nobody_heard_of_it() {
+    let world = held().await;
+    delete(&world, &now());
+    world.told(|told| {
+        told.kept_below = vec!["store-1".to_owned()];
+        told.late = true;
+    });
+    let status = (
+        Method::PATCH,
+        "/authzstores/payments/status".to_owned(),
+        500,
+    );
+    world.server(|server| server.faults.push(status));
+    world.reconcile_store("payments").await.unwrap_err();
+    assert!(
+        world.told(|told| told.writes.is_empty()),
+        "it says first what it does"
+    );
+    world.server(|server| server.faults.clear());
+    for look in [
+        "as it is asked",
+        "as its answer is lost",
+        "as it is gone there",
+    ] {
+        world.reconcile_store("payments").await.unwrap();
+        assert!(is_held(&world), "{look}");
+        assert_eq!(world.told(|told| told.writes.clone()), ["delete store-1"]);
+    }
+    let (_, reason, message) = store_condition(&world, "StoreDeleted");
+    assert_eq!(reason, "DeletedAtCentral");
+    assert!(message.contains("region eu-1"), "{message}");
+
+    world.told(|told| told.kept_below.clear());
+    world.reconcile_store("payments").await.unwrap();
+    assert!(!is_held(&world));
+    assert_eq!(events(&world), 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_of_central_is_remembered_while_it_does_not_answer() {
+    let world = held().await;
+    delete(&world, &now());
+    world.told(|told| {
+        told.kept_below = vec!["store-1".to_owned()];
+        told.late = true;
+    });
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(
+        store_condition(&world, "StoreDeleted").1,
+        "DeletingAtCentral"
+    );
+    world.told(|told| told.failure = Some(NodeError::Unavailable("busy".to_owned())));
+    world.reconcile_store("payments").await.unwrap();
+    let (_, reason, message) = store_condition(&world, "StoreDeleted");
+    assert_eq!(reason, "DeletingAtCentral");
+    assert!(message.contains("busy"), "{message}");
+    world.told(|told| told.failure = None);
+    world.reconcile_store("payments").await.unwrap();
+    assert!(is_held(&world));
+    assert_eq!(
+        store_condition(&world, "StoreDeleted").1,
+        "DeletedAtCentral"
+    );
+}
+
+#[tokio::test]
 async fn deleting_does_not_hang_where_a_region_never_does_it() {
     let world = held().await;
     // The operator was away when it was deleted.
@@ -149,6 +216,36 @@ async fn a_store_whose_policy_is_retain_is_not_held() {
     world.reconcile_store("payments").await.unwrap();
     assert!(world.told(|told| told.writes.is_empty()));
     assert!(world.writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_whose_policy_becomes_retain_is_held_no_more() {
+    let world = held().await;
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["deletionPolicy"] = json!("Retain");
+        store["metadata"]["finalizers"] =
+            json!(["other.dev/a", "meridian.dev/store", "other.dev/b"]);
+    });
+    world.reconcile_store("payments").await.unwrap();
+    let store = world.get(OURS, "AuthzStore", "payments").unwrap();
+    let left = &store["metadata"]["finalizers"];
+    assert_eq!(*left, json!(["other.dev/a", "other.dev/b"]));
+    world.writes();
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.writes(), [], "let go once");
+}
+
+#[tokio::test]
+async fn the_policy_that_was_said_last_decides() {
+    let world = held().await;
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["deletionPolicy"] = json!("Retain");
+    });
+    delete(&world, &now());
+    world.reconcile_store("payments").await.unwrap();
+    assert!(!is_held(&world));
+    assert!(world.told(|told| told.writes.is_empty()));
+    assert_eq!(events(&world), 0);
 }
 
 #[tokio::test]

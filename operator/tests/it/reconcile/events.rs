@@ -1,8 +1,9 @@
 //! Events: what they say, and that they say it once.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{retained, running};
+use super::{OURS, retained, running};
+use crate::fixtures::MODEL;
 use crate::world::World;
 
 /// Type, reason and note of the events since this was called last.
@@ -48,6 +49,25 @@ async fn the_way_to_ready_is_told_step_by_step() {
     assert_eq!(reasons(&all), ["Migrated", "Ready", "ModelActive"]);
     assert!(all.iter().all(|(kind, ..)| kind == "Normal"), "{all:?}");
     assert!(all[2].2.contains("model-1"), "{all:?}");
+}
+
+#[tokio::test]
+async fn another_mistake_of_the_same_kind_is_told_too() {
+    let world = running().await;
+    told(&world);
+    for unknown in ["nobody", "no-one", "nobody"] {
+        world.change(OURS, "AuthzStore", "payments", |store| {
+            store["spec"]["model"]["inline"] = json!(format!(
+                "{MODEL}type bill\n  relations\n    define payer: [{unknown}]\n"
+            ));
+        });
+        for _ in 0..2 {
+            world.reconcile_store("payments").await.unwrap();
+        }
+        let fault = told(&world);
+        assert_eq!(reasons(&fault), ["InvalidModel"]);
+        assert!(fault[0].2.contains(unknown), "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ async fn with_volume() -> World {
     world.server(|server| {
         let claims = "/api/v1/namespaces/shop/persistentvolumeclaims";
         let claim = json!({"metadata": {"name": "data-till-payments-0", "uid": "c"}});
+        let own = format!("{claims}/data-till-payments-0");
+        server.objects.insert(own, claim.clone());
         server.objects.insert(
             claims.to_owned(),
             json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [claim]}),
@@ -51,6 +53,8 @@ async fn a_volume_grows_and_its_stateful_set_is_made_anew_around_the_pods() {
     assert_eq!(writes[0], (Method::PATCH, claim));
     let set = "statefulsets/till-payments".to_owned();
     assert_eq!(writes[1], (Method::DELETE, set));
+    let pod = world.get("v1", "Pod", "till-payments-0");
+    assert!(pod.is_some(), "it goes with its StatefulSet");
     world.reconcile_edge("till").await.unwrap();
     assert_eq!(size(&world), "5Gi");
 }

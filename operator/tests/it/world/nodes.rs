@@ -23,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) model_below: Option<String>,
     /// What every call but that for the status is answered with.
     pub(crate) failure: Option<NodeError>,
+    /// Whether what is deleted is answered too late.
+    pub(crate) late: bool,
 }
 
 impl Told {
@@ -150,6 +152,10 @@ impl Nodes for FakeNodes {
         self.call(|told| {
             told.stores.retain(|(id, _)| id != store);
             told.writes.push(format!("delete {store}"));
-        })
+            match told.late {
+                true => Err(NodeError::Unavailable("no answer in time".to_owned())),
+                false => Ok(()),
+            }
+        })?
     }
 }
