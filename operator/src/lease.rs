@@ -48,15 +48,27 @@ impl Leadership {
     /// # Errors
     /// [`Error::NotLeader`].
     pub fn check(&self) -> Result<(), Error> {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match until {
+        match self.until() {
             Until::Always => Ok(()),
             Until::At(end) if Instant::now() < end => Ok(()),
             Until::At(_) | Until::Never => Err(Error::NotLeader),
         }
     }
 
-    /// Runs a write of nodes for as long as nobody else may lead. Whether one that is cut off was done is not known.
+    /// Runs a write of the API server for as long as nobody else may lead, and as [`call`] does. Whether one that is cut
+    /// off was done is not known.
+    ///
+    /// # Errors
+    /// What [`call`] says, and [`Error::NotLeader`].
+    pub async fn write<T>(
+        &self,
+        attempt: impl FnOnce() -> String,
+        write: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        self.within(call(attempt, write)).await?
+    }
+
+    /// Runs a write of nodes, alike.
     ///
     /// # Errors
     /// What the write says, and [`NodeError::Unavailable`] of who does not lead.
@@ -64,16 +76,27 @@ impl Leadership {
         &self,
         write: impl Future<Output = Result<T, NodeError>>,
     ) -> Result<T, NodeError> {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = || NodeError::Unavailable(Error::NotLeader.to_string());
-        match until {
-            Until::Always => write.await,
-            Until::At(end) if Instant::now() < end => {
-                let done = tokio::time::timeout_at(end, write).await;
-                done.unwrap_or_else(|_| Err(lost()))
+        let done = self.within(write).await;
+        done.unwrap_or_else(|lost| Err(NodeError::Unavailable(lost.to_string())))
+    }
+
+    async fn within<T>(&self, write: impl Future<Output = T>) -> Result<T, Error> {
+        let mut write = std::pin::pin!(write);
+        loop {
+            let end = match self.until() {
+                Until::Always => return Ok(write.await),
+                Until::At(end) if Instant::now() < end => end,
+                Until::At(_) | Until::Never => return Err(Error::NotLeader),
+            };
+            // By then the Lease may have been renewed.
+            if let Ok(done) = tokio::time::timeout_at(end, &mut write).await {
+                return Ok(done);
             }
-            Until::At(_) | Until::Never => Err(lost()),
         }
+    }
+
+    fn until(&self) -> Until {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, until: Until) {
@@ -255,6 +278,16 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), TRUST.as_secs());
         let begun = leadership.guard(async { Ok(1) }).await;
         assert!(begun.is_err(), "{begun:?}");
+        // Renewed meanwhile.
+        let renewed = Instant::now() + TRUST;
+        leadership.set(Until::At(renewed));
+        let slow = async {
+            tokio::time::sleep(TRUST / 2).await;
+            leadership.set(Until::At(renewed + TRUST));
+            tokio::time::sleep(TRUST).await;
+            Ok(1)
+        };
+        assert_eq!(leadership.guard(slow).await, Ok(1));
         leadership.set(Until::Always);
         assert_eq!(leadership.guard(async { Ok(1) }).await, Ok(1));
     }

@@ -23,7 +23,7 @@ enum Command {
     /// Looks after AuthzStores and EdgeRegions.
     Run {
         #[command(flatten)]
-        options: operator::Options,
+        options: Box<operator::Options>,
         #[command(flatten)]
         logging: Logging,
     },
@@ -87,7 +87,7 @@ fn start(command: Command) -> anyhow::Result<()> {
                         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
                         tracing::info!("stopping");
                     };
-                    operator::run(options, stop).await
+                    operator::run(*options, stop).await
                 })
         }
     }

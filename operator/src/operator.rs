@@ -19,8 +19,6 @@ use crate::metrics::{self, Readiness};
 use crate::nodes;
 use crate::reconcile::read::call;
 
-/// The Lease that operators compete for.
-const LEASE: &str = "meridian-operator";
 /// How long what is under way may take once the operator is told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 /// How long the API server may take to accept a connection.
@@ -49,6 +47,14 @@ pub struct Options {
     /// The namespace of the Lease that operators compete for; the operator's own unless set.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// The Lease that operators compete for. Those that look after other namespaces need another.
+    #[arg(
+        long,
+        env = "MERIDIAN_LEASE",
+        value_name = "NAME",
+        default_value = "meridian-operator"
+    )]
+    lease: String,
     /// Where `/livez` and `/readyz` are served.
     #[arg(
         long,
@@ -86,7 +92,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
         .unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     let name = identity(&options);
-    let mut election = Election::new(client.clone(), &namespace, LEASE, name.clone());
+    let mut election = Election::new(client.clone(), &namespace, &options.lease, name.clone());
     let leadership = election.leadership();
     tokio::select! {
         done = lead(&options, client, &name, &mut election, leadership, &readiness, stop) => done?,
@@ -144,7 +150,7 @@ pub async fn supervise(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let why = tokio::select! {
-        () = election.keep() => Err(anyhow!("the lease '{LEASE}' was lost: another operator leads")),
+        () = election.keep() => Err(anyhow!("the lease was lost: another operator leads")),
         () = stop => Ok(()),
         ended = &mut controllers => Err(died(ended)),
     };

@@ -78,6 +78,20 @@ fn the_chart_has_the_kinds_of_this_checkout() {
 }
 
 #[test]
+fn each_release_competes_for_a_lease_of_its_own() {
+    for name in ["meridian", "another"] {
+        let set = format!("fullnameOverride={name}");
+        let rendered = template(&["--set", &set]).unwrap();
+        for text in [
+            format!("- name: MERIDIAN_LEASE\n              value: {name}-operator\n"),
+            format!("resources: [leases]\n    resourceNames: [{name}-operator]\n"),
+        ] {
+            assert!(rendered.contains(&text), "{text} is not in\n{rendered}");
+        }
+    }
+}
+
+#[test]
 fn kinds_are_installed_kept_and_left_out_as_asked() {
     let kinds = |args: &[&str]| {
         let rendered = template(args).unwrap();

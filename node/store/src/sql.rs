@@ -40,8 +40,9 @@ use pool::{Pool, Transaction};
 use statement::Statement;
 use statistics::Statistics;
 
-/// How long migrations may take: they may build indexes over all that is stored.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// How long migrations may take: they may build indexes over all that is stored. Far longer than any does, since one that
+/// is given up begins anew; its only use is that a connection is not waited on for ever that was lost without a word.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A datastore in an SQL database. Clones share its connections.
 #[derive(Clone)]

@@ -239,6 +239,10 @@ pub struct AuthzStoreStatus {
     /// The model that was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelStatus>,
+    /// The hash of a model that was about to be written, until it is known whether it was: it is known by it as the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_model: Option<String>,
     /// The topics that its nodes may run on, as `host:port/topicPrefix.product` for each broker: no other AuthzStore gets
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,7 +1,8 @@
 //! The Job that brings a database to the schema of the image.
 //!
 //! Its name holds a hash of all it depends on. So a change of the image, of the URL or of where it runs makes another
-//! Job, a Job that succeeded says for good that this image may run on this database, and none is ever changed.
+//! Job, a Job that succeeded says for good that this image may run on this database, and none is ever changed. It has no
+//! deadline: how long a migration takes depends on how much is stored, and one that is killed begins anew.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
@@ -13,8 +14,6 @@ use crate::api::common::KeyRef;
 
 /// How often a failed pod is tried again before the Job counts as failed.
 const RETRIES: i32 = 3;
-/// How long all tries may take together. A migration that is killed has changed nothing: each is one transaction.
-const DEADLINE_SECONDS: i64 = 3600;
 
 pub(super) struct Migration<'a> {
     pub(super) input: &'a StoreInput,
@@ -37,7 +36,6 @@ pub(super) fn job(of: Migration<'_>) -> Object {
     }];
     let job = JobSpec {
         backoff_limit: Some(RETRIES),
-        active_deadline_seconds: Some(DEADLINE_SECONDS),
         template: PodTemplateSpec {
             metadata: Some(ObjectMeta {
                 labels: Some(of.labels.0.clone()),

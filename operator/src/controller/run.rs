@@ -275,11 +275,8 @@ async fn drive<K, F, R>(
         }
     };
     let policy = move |object: Arc<K>, error: &Error, _: Arc<Context>| {
-        Action::requeue(match error.category() {
-            Category::Transient => failures.failed(ObjectRef::from_obj(&*object)),
-            Category::Refused | Category::Taken => jittered(requeue::MISSING),
-            Category::NotLeader => jittered(requeue::SETTLED),
-        })
+        let failed = || failures.failed(ObjectRef::from_obj(&*object));
+        Action::requeue(wait(error.category(), failed))
     };
     let outcomes = controller
         .with_config(
@@ -290,6 +287,15 @@ async fn drive<K, F, R>(
         .graceful_shutdown_on(stopped(stop))
         .run(timed, policy, context);
     log(outcomes, &kind).await;
+}
+
+/// How long to wait after an error; `failed` says it of one that passes.
+fn wait(category: Category, failed: impl FnOnce() -> Duration) -> Duration {
+    match category {
+        Category::Transient => failed(),
+        // What mends it is not watched: a quota, a role, somebody else's object.
+        Category::Refused | Category::Taken | Category::NotLeader => jittered(requeue::SETTLED),
+    }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
@@ -318,4 +324,19 @@ async fn log<K: Resource<DynamicType = ()> + 'static>(
 fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_tried_again_within_half_a_minute() {
+        let half = Duration::from_secs(30);
+        for category in [Category::Refused, Category::Taken] {
+            let waits = wait(category, || Duration::MAX);
+            assert!(waits <= half, "{category:?}: {waits:?}");
+        }
+        assert_eq!(wait(Category::Transient, || half), half);
+    }
 }

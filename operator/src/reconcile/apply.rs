@@ -264,16 +264,14 @@ async fn take(
     owner: &str,
     step: &Step<'_>,
 ) -> Result<(), Error> {
-    context.leadership.check()?;
-    let client = &context.client;
     match step {
         Step::Create(object) => {
-            refuse_taken(client, namespace, owner, object).await?;
-            write(client, namespace, object).await
+            refuse_taken(&context.client, namespace, owner, object).await?;
+            write(context, namespace, object).await
         }
-        Step::Change(object) => write(client, namespace, object).await,
-        Step::Delete(gone) => delete(client, namespace, gone, DeleteParams::background()).await,
-        Step::Replace(gone) => delete(client, namespace, gone, DeleteParams::orphan()).await,
+        Step::Change(object) => write(context, namespace, object).await,
+        Step::Delete(gone) => delete(context, namespace, gone, DeleteParams::background()).await,
+        Step::Replace(gone) => delete(context, namespace, gone, DeleteParams::orphan()).await,
     }
 }
 
@@ -305,19 +303,20 @@ async fn refuse_taken(
     })
 }
 
-async fn write(client: &Client, namespace: &str, object: &Object) -> Result<(), Error> {
+async fn write(context: &Context, namespace: &str, object: &Object) -> Result<(), Error> {
     let (kind, name) = (object.kind, &object.name);
-    let api = api(client, namespace, kind);
+    let api = api(&context.client, namespace, kind);
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(&object.body);
     let attempt = || format!("apply {kind:?} '{name}'");
-    call(attempt, api.patch(name, &params, &patch)).await?;
+    let apply = api.patch(name, &params, &patch);
+    context.leadership.write(attempt, apply).await?;
     tracing::info!(kind = ?kind, namespace, name, "applied");
     Ok(())
 }
 
 async fn delete(
-    client: &Client,
+    context: &Context,
     namespace: &str,
     gone: &Gone,
     params: DeleteParams,
@@ -331,8 +330,9 @@ async fn delete(
         ..params
     };
     let attempt = || format!("delete {kind:?} '{name}'");
-    let done = call(attempt, api(client, namespace, kind).delete(name, &params)).await;
-    match done {
+    let api = api(&context.client, namespace, kind);
+    let delete = api.delete(name, &params);
+    match context.leadership.write(attempt, delete).await {
         // Gone already.
         Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(of) if of.code == 404) => {
             Ok(())

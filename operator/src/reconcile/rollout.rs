@@ -1,5 +1,6 @@
 //! In which order a new image reaches the nodes of a store: central first, then its regions, then the edges below each.
-//! A node so never speaks to one above it that is older than itself, and a bad image stops at the first that it breaks.
+//! A node so never speaks to one above it that is older than itself, and a bad image stops at the first that it breaks:
+//! it does not even migrate the databases of those that come later.
 
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -7,7 +8,8 @@ use serde_json::Value;
 use super::workloads::replicas;
 use crate::build::Object;
 
-/// Whether a workload must not be changed yet, since another comes `before` it. `own` is what there is of it.
+/// Whether a workload (or its migration) must not be changed yet, since another comes `before` it. `own` is what there is
+/// of the workload.
 #[must_use]
 pub fn is_early(
     wanted: &Object,

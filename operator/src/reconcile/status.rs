@@ -6,12 +6,11 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::read::call;
 use super::{Category, Context, Error, Failures};
 use crate::api::conditions::{
     ACCEPTED, Finding, Findings, MIGRATED, MODEL_ACTIVE, READY, REFERENCES_RESOLVED, State,
@@ -39,36 +38,21 @@ where
     if before == Some(after) {
         return Ok(None);
     }
-    context.leadership.check()?;
-    let namespace = object.namespace().unwrap_or_default();
-    let written = patch(&context.client, &namespace, object, after).await?;
-    Ok(Some(written))
-}
-
-async fn patch<K, S>(client: &Client, namespace: &str, object: &K, status: &S) -> Result<K, Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + Debug,
-    S: Serialize,
-{
     let (kind, name) = (K::kind(&()), object.name_any());
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": kind,
         // If another object has the name by now, its status is not this one.
         "metadata": {"name": name, "uid": object.uid()},
-        "status": status,
+        "status": after,
     });
     let params = PatchParams::apply(MANAGER).force();
     let attempt = || format!("write the status of {kind} '{name}'");
-    call(
-        attempt,
-        api.patch_status(&name, &params, &Patch::Apply(&body)),
-    )
-    .await
+    let patch = Patch::Apply(&body);
+    let write = api.patch_status(&name, &params, &patch);
+    context.leadership.write(attempt, write).await.map(Some)
 }
 
 /// What is found where reading what the spec names came to an end: `at` says why, and nothing is known of the others.

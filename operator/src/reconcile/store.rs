@@ -25,7 +25,7 @@ use crate::api::conditions::{
     ACCEPTED, Findings, READY, REFERENCES_RESOLVED, State, conditions, summary,
 };
 use crate::api::store::AuthzStoreStatus;
-use crate::build::{self, Kind, Object, central_name};
+use crate::build::{self, CENTRAL, Kind, Object, central_name, regional_name};
 use crate::events::Severity;
 use crate::requeue::{self, jittered};
 
@@ -157,13 +157,16 @@ async fn finish(
     Ok(is_ready)
 }
 
-/// Regions come after central.
+/// Regions come after central, and their databases with them: the nodes of before do not start on a newer schema.
 fn is_early(object: &Object, store: &AuthzStore, live: &[Live]) -> bool {
-    let central = central_name(&store.name_any());
+    let name = store.name_any();
     let workload = |name: &str| find(live, Kind::Deployment, name);
-    object.kind == Kind::Deployment
-        && object.name != central
-        && rollout::is_early(object, workload(&object.name), workload(&central))
+    let region = object.target().filter(|of| of != CENTRAL);
+    object.kind.has_pods()
+        && region.is_some_and(|region| {
+            let own = workload(&regional_name(&name, &region));
+            rollout::is_early(object, own, workload(&central_name(&name)))
+        })
 }
 
 /// Whether nothing runs that is of an older spec.

@@ -14,6 +14,7 @@ mod crds;
 mod fields;
 mod fixtures;
 mod golden;
+mod leadership;
 mod namespaces;
 mod operator;
 mod reconcile;

@@ -3,6 +3,7 @@
 
 mod apply;
 mod blocked;
+mod caches;
 mod creation;
 mod deletion;
 mod edge;
@@ -10,6 +11,7 @@ mod events;
 mod migration;
 mod model;
 mod parts;
+mod recreated;
 mod references;
 mod stale;
 mod status;

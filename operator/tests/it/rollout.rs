@@ -55,6 +55,22 @@ fn is_new(world: &World, kind: &str, name: &str) -> bool {
     image == "registry.example/meridian:2"
 }
 
+/// Whose databases there are Jobs for that bring them to the new image's schema.
+fn migrated(world: &World) -> Vec<String> {
+    let mut found: Vec<_> = world.server(|server| {
+        let jobs = server.objects.values().filter(|of| of["kind"] == "Job");
+        let new = jobs.filter(|job| {
+            let image = &job["spec"]["template"]["spec"]["containers"][0]["image"];
+            image == "registry.example/meridian:2"
+        });
+        let region = |job: &Value| job["metadata"]["labels"]["meridian.dev/region"].clone();
+        new.map(|job| region(job).as_str().unwrap_or("central").to_owned())
+            .collect()
+    });
+    found.sort();
+    found
+}
+
 /// The ConfigMap that a Deployment's pods read.
 fn config_map(world: &World, name: &str) -> String {
     let workload = world.get("apps/v1", "Deployment", name).unwrap();
@@ -83,6 +99,7 @@ async fn central_comes_first_then_its_regions_then_the_edges() {
     migrate(&world);
     for _ in 0..2 {
         reconcile(&world).await;
+        assert_eq!(migrated(&world), ["central"], "their nodes are of before");
         assert!(is_new(&world, "Deployment", "payments-central"));
         assert!(!is_new(&world, "StatefulSet", "till-payments"));
         for (region, settings_before) in REGIONS.iter().zip(&before) {
@@ -97,7 +114,17 @@ async fn central_comes_first_then_its_regions_then_the_edges() {
         "{message}"
     );
 
+    let (reason_of, message) = reason(&world, "AuthzStore", "payments", "Migrated");
+    assert_eq!(reason_of, "Blocked");
+    assert!(
+        message.contains("waits until the nodes above it"),
+        "{message}"
+    );
+
     settle(&world, "Deployment", "payments-central");
+    reconcile(&world).await;
+    assert_eq!(migrated(&world), ["central", "eu-1", "us-1"]);
+    migrate(&world);
     reconcile(&world).await;
     for (region, before) in REGIONS.iter().zip(&before) {
         assert!(is_new(&world, "Deployment", region));
@@ -144,7 +171,10 @@ async fn new_edges_wait_for_their_regions_new_image() {
     migrate(&world);
     world.reconcile_store("payments").await.unwrap();
     settle(&world, "Deployment", "payments-central");
-    world.reconcile_store("payments").await.unwrap();
+    for _ in 0..2 {
+        world.reconcile_store("payments").await.unwrap();
+        migrate(&world);
+    }
     world.reconcile_edge("new").await.unwrap();
     assert!(set().is_some());
 }

@@ -65,7 +65,6 @@ async fn grow_all(context: &Context, namespace: &str, set: &Object) -> Result<()
         if asked(&claim) == quantity(size) {
             continue;
         }
-        context.leadership.check()?;
         let body = json!({
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
@@ -75,7 +74,8 @@ async fn grow_all(context: &Context, namespace: &str, set: &Object) -> Result<()
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         let attempt = || format!("storage.size: grow volume claim '{name}' to {size}");
-        call(attempt, api.patch(&name, &params, &patch)).await?;
+        let grow = api.patch(&name, &params, &patch);
+        context.leadership.write(attempt, grow).await?;
     }
     Ok(())
 }

@@ -21,7 +21,6 @@ use crate::build::{Kind, MANAGER, REGION, STORE, central_name, grpc_address, reg
 use crate::events::Severity;
 use crate::nodes::NodeError;
 use crate::reconcile::asked::{Asked, ask};
-use crate::reconcile::read::call;
 use crate::reconcile::workloads::replicas;
 use crate::reconcile::{Context, Error, status};
 use crate::requeue::{self, jittered};
@@ -55,7 +54,6 @@ fn is_held(store: &AuthzStore) -> bool {
 /// Whoever else has set our finalizer too (a backup that was restored), by server-side apply it would stay. The version
 /// makes sure that what was seen last is still so.
 async fn set(store: &AuthzStore, context: &Context, held: bool) -> Result<(), Error> {
-    context.leadership.check()?;
     let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
     let api: Api<AuthzStore> = Api::namespaced(context.client.clone(), &namespace);
     let others = store.finalizers().iter().filter(|of| *of != FINALIZER);
@@ -70,9 +68,9 @@ async fn set(store: &AuthzStore, context: &Context, held: bool) -> Result<(), Er
         ..PatchParams::default()
     };
     let attempt = || format!("set the finalizer of AuthzStore '{name}'");
-    call(attempt, api.patch(&name, &params, &Patch::Merge(&body)))
-        .await
-        .map(|_| ())
+    let patch = Patch::Merge(&body);
+    let write = api.patch(&name, &params, &patch);
+    context.leadership.write(attempt, write).await.map(|_| ())
 }
 
 /// Deletes what the policy says, and lets go.

@@ -32,6 +32,8 @@ pub struct References {
     pub live: Vec<Live>,
     /// Its pods: central's, the regions' and the migrations'.
     pub pods: Vec<Arc<Pod>>,
+    /// A pod that is left of an AuthzStore of this name that was deleted, if there is one.
+    pub of_before: Option<String>,
     /// Why Jobs cannot create pods, by the Job's name.
     pub without_pods: BTreeMap<String, Trouble>,
     /// Why it must not be built, if another AuthzStore has its topics or one of its databases.
@@ -85,6 +87,7 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     let children = &context.caches.of_stores;
     let mut pods = children.pods(&namespace, STORE, &store.name_any());
     pods.retain(|pod| !pod.labels().contains_key(EDGE_REGION));
+    let (before, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_before(pod, store));
     let live = children.owned_by(&uid);
     let strays = match rival {
         Some(_) => strays(store, context, &secrets, &live).await,
@@ -97,9 +100,16 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
         without_pods: without_pods(context, &namespace, &live, &pods).await,
         live,
         pods,
+        of_before: before.first().map(|pod| pod.name_any()),
         rival,
         strays,
     })
+}
+
+/// Whether a pod is of a store that was deleted before this one got its name.
+fn is_before(pod: &Pod, store: &AuthzStore) -> bool {
+    let made = pod.creation_timestamp().zip(store.creation_timestamp());
+    made.is_some_and(|(pod, store)| pod < store)
 }
 
 async fn without_pods(

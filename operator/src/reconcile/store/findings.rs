@@ -103,6 +103,7 @@ impl World<'_> {
             observed_generation: self.store.metadata.generation,
             store_id: observed.store.id,
             model: observed.store.model,
+            pending_model: observed.store.pending,
             topics,
             databases,
             central: Some(CentralStatus {
@@ -142,13 +143,23 @@ impl World<'_> {
                 let told = format!("Job '{job}' failed ({reason}): {why}");
                 Some(Finding::fault("MigrationFailed", told))
             }
-            Some(JobState::Running) | None => Some(match trouble() {
-                Some(Trouble { reason, message }) => Finding::fault(&reason, message),
-                None => self.under_way((Kind::Job, job, target), || {
+            Some(JobState::Running) | None => Some(match (trouble(), self.awaited(job)) {
+                (Some(Trouble { reason, message }), _) => Finding::fault(&reason, message),
+                (None, Some(why)) => {
+                    Finding::blocked(CENTRAL_AVAILABLE, &format!("Job '{job}': {why}"))
+                }
+                (None, None) => self.under_way((Kind::Job, job, target), || {
                     Finding::not_yet("Migrating", format!("Job '{job}' runs"))
                 }),
             }),
         }
+    }
+
+    /// What a Job waits for that is not there yet, if for something.
+    fn awaited(&self, job: &str) -> Option<&'static str> {
+        let mut waiting = self.plan.waiting.iter();
+        let (_, why) = waiting.find(|(of, _)| of.kind == Kind::Job && of.name == job)?;
+        self.live(Kind::Job, job).is_none().then_some(*why)
     }
 
     /// Why nothing is known to be as the spec says.

@@ -7,9 +7,10 @@ use super::model::{Central, ConvergeError, StoreState};
 use super::validate::{Refusal, Validated, WantedModel};
 use crate::api::AuthzStore;
 use crate::api::conditions::{ACCEPTED, DATASTORE_REACHABLE, Finding, SUPERSEDED};
-use crate::build::{central_name, grpc_address};
+use crate::build::{Kind, central_name, grpc_address};
 use crate::nodes::NodeError;
 use crate::reconcile::Context;
+use crate::reconcile::apply::find;
 use crate::reconcile::asked::{Asked, ask};
 
 /// What the nodes say.
@@ -31,12 +32,17 @@ pub(super) async fn observe(
     let mut state = StoreState {
         id: before.and_then(|of| of.store_id.clone()),
         model: before.and_then(|of| of.model.clone()),
+        pending: before.and_then(|of| of.pending_model.clone()),
         ..Default::default()
     };
     let nodes = ask(context, &pods, state.id.as_deref()).await;
     let model = match &validated.model {
         // Central may have come to run on what is another's.
         _ if let Some(why) = &references.rival => Finding::blocked(ACCEPTED, &why.message),
+        // The address of central leads to who has its name.
+        Ok(_) if let Some(why) = not_its_own(store, references) => {
+            Finding::not_yet("CentralNotReady", why)
+        }
         Ok(wanted) => converge(store, context, &nodes, wanted, &mut state).await,
         Err(Refusal::Invalid(finding) | Refusal::Missing(finding)) => Finding {
             message: format!("the model is left as it is: {}", finding.message),
@@ -48,6 +54,18 @@ pub(super) async fn observe(
         store: state,
         model,
     }
+}
+
+/// Why central may be that of a store of this name that was deleted, if so.
+fn not_its_own(store: &AuthzStore, references: &References) -> Option<String> {
+    let central = central_name(&store.name_any());
+    if find(&references.live, Kind::Deployment, &central).is_none() {
+        return Some(format!("Deployment '{central}' is not there yet"));
+    }
+    let pod = references.of_before.as_ref()?;
+    Some(format!(
+        "pod {pod} of a store of this name that was deleted still ends"
+    ))
 }
 
 async fn converge(
@@ -70,15 +88,12 @@ async fn converge(
     let Some(status) = ready else {
         return Finding::unknown("CentralNotReady", "no central node is ready to be asked");
     };
-    if let Err(error) = context.leadership.check() {
-        return Finding::unknown("NotLeader", error.to_string());
-    }
     let namespace = store.namespace().unwrap_or_default();
     let address = grpc_address(&central_name(&store.name_any()), &namespace);
     let central = Central {
-        nodes: &*context.nodes,
+        store,
+        context,
         address: &address,
-        leadership: &context.leadership,
         status,
     };
     match central.converge(&store.spec.product, wanted, state).await {
@@ -88,6 +103,7 @@ async fn converge(
         }
         Err(ConvergeError::Node(NodeError::Refused(why))) => Finding::fault("Refused", why),
         Err(lost @ ConvergeError::Lost(_)) => Finding::fault("StoreLost", lost.to_string()),
+        Err(ConvergeError::NotSaid(why)) => Finding::unknown("NotWritten", why.to_string()),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The store, its model and its tiers.
 
+use std::time::Duration;
+
+use http::Method;
 use meridian_operator::nodes::NodeError;
 use serde_json::{Value, json};
 
@@ -106,6 +109,49 @@ async fn a_model_that_somebody_else_wrote_is_reported_and_left() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Superseded"));
     assert!(message.contains("model-of-another"), "{message}");
     assert!(world.told(|told| told.writes.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_is_known_by_what_was_said_before_it_was_written() {
+    let world = running().await;
+    let change = |text: &str| {
+        world.change(OURS, "AuthzStore", "payments", |store| {
+            store["spec"]["model"]["inline"] = json!(text);
+        });
+    };
+    change(&format!("{MODEL}type invoice\n"));
+    world.told(|told| told.silent = true);
+    let reconciling = world.reconcile_store("payments");
+    // It ends as soon as central has the model.
+    let ended = tokio::time::timeout(Duration::from_secs(5), reconciling).await;
+    assert!(ended.is_err());
+    world.told(|told| told.silent = false);
+    assert_eq!(world.told(|told| told.models.len()), 2);
+
+    change(MODEL);
+    for _ in 0..2 {
+        world.reconcile_store("payments").await.unwrap();
+    }
+    assert_eq!(store_condition(&world, "ModelActive").0, "True");
+    let status = world.get(OURS, "AuthzStore", "payments").unwrap()["status"].clone();
+    assert_eq!(status["model"]["id"], "model-3");
+    assert!(status["pendingModel"].is_null(), "{status}");
+}
+
+#[tokio::test]
+async fn a_model_whose_writing_cannot_be_said_before_is_not_written() {
+    let world = running().await;
+    world.told(|told| told.writes.clear());
+    world.change(OURS, "AuthzStore", "payments", |store| {
+        store["spec"]["model"]["inline"] = json!(format!("{MODEL}type invoice\n"));
+    });
+    let status = "/authzstores/payments/status".to_owned();
+    world.server(|server| server.faults.push((Method::PATCH, status, 500)));
+    world.reconcile_store("payments").await.unwrap_err();
+    assert!(world.told(|told| told.writes.is_empty()));
+    world.server(|server| server.faults.clear());
+    world.reconcile_store("payments").await.unwrap();
+    assert_eq!(world.told(|told| told.writes.clone()), ["write model-2"]);
 }
 
 #[tokio::test]

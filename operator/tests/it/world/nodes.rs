@@ -25,6 +25,8 @@ pub(crate) struct Told {
     pub(crate) failure: Option<NodeError>,
     /// Whether what is deleted is answered too late.
     pub(crate) late: bool,
+    /// Whether writes are done, and never answered.
+    pub(crate) silent: bool,
 }
 
 impl Told {
@@ -72,6 +74,14 @@ impl FakeNodes {
             None => Ok(answer(&mut told)),
         }
     }
+
+    async fn write<T>(&self, answer: impl FnOnce(&mut Told) -> T) -> Result<T, NodeError> {
+        let done = self.call(answer);
+        if self.0.lock().unwrap().silent {
+            std::future::pending().await
+        }
+        done
+    }
 }
 
 #[async_trait]
@@ -84,12 +94,13 @@ impl Nodes for FakeNodes {
     }
 
     async fn create_store(&self, _: &str, name: &str) -> Result<String, NodeError> {
-        self.call(|told| {
+        self.write(|told| {
             let id = format!("store-{}", told.stores.len() + 1);
             told.stores.push((id.clone(), name.to_owned()));
             told.writes.push(format!("create store {name}"));
             id
         })
+        .await
     }
 
     async fn latest_model(
@@ -106,12 +117,13 @@ impl Nodes for FakeNodes {
         _: &str,
         model: &AuthorizationModel,
     ) -> Result<String, NodeError> {
-        self.call(|told| {
+        self.write(|told| {
             let id = format!("model-{}", told.models.len() + 1);
             told.models.push((id.clone(), model.clone()));
             told.writes.push(format!("write {id}"));
             id
         })
+        .await
     }
 
     async fn tiers(&self, _: &str, _: &str) -> Result<Tiers, NodeError> {
@@ -119,10 +131,11 @@ impl Nodes for FakeNodes {
     }
 
     async fn assign_tiers(&self, _: &str, _: &str, tiers: &Tiers) -> Result<(), NodeError> {
-        self.call(|told| {
+        self.write(|told| {
             told.tiers = tiers.clone();
             told.writes.push("assign tiers".to_owned());
         })
+        .await
     }
 
     async fn status(&self, at: &str, store: Option<&str>) -> Result<NodeStatus, NodeError> {
@@ -149,13 +162,14 @@ impl Nodes for FakeNodes {
     }
 
     async fn delete_store(&self, _: &str, store: &str) -> Result<(), NodeError> {
-        self.call(|told| {
+        self.write(|told| {
             told.stores.retain(|(id, _)| id != store);
             told.writes.push(format!("delete {store}"));
             match told.late {
                 true => Err(NodeError::Unavailable("no answer in time".to_owned())),
                 false => Ok(()),
             }
-        })?
+        })
+        .await?
     }
 }
