@@ -47,7 +47,8 @@ CREATE TABLE tuples (
     PRIMARY KEY (store_id, object_type, object_id, relation, user_type, user_id, user_relation)
 );
 CREATE INDEX idx_tuples_object ON tuples (store_id, object_type, object_id);
-CREATE INDEX idx_tuples_user ON tuples (store_id, user_type, user_id);
+-- Finds the objects of a type to which a user has a relation, without walking its others.
+CREATE INDEX idx_tuples_user ON tuples (store_id, user_type, user_id, object_type, relation, user_relation);
 CREATE INDEX idx_tuples_userset ON tuples (store_id, user_type, user_id, user_relation) WHERE user_relation <> '';
 -- Finds the few usersets of a set among millions of direct users, which the primary key alone cannot.
 CREATE INDEX idx_tuples_set_usersets ON tuples (store_id, object_type, object_id, relation) WHERE user_relation <> '';

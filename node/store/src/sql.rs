@@ -6,6 +6,7 @@ mod error;
 mod pool;
 mod read;
 mod replace;
+mod round;
 mod rows;
 mod snapshot;
 mod statement;

@@ -197,10 +197,9 @@ impl Snapshot for Told {
     async fn read(
         &mut self,
         reads: &[meridian_model::ports::Read],
-        user: &meridian_model::Subject,
         limit: u32,
-    ) -> meridian_model::ports::Result<Option<meridian_model::ports::Sets>> {
-        self.0.read(reads, user, limit).await
+    ) -> meridian_model::ports::Result<Option<Vec<Vec<Tuple>>>> {
+        self.0.read(reads, limit).await
     }
 
     async fn tuples_of_type(
