@@ -25,7 +25,7 @@ use meridian_model::change::{ChangeSet, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
     Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Replacement,
-    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter, WriteOptions,
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyConnectOptions;
@@ -246,13 +246,17 @@ impl Datastore for SqlDatastore {
         store: StoreId,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         deadline: Instant,
-    ) -> Result<Committed> {
+    ) -> Result<Option<Committed>> {
         let (mut tx, revision) = self.revising(store, deadline).await?;
-        let written = write::write_tuples(&mut tx, revision, deletes, writes).await?;
+        let written = write::write_tuples(&mut tx, revision, deletes, writes, options).await?;
+        if written.changes.is_empty() {
+            return Ok(None);
+        }
         let committed = commit(tx, &written).await?;
-        self.changed(deletes.len() + writes.len());
-        Ok(committed)
+        self.changed(written.changes.len());
+        Ok(Some(committed))
     }
 
     async fn assign_tiers(
@@ -297,25 +301,14 @@ impl Datastore for SqlDatastore {
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<StoreRecord, StoreId>> {
-        let mut select = Statement::new(format!(
-            "SELECT {} FROM stores WHERE deleted_at IS NULL",
-            rows::STORE_COLUMNS
-        ));
-        if let Some(name) = name {
-            select.push(" AND name = ").bind(name);
-        }
-        if let Some(after) = after {
-            select.push(" AND id > ").bind(after.as_str());
-        }
-        select
-            .push(" ORDER BY id LIMIT ")
-            .bind(u64::from(limit) + 1);
-        let rows = self.readers.reading(deadline).await?.rows(select).await?;
-        Ok(page(
-            rows.iter().map(rows::store).collect::<Result<_>>()?,
-            limit,
-            |record| record.info.id,
-        ))
+        let rows = read::stores(
+            &mut self.readers.reading(deadline).await?,
+            name,
+            after,
+            u64::from(limit) + 1,
+        )
+        .await?;
+        Ok(page(rows, limit, |record| record.info.id))
     }
 
     async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>> {

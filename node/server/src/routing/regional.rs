@@ -212,7 +212,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use meridian_model::ports::Datastore;
+    use meridian_model::ports::{Datastore, WriteOptions};
     use meridian_model::{Code, Tuple, TupleKey};
     use meridian_store::memory::MemoryDatastore;
 
@@ -265,7 +265,7 @@ mod tests {
         };
         let store = STORE.parse().unwrap();
         datastore
-            .write_tuples(store, &[], &[tuple], deadline())
+            .write_tuples(store, &[], &[tuple], WriteOptions::default(), deadline())
             .await
             .unwrap();
     }

@@ -10,6 +10,7 @@ use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
 use meridian_model::ports::{
     ChangeCursor, DatastoreError, Read, Result, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    WriteOptions,
 };
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 
@@ -97,23 +98,28 @@ impl Store {
         &self,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         at: Timestamp,
     ) -> Result<Vec<Change>> {
         let mut after = self.tuples.clone();
         let mut changes = Vec::with_capacity(deletes.len() + writes.len());
         for key in deletes {
-            after
-                .remove(key)
-                .ok_or_else(|| DatastoreError::TupleMissing(key.clone()))?;
-            changes.push(Change::TupleDeleted(key.clone()));
+            if after.remove(key).is_some() {
+                changes.push(Change::TupleDeleted(key.clone()));
+            } else if !options.ignore_missing {
+                return Err(DatastoreError::TupleMissing(key.clone()));
+            }
         }
         for tuple in writes {
-            if after
-                .insert(tuple.key.clone(), (tuple.condition.clone(), at))
-                .is_some()
-            {
-                return Err(DatastoreError::TupleExists(tuple.key.clone()));
+            match after.get(&tuple.key) {
+                None => {}
+                Some(_) if !options.ignore_duplicate => {
+                    return Err(DatastoreError::TupleExists(tuple.key.clone()));
+                }
+                Some((condition, _)) if *condition == tuple.condition => continue,
+                Some(_) => return Err(DatastoreError::ConditionDiffers(tuple.key.clone())),
             }
+            after.insert(tuple.key.clone(), (tuple.condition.clone(), at));
             changes.push(Change::TupleWritten(Tuple {
                 timestamp: at,
                 ..tuple.clone()

@@ -29,6 +29,26 @@ pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
         .transpose()
 }
 
+/// Stores that exist, by id, from behind `after`, at most `limit`; with `name`, only those so named.
+pub(super) async fn stores<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+    name: Option<&str>,
+    after: Option<StoreId>,
+    limit: u64,
+) -> Result<Vec<StoreRecord>> {
+    let mut select = Statement::new(format!(
+        "SELECT {STORE_COLUMNS} FROM stores WHERE deleted_at IS NULL"
+    ));
+    if let Some(name) = name {
+        select.push(" AND name = ").bind(name);
+    }
+    if let Some(after) = after {
+        select.push(" AND id > ").bind(after.as_str());
+    }
+    select.push(" ORDER BY id LIMIT ").bind(limit);
+    db.rows(select).await?.iter().map(store_of).collect()
+}
+
 /// The assignment of the latest revision that made one.
 pub(super) async fn tiers<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,

@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_model::ports::{Datastore, DatastoreError, Read, TupleFilter};
+use meridian_model::ports::{Datastore, DatastoreError, Read, TupleFilter, WriteOptions};
 use meridian_model::{Subject, Tuple};
 use sqlx::Row;
 
@@ -48,9 +48,15 @@ async fn fill(db: &SqlDatastore) {
     tuples.extend((0..20_000).map(|n| tuple(&format!("repo:big#reader@user:b{n}"))));
     tuples.extend((0..20).map(|n| tuple(&format!("repo:big#reader@team:t{n}#member"))));
     tuples.extend((0..500).map(|n| tuple(&format!("repo:{n}#owner@org:o{}", n % 10))));
-    db.write_tuples(store_id(1), &[], &tuples, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     db.writers
         .reading(deadline())
         .await

@@ -22,6 +22,7 @@ macro_rules! suite {
 
 suite! {
     super::writes::concurrent_writers_leave_no_gaps => concurrent_writers_leave_no_gaps,
+    super::writes::what_is_so_already_may_be_ignored => what_is_so_already_may_be_ignored,
     super::writes::a_failed_write_changes_nothing => a_failed_write_changes_nothing,
     super::writes::deletes_come_before_writes => deletes_come_before_writes,
     super::writes::a_store_is_created_listed_and_deleted => a_store_is_created_listed_and_deleted,

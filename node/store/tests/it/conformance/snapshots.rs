@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use meridian_model::ports::{Datastore, Read, Snapshot, TupleFilter};
+use meridian_model::ports::{Datastore, Read, Snapshot, TupleFilter, WriteOptions};
 use meridian_model::{Revision, Tiers, Tuple};
 
 use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tuples};
@@ -56,6 +56,7 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne", "team:core#member@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -66,6 +67,7 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
         store_id(1),
         &[key("repo:a#admin@user:anne")],
         &tuples(&["repo:b#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -155,9 +157,15 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
         "repo:a#owner@org:acme#member",
         "repo:b#reader@user:bob",
     ];
-    db.write_tuples(store_id(1), &[], &tuples(&stored), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples(&stored),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
     let usersets = [
         "repo:a#reader@team:core#member",
@@ -220,14 +228,26 @@ pub(super) async fn a_round_reads_a_subjects_objects(db: Db) {
         "repo:d#reader@team:cor",
         "org:a#reader@team:core",
     ];
-    db.write_tuples(store_id(1), &[], &tuples(&stored), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples(&stored),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let deleted = [key("repo:a#reader@team:core")];
     let mut before = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
-    db.write_tuples(store_id(1), &deleted, &[], deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &deleted,
+        &[],
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
     let reads = [
         objects("team:core", "repo", "reader"),
@@ -270,9 +290,15 @@ pub(super) async fn a_round_may_be_large(db: Db) {
     let stored: Vec<_> = (0..3000)
         .map(|n| tuple(&format!("repo:{n}#reader@user:anne")))
         .collect();
-    db.write_tuples(store_id(1), &[], &stored, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &stored,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         db.tuples(store_id(1), &TupleFilter::default(), None, 5000, deadline())
             .await
@@ -304,9 +330,15 @@ pub(super) async fn a_round_loads_no_more_than_its_limit(db: Db) {
     stored.extend((0..20).map(|n| tuple(&format!("repo:a#owner@org:{n}"))));
     stored.extend((0..20).map(|n| tuple(&format!("repo:a{n}#reader@user:anne"))));
     stored.push(tuple("repo:a#reader@user:anne"));
-    db.write_tuples(store_id(1), &[], &stored, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &stored,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
     let usersets = direct("repo:a", "reader", "user:anne");
     let of_org = parents("repo:a", "owner");

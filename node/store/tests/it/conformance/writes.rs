@@ -3,11 +3,11 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_model::ports::{Datastore, DatastoreError, TupleFilter};
+use meridian_model::ports::{Datastore, DatastoreError, TupleFilter, WriteOptions};
 use meridian_model::tuple::TupleCondition;
-use meridian_model::{Change, Revision, Tiers, Timestamp, Tuple};
+use meridian_model::{Change, Revision, Tiers, Timestamp, Tuple, TupleKey};
 
-use crate::support::{deadline, keys, model, model_id, store_id, tuple, tuples};
+use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tuples};
 
 type Db = Arc<dyn Datastore>;
 
@@ -30,12 +30,19 @@ pub(super) async fn concurrent_writers_leave_no_gaps(db: Db) {
                 for n in 0..5 {
                     let write = tuple(&format!("repo:w{writer}n{n}#admin@user:anne"));
                     revisions.push(
-                        db.write_tuples(store_id(1), &[], &[write], deadline())
-                            .await
-                            .unwrap()
-                            .position
-                            .revision
-                            .0,
+                        db.write_tuples(
+                            store_id(1),
+                            &[],
+                            &[write],
+                            WriteOptions::default(),
+                            deadline(),
+                        )
+                        .await
+                        .unwrap()
+                        .unwrap()
+                        .position
+                        .revision
+                        .0,
                     );
                 }
                 assert!(revisions.is_sorted());
@@ -68,6 +75,7 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -80,12 +88,26 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
 
     let existing = tuples(&["repo:b#admin@user:anne", "repo:a#admin@user:anne"]);
     let failed = db
-        .write_tuples(store_id(1), &[], &existing, deadline())
+        .write_tuples(
+            store_id(1),
+            &[],
+            &existing,
+            WriteOptions::default(),
+            deadline(),
+        )
         .await;
     assert!(matches!(failed, Err(DatastoreError::TupleExists(key)) if key == existing[1].key));
 
     let twice = tuples(&["repo:c#admin@user:anne", "repo:c#admin@user:anne"]);
-    let failed = db.write_tuples(store_id(1), &[], &twice, deadline()).await;
+    let failed = db
+        .write_tuples(
+            store_id(1),
+            &[],
+            &twice,
+            WriteOptions::default(),
+            deadline(),
+        )
+        .await;
     assert!(matches!(failed, Err(DatastoreError::TupleExists(key)) if key == twice[0].key));
 
     let missing = [existing[1].key.clone(), existing[0].key.clone()];
@@ -94,6 +116,7 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
             store_id(1),
             &missing,
             &tuples(&["repo:d#admin@user:anne"]),
+            WriteOptions::default(),
             deadline(),
         )
         .await;
@@ -112,9 +135,15 @@ pub(super) async fn deletes_come_before_writes(db: Db) {
         .await
         .unwrap();
     let plain = tuple("repo:a#admin@user:anne");
-    db.write_tuples(store_id(1), &[], slice::from_ref(&plain), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        slice::from_ref(&plain),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let condition = TupleCondition {
         name: "office_hours".into(),
         context: r#"{"from":9}"#.into(),
@@ -129,9 +158,11 @@ pub(super) async fn deletes_come_before_writes(db: Db) {
             store_id(1),
             slice::from_ref(&plain.key),
             slice::from_ref(&conditioned),
+            WriteOptions::default(),
             deadline(),
         )
         .await
+        .unwrap()
         .unwrap();
     let stored = Tuple {
         timestamp: committed.at,
@@ -153,6 +184,92 @@ pub(super) async fn deletes_come_before_writes(db: Db) {
             Change::TupleDeleted(plain.key),
             Change::TupleWritten(stored)
         ]
+    );
+}
+
+pub(super) async fn what_is_so_already_may_be_ignored(db: Db) {
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    let conditioned = |text: &str, from: u32| Tuple {
+        condition: Some(TupleCondition {
+            name: "office_hours".into(),
+            context: format!(r#"{{"from":{from}}}"#).into(),
+        }),
+        ..tuple(text)
+    };
+    let (plain, nine) = (
+        tuple("repo:a#admin@user:anne"),
+        conditioned("repo:b#admin@user:anne", 9),
+    );
+    let there = [plain.clone(), nine.clone()];
+    let write = async |deletes: &[TupleKey], writes: &[Tuple], options| {
+        db.write_tuples(store_id(1), deletes, writes, options, deadline())
+            .await
+    };
+    let ignoring = WriteOptions {
+        ignore_duplicate: true,
+        ignore_missing: true,
+    };
+    write(&[], &there, ignoring).await.unwrap().unwrap();
+    let stored = all(&db).await;
+    let absent = key("repo:c#admin@user:anne");
+
+    // Nothing is left to do: there is no revision.
+    for (deletes, writes) in [
+        (slice::from_ref(&absent), &there[..]),
+        (slice::from_ref(&absent), &[]),
+        (&[], &there[1..]),
+        (&[], &[]),
+    ] {
+        assert_eq!(write(deletes, writes, ignoring).await.unwrap(), None);
+    }
+    let position = db.store(store_id(1), deadline()).await.unwrap().unwrap();
+    assert_eq!(position.position.revision, Revision(2));
+    assert_eq!(all(&db).await, stored);
+
+    // Another condition is another tuple, whichever of both has one, and each option stands for itself.
+    for other in [
+        conditioned("repo:b#admin@user:anne", 10),
+        tuple("repo:b#admin@user:anne"),
+        conditioned("repo:a#admin@user:anne", 9),
+    ] {
+        let new = tuple("repo:new#admin@user:anne");
+        let writes = [new, other.clone()];
+        let failed = write(&[], &writes, ignoring).await;
+        assert!(
+            matches!(&failed, Err(DatastoreError::ConditionDiffers(key)) if *key == other.key),
+            "{failed:?}"
+        );
+    }
+    let only_missing = WriteOptions {
+        ignore_duplicate: false,
+        ..ignoring
+    };
+    let failed = write(slice::from_ref(&absent), &there, only_missing).await;
+    assert!(matches!(failed, Err(DatastoreError::TupleExists(key)) if key == plain.key));
+    let only_duplicate = WriteOptions {
+        ignore_missing: false,
+        ..ignoring
+    };
+    let failed = write(slice::from_ref(&absent), &there, only_duplicate).await;
+    assert!(matches!(failed, Err(DatastoreError::TupleMissing(key)) if key == absent));
+    assert_eq!(all(&db).await, stored);
+
+    // The changelog has only what was changed.
+    let new = tuple("repo:d#admin@user:anne");
+    let deletes = [absent, nine.key.clone()];
+    let writes = [plain, new.clone()];
+    let committed = write(&deletes, &writes, ignoring).await.unwrap().unwrap();
+    assert_eq!(committed.position.revision, Revision(3));
+    let sets = db.change_sets(store_id(1), Revision(2), 10, deadline());
+    let new = Tuple {
+        timestamp: committed.at,
+        ..new
+    };
+    assert_eq!(
+        sets.await.unwrap()[0].changes,
+        [Change::TupleDeleted(nine.key), Change::TupleWritten(new)]
     );
 }
 
@@ -197,6 +314,7 @@ pub(super) async fn a_store_is_created_listed_and_deleted(db: Db) {
         store_id(2),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -261,6 +379,7 @@ pub(super) async fn a_store_is_created_listed_and_deleted(db: Db) {
                 unknown,
                 &[],
                 &tuples(&["repo:a#admin@user:anne"]),
+                WriteOptions::default(),
                 deadline(),
             )
             .await;
@@ -406,6 +525,7 @@ pub(super) async fn a_passed_deadline_is_an_error(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
