@@ -26,6 +26,14 @@ CREATE TABLE models (
     PRIMARY KEY (store_id, id)
 );
 
+-- As their text, of the model and no revision of the store.
+CREATE TABLE assertions (
+    store_id   TEXT COLLATE "C"   NOT NULL REFERENCES stores (id),
+    model_id   TEXT COLLATE "C"   NOT NULL,
+    assertions TEXT   NOT NULL,
+    PRIMARY KEY (store_id, model_id)
+);
+
 CREATE TABLE tiers (
     store_id TEXT COLLATE "C"   NOT NULL REFERENCES stores (id),
     revision BIGINT NOT NULL,

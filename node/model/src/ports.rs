@@ -327,6 +327,19 @@ pub trait Datastore: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Committed>;
 
+    /// Keeps the assertions of a model, as the text that says them, in place of those there were. They are no part of any
+    /// revision, and so at central alone.
+    ///
+    /// # Errors
+    /// [`DatastoreError::UnknownStore`]. Whether there is such a model is for the caller to know.
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()>;
+
     // Replication, everywhere else.
 
     /// Applies a change set if it is the store's next (compare and set, in one transaction with its data and its outbox
@@ -375,6 +388,14 @@ pub trait Datastore: Send + Sync + 'static {
 
     /// The id of the latest model; `None` when the store has none, does not exist or was deleted.
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>>;
+
+    /// The assertions that were last written of a model; `None` when none were, or the store was deleted.
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>>;
 
     /// Models, newest first, from before `before`.
     async fn models(

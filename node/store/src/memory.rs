@@ -183,6 +183,21 @@ impl Datastore for MemoryDatastore {
         })
     }
 
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut state = self.state(deadline)?;
+        let known = state.stores.get_mut(&store);
+        let live = known.filter(|known| known.deleted_at.is_none());
+        let live = live.ok_or(DatastoreError::UnknownStore(store))?;
+        live.assertions.insert(model, text.into());
+        Ok(())
+    }
+
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
         let mut state = self.state(deadline)?;
         let verdict = verdict(
@@ -268,6 +283,18 @@ impl Datastore for MemoryDatastore {
             .stores
             .get(&store)
             .and_then(Store::latest_model))
+    }
+
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>> {
+        let state = self.state(deadline)?;
+        let known = state.stores.get(&store);
+        let text = known.and_then(|known| known.assertions.get(&model));
+        Ok(text.map(ToString::to_string))
     }
 
     async fn models(

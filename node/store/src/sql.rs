@@ -1,8 +1,10 @@
 //! SQLite and PostgreSQL through one adapter: the SQL is the same, and what is not is in the dialect.
 
+mod assertions;
 mod changelog;
 mod dialect;
 mod error;
+mod lease;
 mod pool;
 mod read;
 mod replace;
@@ -270,6 +272,18 @@ impl Datastore for SqlDatastore {
         commit(tx, &assigned).await
     }
 
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut tx = self.writing(deadline).await?;
+        assertions::write(&mut tx, self.dialect, store, model, text).await?;
+        tx.commit().await
+    }
+
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
         let mut tx = self.writing(deadline).await?;
         let applied = write::apply(&mut tx, self.dialect, change_set).await?;
@@ -336,6 +350,15 @@ impl Datastore for SqlDatastore {
 
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>> {
         read::latest_model(&mut self.readers.reading(deadline).await?, store).await
+    }
+
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>> {
+        assertions::read(&mut self.readers.reading(deadline).await?, store, model).await
     }
 
     async fn models(
@@ -460,33 +483,11 @@ impl Datastore for SqlDatastore {
         ttl: Duration,
         deadline: Instant,
     ) -> Result<bool> {
-        let now = self.dialect.now;
-        let upsert = Statement::new(format!(
-            "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = {now} + $3 \
-             WHERE leases.holder = excluded.holder OR leases.expires_at <= {now} RETURNING holder"
-        ));
-        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2);
-        let rows = self
-            .writers
-            .reading(deadline)
-            .await?
-            .rows(upsert.with(name).with(holder).with(ttl))
-            .await?;
-        Ok(!rows.is_empty())
+        let mut db = self.writers.reading(deadline).await?;
+        lease::acquire(&mut db, self.dialect, name, holder, ttl).await
     }
 
     async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {
-        // What is not yet published stays: the outbox refers to it.
-        let delete = Statement::new(
-            "DELETE FROM changelog WHERE store_id = $1 AND revision <= $2 \
-             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.store_id = $1 AND o.revision <= changelog.revision)",
-        );
-        self.writers
-            .reading(deadline)
-            .await?
-            .execute(delete.with(store.as_str()).with(upto.0))
-            .await?;
-        Ok(())
+        changelog::trim(&mut self.writers.reading(deadline).await?, store, upto).await
     }
 }

@@ -6,8 +6,9 @@ use meridian_proto::openfga::v1;
 
 use crate::api::fields::Fields;
 use crate::api::operations::{
-    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
-    ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
+    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAssertions,
+    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
+    WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
@@ -191,6 +192,26 @@ impl Calls for Regional {
                 .await;
         }
         Ok(answer)
+    }
+
+    async fn write_assertions(
+        &self,
+        cx: &Context,
+        request: v1::WriteAssertionsRequest,
+    ) -> Answer<v1::WriteAssertionsResponse> {
+        self.write_above::<WriteAssertions>(cx, &request).await
+    }
+
+    async fn read_assertions(
+        &self,
+        cx: &Context,
+        request: v1::ReadAssertionsRequest,
+    ) -> Answer<v1::ReadAssertionsResponse> {
+        // Only central has them.
+        let store = store_of(&request);
+        self.upwards
+            .forward::<ReadAssertions>(cx, store, &request, false)
+            .await
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Store {
     pub(super) position: Position,
     pub(super) deleted_at: Option<Timestamp>,
     pub(super) models: OrdMap<ModelId, Arc<AuthorizationModel>>,
+    /// Not of any revision.
+    pub(super) assertions: OrdMap<ModelId, Box<str>>,
     pub(super) tiers: Tiers,
     pub(super) log: OrdMap<Revision, Arc<ChangeSet>>,
     tuples: OrdMap<TupleKey, Stored>,
@@ -42,6 +44,7 @@ impl Store {
             position: Position::default(),
             deleted_at: None,
             models: OrdMap::new(),
+            assertions: OrdMap::new(),
             tiers: Tiers::default(),
             log: OrdMap::new(),
             tuples: OrdMap::new(),
@@ -149,6 +152,7 @@ impl Store {
                     self.usersets = OrdSet::new();
                     self.by_subject = OrdSet::new();
                     self.models = OrdMap::new();
+                    self.assertions = OrdMap::new();
                 }
                 Change::TiersAssigned(tiers) => self.tiers = tiers.clone(),
             }
@@ -228,7 +232,7 @@ impl Store {
     pub(super) fn read(&self, reads: &[Read], limit: u32) -> Option<Vec<Vec<Tuple>>> {
         let mut left = limit as usize;
         let answer = |read| {
-            let found: Vec<Tuple> = self.answer(read).take(left + 1).collect();
+            let found: Vec<Tuple> = self.answer(read).take(left.saturating_add(1)).collect();
             left = left.checked_sub(found.len())?;
             Some(found)
         };

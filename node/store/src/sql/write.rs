@@ -85,7 +85,7 @@ pub(super) async fn delete_store(
     Ok(revision)
 }
 
-/// The row stays, for its deletion to be replicated; tuples and models go.
+/// The row stays, for its deletion to be replicated; tuples, models and assertions go.
 async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Result<()> {
     tx.execute(
         Statement::new("UPDATE stores SET deleted_at = $2 WHERE id = $1")
@@ -93,7 +93,7 @@ async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Re
             .with(at.0),
     )
     .await?;
-    clear(tx, store, &["tuples", "models"]).await
+    clear(tx, store, &["tuples", "models", "assertions"]).await
 }
 
 pub(super) async fn clear(
