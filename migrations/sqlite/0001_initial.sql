@@ -25,6 +25,14 @@ CREATE TABLE models (
     PRIMARY KEY (store_id, id)
 );
 
+-- As their text, of the model and no revision of the store.
+CREATE TABLE assertions (
+    store_id   TEXT   NOT NULL REFERENCES stores (id),
+    model_id   TEXT   NOT NULL,
+    assertions TEXT   NOT NULL,
+    PRIMARY KEY (store_id, model_id)
+);
+
 CREATE TABLE tiers (
     store_id TEXT   NOT NULL REFERENCES stores (id),
     revision BIGINT NOT NULL,
@@ -47,7 +55,8 @@ CREATE TABLE tuples (
     PRIMARY KEY (store_id, object_type, object_id, relation, user_type, user_id, user_relation)
 );
 CREATE INDEX idx_tuples_object ON tuples (store_id, object_type, object_id);
-CREATE INDEX idx_tuples_user ON tuples (store_id, user_type, user_id);
+-- Finds the objects of a type to which a user has a relation, without walking its others.
+CREATE INDEX idx_tuples_user ON tuples (store_id, user_type, user_id, object_type, relation, user_relation);
 CREATE INDEX idx_tuples_userset ON tuples (store_id, user_type, user_id, user_relation) WHERE user_relation <> '';
 -- Finds the few usersets of a set among millions of direct users, which the primary key alone cannot.
 CREATE INDEX idx_tuples_set_usersets ON tuples (store_id, object_type, object_id, relation) WHERE user_relation <> '';

@@ -24,6 +24,9 @@ pub enum DatastoreError {
     /// A tuple to be deleted is not there.
     #[error("cannot delete a tuple which does not exist: user: '{}', relation: '{}', object: '{}'", .0.subject, .0.relation, .0.object)]
     TupleMissing(TupleKey),
+    /// A tuple to be written is there already with another condition, so the write cannot be ignored.
+    #[error("transactional write failed due to conflict: attempted to write a tuple which already exists with a different condition: user: '{}', relation: '{}', object: '{}'", .0.subject, .0.relation, .0.object)]
+    ConditionDiffers(TupleKey),
     /// The history asked for has been trimmed; what is left starts at `oldest`.
     #[error("changes before revision {oldest} are no longer kept")]
     Trimmed {
@@ -145,6 +148,15 @@ pub struct TupleChange {
     pub tuple: Tuple,
     /// Whether it was deleted rather than written.
     pub deleted: bool,
+}
+
+/// What a Write does about tuples that are already as it would have them. By default it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// Passes over a tuple to be written that is there with the same condition.
+    pub ignore_duplicate: bool,
+    /// Passes over a tuple to be deleted that is not there.
+    pub ignore_missing: bool,
 }
 
 /// Part of a store that an evaluation or a listing must read.
@@ -296,14 +308,16 @@ pub trait Datastore: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Committed>;
 
-    /// Deletes, then writes, all or nothing. Timestamps of `writes` are ignored: the commit's is stored.
+    /// Deletes, then writes, all or nothing. Timestamps of `writes` are ignored: the commit's is stored. `Ok(None)` when
+    /// nothing was left to do: that is no revision.
     async fn write_tuples(
         &self,
         store: StoreId,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         deadline: Instant,
-    ) -> Result<Committed>;
+    ) -> Result<Option<Committed>>;
 
     /// Assigns every type's tier.
     async fn assign_tiers(
@@ -312,6 +326,19 @@ pub trait Datastore: Send + Sync + 'static {
         tiers: &Tiers,
         deadline: Instant,
     ) -> Result<Committed>;
+
+    /// Keeps the assertions of a model, as the text that says them, in place of those there were. They are no part of any
+    /// revision, and so at central alone.
+    ///
+    /// # Errors
+    /// [`DatastoreError::UnknownStore`]. Whether there is such a model is for the caller to know.
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()>;
 
     // Replication, everywhere else.
 
@@ -361,6 +388,14 @@ pub trait Datastore: Send + Sync + 'static {
 
     /// The id of the latest model; `None` when the store has none, does not exist or was deleted.
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>>;
+
+    /// The assertions that were last written of a model; `None` when none were, or the store was deleted.
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>>;
 
     /// Models, newest first, from before `before`.
     async fn models(

@@ -90,6 +90,21 @@ pub fn question(types: &TypeSystem, key: &TupleKey) -> Result<(), ApiError> {
     known(types, key).map_err(unanswerable)
 }
 
+/// Parses and checks the tuple an assertion asks about, as [`question`] does and in a Write's words.
+///
+/// # Errors
+/// 2000, naming the malformed field or what does not exist.
+pub fn asserted(
+    types: &TypeSystem,
+    object: &str,
+    relation: &str,
+    user: &str,
+) -> Result<(), ApiError> {
+    let key = TupleKey::parse(object, relation, user);
+    let key = key.map_err(|error| ApiError::validation(error.to_string()))?;
+    known(types, &key).map_err(ApiError::validation)
+}
+
 /// Parses a tuple to be deleted. Any user OpenFGA has ever accepted may be named, `anne` and `*` included; `None` when
 /// no stored tuple can have this key.
 ///

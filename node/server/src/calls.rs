@@ -168,4 +168,18 @@ pub trait Calls: Send + Sync {
         cx: &Context,
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse>;
+
+    /// Keeps a model's assertions in place of those it had.
+    async fn write_assertions(
+        &self,
+        cx: &Context,
+        request: v1::WriteAssertionsRequest,
+    ) -> Answer<v1::WriteAssertionsResponse>;
+
+    /// A model's assertions.
+    async fn read_assertions(
+        &self,
+        cx: &Context,
+        request: v1::ReadAssertionsRequest,
+    ) -> Answer<v1::ReadAssertionsResponse>;
 }

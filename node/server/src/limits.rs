@@ -44,6 +44,13 @@ pub const MAX_CONTEXT_DEPTH: usize = 30;
 /// Largest page a caller may ask for. Fixed, as it is part of the API's contract.
 pub const MAX_PAGE_SIZE: i32 = 100;
 
+/// Assertions of one model.
+pub const MAX_ASSERTIONS: usize = 100;
+/// Bytes of one model's assertions on the wire.
+pub const MAX_ASSERTIONS_BYTES: usize = 64_000;
+/// Contextual tuples of one assertion.
+pub const MAX_ASSERTION_TUPLES: usize = 20;
+
 /// Longest continuation token in bytes.
 pub const MAX_TOKEN_LEN: usize = 5120;
 

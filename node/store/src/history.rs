@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use meridian_model::change::{Change, ChangeSet};
 use meridian_model::ids::{Position, Revision};
-use meridian_model::ports::{Applied, DatastoreError, Page, Read, Result, Sets};
-use meridian_model::tuple::Tuple;
+use meridian_model::ports::{Applied, DatastoreError, Page, Result};
 use meridian_model::watermark::{Admit, admit};
 
 /// What is to be done with a change set where the store stands at `have` (`None`: unknown here). The epoch is looked at
@@ -38,27 +37,6 @@ pub(crate) fn page<T, C>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C)
     rows.truncate(limit);
     let next = if more { rows.last().map(cursor) } else { None };
     Page { items: rows, next }
-}
-
-/// The answer to a round: what was found, under the sets that were asked for. Two reads may ask for the same set and
-/// find the same tuple.
-pub(crate) fn by_set(reads: &[Read], mut found: Vec<Tuple>) -> Sets {
-    let mut sets: Sets = reads
-        .iter()
-        .map(|read| match read {
-            Read::Direct { object, relation } | Read::Parents { object, relation } => {
-                ((object.clone(), relation.clone()), Vec::new())
-            }
-        })
-        .collect();
-    found.sort_by(|a, b| a.key.cmp(&b.key));
-    found.dedup_by(|a, b| a.key == b.key);
-    for tuple in found {
-        sets.entry((tuple.key.object.clone(), tuple.key.relation.clone()))
-            .or_default()
-            .push(tuple);
-    }
-    sets
 }
 
 /// Fails when the deadline has passed.

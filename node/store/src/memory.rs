@@ -17,7 +17,7 @@ use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
     Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Replacement,
-    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter, WriteOptions,
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 
@@ -59,23 +59,25 @@ impl MemoryDatastore {
         Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Commits the changes that `build` makes of the store as the store's next revision.
+    /// Commits the change that `build` makes of the store as the store's next revision.
     fn write(
         &self,
         id: StoreId,
         deadline: Instant,
-        build: impl FnOnce(&Store, Timestamp) -> Result<Vec<Change>>,
+        build: impl FnOnce(&Store) -> Result<Change>,
     ) -> Result<Committed> {
         let mut state = self.state(deadline)?;
         let store = state.live(id).ok_or(DatastoreError::UnknownStore(id))?;
-        let at = system_time();
-        let changes = build(store, at)?;
-        let position = Position {
+        let change = build(store)?;
+        let position = self.next(store);
+        Ok(state.revise(id, position, system_time(), vec![change]))
+    }
+
+    fn next(&self, store: &Store) -> Position {
+        Position {
             epoch: self.epoch,
             revision: store.position.revision.next(),
-        };
-        state.commit(change_set(id, position, at, changes), || None);
-        Ok(Committed { position, at })
+        }
     }
 }
 
@@ -125,7 +127,7 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn delete_store(&self, id: StoreId, deadline: Instant) -> Result<Option<Committed>> {
-        match self.write(id, deadline, |_, _| Ok(vec![Change::StoreDeleted])) {
+        match self.write(id, deadline, |_| Ok(Change::StoreDeleted)) {
             Ok(committed) => Ok(Some(committed)),
             Err(DatastoreError::UnknownStore(_)) => Ok(None),
             Err(error) => Err(error),
@@ -139,14 +141,14 @@ impl Datastore for MemoryDatastore {
         model: &AuthorizationModel,
         deadline: Instant,
     ) -> Result<Committed> {
-        self.write(store, deadline, |store, _| {
+        self.write(store, deadline, |store| {
             if store.latest_model().is_some_and(|latest| latest >= id) {
                 return Err(DatastoreError::Conflict);
             }
-            Ok(vec![Change::ModelWritten(StoredModel {
+            Ok(Change::ModelWritten(StoredModel {
                 id,
                 model: Arc::new(model.clone()),
-            })])
+            }))
         })
     }
 
@@ -155,11 +157,19 @@ impl Datastore for MemoryDatastore {
         store: StoreId,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         deadline: Instant,
-    ) -> Result<Committed> {
-        self.write(store, deadline, |store, at| {
-            store.tuple_changes(deletes, writes, at)
-        })
+    ) -> Result<Option<Committed>> {
+        let (mut state, at) = (self.state(deadline)?, system_time());
+        let revised = state
+            .live(store)
+            .ok_or(DatastoreError::UnknownStore(store))?;
+        let changes = revised.tuple_changes(deletes, writes, options, at)?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let position = self.next(revised);
+        Ok(Some(state.revise(store, position, at, changes)))
     }
 
     async fn assign_tiers(
@@ -168,9 +178,24 @@ impl Datastore for MemoryDatastore {
         tiers: &Tiers,
         deadline: Instant,
     ) -> Result<Committed> {
-        self.write(store, deadline, |_, _| {
-            Ok(vec![Change::TiersAssigned(tiers.clone())])
+        self.write(store, deadline, |_| {
+            Ok(Change::TiersAssigned(tiers.clone()))
         })
+    }
+
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut state = self.state(deadline)?;
+        let known = state.stores.get_mut(&store);
+        let live = known.filter(|known| known.deleted_at.is_none());
+        let live = live.ok_or(DatastoreError::UnknownStore(store))?;
+        live.assertions.insert(model, text.into());
+        Ok(())
     }
 
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
@@ -258,6 +283,18 @@ impl Datastore for MemoryDatastore {
             .stores
             .get(&store)
             .and_then(Store::latest_model))
+    }
+
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>> {
+        let state = self.state(deadline)?;
+        let known = state.stores.get(&store);
+        let text = known.and_then(|known| known.assertions.get(&model));
+        Ok(text.map(ToString::to_string))
     }
 
     async fn models(

@@ -1,11 +1,14 @@
 //! SQLite and PostgreSQL through one adapter: the SQL is the same, and what is not is in the dialect.
 
+mod assertions;
 mod changelog;
 mod dialect;
 mod error;
+mod lease;
 mod pool;
 mod read;
 mod replace;
+mod round;
 mod rows;
 mod snapshot;
 mod statement;
@@ -24,7 +27,7 @@ use meridian_model::change::{ChangeSet, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::{
     Applied, ChangeCursor, Committed, Datastore, DatastoreError, OutboxRow, Page, Replacement,
-    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    Result, Snapshot, StoreHead, StoreRecord, TupleChange, TupleFilter, WriteOptions,
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyConnectOptions;
@@ -246,13 +249,17 @@ impl Datastore for SqlDatastore {
         store: StoreId,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         deadline: Instant,
-    ) -> Result<Committed> {
+    ) -> Result<Option<Committed>> {
         let (mut tx, revision) = self.revising(store, deadline).await?;
-        let written = write::write_tuples(&mut tx, revision, deletes, writes).await?;
+        let written = write::write_tuples(&mut tx, revision, deletes, writes, options).await?;
+        if written.changes.is_empty() {
+            return Ok(None);
+        }
         let committed = commit(tx, &written).await?;
-        self.changed(deletes.len() + writes.len());
-        Ok(committed)
+        self.changed(written.changes.len());
+        Ok(Some(committed))
     }
 
     async fn assign_tiers(
@@ -264,6 +271,18 @@ impl Datastore for SqlDatastore {
         let (mut tx, revision) = self.revising(store, deadline).await?;
         let assigned = write::assign_tiers(&mut tx, revision, tiers).await?;
         commit(tx, &assigned).await
+    }
+
+    async fn write_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        text: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut tx = self.writing(deadline).await?;
+        assertions::write(&mut tx, self.dialect, store, model, text).await?;
+        tx.commit().await
     }
 
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
@@ -297,25 +316,14 @@ impl Datastore for SqlDatastore {
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<StoreRecord, StoreId>> {
-        let mut select = Statement::new(format!(
-            "SELECT {} FROM stores WHERE deleted_at IS NULL",
-            rows::STORE_COLUMNS
-        ));
-        if let Some(name) = name {
-            select.push(" AND name = ").bind(name);
-        }
-        if let Some(after) = after {
-            select.push(" AND id > ").bind(after.as_str());
-        }
-        select
-            .push(" ORDER BY id LIMIT ")
-            .bind(u64::from(limit) + 1);
-        let rows = self.readers.reading(deadline).await?.rows(select).await?;
-        Ok(page(
-            rows.iter().map(rows::store).collect::<Result<_>>()?,
-            limit,
-            |record| record.info.id,
-        ))
+        let rows = read::stores(
+            &mut self.readers.reading(deadline).await?,
+            name,
+            after,
+            u64::from(limit) + 1,
+        )
+        .await?;
+        Ok(page(rows, limit, |record| record.info.id))
     }
 
     async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>> {
@@ -343,6 +351,15 @@ impl Datastore for SqlDatastore {
 
     async fn latest_model(&self, store: StoreId, deadline: Instant) -> Result<Option<ModelId>> {
         read::latest_model(&mut self.readers.reading(deadline).await?, store).await
+    }
+
+    async fn read_assertions(
+        &self,
+        store: StoreId,
+        model: ModelId,
+        deadline: Instant,
+    ) -> Result<Option<String>> {
+        assertions::read(&mut self.readers.reading(deadline).await?, store, model).await
     }
 
     async fn models(
@@ -467,33 +484,11 @@ impl Datastore for SqlDatastore {
         ttl: Duration,
         deadline: Instant,
     ) -> Result<bool> {
-        let now = self.dialect.now;
-        let upsert = Statement::new(format!(
-            "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = {now} + $3 \
-             WHERE leases.holder = excluded.holder OR leases.expires_at <= {now} RETURNING holder"
-        ));
-        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2);
-        let rows = self
-            .writers
-            .reading(deadline)
-            .await?
-            .rows(upsert.with(name).with(holder).with(ttl))
-            .await?;
-        Ok(!rows.is_empty())
+        let mut db = self.writers.reading(deadline).await?;
+        lease::acquire(&mut db, self.dialect, name, holder, ttl).await
     }
 
     async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {
-        // What is not yet published stays: the outbox refers to it.
-        let delete = Statement::new(
-            "DELETE FROM changelog WHERE store_id = $1 AND revision <= $2 \
-             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.store_id = $1 AND o.revision <= changelog.revision)",
-        );
-        self.writers
-            .reading(deadline)
-            .await?
-            .execute(delete.with(store.as_str()).with(upto.0))
-            .await?;
-        Ok(())
+        changelog::trim(&mut self.writers.reading(deadline).await?, store, upto).await
     }
 }

@@ -12,6 +12,7 @@ use meridian_proto::openfga::v1;
 
 use crate::limits::{Limits, MAX_CONTEXT_DEPTH, MAX_PAGE_SIZE, MAX_TOKEN_LEN};
 
+mod assertions;
 mod model;
 mod requests;
 
@@ -143,8 +144,12 @@ impl Report {
 
     fn at_most(&mut self, field: &str, count: usize, max: usize) {
         if count > max {
+            let code = match field {
+                "Assertions" => "assertions_too_many_items",
+                _ => Code::ValidationError.name(),
+            };
             self.add(
-                Code::ValidationError.name(),
+                code,
                 field,
                 &format!("value must contain no more than {max} item(s)"),
             );

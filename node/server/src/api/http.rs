@@ -23,8 +23,9 @@ use serde::Serialize;
 use crate::api::fields::InvalidFields;
 use crate::api::grpc::Readiness;
 use crate::api::operations::{
-    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
-    ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
+    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAssertions,
+    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
+    WriteAuthorizationModel,
 };
 use crate::api::timely::late;
 use crate::api::{Api, Outcome, Rejection};
@@ -84,8 +85,20 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
                 id: ids.model,
             })
         });
-    let assertions = unimplemented(MethodFilter::PUT, "WriteAssertions")
-        .merge(unimplemented(MethodFilter::GET, "ReadAssertions"));
+    let assertions = put::<WriteAssertions>(StatusCode::NO_CONTENT, |request, ids| {
+        request.store_id = ids.store;
+        request.authorization_model_id = ids.model;
+    })
+    .merge(query::<ReadAssertions>(
+        MethodFilter::GET,
+        StatusCode::OK,
+        |ids, _| {
+            Ok(v1::ReadAssertionsRequest {
+                store_id: ids.store,
+                authorization_model_id: ids.model,
+            })
+        },
+    ));
     Router::new()
         .route(
             "/stores",
@@ -163,13 +176,29 @@ async fn signed(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     response
 }
 
-/// A route whose message is the JSON body; `place` puts the path's parts into it.
+/// A POST whose message is the JSON body; `place` puts the path's parts into it.
 fn body<O: Operation>(
     success: StatusCode,
     place: fn(&mut O::Request, Ids),
 ) -> MethodRouter<Arc<Api>> {
+    with_body::<O>(POST, success, place)
+}
+
+/// As [`body`], a PUT.
+fn put<O: Operation>(
+    success: StatusCode,
+    place: fn(&mut O::Request, Ids),
+) -> MethodRouter<Arc<Api>> {
+    with_body::<O>(MethodFilter::PUT, success, place)
+}
+
+fn with_body<O: Operation>(
+    method: MethodFilter,
+    success: StatusCode,
+    place: fn(&mut O::Request, Ids),
+) -> MethodRouter<Arc<Api>> {
     on(
-        POST,
+        method,
         async move |State(api): State<Arc<Api>>, ids: Ids, request: Request| {
             let (parts, body) = request.into_parts();
             match decode::<O>(body, api.limits()).await {

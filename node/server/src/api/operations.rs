@@ -97,4 +97,6 @@ operations! {
     8 WriteAuthorizationModel write_authorization_model WriteAuthorizationModelRequest -> WriteAuthorizationModelResponse;
     9 ReadAuthorizationModel read_authorization_model ReadAuthorizationModelRequest -> ReadAuthorizationModelResponse;
     10 ReadAuthorizationModels read_authorization_models ReadAuthorizationModelsRequest -> ReadAuthorizationModelsResponse;
+    11 WriteAssertions write_assertions WriteAssertionsRequest -> WriteAssertionsResponse;
+    12 ReadAssertions read_assertions ReadAssertionsRequest -> ReadAssertionsResponse;
 }

@@ -15,7 +15,7 @@ use meridian_model::hash::{set_hash, type_hash};
 use meridian_model::ports::Snapshot;
 use meridian_model::tuple::InvalidTuple;
 use meridian_model::{
-    ApiError, Code, ModelId, Object, Position, StoreId, Subject, TupleKey, TypeSystem, validate,
+    ApiError, Code, ModelId, Object, Position, StoreId, TupleKey, TypeSystem, validate,
 };
 use meridian_proto::openfga::v1;
 
@@ -103,15 +103,8 @@ impl Local {
             .resolve_in(&mut *snapshot, store, &request.authorization_model_id)
             .await?;
         let checked = CheckedRequest::new(&model.types, request)?;
-        let subject: Subject = checked
-            .question
-            .subject()
-            .parse()
-            .map_err(|why| invalid_question(&why))?;
         let evaluation = Evaluation::new(store, model.clone(), &checked, slot);
-        let decided = self
-            .rounds(cx, &mut *snapshot, &subject, evaluation)
-            .await?;
+        let decided = self.rounds(cx, &mut *snapshot, evaluation).await?;
         Ok(decided.map(|(allowed, facts)| Decision {
             allowed,
             position,
@@ -124,7 +117,6 @@ impl Local {
         &self,
         cx: &Context,
         snapshot: &mut dyn Snapshot,
-        subject: &Subject,
         mut evaluation: Evaluation,
     ) -> Result<Option<(bool, RoundFacts)>, ApiError> {
         let mut left = self.limits.check_reads;
@@ -142,12 +134,12 @@ impl Local {
             let reads = evaluation.scratch.missed();
             left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
             let found = snapshot
-                .read(reads, subject, u32::try_from(left).unwrap_or(u32::MAX))
+                .read(reads, u32::try_from(left).unwrap_or(u32::MAX))
                 .await
                 .map_err(from_datastore)?
                 .ok_or_else(too_complex)?;
-            left = left.saturating_sub(found.values().map(Vec::len).sum());
-            evaluation.facts.add(reads, found);
+            left = left.saturating_sub(found.iter().map(Vec::len).sum());
+            evaluation.facts.add(reads, &found);
         }
     }
 
@@ -226,16 +218,17 @@ impl<'a> CheckedRequest<'a> {
 
 /// Refuses types and relations that the model does not define.
 fn known_names(types: &TypeSystem, question: &Question<'_>) -> Result<(), ApiError> {
-    for object_type in [question.subject_type(), question.object_type()] {
+    let user = question.user();
+    for object_type in [user.object_type(), question.object_type()] {
         if !types.has_type(object_type) {
             return Err(ApiError::validation(format!(
                 "invalid relation: type '{object_type}' not found"
             )));
         }
     }
-    let userset = question
+    let userset = user
         .userset()
-        .map(|(_, relation)| (question.subject_type(), relation));
+        .map(|(_, relation)| (user.object_type(), relation));
     for (object_type, relation) in userset
         .into_iter()
         .chain([(question.object_type(), question.relation())])
@@ -282,7 +275,12 @@ impl Evaluation {
         let question = &checked.question;
         Self {
             store,
-            asked: [question.object(), question.relation(), question.subject()].map(str::to_owned),
+            asked: [
+                question.object(),
+                question.relation(),
+                question.user().text(),
+            ]
+            .map(str::to_owned),
             contextual: checked.contextual.clone(),
             facts: RoundFacts::new(&model.symbols),
             scratch: Scratch::default(),
@@ -292,9 +290,9 @@ impl Evaluation {
     }
 
     fn run(&mut self, budget: Budget<'_>) -> Result<Outcome, ApiError> {
-        let [object, relation, subject] = &self.asked;
+        let [object, relation, user] = &self.asked;
         let question =
-            Question::parse(object, relation, subject).map_err(|why| invalid_question(&why))?;
+            Question::parse(object, relation, user).map_err(|why| invalid_question(&why))?;
         Ok(meridian_engine::check(
             &self.facts,
             &self.model.program,

@@ -21,7 +21,7 @@ pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
             return write_failed(&message);
         }
         DatastoreError::Trimmed { .. } => Code::InvalidContinuationToken,
-        DatastoreError::Conflict => Code::Aborted,
+        DatastoreError::Conflict | DatastoreError::ConditionDiffers(_) => Code::Aborted,
         DatastoreError::Exhausted { .. } => Code::ResourceExhausted,
         DatastoreError::DeadlineExceeded => return crate::api::deadline_exceeded(),
         DatastoreError::Unavailable(source) => {

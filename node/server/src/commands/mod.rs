@@ -1,5 +1,6 @@
 //! What the calls do at a node that has a datastore, transport-free: one file per group.
 
+mod assertions;
 mod authorization_models;
 mod changes;
 pub mod check;
@@ -191,5 +192,21 @@ impl Calls for Local {
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse> {
         changes::read(self, cx, &request).await
+    }
+
+    async fn write_assertions(
+        &self,
+        cx: &Context,
+        request: v1::WriteAssertionsRequest,
+    ) -> Answer<v1::WriteAssertionsResponse> {
+        assertions::write(self, cx, request).await
+    }
+
+    async fn read_assertions(
+        &self,
+        cx: &Context,
+        request: v1::ReadAssertionsRequest,
+    ) -> Answer<v1::ReadAssertionsResponse> {
+        assertions::read(self, cx, &request).await
     }
 }

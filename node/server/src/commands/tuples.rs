@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use meridian_model::ports::TupleFilter;
+use meridian_model::ports::{TupleFilter, WriteOptions};
 use meridian_model::{ApiError, Code, Timestamp, Tuple, TupleKey, TypeSystem, validate};
 use meridian_proto::openfga::v1;
 
@@ -22,22 +22,42 @@ pub(super) async fn write(
         .resolve(store, &request.authorization_model_id, cx.deadline)
         .await?;
     let changes = Changes::of(request);
-    changes.check_options(request)?;
+    changes.check_any()?;
     let writes = changes.writes(&model.types, local.limits.condition_context_bytes)?;
     let deletes = changes.deletes()?;
     changes.check_duplicates_and_number(local.limits.tuples_per_write)?;
-    let deletes = deletes?;
+    let options = options(request)?;
+    let deletes = deletes.stored(options)?;
     let committed = local
         .datastore
-        .write_tuples(store, &deletes, &writes, cx.deadline)
+        .write_tuples(store, &deletes, &writes, options, cx.deadline)
         .await
         .map_err(from_datastore)?;
-    local.committed.notify_one();
-    Ok(local.reply(
-        v1::WriteResponse {},
-        Some(committed.position),
-        Some(model.id),
-    ))
+    let position = match committed {
+        Some(committed) => {
+            local.committed.notify_one();
+            Some(committed.position)
+        }
+        None => local.position(cx, store).await?,
+    };
+    Ok(local.reply(v1::WriteResponse {}, position, Some(model.id)))
+}
+
+/// What the request says about tuples that are already as it would have them.
+fn options(request: &v1::WriteRequest) -> Result<WriteOptions, ApiError> {
+    let ignores = |option, value| match value {
+        "" | "error" => Ok(false),
+        "ignore" => Ok(true),
+        _ => Err(ApiError::validation(format!(
+            "invalid {option} option: {value}"
+        ))),
+    };
+    let on_duplicate = request.writes.as_ref().map(|writes| &*writes.on_duplicate);
+    let on_missing = request.deletes.as_ref().map(|deletes| &*deletes.on_missing);
+    Ok(WriteOptions {
+        ignore_duplicate: ignores("on_duplicate", on_duplicate.unwrap_or_default())?,
+        ignore_missing: ignores("on_missing", on_missing.unwrap_or_default())?,
+    })
 }
 
 /// What a Write asks for, as it came over the wire.
@@ -60,34 +80,11 @@ impl<'a> Changes<'a> {
         }
     }
 
-    fn check_options(&self, request: &v1::WriteRequest) -> Result<(), ApiError> {
+    fn check_any(&self) -> Result<(), ApiError> {
         if self.writes.is_empty() && self.deletes.is_empty() {
             let message =
                 "Invalid input. Make sure you provide at least one write, or at least one delete";
             return Err(ApiError::new(Code::InvalidWriteInput, message));
-        }
-        let on_duplicate = request
-            .writes
-            .as_ref()
-            .map_or("", |writes| &writes.on_duplicate);
-        let on_missing = request
-            .deletes
-            .as_ref()
-            .map_or("", |deletes| &deletes.on_missing);
-        for (option, value) in [("on_duplicate", on_duplicate), ("on_missing", on_missing)] {
-            match value {
-                "" | "error" => {}
-                "ignore" => {
-                    return Err(ApiError::validation(format!(
-                        "{option} option 'ignore' is not supported yet; use 'error'"
-                    )));
-                }
-                _ => {
-                    return Err(ApiError::validation(format!(
-                        "invalid {option} option: {value}"
-                    )));
-                }
-            }
         }
         Ok(())
     }
@@ -141,23 +138,36 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// The keys to delete. No model is asked: a tuple that an older model allowed can be deleted under a newer one. What
-    /// is not even the form of a tuple cannot be stored. `Err` inside is the first of those.
-    fn deletes(&self) -> Result<Result<Vec<TupleKey>, ApiError>, ApiError> {
-        let mut keys = Vec::with_capacity(self.deletes.len());
-        let mut missing = None;
+    /// The keys to delete. No model is asked: a tuple that an older model allowed can be deleted under a newer one.
+    fn deletes(&self) -> Result<Deletes<'a>, ApiError> {
+        let mut deletes = Deletes::default();
         for wire in self.deletes {
             match validate::delete(&wire.object, &wire.relation, &wire.user)? {
-                Some(key) => keys.push(key),
-                None => missing = missing.or(Some(wire)),
+                Some(key) => deletes.keys.push(key),
+                None => deletes.impossible = deletes.impossible.or(Some(wire)),
             }
         }
-        Ok(missing.map_or(Ok(keys), |key| {
-            Err(write_failed(&format!(
+        Ok(deletes)
+    }
+}
+
+#[derive(Default)]
+struct Deletes<'a> {
+    keys: Vec<TupleKey>,
+    /// The first that is not even the form of a tuple, so it cannot be stored.
+    impossible: Option<&'a v1::TupleKeyWithoutCondition>,
+}
+
+impl Deletes<'_> {
+    /// The keys that may be stored.
+    fn stored(self, options: WriteOptions) -> Result<Vec<TupleKey>, ApiError> {
+        match self.impossible {
+            Some(key) if !options.ignore_missing => Err(write_failed(&format!(
                 "cannot delete a tuple which does not exist: user: '{}', relation: '{}', object: '{}'",
                 key.user, key.relation, key.object
-            )))
-        }))
+            ))),
+            _ => Ok(self.keys),
+        }
     }
 }
 

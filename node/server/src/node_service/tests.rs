@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use meridian_model::ports::WriteOptions;
 use meridian_model::tuple::TupleCondition;
 use meridian_model::{AuthorizationModel, ModelId, Tuple};
 use meridian_store::memory::MemoryDatastore;
@@ -52,7 +53,7 @@ async fn a_page_of_changes_is_bounded_by_bytes_and_goes_on_where_it_ended() {
     for number in 0..12 {
         let write = tuple(number, 1024 * 1024);
         datastore
-            .write_tuples(shop(), &[], &[write], soon())
+            .write_tuples(shop(), &[], &[write], WriteOptions::default(), soon())
             .await
             .unwrap();
     }
@@ -78,7 +79,7 @@ async fn a_page_of_changes_is_bounded_by_bytes_and_goes_on_where_it_ended() {
 
     let huge = tuple(99, 2 * MAX_CHANGES_BYTES);
     datastore
-        .write_tuples(shop(), &[], &[huge], soon())
+        .write_tuples(shop(), &[], &[huge], WriteOptions::default(), soon())
         .await
         .unwrap();
     let alone = page(&*datastore, shop(), after, 10, None, soon()).await;
@@ -91,7 +92,7 @@ async fn trimmed_changes_are_told_from_none() {
     for number in 0..3 {
         let write = [tuple(number, 1)];
         datastore
-            .write_tuples(shop(), &[], &write, soon())
+            .write_tuples(shop(), &[], &write, WriteOptions::default(), soon())
             .await
             .unwrap();
     }
@@ -129,7 +130,7 @@ async fn a_store_of_many_large_models_and_tuples_comes_over_in_small_chunks() {
     }
     let tuples: Vec<_> = (0..2_500).map(|number| tuple(number, 2_000)).collect();
     datastore
-        .write_tuples(shop(), &[], &tuples, soon())
+        .write_tuples(shop(), &[], &tuples, WriteOptions::default(), soon())
         .await
         .unwrap();
     let snapshot = async || datastore.snapshot(shop(), soon()).await.unwrap().unwrap();
@@ -197,10 +198,9 @@ impl Snapshot for Told {
     async fn read(
         &mut self,
         reads: &[meridian_model::ports::Read],
-        user: &meridian_model::Subject,
         limit: u32,
-    ) -> meridian_model::ports::Result<Option<meridian_model::ports::Sets>> {
-        self.0.read(reads, user, limit).await
+    ) -> meridian_model::ports::Result<Option<Vec<Vec<Tuple>>>> {
+        self.0.read(reads, limit).await
     }
 
     async fn tuples_of_type(

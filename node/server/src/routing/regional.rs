@@ -6,8 +6,9 @@ use meridian_proto::openfga::v1;
 
 use crate::api::fields::Fields;
 use crate::api::operations::{
-    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAuthorizationModel,
-    ReadAuthorizationModels, ReadChanges, Write, WriteAuthorizationModel,
+    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAssertions,
+    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
+    WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
@@ -192,6 +193,26 @@ impl Calls for Regional {
         }
         Ok(answer)
     }
+
+    async fn write_assertions(
+        &self,
+        cx: &Context,
+        request: v1::WriteAssertionsRequest,
+    ) -> Answer<v1::WriteAssertionsResponse> {
+        self.write_above::<WriteAssertions>(cx, &request).await
+    }
+
+    async fn read_assertions(
+        &self,
+        cx: &Context,
+        request: v1::ReadAssertionsRequest,
+    ) -> Answer<v1::ReadAssertionsResponse> {
+        // Only central has them.
+        let store = store_of(&request);
+        self.upwards
+            .forward::<ReadAssertions>(cx, store, &request, false)
+            .await
+    }
 }
 
 /// A created store's floor, so that its creator finds it here at once.
@@ -212,7 +233,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use meridian_model::ports::Datastore;
+    use meridian_model::ports::{Datastore, WriteOptions};
     use meridian_model::{Code, Tuple, TupleKey};
     use meridian_store::memory::MemoryDatastore;
 
@@ -265,7 +286,7 @@ mod tests {
         };
         let store = STORE.parse().unwrap();
         datastore
-            .write_tuples(store, &[], &[tuple], deadline())
+            .write_tuples(store, &[], &[tuple], WriteOptions::default(), deadline())
             .await
             .unwrap();
     }

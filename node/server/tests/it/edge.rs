@@ -272,3 +272,35 @@ async fn a_context_may_be_as_deep_at_each_node() {
         }
     }
 }
+
+#[tokio::test]
+async fn assertions_are_those_of_central_at_every_node() {
+    let trio = Trio::start(Duration::from_secs(60)).await;
+    let regional = trio.regional.as_ref().unwrap();
+    let models = format!("/stores/{}/authorization-models", trio.store);
+    let ask = async |node: &Node, method, path: &str, body: String| {
+        send(node.http, method, path, &[], body.into()).await
+    };
+    let listed = ask(&trio.central, http::Method::GET, &models, String::new()).await;
+    let model = listed.body["authorization_models"][0]["id"]
+        .as_str()
+        .unwrap();
+    let path = format!("/stores/{}/assertions/{model}", trio.store);
+    let (user, relation, object) = MEMBER;
+    for (number, writer) in [&trio.central, regional, &trio.edge]
+        .into_iter()
+        .enumerate()
+    {
+        let key = serde_json::json!({"user": user, "relation": relation, "object": object});
+        let assertion = serde_json::json!({"tuple_key": key, "context": {"number": number}});
+        let body = serde_json::json!({"assertions": [assertion]});
+        let written = ask(writer, http::Method::PUT, &path, body.to_string()).await;
+        assert_eq!(written.status, 204, "{}: {}", writer.name, written.body);
+        for reader in [&trio.edge, regional, &trio.central] {
+            let read = ask(reader, http::Method::GET, &path, String::new()).await;
+            assert_eq!(read.headers["meridian-served-by"], "central/test");
+            let kept = &read.body["assertions"][0]["context"]["number"];
+            assert_eq!(kept.as_f64(), Some(number as f64), "{}", reader.name);
+        }
+    }
+}

@@ -351,3 +351,72 @@ async fn changes_are_read_once_and_by_type() {
         4
     );
 }
+
+#[tokio::test]
+async fn a_write_passes_over_what_is_so_already_where_it_is_told_to() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let write = async |body: Value| {
+        let path = format!("/stores/{store}/write");
+        node.post(&path, &body).await
+    };
+    let key = |repo: u32| json!({"user": "user:anne", "relation": "owner", "object": format!("repo:{repo}")});
+    let writes = |keys: &[Value], option: &str| json!({"writes": {"tuple_keys": keys, "on_duplicate": option}});
+    let deletes = |keys: &[Value], option: &str| json!({"deletes": {"tuple_keys": keys, "on_missing": option}});
+
+    let first = write(writes(&[key(1)], "ignore")).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    let same = write(writes(&[key(1)], "ignore")).await;
+    let gone = write(deletes(&[key(7)], "ignore")).await;
+    let formless = json!({"user": "anne", "relation": "owner", "object": "repo"});
+    let impossible = write(deletes(&[formless], "ignore")).await;
+    for reply in [same, gone, impossible] {
+        assert_eq!((reply.status.as_u16(), reply.body), (200, json!({})));
+        // There is no revision of nothing.
+        assert_eq!(
+            reply.headers["meridian-revision"],
+            first.headers["meridian-revision"]
+        );
+    }
+    let second = write(writes(&[key(1), key(2)], "ignore")).await;
+    assert_eq!(second.status, 200, "{}", second.body);
+    let third = write(deletes(&[key(7), key(2)], "ignore")).await;
+    assert_eq!(third.status, 200, "{}", third.body);
+    let log = node.get(&format!("/stores/{store}/changes")).await.body;
+    let log: Vec<_> = log["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| {
+            let kind = change["operation"]
+                .as_str()
+                .unwrap()
+                .rsplit('_')
+                .next()
+                .unwrap();
+            format!("{kind} {}", change["tuple_key"]["object"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(log, ["WRITE repo:1", "WRITE repo:2", "DELETE repo:2"]);
+
+    for option in ["", "error"] {
+        write(writes(&[key(1)], option))
+            .await
+            .message(400, "write_failed_due_to_invalid_input");
+        write(deletes(&[key(7)], option))
+            .await
+            .message(400, "write_failed_due_to_invalid_input");
+    }
+    for option in ["Ignore", "x"] {
+        let why = format!("invalid on_duplicate option: {option}");
+        write(writes(&[key(1)], option))
+            .await
+            .assert_error(400, "validation_error", &why);
+        let why = format!("invalid on_missing option: {option}");
+        write(deletes(&[key(1)], option))
+            .await
+            .assert_error(400, "validation_error", &why);
+    }
+    let twice = write(writes(&[key(3), key(3)], "ignore")).await;
+    twice.message(400, "cannot_allow_duplicate_tuples_in_one_request");
+}

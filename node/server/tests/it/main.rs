@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
+mod assertions;
 mod bad_input;
 mod check;
 mod command_line;

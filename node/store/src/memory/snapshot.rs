@@ -6,8 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use meridian_model::AuthorizationModel;
 use meridian_model::ids::{ModelId, Position};
-use meridian_model::ports::{Read, Result, Sets, Snapshot, StoreHead, TupleFilter};
-use meridian_model::tuple::{Subject, Tuple, TupleKey};
+use meridian_model::ports::{Read, Result, Snapshot, StoreHead, TupleFilter};
+use meridian_model::tuple::{Tuple, TupleKey};
 
 use super::store::Store;
 use crate::history::check_deadline;
@@ -28,9 +28,9 @@ impl Snapshot for MemorySnapshot {
         self.deadline = deadline;
     }
 
-    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>> {
+    async fn read(&mut self, reads: &[Read], limit: u32) -> Result<Option<Vec<Vec<Tuple>>>> {
         check_deadline(self.deadline)?;
-        Ok(self.store.read(reads, user, limit))
+        Ok(self.store.read(reads, limit))
     }
 
     async fn tuples_of_type(

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meridian_model::change::{Change, ChangeSet, Tiers};
 use meridian_model::ids::{Position, Revision, StoreId, Timestamp};
-use meridian_model::ports::{OUTBOX_BYTES, OutboxRow};
+use meridian_model::ports::{Committed, OUTBOX_BYTES, OutboxRow};
 
 use super::store::Store;
 
@@ -25,6 +25,18 @@ impl State {
         self.stores
             .get(&id)
             .filter(|store| store.deleted_at.is_none())
+    }
+
+    /// Commits changes as the next revision of a store that is there.
+    pub(super) fn revise(
+        &mut self,
+        store: StoreId,
+        position: Position,
+        at: Timestamp,
+        changes: Vec<Change>,
+    ) -> Committed {
+        self.commit(change_set(store, position, at, changes), || None);
+        Committed { position, at }
     }
 
     /// Takes a change set in: data, changelog and outbox.

@@ -1,5 +1,6 @@
 //! One store in memory. Everything is persistent maps: a clone is cheap and never changes.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,12 +9,10 @@ use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, Timestamp};
 use meridian_model::ports::{
-    ChangeCursor, DatastoreError, Read, Result, Sets, StoreHead, StoreRecord, TupleChange,
-    TupleFilter,
+    ChangeCursor, DatastoreError, Read, Result, StoreHead, StoreRecord, TupleChange, TupleFilter,
+    WriteOptions,
 };
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
-
-use crate::history::by_set;
 
 /// The lowest character that an object's id may hold: where the ids of a type begin.
 const LOWEST_ID: &str = "!";
@@ -27,11 +26,14 @@ pub(super) struct Store {
     pub(super) position: Position,
     pub(super) deleted_at: Option<Timestamp>,
     pub(super) models: OrdMap<ModelId, Arc<AuthorizationModel>>,
+    /// Not of any revision.
+    pub(super) assertions: OrdMap<ModelId, Box<str>>,
     pub(super) tiers: Tiers,
     pub(super) log: OrdMap<Revision, Arc<ChangeSet>>,
     tuples: OrdMap<TupleKey, Stored>,
     /// Keys whose subject is a userset, so that an object's direct users need not be walked to find them.
     usersets: OrdSet<TupleKey>,
+    by_subject: OrdSet<BySubject>,
 }
 
 impl Store {
@@ -42,10 +44,12 @@ impl Store {
             position: Position::default(),
             deleted_at: None,
             models: OrdMap::new(),
+            assertions: OrdMap::new(),
             tiers: Tiers::default(),
             log: OrdMap::new(),
             tuples: OrdMap::new(),
             usersets: OrdSet::new(),
+            by_subject: OrdSet::new(),
         }
     }
 
@@ -97,23 +101,28 @@ impl Store {
         &self,
         deletes: &[TupleKey],
         writes: &[Tuple],
+        options: WriteOptions,
         at: Timestamp,
     ) -> Result<Vec<Change>> {
         let mut after = self.tuples.clone();
         let mut changes = Vec::with_capacity(deletes.len() + writes.len());
         for key in deletes {
-            after
-                .remove(key)
-                .ok_or_else(|| DatastoreError::TupleMissing(key.clone()))?;
-            changes.push(Change::TupleDeleted(key.clone()));
+            if after.remove(key).is_some() {
+                changes.push(Change::TupleDeleted(key.clone()));
+            } else if !options.ignore_missing {
+                return Err(DatastoreError::TupleMissing(key.clone()));
+            }
         }
         for tuple in writes {
-            if after
-                .insert(tuple.key.clone(), (tuple.condition.clone(), at))
-                .is_some()
-            {
-                return Err(DatastoreError::TupleExists(tuple.key.clone()));
+            match after.get(&tuple.key) {
+                None => {}
+                Some(_) if !options.ignore_duplicate => {
+                    return Err(DatastoreError::TupleExists(tuple.key.clone()));
+                }
+                Some((condition, _)) if *condition == tuple.condition => continue,
+                Some(_) => return Err(DatastoreError::ConditionDiffers(tuple.key.clone())),
             }
+            after.insert(tuple.key.clone(), (tuple.condition.clone(), at));
             changes.push(Change::TupleWritten(Tuple {
                 timestamp: at,
                 ..tuple.clone()
@@ -131,6 +140,7 @@ impl Store {
                 Change::TupleDeleted(key) => {
                     self.tuples.remove(key);
                     self.usersets.remove(key);
+                    self.by_subject.remove(&BySubject(key.clone()));
                 }
                 Change::ModelWritten(stored) => {
                     self.models.insert(stored.id, Arc::clone(&stored.model));
@@ -140,7 +150,9 @@ impl Store {
                     self.deleted_at = Some(change_set.committed_at);
                     self.tuples = OrdMap::new();
                     self.usersets = OrdSet::new();
+                    self.by_subject = OrdSet::new();
                     self.models = OrdMap::new();
+                    self.assertions = OrdMap::new();
                 }
                 Change::TiersAssigned(tiers) => self.tiers = tiers.clone(),
             }
@@ -179,6 +191,7 @@ impl Store {
         if matches!(tuple.key.subject, Subject::Userset(..)) {
             self.usersets.insert(tuple.key.clone());
         }
+        self.by_subject.insert(BySubject(tuple.key.clone()));
         self.tuples
             .insert(tuple.key, (tuple.condition, tuple.timestamp));
     }
@@ -216,26 +229,37 @@ impl Store {
     }
 
     /// One round of an evaluation; see [`meridian_model::ports::Snapshot::read`].
-    pub(super) fn read(&self, reads: &[Read], user: &Subject, limit: u32) -> Option<Sets> {
-        let limit = limit as usize;
-        let mut found = Vec::new();
-        for read in reads {
-            let room = (limit + 1).saturating_sub(found.len());
-            match read {
-                Read::Direct { object, relation } => {
-                    found.extend(self.direct(object, relation, user).take(room));
-                }
-                Read::Parents { object, relation } => {
-                    found.extend(
-                        self.set(object, relation)
-                            .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
-                            .map(tuple)
-                            .take(room),
-                    );
-                }
+    pub(super) fn read(&self, reads: &[Read], limit: u32) -> Option<Vec<Vec<Tuple>>> {
+        let mut left = limit as usize;
+        let answer = |read| {
+            let found: Vec<Tuple> = self.answer(read).take(left.saturating_add(1)).collect();
+            left = left.checked_sub(found.len())?;
+            Some(found)
+        };
+        reads.iter().map(answer).collect()
+    }
+
+    fn answer<'a>(&'a self, read: &'a Read) -> Box<dyn Iterator<Item = Tuple> + 'a> {
+        match read {
+            Read::Direct {
+                object,
+                relation,
+                user,
+            } => Box::new(self.direct(object, relation, user)),
+            Read::Parents { object, relation } => Box::new(
+                self.members(object, relation)
+                    .filter(|(key, _)| matches!(key.subject, Subject::Object(_)))
+                    .map(tuple),
+            ),
+            Read::Members { object, relation } => {
+                Box::new(self.members(object, relation).map(tuple))
             }
+            Read::Objects {
+                subject,
+                object_type,
+                relation,
+            } => Box::new(self.objects(subject, object_type, relation)),
         }
-        (found.len() <= limit).then(|| by_set(reads, found))
     }
 
     fn direct<'a>(
@@ -250,22 +274,21 @@ impl Store {
             .range(start..)
             .take_while(move |key| key.object == *object && &*key.relation == relation)
             .cloned();
-        let key = |subject| TupleKey {
-            object: object.clone(),
-            relation: relation.into(),
-            subject,
-        };
-        let points = [
-            key(user.clone()),
-            key(Subject::Wildcard(user.subject_type().into())),
-        ];
+        // Any userset is among those already, and a wildcard is its own.
+        let wildcard = Subject::Wildcard(user.subject_type().into());
+        let user = Some(user).filter(|user| matches!(user, Subject::Object(_)));
+        let points = user.cloned().into_iter().chain([wildcard]);
         points
-            .into_iter()
+            .map(|subject| TupleKey {
+                object: object.clone(),
+                relation: relation.into(),
+                subject,
+            })
             .chain(usersets)
             .filter_map(|key| self.tuples.get_key_value(&key).map(tuple))
     }
 
-    fn set<'a>(
+    fn members<'a>(
         &'a self,
         object: &'a Object,
         relation: &'a str,
@@ -273,6 +296,60 @@ impl Store {
         self.tuples
             .range(lowest(object.clone(), relation)..)
             .take_while(move |(key, _)| key.object == *object && &*key.relation == relation)
+    }
+
+    fn objects<'a>(
+        &'a self,
+        subject: &'a Subject,
+        object_type: &'a str,
+        relation: &'a str,
+    ) -> impl Iterator<Item = Tuple> + 'a {
+        let first = Object::new(object_type, LOWEST_ID).ok().map(|object| {
+            BySubject(TupleKey {
+                object,
+                relation: relation.into(),
+                subject: subject.clone(),
+            })
+        });
+        let keys = first.map(|first| self.by_subject.range(first..));
+        keys.into_iter()
+            .flatten()
+            .map(|BySubject(key)| key)
+            .take_while(move |key| {
+                key.subject == *subject
+                    && key.object.object_type() == object_type
+                    && &*key.relation == relation
+            })
+            .filter_map(|key| self.tuples.get_key_value(key).map(tuple))
+    }
+}
+
+/// A tuple's key in the order of subject, type and relation, by which the objects of a subject stand together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct BySubject(TupleKey);
+
+impl BySubject {
+    fn parts(&self) -> (&Subject, &str, &str, &str) {
+        let Self(key) = self;
+        let object = &key.object;
+        (
+            &key.subject,
+            object.object_type(),
+            &key.relation,
+            object.id(),
+        )
+    }
+}
+
+impl Ord for BySubject {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for BySubject {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -324,3 +324,13 @@ fn tuple_change(row: &AnyRow) -> Result<TupleChange> {
         deleted,
     })
 }
+
+/// Forgets changes up to and including `upto`. What is not yet published stays: the outbox refers to it.
+pub(super) async fn trim(db: &mut Reading, store: StoreId, upto: Revision) -> Result<()> {
+    let delete = Statement::new(
+        "DELETE FROM changelog WHERE store_id = $1 AND revision <= $2 \
+         AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.store_id = $1 AND o.revision <= changelog.revision)",
+    );
+    db.execute(delete.with(store.as_str()).with(upto.0)).await?;
+    Ok(())
+}

@@ -6,21 +6,16 @@ use std::sync::Arc;
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{StoredModel, Tiers};
 use meridian_model::ids::{ModelId, StoreId};
-use meridian_model::ports::{Read, Result, Sets, StoreRecord, TupleFilter};
+use meridian_model::ports::{Result, StoreRecord, TupleFilter};
 use meridian_model::tuple::{Subject, Tuple, TupleKey};
 use sqlx::AnyConnection;
 
-use super::dialect::Dialect;
 use super::pool::Session;
 use super::rows::{
     KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, parsed, store as store_of,
     tiers as tiers_of, tuple,
 };
 use super::statement::Statement;
-use crate::history::by_set;
-
-/// Reads of one statement, with 3 values each; see [`super::statement::ROWS_PER_STATEMENT`].
-const READS_PER_STATEMENT: usize = 1000;
 
 pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,
@@ -32,6 +27,26 @@ pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
         .as_ref()
         .map(store_of)
         .transpose()
+}
+
+/// Stores that exist, by id, from behind `after`, at most `limit`; with `name`, only those so named.
+pub(super) async fn stores<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+    name: Option<&str>,
+    after: Option<StoreId>,
+    limit: u64,
+) -> Result<Vec<StoreRecord>> {
+    let mut select = Statement::new(format!(
+        "SELECT {STORE_COLUMNS} FROM stores WHERE deleted_at IS NULL"
+    ));
+    if let Some(name) = name {
+        select.push(" AND name = ").bind(name);
+    }
+    if let Some(after) = after {
+        select.push(" AND id > ").bind(after.as_str());
+    }
+    select.push(" ORDER BY id LIMIT ").bind(limit);
+    db.rows(select).await?.iter().map(store_of).collect()
 }
 
 /// The assignment of the latest revision that made one.
@@ -156,121 +171,4 @@ pub(super) fn filtered(
         .push(" LIMIT ")
         .bind(limit);
     select
-}
-
-/// One round of an evaluation; see [`meridian_model::ports::Snapshot::read`].
-pub(super) async fn round<C: DerefMut<Target = AnyConnection>>(
-    db: &mut Session<C>,
-    dialect: &Dialect,
-    store: StoreId,
-    reads: &[Read],
-    user: &Subject,
-    limit: u32,
-) -> Result<Option<Sets>> {
-    let mut found = Vec::new();
-    for chunk in reads.chunks(READS_PER_STATEMENT) {
-        let left = u64::from(limit).saturating_sub(found.len() as u64);
-        let mut select = round_statement(dialect, store, chunk, user);
-        select.push(" LIMIT ").bind(left + 1);
-        let rows = db.rows(select).await?;
-        if rows.len() as u64 > left {
-            return Ok(None);
-        }
-        for row in &rows {
-            found.push(tuple(row)?);
-        }
-    }
-    Ok(Some(by_set(reads, found)))
-}
-
-/// One statement for all reads. An object may have a million direct users, so direct membership is looked up by the
-/// whole primary key and usersets by an index that holds nothing else.
-pub(super) fn round_statement(
-    dialect: &Dialect,
-    store: StoreId,
-    reads: &[Read],
-    user: &Subject,
-) -> Statement {
-    let mut direct = Vec::new();
-    let mut parents = Vec::new();
-    for read in reads {
-        match read {
-            Read::Direct { object, relation } => {
-                direct.push([object.object_type(), object.id(), relation])
-            }
-            Read::Parents { object, relation } => {
-                parents.push([object.object_type(), object.id(), relation])
-            }
-        }
-    }
-    let mut select = Statement::new("WITH ");
-    let mut branches = Branches {
-        select: &mut select,
-        store,
-        separator: "",
-    };
-    branches.sets("direct_set", &direct);
-    branches.sets("parent_set", &parents);
-    branches.separator = " ";
-    if !direct.is_empty() {
-        let ids = match user {
-            Subject::Object(object) => vec![object.id(), "*"],
-            Subject::Wildcard(_) | Subject::Userset(..) => vec!["*"],
-        };
-        branches
-            .branch("direct_set", "")
-            .push(" AND t.user_type = ")
-            .bind(user.subject_type());
-        branches
-            .select
-            .push(" AND t.user_id IN ")
-            .tuple(ids)
-            .push(" AND t.user_relation = ''");
-        branches
-            .branch("direct_set", dialect.by_set_usersets)
-            .push(" AND t.user_relation <> ''");
-    }
-    if !parents.is_empty() {
-        branches
-            .branch("parent_set", "")
-            .push(" AND t.user_relation = '' AND t.user_id <> '*'");
-    }
-    select
-}
-
-struct Branches<'a> {
-    select: &'a mut Statement,
-    store: StoreId,
-    separator: &'static str,
-}
-
-impl Branches<'_> {
-    fn sets(&mut self, name: &str, sets: &[[&str; 3]]) {
-        if !sets.is_empty() {
-            self.select
-                .push(self.separator)
-                .push(name)
-                .push(" (s_type, s_id, s_relation) AS (VALUES ");
-            self.select.tuples(sets.iter().copied()).push(")");
-            self.separator = ", ";
-        }
-    }
-
-    /// The tuples of every set of `sets`. CROSS JOIN, since SQLite then keeps the order: sets first.
-    fn branch(&mut self, sets: &str, index: &str) -> &mut Statement {
-        self.select
-            .push(self.separator)
-            .push("SELECT ")
-            .push(TUPLE_COLUMNS)
-            .push(" FROM ")
-            .push(sets);
-        self.select
-            .push(" CROSS JOIN tuples AS t")
-            .push(index)
-            .push(" WHERE t.store_id = ")
-            .bind(self.store.as_str());
-        self.separator = " UNION ALL ";
-        self.select
-            .push(" AND t.object_type = s_type AND t.object_id = s_id AND t.relation = s_relation")
-    }
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use meridian_model::AuthorizationModel;
 use meridian_model::ids::{ModelId, Position, StoreId};
-use meridian_model::ports::{Read, Result, Sets, Snapshot, StoreHead, StoreRecord, TupleFilter};
-use meridian_model::tuple::{Subject, Tuple, TupleKey};
+use meridian_model::ports::{Read, Result, Snapshot, StoreHead, StoreRecord, TupleFilter};
+use meridian_model::tuple::{Tuple, TupleKey};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::dialect::Dialect;
 use super::pool::Transaction;
-use super::read;
+use super::{read, round};
 
 struct SqlSnapshot {
     tx: Transaction,
@@ -49,16 +49,9 @@ impl Snapshot for SqlSnapshot {
         self.tx.extend(deadline);
     }
 
-    async fn read(&mut self, reads: &[Read], user: &Subject, limit: u32) -> Result<Option<Sets>> {
-        read::round(
-            &mut self.tx,
-            self.dialect,
-            self.store.info.id,
-            reads,
-            user,
-            limit,
-        )
-        .await
+    async fn read(&mut self, reads: &[Read], limit: u32) -> Result<Option<Vec<Vec<Tuple>>>> {
+        let store = self.store.info.id;
+        round::read(&mut self.tx, self.dialect, store, reads, limit).await
     }
 
     async fn tuples_of_type(

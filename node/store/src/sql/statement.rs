@@ -83,12 +83,20 @@ impl Statement {
         &mut self,
         values: impl IntoIterator<Item = V>,
     ) -> &mut Self {
-        let mut separator = "(";
+        self.push("(").list(values).push(")")
+    }
+
+    /// Adds `a, b, ...`.
+    pub(crate) fn list<V: Into<Value>>(
+        &mut self,
+        values: impl IntoIterator<Item = V>,
+    ) -> &mut Self {
+        let mut separator = "";
         for value in values {
             self.push(separator).bind(value);
             separator = ", ";
         }
-        self.push(")")
+        self
     }
 
     /// Adds `(a, b, ...), (c, d, ...)`.

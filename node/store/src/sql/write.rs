@@ -1,11 +1,11 @@
 //! What changes a store, within a transaction: central's own writes, replication, take-over from a snapshot.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, StoreId, Timestamp};
-use meridian_model::ports::{Applied, DatastoreError, Result};
+use meridian_model::ports::{Applied, DatastoreError, Result, WriteOptions};
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyRow;
 
@@ -13,7 +13,7 @@ use super::changelog::record;
 use super::dialect::Dialect;
 use super::pool::Transaction;
 use super::rows::{
-    KEY_COLUMNS, TUPLE_COLUMNS, key, key_and_condition, position, timestamp, to_json,
+    KEY_COLUMNS, TUPLE_COLUMNS, key, key_and_condition, position, timestamp, to_json, tuple,
 };
 use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
 use crate::history::verdict;
@@ -85,7 +85,7 @@ pub(super) async fn delete_store(
     Ok(revision)
 }
 
-/// The row stays, for its deletion to be replicated; tuples and models go.
+/// The row stays, for its deletion to be replicated; tuples, models and assertions go.
 async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Result<()> {
     tx.execute(
         Statement::new("UPDATE stores SET deleted_at = $2 WHERE id = $1")
@@ -93,7 +93,7 @@ async fn mark_deleted(tx: &mut Transaction, store: StoreId, at: Timestamp) -> Re
             .with(at.0),
     )
     .await?;
-    clear(tx, store, &["tuples", "models"]).await
+    clear(tx, store, &["tuples", "models", "assertions"]).await
 }
 
 pub(super) async fn clear(
@@ -192,11 +192,16 @@ pub(super) async fn write_tuples(
     mut revision: ChangeSet,
     deletes: &[TupleKey],
     writes: &[Tuple],
+    options: WriteOptions,
 ) -> Result<ChangeSet> {
     for chunk in deletes.chunks(ROWS_PER_STATEMENT) {
         let mut deleted = delete_tuples(tx, revision.store, chunk).await?;
-        if let Some(missing) = chunk.iter().find(|key| !deleted.remove(*key)) {
-            return Err(DatastoreError::TupleMissing(missing.clone()));
+        for key in chunk {
+            if deleted.remove(key) {
+                revision.changes.push(Change::TupleDeleted(key.clone()));
+            } else if !options.ignore_missing {
+                return Err(DatastoreError::TupleMissing(key.clone()));
+            }
         }
     }
     let writes: Vec<Tuple> = writes
@@ -208,18 +213,50 @@ pub(super) async fn write_tuples(
         .collect();
     for chunk in writes.chunks(ROWS_PER_STATEMENT) {
         let mut inserted = insert_tuples(tx, revision.store, revision.revision, chunk).await?;
-        if let Some(existing) = chunk.iter().find(|tuple| !inserted.remove(&tuple.key)) {
-            return Err(DatastoreError::TupleExists(existing.key.clone()));
+        let (new, existing): (Vec<&Tuple>, Vec<&Tuple>) =
+            chunk.iter().partition(|tuple| inserted.remove(&tuple.key));
+        match existing.first() {
+            Some(first) if !options.ignore_duplicate => {
+                return Err(DatastoreError::TupleExists(first.key.clone()));
+            }
+            Some(_) => have_those_conditions(tx, revision.store, &existing).await?,
+            None => {}
         }
+        let written = new.into_iter().cloned().map(Change::TupleWritten);
+        revision.changes.extend(written);
     }
-    revision.changes = deletes
-        .iter()
-        .cloned()
-        .map(Change::TupleDeleted)
-        .chain(writes.into_iter().map(Change::TupleWritten))
-        .collect();
-    record(tx, &revision).await?;
+    if !revision.changes.is_empty() {
+        record(tx, &revision).await?;
+    }
     Ok(revision)
+}
+
+/// Fails unless tuples that are stored have the conditions they have here.
+async fn have_those_conditions(
+    tx: &mut Transaction,
+    store: StoreId,
+    tuples: &[&Tuple],
+) -> Result<()> {
+    let mut select = Statement::new("SELECT ");
+    select
+        .push(TUPLE_COLUMNS)
+        .push(" FROM tuples WHERE store_id = ")
+        .bind(store.as_str())
+        .push(" AND (")
+        .push(KEY_COLUMNS)
+        .push(") IN (VALUES ")
+        .tuples(tuples.iter().map(|tuple| tuple.key.columns()))
+        .push(")");
+    let rows = tx.rows(select).await?;
+    let stored: Vec<Tuple> = rows.iter().map(tuple).collect::<Result<_>>()?;
+    let conditions: HashMap<_, _> = stored
+        .iter()
+        .map(|tuple| (&tuple.key, &tuple.condition))
+        .collect();
+    let differs = |tuple: &&&Tuple| conditions.get(&tuple.key) != Some(&&tuple.condition);
+    tuples.iter().find(differs).map_or(Ok(()), |tuple| {
+        Err(DatastoreError::ConditionDiffers(tuple.key.clone()))
+    })
 }
 
 /// Deletes tuples and returns the keys of those that were there.

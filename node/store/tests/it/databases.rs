@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use meridian_model::change::{Change, ChangeSet, StoreInfo, Tiers};
-use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, TupleFilter};
+use meridian_model::ports::{
+    Applied, Datastore, DatastoreError, StoreHead, TupleFilter, WriteOptions,
+};
 use meridian_model::{Epoch, Position, Revision, Timestamp};
 use meridian_store::sql::SqlDatastore;
 use meridian_store::{DatastoreSettings, OpenError, PoolSettings, open};
@@ -104,6 +106,7 @@ async fn a_statement_is_bounded_by_the_deadline() {
                 store_id(1),
                 &[],
                 &tuples(&["repo:a#admin@user:anne"]),
+                WriteOptions::default(),
                 waited + Duration::from_millis(200),
             )
             .await;
@@ -118,9 +121,11 @@ async fn a_statement_is_bounded_by_the_deadline() {
                 store_id(1),
                 &[],
                 &tuples(&["repo:a#admin@user:anne"]),
+                WriteOptions::default(),
                 deadline(),
             )
             .await
+            .unwrap()
             .unwrap();
         assert_eq!(written.position.revision.0, 2);
     })
@@ -138,9 +143,11 @@ async fn a_reopened_file_keeps_everything() {
                 store_id(1),
                 &[],
                 &tuples(&["repo:a#admin@user:anne"]),
+                WriteOptions::default(),
                 deadline(),
             )
             .await
+            .unwrap()
             .unwrap();
         drop(db);
         let again = opened(&url);
@@ -204,7 +211,7 @@ async fn a_lost_connection_is_replaced() {
         let lost = snapshot.tuples(None, 10).await;
         assert!(matches!(lost, Err(DatastoreError::Unavailable(_))), "{lost:?}");
         drop(snapshot);
-        db.write_tuples(store_id(1), &[], &tuples(&["repo:a#admin@user:anne"]), deadline()).await.unwrap();
+        db.write_tuples(store_id(1), &[], &tuples(&["repo:a#admin@user:anne"]), WriteOptions::default(), deadline()).await.unwrap();
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use meridian_model::change::Change;
 use meridian_model::ids::{Position, Revision, StoreId, Timestamp};
-use meridian_model::ports::{Applied, Datastore};
+use meridian_model::ports::{Applied, Datastore, WriteOptions};
 use meridian_model::tuple::{Tuple, TupleKey};
 use meridian_store::sql::SqlDatastore;
 use sqlx::{Connection, Executor};
@@ -25,8 +25,8 @@ fn tuple(object: &str) -> Tuple {
 
 async fn write(datastore: &SqlDatastore, store: StoreId, object: &str) -> Position {
     let tuples = [tuple(object)];
-    let committed = datastore.write_tuples(store, &[], &tuples, soon());
-    committed.await.unwrap().position
+    let committed = datastore.write_tuples(store, &[], &tuples, WriteOptions::default(), soon());
+    committed.await.unwrap().unwrap().position
 }
 
 /// The statements as they stand on the page.

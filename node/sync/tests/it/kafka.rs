@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meridian_model::ids::Timestamp;
-use meridian_model::ports::Datastore;
+use meridian_model::ports::{Datastore, WriteOptions};
 use meridian_sync::envelope::Record;
 use meridian_sync::kafka::broadcast::{self, Event};
 use meridian_sync::kafka::group::GroupConsumer;
@@ -204,13 +204,27 @@ async fn central_two_ahead(
     store: meridian_model::ids::StoreId,
 ) -> (u64, meridian_model::change::ChangeSet) {
     let first = datastore
-        .write_tuples(store, &[], &[tuple("doc:2", "user:anne")], soon())
+        .write_tuples(
+            store,
+            &[],
+            &[tuple("doc:2", "user:anne")],
+            WriteOptions::default(),
+            soon(),
+        )
         .await
+        .unwrap()
         .unwrap()
         .position;
     let second = datastore
-        .write_tuples(store, &[], &[tuple("doc:3", "user:anne")], soon())
+        .write_tuples(
+            store,
+            &[],
+            &[tuple("doc:3", "user:anne")],
+            WriteOptions::default(),
+            soon(),
+        )
         .await
+        .unwrap()
         .unwrap()
         .position;
     let mut sets = datastore

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 
-const REQUIRED: &str = "value is required";
+pub(super) const REQUIRED: &str = "value is required";
 
 impl Fields for v1::CheckRequest {
     fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
@@ -42,7 +42,7 @@ impl Fields for v1::CheckRequest {
 }
 
 /// A tuple to be written. Empty fields pass, as they do upstream: what they lack is said with the whole tuple's name.
-fn tuple_key(report: &mut Report, key: &v1::TupleKey) {
+pub(super) fn tuple_key(report: &mut Report, key: &v1::TupleKey) {
     report.within("TupleKey");
     key_parts(report, &key.user, &key.relation, &key.object);
     if let Some(condition) = &key.condition {

@@ -1,5 +1,7 @@
 //! What every datastore does alike.
 
+mod assertions;
+mod ignored;
 mod outbox;
 mod reads;
 mod replication;
@@ -22,6 +24,7 @@ macro_rules! suite {
 
 suite! {
     super::writes::concurrent_writers_leave_no_gaps => concurrent_writers_leave_no_gaps,
+    super::ignored::what_is_so_already_may_be_ignored => what_is_so_already_may_be_ignored,
     super::writes::a_failed_write_changes_nothing => a_failed_write_changes_nothing,
     super::writes::deletes_come_before_writes => deletes_come_before_writes,
     super::writes::a_store_is_created_listed_and_deleted => a_store_is_created_listed_and_deleted,
@@ -33,6 +36,7 @@ suite! {
     super::reads::changes_are_paged_and_filtered => changes_are_paged_and_filtered,
     super::snapshots::a_snapshot_does_not_see_later_writes => a_snapshot_does_not_see_later_writes,
     super::snapshots::a_round_reads_what_decides => a_round_reads_what_decides,
+    super::snapshots::a_round_reads_a_subjects_objects => a_round_reads_a_subjects_objects,
     super::snapshots::a_round_may_be_large => a_round_may_be_large,
     super::snapshots::a_round_loads_no_more_than_its_limit => a_round_loads_no_more_than_its_limit,
     super::replication::replayed_changes_make_the_same_store => replayed_changes_make_the_same_store,
@@ -43,6 +47,7 @@ suite! {
     super::replication::of_two_who_replace_a_store_the_newer_wins => of_two_who_replace_a_store_the_newer_wins,
     super::replication::a_large_store_is_replaced => a_large_store_is_replaced,
     super::replication::the_oldest_change_says_from_where_the_changelog_is_whole => the_oldest_change_says_from_where_the_changelog_is_whole,
+    super::assertions::assertions_are_kept_by_model => assertions_are_kept_by_model,
     super::outbox::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
     super::outbox::a_scan_of_the_outbox_ends_where_it_weighs_enough => a_scan_of_the_outbox_ends_where_it_weighs_enough,
     super::replication::trimmed_history_is_an_error => trimmed_history_is_an_error,

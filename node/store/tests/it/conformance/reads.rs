@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use meridian_model::ports::{Datastore, TupleFilter};
+use meridian_model::ports::{Datastore, TupleFilter, WriteOptions};
 use meridian_model::{Tuple, TupleKey};
 
 use crate::support::{deadline, key, keys, store_id, tuple, tuples};
@@ -18,9 +18,15 @@ pub(super) async fn tuples_are_filtered(db: Db) {
         "repo:b#reader@user:anne",
         "team:core#member@user:anne",
     ];
-    db.write_tuples(store_id(1), &[], &tuples(&stored), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples(&stored),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
 
     let filter = |object_type: &str, id: &str, relation: &str, user: &str| TupleFilter {
         object_type: (!object_type.is_empty()).then(|| object_type.to_owned()),
@@ -88,9 +94,15 @@ pub(super) async fn pages_follow_the_order_of_bytes(db: Db) {
             stored.push(tuple(&format!("{object}#r@{user}")));
         }
     }
-    db.write_tuples(store_id(1), &[], &stored, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &stored,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut expected: Vec<TupleKey> = stored.into_iter().map(|tuple| tuple.key).collect();
     expected.sort();
 
@@ -135,6 +147,7 @@ pub(super) async fn changes_are_paged_and_filtered(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne", "team:core#member@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -149,9 +162,11 @@ pub(super) async fn changes_are_paged_and_filtered(db: Db) {
             store_id(1),
             &gone,
             &tuples(&["repo:b#admin@user:anne"]),
+            WriteOptions::default(),
             deadline(),
         )
         .await
+        .unwrap()
         .unwrap();
 
     let mut seen = Vec::new();

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, TupleFilter};
+use meridian_model::ports::{
+    Applied, Datastore, DatastoreError, StoreHead, TupleFilter, WriteOptions,
+};
 use meridian_model::tuple::TupleCondition;
 use meridian_model::{Change, ChangeSet, Epoch, Position, Revision, Tiers, Timestamp, Tuple};
 use meridian_store::memory::MemoryDatastore;
@@ -39,9 +41,15 @@ pub(super) async fn fill(db: &dyn Datastore) {
             ..tuple("repo:a#admin@team:core#member")
         },
     ];
-    db.write_tuples(store_id(1), &[], &writes, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &writes,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     db.assign_tiers(store_id(1), &tiers("repo"), deadline())
         .await
         .unwrap();
@@ -49,6 +57,7 @@ pub(super) async fn fill(db: &dyn Datastore) {
         store_id(1),
         &[key("repo:a#admin@user:anne")],
         &tuples(&["repo:b#admin@user:*"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -221,6 +230,7 @@ pub(super) async fn a_snapshot_replaces_the_store(db: Db) {
             store_id(1),
             &[],
             &tuples(&["repo:new#admin@user:anne"]),
+            WriteOptions::default(),
             deadline(),
         )
         .await
@@ -397,6 +407,7 @@ pub(super) async fn the_oldest_change_says_from_where_the_changelog_is_whole(db:
         store_id(1),
         &[],
         &[tuple("repo:z#admin@user:anne")],
+        WriteOptions::default(),
         deadline(),
     )
     .await

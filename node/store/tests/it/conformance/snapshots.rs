@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use meridian_model::ports::{Datastore, Read, TupleFilter};
-use meridian_model::{Revision, Tiers};
+use meridian_model::ports::{Datastore, Read, Snapshot, TupleFilter, WriteOptions};
+use meridian_model::{Revision, Tiers, Tuple};
 
 use crate::support::{deadline, key, keys, model, model_id, store_id, tuple, tuples};
 
@@ -9,9 +9,25 @@ type Db = Arc<dyn Datastore>;
 
 const NO_LIMIT: u32 = u32::MAX;
 
-fn direct(object: &str, relation: &str) -> Read {
+fn direct(object: &str, relation: &str, user: &str) -> Read {
     Read::Direct {
         object: object.parse().unwrap(),
+        relation: relation.into(),
+        user: Arc::new(user.parse().unwrap()),
+    }
+}
+
+fn members(object: &str, relation: &str) -> Read {
+    Read::Members {
+        object: object.parse().unwrap(),
+        relation: relation.into(),
+    }
+}
+
+fn objects(subject: &str, object_type: &str, relation: &str) -> Read {
+    Read::Objects {
+        subject: subject.parse().unwrap(),
+        object_type: object_type.into(),
         relation: relation.into(),
     }
 }
@@ -40,6 +56,7 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne", "team:core#member@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -50,6 +67,7 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
         store_id(1),
         &[key("repo:a#admin@user:anne")],
         &tuples(&["repo:b#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -86,13 +104,14 @@ pub(super) async fn a_snapshot_does_not_see_later_writes(db: Db) {
         keys(&snapshot.tuples_of_type("team", None, 10).await.unwrap()),
         ["team:core#member@user:anne"]
     );
-    let reads = [direct("repo:a", "admin"), direct("repo:b", "admin")];
-    let round = snapshot
-        .read(&reads, &"user:anne".parse().unwrap(), NO_LIMIT)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(round.values().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
+    let reads = [
+        direct("repo:a", "admin", "user:anne"),
+        objects("user:anne", "repo", "admin"),
+        direct("repo:b", "admin", "user:anne"),
+    ];
+    let admin_of_a = vec!["repo:a#admin@user:anne".to_owned()];
+    let expected = [admin_of_a.clone(), admin_of_a, Vec::new()];
+    assert_eq!(answers(&mut *snapshot, &reads).await, expected);
     let head = snapshot.head().await.unwrap();
     assert_eq!(
         head.models
@@ -138,17 +157,16 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
         "repo:a#owner@org:acme#member",
         "repo:b#reader@user:bob",
     ];
-    db.write_tuples(store_id(1), &[], &tuples(&stored), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples(&stored),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
-    let reads = [
-        direct("repo:a", "reader"),
-        parents("repo:a", "owner"),
-        direct("repo:b", "reader"),
-        parents("repo:c", "owner"),
-    ];
-
     let usersets = [
         "repo:a#reader@team:core#member",
         "repo:a#reader@team:web#member",
@@ -162,41 +180,107 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
         ("user:*", &["repo:a#reader@user:*"]),
         ("team:core#member", &[]),
     ];
+    let mut reads = Vec::new();
+    let mut expected = Vec::new();
     for (user, own) in cases {
-        let user_read = user.parse().unwrap();
-        let round = snapshot.read(&reads, &user_read, NO_LIMIT).await.unwrap();
-        let round = round.unwrap();
-        let set = |object: &str, relation: &str| {
-            keys(&round[&(object.parse().unwrap(), relation.into())])
-        };
-        assert_eq!(round.len(), 4, "{user}");
-        assert_eq!(
-            set("repo:a", "reader"),
-            [usersets.as_slice(), own].concat(),
-            "{user}"
-        );
-        assert_eq!(set("repo:a", "owner"), ["repo:a#owner@org:acme"], "{user}");
-        assert!(
-            set("repo:b", "reader").is_empty() && set("repo:c", "owner").is_empty(),
-            "{user}"
-        );
+        reads.push(direct("repo:a", "reader", user));
+        expected.push([usersets.as_slice(), own].concat());
+        reads.push(parents("repo:a", "owner"));
+        expected.push(vec!["repo:a#owner@org:acme"]);
+        for nothing in [
+            direct("repo:b", "reader", user),
+            parents("repo:c", "owner"),
+            members("repo:c", "owner"),
+        ] {
+            reads.push(nothing);
+            expected.push(Vec::new());
+        }
     }
-    let both = [direct("repo:a", "reader"), parents("repo:a", "reader")];
-    let round = snapshot
-        .read(&both, &"user:anne".parse().unwrap(), NO_LIMIT)
+    // The same sets read in another way, and once more.
+    reads.extend([parents("repo:a", "reader"), members("repo:a", "owner")]);
+    expected.push(vec!["repo:a#reader@user:anne", "repo:a#reader@user:bob"]);
+    expected.push(vec![
+        "repo:a#owner@org:acme",
+        "repo:a#owner@org:*",
+        "repo:a#owner@org:acme#member",
+    ]);
+    reads.push(direct("repo:a", "reader", "user:anne"));
+    expected.push(expected[0].clone());
+    for expected in &mut expected {
+        expected.sort_unstable();
+    }
+    assert_eq!(answers(&mut *snapshot, &reads).await, expected);
+    assert!(answers(&mut *snapshot, &[]).await.is_empty());
+}
+
+pub(super) async fn a_round_reads_a_subjects_objects(db: Db) {
+    db.create_store(store_id(1), "one", deadline())
         .await
-        .unwrap()
         .unwrap();
-    assert_eq!(round.len(), 1);
-    assert_eq!(round.values().next().unwrap().len(), 5);
-    assert!(
-        snapshot
-            .read(&[], &"user:anne".parse().unwrap(), 0)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_empty()
+    let stored = [
+        "repo:a#reader@team:core",
+        "repo:b#reader@team:core",
+        "repo:b#reader@team:core#member",
+        "repo:c#reader@team:core#admin",
+        "repo:c#readers@team:core",
+        "repository:a#reader@team:core",
+        "repo:d#reader@team:*",
+        "repo:d#reader@team:cor",
+        "org:a#reader@team:core",
+    ];
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &tuples(&stored),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
+    let deleted = [key("repo:a#reader@team:core")];
+    let mut before = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
+    db.write_tuples(
+        store_id(1),
+        &deleted,
+        &[],
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
+    let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
+    let reads = [
+        objects("team:core", "repo", "reader"),
+        objects("team:core#member", "repo", "reader"),
+        objects("team:*", "repo", "reader"),
+        objects("team:core", "repository", "reader"),
+        objects("team:core", "repo", "owner"),
+        objects("team:c", "repo", "reader"),
+    ];
+    let expected: [&[&str]; 6] = [
+        &["repo:b#reader@team:core"],
+        &["repo:b#reader@team:core#member"],
+        &["repo:d#reader@team:*"],
+        &["repository:a#reader@team:core"],
+        &[],
+        &[],
+    ];
+    assert_eq!(answers(&mut *snapshot, &reads).await, expected);
+    assert_eq!(
+        answers(&mut *before, &reads[..1]).await,
+        [["repo:a#reader@team:core", "repo:b#reader@team:core"]]
     );
+}
+
+/// What a round reads, by key.
+async fn answers(snapshot: &mut dyn Snapshot, reads: &[Read]) -> Vec<Vec<String>> {
+    let found = snapshot.read(reads, NO_LIMIT).await.unwrap().unwrap();
+    let sorted = |tuples: &Vec<Tuple>| {
+        let mut keys = keys(tuples);
+        keys.sort_unstable();
+        keys
+    };
+    found.iter().map(sorted).collect()
 }
 
 pub(super) async fn a_round_may_be_large(db: Db) {
@@ -206,9 +290,15 @@ pub(super) async fn a_round_may_be_large(db: Db) {
     let stored: Vec<_> = (0..3000)
         .map(|n| tuple(&format!("repo:{n}#reader@user:anne")))
         .collect();
-    db.write_tuples(store_id(1), &[], &stored, deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &stored,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         db.tuples(store_id(1), &TupleFilter::default(), None, 5000, deadline())
             .await
@@ -217,20 +307,17 @@ pub(super) async fn a_round_may_be_large(db: Db) {
             .len(),
         3000
     );
-    let reads: Vec<_> = (0..12_000)
-        .map(|n| direct(&format!("repo:{n}"), "reader"))
+    let mut reads: Vec<_> = (0..12_000)
+        .map(|n| direct(&format!("repo:{n}"), "reader", "user:anne"))
         .collect();
+    reads.push(objects("user:anne", "repo", "reader"));
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
-    let round = snapshot
-        .read(&reads, &"user:anne".parse().unwrap(), NO_LIMIT)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(round.len(), 12_000);
-    assert_eq!(
-        round.values().filter(|tuples| tuples.len() == 1).count(),
-        3000
-    );
+    let round = snapshot.read(&reads, NO_LIMIT).await.unwrap().unwrap();
+    let counts: Vec<usize> = round.iter().map(Vec::len).collect();
+    let expected = [vec![1; 3000], vec![0; 9000], vec![3000]].concat();
+    assert_eq!(counts, expected);
+    let seventh = &round[7][0].key;
+    assert_eq!(seventh.to_string(), "repo:7#reader@user:anne");
 }
 
 pub(super) async fn a_round_loads_no_more_than_its_limit(db: Db) {
@@ -241,25 +328,34 @@ pub(super) async fn a_round_loads_no_more_than_its_limit(db: Db) {
         .map(|n| tuple(&format!("repo:a#reader@team:{n}#member")))
         .collect();
     stored.extend((0..20).map(|n| tuple(&format!("repo:a#owner@org:{n}"))));
+    stored.extend((0..20).map(|n| tuple(&format!("repo:a{n}#reader@user:anne"))));
     stored.push(tuple("repo:a#reader@user:anne"));
-    db.write_tuples(store_id(1), &[], &stored, deadline())
-        .await
-        .unwrap();
-    let user = "user:anne".parse().unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        &stored,
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
-    let (usersets, objects) = (direct("repo:a", "reader"), parents("repo:a", "owner"));
+    let usersets = direct("repo:a", "reader", "user:anne");
+    let of_org = parents("repo:a", "owner");
     let cases = [
         (vec![usersets.clone()], 21),
-        (vec![objects.clone()], 20),
-        (vec![usersets, objects], 41),
-        (vec![direct("repo:b", "reader")], 0),
+        (vec![of_org.clone()], 20),
+        (vec![members("repo:a", "reader")], 21),
+        (vec![objects("user:anne", "repo", "reader")], 21),
+        (vec![usersets, of_org], 41),
+        (vec![direct("repo:b", "reader", "user:anne")], 0),
     ];
     for (reads, count) in cases {
-        let exact = snapshot.read(&reads, &user, count).await.unwrap().unwrap();
-        let found: usize = exact.values().map(Vec::len).sum();
+        let exact = snapshot.read(&reads, count).await.unwrap().unwrap();
+        let found: usize = exact.iter().map(Vec::len).sum();
         assert_eq!(found, count as usize);
         if count > 0 {
-            let over = snapshot.read(&reads, &user, count - 1).await.unwrap();
+            let over = snapshot.read(&reads, count - 1).await.unwrap();
             assert!(over.is_none());
         }
     }

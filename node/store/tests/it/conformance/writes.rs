@@ -3,7 +3,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_model::ports::{Datastore, DatastoreError, TupleFilter};
+use meridian_model::ports::{Datastore, DatastoreError, TupleFilter, WriteOptions};
 use meridian_model::tuple::TupleCondition;
 use meridian_model::{Change, Revision, Tiers, Timestamp, Tuple};
 
@@ -30,12 +30,19 @@ pub(super) async fn concurrent_writers_leave_no_gaps(db: Db) {
                 for n in 0..5 {
                     let write = tuple(&format!("repo:w{writer}n{n}#admin@user:anne"));
                     revisions.push(
-                        db.write_tuples(store_id(1), &[], &[write], deadline())
-                            .await
-                            .unwrap()
-                            .position
-                            .revision
-                            .0,
+                        db.write_tuples(
+                            store_id(1),
+                            &[],
+                            &[write],
+                            WriteOptions::default(),
+                            deadline(),
+                        )
+                        .await
+                        .unwrap()
+                        .unwrap()
+                        .position
+                        .revision
+                        .0,
                     );
                 }
                 assert!(revisions.is_sorted());
@@ -68,6 +75,7 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -80,12 +88,26 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
 
     let existing = tuples(&["repo:b#admin@user:anne", "repo:a#admin@user:anne"]);
     let failed = db
-        .write_tuples(store_id(1), &[], &existing, deadline())
+        .write_tuples(
+            store_id(1),
+            &[],
+            &existing,
+            WriteOptions::default(),
+            deadline(),
+        )
         .await;
     assert!(matches!(failed, Err(DatastoreError::TupleExists(key)) if key == existing[1].key));
 
     let twice = tuples(&["repo:c#admin@user:anne", "repo:c#admin@user:anne"]);
-    let failed = db.write_tuples(store_id(1), &[], &twice, deadline()).await;
+    let failed = db
+        .write_tuples(
+            store_id(1),
+            &[],
+            &twice,
+            WriteOptions::default(),
+            deadline(),
+        )
+        .await;
     assert!(matches!(failed, Err(DatastoreError::TupleExists(key)) if key == twice[0].key));
 
     let missing = [existing[1].key.clone(), existing[0].key.clone()];
@@ -94,6 +116,7 @@ pub(super) async fn a_failed_write_changes_nothing(db: Db) {
             store_id(1),
             &missing,
             &tuples(&["repo:d#admin@user:anne"]),
+            WriteOptions::default(),
             deadline(),
         )
         .await;
@@ -112,9 +135,15 @@ pub(super) async fn deletes_come_before_writes(db: Db) {
         .await
         .unwrap();
     let plain = tuple("repo:a#admin@user:anne");
-    db.write_tuples(store_id(1), &[], slice::from_ref(&plain), deadline())
-        .await
-        .unwrap();
+    db.write_tuples(
+        store_id(1),
+        &[],
+        slice::from_ref(&plain),
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
     let condition = TupleCondition {
         name: "office_hours".into(),
         context: r#"{"from":9}"#.into(),
@@ -129,9 +158,11 @@ pub(super) async fn deletes_come_before_writes(db: Db) {
             store_id(1),
             slice::from_ref(&plain.key),
             slice::from_ref(&conditioned),
+            WriteOptions::default(),
             deadline(),
         )
         .await
+        .unwrap()
         .unwrap();
     let stored = Tuple {
         timestamp: committed.at,
@@ -197,6 +228,7 @@ pub(super) async fn a_store_is_created_listed_and_deleted(db: Db) {
         store_id(2),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await
@@ -261,6 +293,7 @@ pub(super) async fn a_store_is_created_listed_and_deleted(db: Db) {
                 unknown,
                 &[],
                 &tuples(&["repo:a#admin@user:anne"]),
+                WriteOptions::default(),
                 deadline(),
             )
             .await;
@@ -406,6 +439,7 @@ pub(super) async fn a_passed_deadline_is_an_error(db: Db) {
         store_id(1),
         &[],
         &tuples(&["repo:a#admin@user:anne"]),
+        WriteOptions::default(),
         deadline(),
     )
     .await

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use meridian_model::ports::WriteOptions;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -128,7 +129,7 @@ impl Busy {
         let tuple = tuple(usize::try_from(last.0).unwrap());
         let central = &self.far.central;
         central
-            .write_tuples(store(2), &[], &[tuple], soon())
+            .write_tuples(store(2), &[], &[tuple], WriteOptions::default(), soon())
             .await
             .unwrap();
         let sets = central.change_sets(store(2), last, 1, soon()).await;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use meridian_model::change::Tiers;
 use meridian_model::ids::{Position, StoreId, Timestamp};
-use meridian_model::ports::{Datastore, DatastoreError, Snapshot, StoreHead};
+use meridian_model::ports::{Datastore, DatastoreError, Snapshot, StoreHead, WriteOptions};
 use meridian_model::tuple::{Tuple, TupleKey};
 use meridian_store::memory::MemoryDatastore;
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
@@ -395,11 +395,11 @@ impl Node<Central> {
         let committed = self
             .is
             .datastore
-            .write_tuples(store, &[], tuples, soon())
+            .write_tuples(store, &[], tuples, WriteOptions::default(), soon())
             .await
             .unwrap();
         self.is.wake.notify_one();
-        committed.position
+        committed.unwrap().position
     }
 
     pub(crate) async fn delete(&self, store: StoreId, tuples: &[Tuple]) -> Position {
@@ -407,11 +407,11 @@ impl Node<Central> {
         let committed = self
             .is
             .datastore
-            .write_tuples(store, &keys, &[], soon())
+            .write_tuples(store, &keys, &[], WriteOptions::default(), soon())
             .await
             .unwrap();
         self.is.wake.notify_one();
-        committed.position
+        committed.unwrap().position
     }
 }
 
