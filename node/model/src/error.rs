@@ -72,7 +72,7 @@ codes! {
     /// A pool or limit of the server is used up; try again.
     ResourceExhausted = 4006, "resource_exhausted";
     /// Another writer was quicker; try again.
-    Aborted = 4008, "aborted";
+    Aborted = 4008, "Aborted";
     /// A part of the system that this call needs is away; try again.
     Unavailable = 4010, "unavailable";
     /// No such route.

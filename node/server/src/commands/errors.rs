@@ -74,6 +74,20 @@ mod tests {
     use crate::telemetry::captured::Log;
 
     #[test]
+    fn a_write_over_another_condition_is_a_conflict_in_openfgas_words() {
+        let key = meridian_model::TupleKey::parse("doc:1", "owner", "user:anne").unwrap();
+        let conflict = from_datastore(DatastoreError::ConditionDiffers(key));
+        assert_eq!(
+            (conflict.code.name(), conflict.code.http_status()),
+            ("Aborted", 409)
+        );
+        assert_eq!(
+            conflict.message,
+            "transactional write failed due to conflict: attempted to write a tuple which already exists with a different condition: user: 'user:anne', relation: 'owner', object: 'doc:1'"
+        );
+    }
+
+    #[test]
     fn an_outage_of_the_database_is_logged_when_it_begins_and_when_it_ends() {
         let log = Log::default();
         let _logging = log.start();
