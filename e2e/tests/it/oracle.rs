@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, View, check};
+use meridian_engine::{Budget, Given, Limits, Outcome, Question, Scratch, View, check};
 use meridian_model::change::StoredModel;
 use meridian_model::{Change, ChangeSet, Epoch, Position, Revision, Timestamp, Tuple, TupleKey};
 
@@ -33,7 +33,8 @@ impl Oracle {
         };
         let mut view = View::new(Position::default()).with_models([model]);
         for object_type in world::CRITICAL.into_iter().chain(["note"]) {
-            view = view.cover(object_type, tuples.iter().cloned());
+            let tuples = tuples.iter().map(|key| (key.clone(), None));
+            view = view.cover(object_type, tuples);
         }
         Self {
             view,
@@ -80,7 +81,10 @@ impl Oracle {
             &self.view,
             program,
             &asked,
-            &[],
+            Given {
+                tuples: &[],
+                context: &meridian_condition::Context::new(),
+            },
             budget,
             &mut Scratch::default(),
         ) {

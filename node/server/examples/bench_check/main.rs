@@ -114,7 +114,7 @@ fn measure(size: Size) -> anyhow::Result<()> {
 fn whole(data: &Data) -> View {
     let head = View::new(data.head.position).with_models(data.head.models.iter().cloned());
     TYPES.iter().fold(head, |view, name| {
-        view.cover(name, data.tuples.iter().cloned())
+        view.cover(name, data.tuples.iter().map(|key| (key.clone(), None)))
     })
 }
 
@@ -130,8 +130,20 @@ fn evaluate(view: &View, questions: &[Asked]) -> anyhow::Result<(Timing, Vec<boo
         .map(|asked| Question::parse(&asked.object, asked.relation, &asked.user))
         .collect::<Result<Vec<_>, _>>()?;
     let (budget, mut scratch) = (Budget::of(Limits::default()), Scratch::default());
+    let nothing = meridian_condition::Context::new();
+    let given = meridian_engine::Given {
+        tuples: &[],
+        context: &nothing,
+    };
     let mut check = |question| {
-        meridian_engine::check(view, &compiled.program, question, &[], budget, &mut scratch)
+        meridian_engine::check(
+            view,
+            &compiled.program,
+            question,
+            given,
+            budget,
+            &mut scratch,
+        )
     };
     // The rate without a clock between the questions, the latencies with one.
     let start = Instant::now();

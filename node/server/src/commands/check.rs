@@ -10,13 +10,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meridian_engine::{Budget, Outcome, Question, RoundFacts, Scratch};
+use meridian_condition::Context as Values;
+use meridian_engine::{Budget, Given, Outcome, Question, RoundFacts, Scratch};
 use meridian_model::hash::{set_hash, type_hash};
 use meridian_model::ports::Snapshot;
 use meridian_model::tuple::InvalidTuple;
 use meridian_model::{
-    ApiError, Code, ModelId, Object, Position, StoreId, TupleKey, TypeSystem, validate,
+    ApiError, Code, ModelId, Object, Position, StoreId, Timestamp, Tuple, TypeSystem, validate,
 };
+use meridian_proto::google::struct_to_json;
 use meridian_proto::openfga::v1;
 
 use crate::api::convert::condition_of_wire;
@@ -129,6 +131,7 @@ impl Local {
                 Outcome::Unknown => {}
                 Outcome::OutOfWork if evaluation.slot.is_none() => return Ok(None),
                 Outcome::TooDeep | Outcome::OutOfWork => return Err(too_complex()),
+                Outcome::Unclear => return Err(unclear(&evaluation.scratch)),
                 Outcome::Interrupted => return Err(deadline_exceeded()),
             }
             let reads = evaluation.scratch.missed();
@@ -183,7 +186,9 @@ pub struct CheckedRequest<'a> {
     /// The question.
     pub question: Question<'a>,
     /// The tuples to take as given.
-    pub contextual: Vec<TupleKey>,
+    pub contextual: Vec<Tuple>,
+    /// The values of conditions' parameters.
+    pub context: Values,
 }
 
 impl<'a> CheckedRequest<'a> {
@@ -206,13 +211,31 @@ impl<'a> CheckedRequest<'a> {
             .flat_map(|tuples| &tuples.tuple_keys);
         let allowed = |wire: &v1::TupleKey| {
             let key = validate::parse_contextual(&wire.object, &wire.relation, &wire.user)?;
-            validate::contextual(types, &key, condition_of_wire(wire).as_ref())?;
-            Ok::<_, ApiError>(key)
+            let condition = condition_of_wire(wire);
+            validate::contextual(types, &key, condition.as_ref())?;
+            Ok::<_, ApiError>(Tuple {
+                key,
+                condition,
+                timestamp: Timestamp(0),
+            })
         };
         Ok(Self {
             question,
             contextual: contextual.map(allowed).collect::<Result<_, _>>()?,
+            context: request
+                .context
+                .as_ref()
+                .map(struct_to_json)
+                .unwrap_or_default(),
         })
+    }
+
+    /// What it brings along.
+    pub fn given(&self) -> Given<'_> {
+        Given {
+            tuples: &self.contextual,
+            context: &self.context,
+        }
     }
 }
 
@@ -254,12 +277,22 @@ pub(crate) fn too_complex() -> ApiError {
     )
 }
 
+/// The error of a check that rests on a condition without an answer.
+pub(crate) fn unclear(scratch: &Scratch) -> ApiError {
+    ApiError::validation(
+        scratch
+            .fault()
+            .unwrap_or("a condition could not be evaluated"),
+    )
+}
+
 /// An evaluation between two rounds, all its own so that it can change threads.
 struct Evaluation {
     store: StoreId,
     model: Arc<Compiled>,
     asked: [String; 3],
-    contextual: Vec<TupleKey>,
+    contextual: Vec<Tuple>,
+    context: Values,
     facts: RoundFacts,
     scratch: Scratch,
     slot: Option<Slot>,
@@ -282,6 +315,7 @@ impl Evaluation {
             ]
             .map(str::to_owned),
             contextual: checked.contextual.clone(),
+            context: checked.context.clone(),
             facts: RoundFacts::new(&model.symbols),
             scratch: Scratch::default(),
             model,
@@ -297,7 +331,10 @@ impl Evaluation {
             &self.facts,
             &self.model.program,
             &question,
-            &self.contextual,
+            Given {
+                tuples: &self.contextual,
+                context: &self.context,
+            },
             budget,
             &mut self.scratch,
         ))

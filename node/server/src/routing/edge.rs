@@ -240,4 +240,3 @@ fn may_keep(view: &View, model: ModelId, request: &v1::CheckRequest) -> bool {
         .into_iter();
     types.all(|object_type| view.tiers().of(object_type) != Tier::Cold)
 }
-

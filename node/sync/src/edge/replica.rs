@@ -7,7 +7,7 @@ use meridian_engine::View;
 use meridian_model::change::{Change, ChangeSet, Tier, Tiers};
 use meridian_model::hash::type_hash;
 use meridian_model::ids::{Position, Revision, StoreId};
-use meridian_model::tuple::{Tuple, TupleKey};
+use meridian_model::tuple::{Tuple, TupleCondition, TupleKey};
 use meridian_model::watermark::{Admit, admit};
 
 use super::{Ask, Command, Limits, Publish, Touched, spread};
@@ -358,11 +358,12 @@ impl Replica {
             else {
                 continue;
             };
-            let mut keys: BTreeSet<TupleKey> = tuples.into_iter().map(|tuple| tuple.key).collect();
+            let tuples = tuples.into_iter();
+            let mut held: Held = tuples.map(|tuple| (tuple.key, tuple.condition)).collect();
             for set in self.recent.after(at) {
-                replay(&mut keys, set, &object_type);
+                replay(&mut held, set, &object_type);
             }
-            self.view = self.view.cover(&object_type, keys);
+            self.view = self.view.cover(&object_type, held);
             self.changed = true;
         }
         if self.fills.is_empty() {
@@ -379,15 +380,18 @@ fn assigned(set: &ChangeSet) -> Option<&Tiers> {
     })
 }
 
+/// Tuples, with their conditions.
+type Held = BTreeMap<TupleKey, Option<TupleCondition>>;
+
 /// What a change set did to the tuples of one type.
-fn replay(keys: &mut BTreeSet<TupleKey>, set: &ChangeSet, object_type: &str) {
+fn replay(held: &mut Held, set: &ChangeSet, object_type: &str) {
     for change in &set.changes {
         match change {
             Change::TupleWritten(tuple) if tuple.key.object.object_type() == object_type => {
-                keys.insert(tuple.key.clone());
+                held.insert(tuple.key.clone(), tuple.condition.clone());
             }
             Change::TupleDeleted(key) => {
-                keys.remove(key);
+                held.remove(key);
             }
             _ => {}
         }

@@ -102,7 +102,7 @@ fn objects(view: &View) -> Vec<String> {
     let mut objects: Vec<_> = view
         .tuples_of_type("doc")
         .iter()
-        .map(|key| key.object.to_string())
+        .map(|(key, _)| key.object.to_string())
         .collect();
     objects.sort();
     objects

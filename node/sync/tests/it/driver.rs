@@ -1,6 +1,6 @@
 //! The task that drives an edge, over a node above that is played here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -198,13 +198,16 @@ impl Edge {
 
     /// Waits until all tuples of `repo` are held that the region has.
     async fn catches_up(&self) {
-        let expected: BTreeSet<_> = {
+        let expected: BTreeMap<_, _> = {
             let tuples = self.region.tuples.lock().unwrap();
-            tuples.iter().map(|tuple| tuple.key.clone()).collect()
+            let tuples = tuples.iter();
+            tuples
+                .map(|tuple| (tuple.key.clone(), tuple.condition.clone()))
+                .collect()
         };
         let holds = |shown: Arc<Shown>| {
             let held = shown.view.tuples_of_type("repo").into_iter();
-            shown.view.is_covered("repo") && held.collect::<BTreeSet<_>>() == expected
+            shown.view.is_covered("repo") && held.collect::<BTreeMap<_, _>>() == expected
         };
         let held = async {
             while !self.views.get(self.region.store).is_some_and(holds) {

@@ -3,7 +3,7 @@
 mod large;
 mod nodes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -115,12 +115,13 @@ async fn a_change_travels_to_the_edge(kafka: &Settings) {
         .await;
         assert!(edge.is.reached(store, position, soon()).await);
         let shown = edge.is.get(store).unwrap();
-        let held: BTreeSet<_> = shown.view.tuples_of_type("doc").into_iter().collect();
+        let held: BTreeMap<_, _> = shown.view.tuples_of_type("doc").into_iter().collect();
         let docs = truth[&store]
             .1
             .iter()
             .filter(|tuple| tuple.key.object.object_type() == "doc");
-        assert_eq!(held, docs.map(|tuple| tuple.key.clone()).collect());
+        let docs = docs.map(|tuple| (tuple.key.clone(), tuple.condition.clone()));
+        assert_eq!(held, docs.collect());
         assert!(!shown.view.is_covered("log") && shown.view.tuples_of_type("log").is_empty());
     }
     let fresh = Some(Duration::from_secs(5));

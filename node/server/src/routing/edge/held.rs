@@ -11,7 +11,7 @@ use meridian_sync::views::{Shown, Views};
 
 use crate::api::deadline_exceeded;
 use crate::calls::{Answer, Refusal, Reply, ServedBy};
-use crate::commands::check::{CheckedRequest, too_complex};
+use crate::commands::check::{CheckedRequest, too_complex, unclear};
 use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
 
@@ -87,7 +87,7 @@ impl Held {
                 view,
                 &compiled.program,
                 &checked.question,
-                &checked.contextual,
+                checked.given(),
                 budget,
                 scratch,
             )
@@ -96,6 +96,7 @@ impl Held {
             Outcome::Allowed => true,
             Outcome::Denied => false,
             Outcome::TooDeep => return refuse(too_complex()),
+            Outcome::Unclear => return refuse(SCRATCH.with_borrow(unclear)),
             Outcome::Interrupted => return refuse(deadline_exceeded()),
             Outcome::Unknown => return Found::Unknown(model.stored.id),
             Outcome::OutOfWork => return Found::Long,

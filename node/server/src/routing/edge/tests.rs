@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use async_trait::async_trait;
 use meridian_model::change::StoreInfo;
 use meridian_model::ports::StoreHead;
 use meridian_model::{Position, Revision, Tiers, Timestamp, Tuple};
@@ -10,6 +11,7 @@ use meridian_sync::views::{Observer, Shown};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::calls::Calls;
 use crate::peer::Peers;
 
 const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";

@@ -1,13 +1,13 @@
 //! Stores as lists of change sets, and central, which writes them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{Epoch, Position, Revision, StoreId, Timestamp};
 use meridian_model::ports::StoreHead;
-use meridian_model::tuple::{Tuple, TupleKey};
+use meridian_model::tuple::{Tuple, TupleCondition, TupleKey};
 use meridian_model::watermark::{Admit, admit};
 
 use super::random::Random;
@@ -16,11 +16,14 @@ pub(crate) const TYPES: [&str; 4] = ["group", "folder", "doc", "log"];
 pub(crate) const USERS: [&str; 4] = ["user:a", "user:b", "user:c", "user:d"];
 const MODEL: &str = include_str!("model.json");
 
+/// Tuples, with their conditions.
+pub(crate) type Tuples = BTreeMap<TupleKey, Option<TupleCondition>>;
+
 /// What a store holds at one position.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Facts {
     pub(crate) info: Option<StoreInfo>,
-    pub(crate) tuples: BTreeSet<TupleKey>,
+    pub(crate) tuples: Tuples,
     pub(crate) models: Vec<StoredModel>,
     pub(crate) tiers: Tiers,
     pub(crate) deleted: bool,
@@ -96,7 +99,10 @@ impl Kept {
 impl Facts {
     fn change(&mut self, change: &Change) {
         match change {
-            Change::TupleWritten(tuple) => drop(self.tuples.insert(tuple.key.clone())),
+            Change::TupleWritten(tuple) => {
+                let condition = tuple.condition.clone();
+                self.tuples.insert(tuple.key.clone(), condition);
+            }
             Change::TupleDeleted(key) => drop(self.tuples.remove(key)),
             Change::ModelWritten(model) => self.models.push(model.clone()),
             Change::StoreCreated(info) => self.info = Some(info.clone()),
@@ -111,12 +117,10 @@ impl Facts {
         }
     }
 
-    pub(crate) fn of_type(&self, object_type: &str) -> BTreeSet<TupleKey> {
-        self.tuples
-            .iter()
-            .filter(|key| key.object.object_type() == object_type)
-            .cloned()
-            .collect()
+    pub(crate) fn of_type(&self, object_type: &str) -> Tuples {
+        let mut tuples = self.tuples.clone();
+        tuples.retain(|key, _| key.object.object_type() == object_type);
+        tuples
     }
 }
 
@@ -259,15 +263,16 @@ impl Central {
             .unwrap_or_default();
         let mut changes = Vec::new();
         for _ in 0..=random.below(3) {
-            let held: Vec<_> = tuples.iter().cloned().collect();
+            let held: Vec<_> = tuples.keys().cloned().collect();
             if !held.is_empty() && random.chance(45) {
                 let key = random.pick(&held).clone();
                 tuples.remove(&key);
                 changes.push(Change::TupleDeleted(key));
             } else {
-                let key = some_tuple(random);
-                if tuples.insert(key.clone()) {
-                    changes.push(Change::TupleWritten(as_tuple(key)));
+                let (key, condition) = (some_tuple(random), some_condition(random));
+                if !tuples.contains_key(&key) {
+                    tuples.insert(key.clone(), condition.clone());
+                    changes.push(Change::TupleWritten(as_tuple((key, condition))));
                 }
             }
         }
@@ -288,12 +293,20 @@ impl Central {
     }
 }
 
-pub(crate) fn as_tuple(key: TupleKey) -> Tuple {
+pub(crate) fn as_tuple((key, condition): (TupleKey, Option<TupleCondition>)) -> Tuple {
     Tuple {
         key,
-        condition: None,
+        condition,
         timestamp: Timestamp(1),
     }
+}
+
+/// Now and then one, which need not be the one that the tuple had before it was deleted.
+fn some_condition(random: &mut Random) -> Option<TupleCondition> {
+    random.chance(20).then(|| TupleCondition {
+        name: "some".into(),
+        context: format!(r#"{{"x":{}}}"#, random.below(3)).into(),
+    })
 }
 
 fn some_tiers(random: &mut Random) -> Tiers {

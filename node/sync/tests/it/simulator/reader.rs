@@ -71,7 +71,7 @@ pub(crate) fn evaluate(facts: &Facts, reads: &[Read]) -> BTreeSet<TupleKey> {
         Read::Type(name) => key.object.object_type() == *name,
     };
     let read = |key: &&TupleKey| reads.iter().any(|read| is_of(key, read));
-    facts.tuples.iter().filter(read).cloned().collect()
+    facts.tuples.keys().filter(read).cloned().collect()
 }
 
 /// An answer of upstream.

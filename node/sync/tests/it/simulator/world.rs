@@ -15,7 +15,7 @@ use meridian_sync::tier::for_edge;
 use meridian_sync::upstream::{Changes, UpstreamError};
 
 use super::bug::{Bug, bend, stages};
-use super::history::{Central, TYPES, USERS};
+use super::history::{Central, TYPES, Tuples, USERS};
 use super::link::Link;
 use super::random::Random;
 use super::reader::{Answer, Read, Reader};
@@ -576,7 +576,7 @@ impl World {
             .at(store, position)
             .ok_or_else(|| format!("store {store}: central never was at {position}"))?;
         for object_type in view.covered_types() {
-            let held: BTreeSet<_> = view.tuples_of_type(object_type).into_iter().collect();
+            let held: Tuples = view.tuples_of_type(object_type).into_iter().collect();
             let truth = facts.of_type(object_type);
             if held != truth {
                 return Err(format!(
@@ -594,7 +594,7 @@ impl World {
 
     /// A decided answer is the full answer.
     fn answers(&mut self, store: StoreId, view: &View) -> Result<(), String> {
-        use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, check};
+        use meridian_engine::{Budget, Given, Limits, Outcome, Question, Scratch, check};
         let position = view.position();
         let Some(facts) = self.central.at(store, position).cloned() else {
             return Ok(());
@@ -609,7 +609,10 @@ impl World {
                 view,
                 program,
                 question,
-                &[],
+                Given {
+                    tuples: &[],
+                    context: &meridian_condition::Context::new(),
+                },
                 Budget::of(Limits::default()),
                 &mut Scratch::default(),
             ))
