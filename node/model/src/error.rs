@@ -41,6 +41,8 @@ codes! {
     DuplicateTuplesInRequest = 2004, "cannot_allow_duplicate_tuples_in_one_request";
     /// A token this server did not make, or one of another call.
     InvalidContinuationToken = 2007, "invalid_continuation_token";
+    /// An Expand that names no object or no relation.
+    InvalidExpandInput = 2010, "invalid_expand_input";
     /// A Write of an existing tuple, or a delete of a missing one.
     WriteFailedDueToInvalidInput = 2017, "write_failed_due_to_invalid_input";
     /// The store has no model yet (or does not exist).

@@ -105,6 +105,22 @@ pub fn asserted(
     known(types, &key).map_err(ApiError::validation)
 }
 
+/// A relation of a type.
+///
+/// # Errors
+/// 2000, naming what does not exist.
+pub fn relation<'a>(
+    types: &'a TypeSystem,
+    object_type: &str,
+    relation: &str,
+) -> Result<&'a Relation, ApiError> {
+    if !types.has_type(object_type) {
+        return Err(unanswerable(type_not_found(object_type)));
+    }
+    let found = types.relation(object_type, relation);
+    found.ok_or_else(|| unanswerable(relation_not_found(object_type, relation)))
+}
+
 /// Parses a tuple to be deleted. Any user OpenFGA has ever accepted may be named, `anne` and `*` included; `None` when
 /// no stored tuple can have this key.
 ///

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use meridian_model::{ApiError, ModelId, Position};
 use meridian_proto::openfga::v1;
+use tokio::sync::mpsc;
 
 /// What a call knows beside its request message.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +65,8 @@ pub struct Reply<T> {
     pub model: Option<ModelId>,
     /// The node that answered.
     pub served_by: ServedBy,
+    /// Whether a listing stops where its limit, its deadline or the work it may take came first.
+    pub truncated: bool,
 }
 
 /// A call's error, with as much as is known about who refused it and where its store stood.
@@ -168,6 +171,38 @@ pub trait Calls: Send + Sync {
         cx: &Context,
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse>;
+
+    /// Many checks at one revision.
+    async fn batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+    ) -> Answer<v1::BatchCheckResponse>;
+
+    /// What one level of a relation is made of.
+    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse>;
+
+    /// The objects of a type to which a user has a relation.
+    async fn list_objects(
+        &self,
+        cx: &Context,
+        request: v1::ListObjectsRequest,
+    ) -> Answer<v1::ListObjectsResponse>;
+
+    /// The objects of a type to which a user has a relation, each sent as it is found.
+    async fn streamed_list_objects(
+        &self,
+        cx: &Context,
+        request: v1::StreamedListObjectsRequest,
+        found: mpsc::Sender<String>,
+    ) -> Answer<()>;
+
+    /// The users that have a relation to an object.
+    async fn list_users(
+        &self,
+        cx: &Context,
+        request: v1::ListUsersRequest,
+    ) -> Answer<v1::ListUsersResponse>;
 
     /// Keeps a model's assertions in place of those it had.
     async fn write_assertions(

@@ -1,6 +1,6 @@
 //! How much one request may ask for. OpenFGA's defaults, so that what its server takes, this one takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The limits of a node's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub struct Limits {
     pub check_inline_work: u64,
     /// Evaluation work of one round before the Check is refused as too complex.
     pub check_work: u64,
+    /// Checks of one BatchCheck.
+    pub checks_per_batch: usize,
+    /// Objects or users of one listing; 0 for all there are.
+    pub list_results: usize,
+    /// Longest a listing may take before what it found is answered; zero for as long as the call may.
+    pub list_deadline: Duration,
     /// Long evaluations that run at a time, one blocking thread each; those of one store have half of them.
     pub concurrent_long_checks: usize,
 }
@@ -71,7 +77,22 @@ impl Default for Limits {
             check_reads: 100_000,
             check_inline_work: 10_000,
             check_work: 20_000_000,
+            checks_per_batch: 50,
+            list_results: 1000,
+            list_deadline: Duration::from_secs(3),
             concurrent_long_checks: 4,
+        }
+    }
+}
+
+impl Limits {
+    /// When a listing has to answer with what it has, so that its caller, who waits until `deadline`, still listens.
+    pub fn list_deadline_of(&self, deadline: Instant) -> Instant {
+        const TO_ANSWER: Duration = Duration::from_millis(50);
+        let latest = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
+        match self.list_deadline {
+            Duration::ZERO => latest,
+            own => latest.min(Instant::now() + own),
         }
     }
 }

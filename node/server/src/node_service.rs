@@ -414,6 +414,7 @@ impl Visitor for Forward {
                         .model
                         .map(|model| model.to_string())
                         .unwrap_or_default(),
+                    truncated: reply.truncated,
                 }))
         })
     }

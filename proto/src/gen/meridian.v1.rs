@@ -740,6 +740,9 @@ pub struct ForwardResponse {
     /// The model the answer was made under, where there is one.
     #[prost(string, tag = "5")]
     pub authorization_model_id: ::prost::alloc::string::String,
+    /// Whether a listing stops where a limit came first.
+    #[prost(bool, tag = "6")]
+    pub truncated: bool,
     #[prost(oneof = "forward_response::Outcome", tags = "1, 2")]
     pub outcome: ::core::option::Option<forward_response::Outcome>,
 }

@@ -13,6 +13,7 @@ use meridian_proto::openfga::v1;
 use crate::limits::{Limits, MAX_CONTEXT_DEPTH, MAX_PAGE_SIZE, MAX_TOKEN_LEN};
 
 mod assertions;
+mod lists;
 mod model;
 mod requests;
 

@@ -7,12 +7,14 @@
 //! therefore travels as the source of its [`Status`], and [`Grpc::handle`] puts the number into the finished answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
 use meridian_model::{ApiError, Code as ApiCode};
+use meridian_proto::openfga::v1;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -143,6 +145,7 @@ impl Grpc {
     {
         match request.uri().path().strip_prefix(PATH) {
             Some("Check") => unary::<Check, B>(&self.api, request).await,
+            Some("StreamedListObjects") => Box::pin(streamed(&self.api, request)).await,
             Some(name) => {
                 let name = name.to_owned();
                 let found = operations::find(
@@ -222,7 +225,69 @@ where
     }
     let limit = api.limits().body_timeout;
     let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
-    let mut response = grpc.unary(call, request).await;
+    let response = grpc.unary(call, request).await;
+    numbered(api, response)
+}
+
+/// StreamedListObjects. An error that comes behind the first object stands in the trailers.
+async fn streamed<B>(api: &Api, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let late_number = Arc::new(OnceLock::new());
+    let call = tower::service_fn(
+        async |request: tonic::Request<v1::StreamedListObjectsRequest>| {
+            let (metadata, _, message) = request.into_parts();
+            let Outcome { result, headers } = api.stream_objects(metadata.as_ref(), message).await;
+            let metadata = MetadataMap::from_headers(headers);
+            let objects = result.map_err(|rejection| status(rejection, metadata.clone()))?;
+            let late_number = Arc::clone(&late_number);
+            let answers = futures::stream::unfold(objects, move |mut objects| {
+                let late_number = Arc::clone(&late_number);
+                async move {
+                    let answer = match objects.next().await? {
+                        Ok(object) => Ok(v1::StreamedListObjectsResponse { object }),
+                        Err(rejection) => {
+                            let status = status(rejection, MetadataMap::new());
+                            raw_number(&status).map(|number| late_number.set(number));
+                            Err(status)
+                        }
+                    };
+                    Some((answer, objects))
+                }
+            });
+            Ok(tonic::Response::from_parts(
+                metadata,
+                answers,
+                Default::default(),
+            ))
+        },
+    );
+    let codec =
+        ProstCodec::<v1::StreamedListObjectsResponse, v1::StreamedListObjectsRequest>::default();
+    let mut grpc = tonic::server::Grpc::new(codec)
+        .max_decoding_message_size(api.limits().request_bytes)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let limit = api.limits().body_timeout;
+    let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
+    let response = numbered(api, grpc.server_streaming(call, request).await);
+    response.map(|body| {
+        let number = move |frame: Frame<Bytes>| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                if let Some(number) = late_number.get() {
+                    trailers.insert(Status::GRPC_STATUS, HeaderValue::from(*number));
+                }
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        };
+        Body::new(body.map_frame(number))
+    })
+}
+
+/// Puts OpenFGA's number into an answer that is an error.
+fn numbered(api: &Api, mut response: Response<Body>) -> Response<Body> {
     if let Some(status) = response.extensions().get::<Status>() {
         let number = raw_number(status);
         // A request that could not be decoded never became a call.

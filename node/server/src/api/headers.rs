@@ -12,6 +12,7 @@ use crate::calls::ServedBy;
 const MIN_REVISION: HeaderName = HeaderName::from_static("meridian-min-revision");
 const REVISION: HeaderName = HeaderName::from_static("meridian-revision");
 const SERVED_BY: HeaderName = HeaderName::from_static("meridian-served-by");
+const TRUNCATED: HeaderName = HeaderName::from_static("meridian-truncated");
 const STORE_ID: HeaderName = HeaderName::from_static("openfga-store-id");
 const MODEL_ID: HeaderName = HeaderName::from_static("openfga-authorization-model-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,6 +57,11 @@ pub(super) fn add_origin(
         text.push_str(number.format(position.revision.0));
         add(headers, REVISION, text);
     }
+}
+
+/// Says that a listing is a part.
+pub(super) fn add_truncated(headers: &mut HeaderMap) {
+    headers.insert(TRUNCATED, HeaderValue::from_static("true"));
 }
 
 /// Names the model an answer was made under.

@@ -19,14 +19,16 @@ use meridian_model::{ApiError, Code};
 use meridian_proto::openfga::v1;
 use prost::Message;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::api::fields::InvalidFields;
 use crate::api::grpc::Readiness;
 use crate::api::operations::{
-    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAssertions,
-    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
-    WriteAuthorizationModel,
+    BatchCheck, Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores,
+    ListUsers, Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels,
+    ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
 };
+use crate::api::streamed::Objects;
 use crate::api::timely::late;
 use crate::api::{Api, Outcome, Rejection};
 use crate::limits::Limits;
@@ -139,17 +141,26 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             )),
         )
         .route(&of_store("/authorization-models/{model_id}"), read_model)
-        .route(&of_store("/batch-check"), unimplemented(POST, "BatchCheck"))
-        .route(&of_store("/expand"), unimplemented(POST, "Expand"))
+        .route(
+            &of_store("/batch-check"),
+            body::<BatchCheck>(StatusCode::OK, |request, ids| request.store_id = ids.store),
+        )
+        .route(
+            &of_store("/expand"),
+            body::<Expand>(StatusCode::OK, |request, ids| request.store_id = ids.store),
+        )
         .route(
             &of_store("/list-objects"),
-            unimplemented(POST, "ListObjects"),
+            body::<ListObjects>(StatusCode::OK, |request, ids| request.store_id = ids.store),
         )
         .route(
             &of_store("/streamed-list-objects"),
-            unimplemented(POST, "StreamedListObjects"),
+            on(MethodFilter::POST, streamed),
         )
-        .route(&of_store("/list-users"), unimplemented(POST, "ListUsers"))
+        .route(
+            &of_store("/list-users"),
+            body::<ListUsers>(StatusCode::OK, |request, ids| request.store_id = ids.store),
+        )
         .route(&of_store("/assertions/{model_id}"), assertions)
         .with_state(Arc::clone(&api))
         .route("/healthz", get(async move || health(&readiness)))
@@ -201,7 +212,7 @@ fn with_body<O: Operation>(
         method,
         async move |State(api): State<Arc<Api>>, ids: Ids, request: Request| {
             let (parts, body) = request.into_parts();
-            match decode::<O>(body, api.limits()).await {
+            match decode::<O::Request>(body, api.limits()).await {
                 Ok(mut message) => {
                     place(&mut message, ids);
                     answer::<O>(&api, &parts.headers, message, success).await
@@ -270,7 +281,10 @@ fn read_changes(ids: Ids, query: &Query) -> Result<v1::ReadChangesRequest, Inval
 }
 
 /// Reads a message; an empty body is an empty message. A body that trickles in is not waited for.
-async fn decode<O: Operation>(body: Body, limits: &Limits) -> Result<O::Request, Response> {
+async fn decode<T>(body: Body, limits: &Limits) -> Result<T, Response>
+where
+    T: Message + Default + DeserializeOwned,
+{
     let limit = limits.request_bytes;
     let read = axum::body::to_bytes(body, limit.saturating_mul(JSON_FACTOR));
     let read = tokio::time::timeout(limits.body_timeout, read).await;
@@ -278,9 +292,9 @@ async fn decode<O: Operation>(body: Body, limits: &Limits) -> Result<O::Request,
         .map_err(|_| refused(&late(limits.body_timeout)))?
         .map_err(|why| unreadable(why, limit))?;
     if bytes.is_empty() {
-        return Ok(O::Request::default());
+        return Ok(T::default());
     }
-    let message: O::Request =
+    let message: T =
         serde_json::from_slice(&bytes).map_err(|why| invalid(&format!("malformed JSON: {why}")))?;
     if message.encoded_len() > limit {
         Err(too_large(limit))
@@ -329,6 +343,52 @@ async fn answer<O: Operation>(
     };
     response.headers_mut().extend(headers);
     response
+}
+
+/// StreamedListObjects: a JSON object a line. An error that comes behind the first object is the last line.
+async fn streamed(State(api): State<Arc<Api>>, ids: Ids, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut message: v1::StreamedListObjectsRequest = match decode(body, api.limits()).await {
+        Ok(message) => message,
+        Err(response) => return response,
+    };
+    message.store_id = ids.store;
+    let Outcome { result, headers } = api.stream_objects(&parts.headers, message).await;
+    let mut response = match result {
+        Ok(objects) => {
+            let lines = futures::stream::unfold(objects, async |mut objects: Objects| {
+                let line = match objects.next().await? {
+                    Ok(object) => line(&Streamed::Result { object }),
+                    Err(rejection) => line(&Streamed::Error {
+                        code: rejection.code(),
+                        message: rejection.message(),
+                    }),
+                };
+                Some((Ok::<_, std::convert::Infallible>(line), objects))
+            });
+            let mut response = Response::new(Body::from_stream(lines));
+            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            response
+        }
+        Err(rejection) => reject(&rejection),
+    };
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// A line of a streamed answer.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Streamed<'a> {
+    Result { object: String },
+    Error { code: &'a str, message: &'a str },
+}
+
+fn line(streamed: &Streamed<'_>) -> Vec<u8> {
+    // These types serialize without fail.
+    let mut line = serde_json::to_vec(streamed).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 fn reject(rejection: &Rejection) -> Response {

@@ -11,6 +11,7 @@ pub mod http;
 mod meters;
 pub mod operations;
 pub mod serve;
+pub mod streamed;
 mod timely;
 
 use std::hash::{BuildHasher, RandomState};
@@ -120,6 +121,14 @@ impl Api {
         let result = match answer {
             Ok(Ok(reply)) => {
                 headers::add_origin(&mut answer_headers, reply.position, &reply.served_by);
+                if reply.truncated {
+                    tracing::info!(
+                        call = O::NAME,
+                        request_id = format_args!("{request_id:016x}"),
+                        "a listing was cut short by its limit, its deadline or the work it may take"
+                    );
+                    headers::add_truncated(&mut answer_headers);
+                }
                 if let Some(model) = reply.model {
                     headers::add_model(&mut answer_headers, model.as_str());
                 }
@@ -148,6 +157,20 @@ impl Api {
         }
     }
 
+    fn context(
+        &self,
+        headers: &HeaderMap,
+        started: Instant,
+        request_id: u64,
+    ) -> Result<Context, InvalidFields> {
+        let limit = self.limits.request_timeout;
+        Ok(Context {
+            deadline: started + timeout(headers).map_or(limit, |asked| asked.min(limit)),
+            min_position: headers::min_position(headers)?,
+            request_id,
+        })
+    }
+
     async fn answer<O: Operation>(
         &self,
         headers: &HeaderMap,
@@ -155,14 +178,7 @@ impl Api {
         started: Instant,
         request_id: u64,
     ) -> Result<Answer<O::Response>, InvalidFields> {
-        let cx = Context {
-            deadline: started
-                + timeout(headers).map_or(self.limits.request_timeout, |asked| {
-                    asked.min(self.limits.request_timeout)
-                }),
-            min_position: headers::min_position(headers)?,
-            request_id,
-        };
+        let cx = self.context(headers, started, request_id)?;
         request.check_fields(&self.limits)?;
         if let Some(answer) = O::now(&*self.calls, &cx, &request) {
             return Ok(answer);

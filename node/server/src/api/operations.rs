@@ -99,4 +99,8 @@ operations! {
     10 ReadAuthorizationModels read_authorization_models ReadAuthorizationModelsRequest -> ReadAuthorizationModelsResponse;
     11 WriteAssertions write_assertions WriteAssertionsRequest -> WriteAssertionsResponse;
     12 ReadAssertions read_assertions ReadAssertionsRequest -> ReadAssertionsResponse;
+    13 BatchCheck batch_check BatchCheckRequest -> BatchCheckResponse;
+    14 Expand expand ExpandRequest -> ExpandResponse;
+    15 ListObjects list_objects ListObjectsRequest -> ListObjectsResponse;
+    16 ListUsers list_users ListUsersRequest -> ListUsersResponse;
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use meridian_condition::Context as Values;
 use meridian_engine::{Budget, Given, Outcome, Question, RoundFacts, Scratch};
 use meridian_model::hash::{set_hash, type_hash};
-use meridian_model::ports::Snapshot;
+use meridian_model::ports::{Read, Snapshot};
 use meridian_model::tuple::InvalidTuple;
 use meridian_model::{
     ApiError, Code, ModelId, Object, Position, StoreId, Timestamp, Tuple, TypeSystem, validate,
@@ -27,6 +27,7 @@ use crate::calls::{Answer, Context};
 use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
+use crate::limits::Limits;
 
 /// More sets than this are named by the types they can be of.
 const MAX_SET_HASHES: usize = 32;
@@ -157,7 +158,7 @@ impl Local {
             work,
             ..Default::default()
         };
-        let outcome = evaluation.run(Budget::of(limits(self.limits.check_inline_work)))?;
+        let outcome = evaluation.run_inline(&self.limits)?;
         if outcome != Outcome::OutOfWork {
             return Ok((evaluation, outcome));
         }
@@ -205,23 +206,11 @@ impl<'a> CheckedRequest<'a> {
         let question = Question::parse(&key.object, &key.relation, &key.user)
             .map_err(|why| invalid_question(&why))?;
         known_names(types, &question)?;
-        let contextual = request
-            .contextual_tuples
-            .iter()
-            .flat_map(|tuples| &tuples.tuple_keys);
-        let allowed = |wire: &v1::TupleKey| {
-            let key = validate::parse_contextual(&wire.object, &wire.relation, &wire.user)?;
-            let condition = condition_of_wire(wire);
-            validate::contextual(types, &key, condition.as_ref())?;
-            Ok::<_, ApiError>(Tuple {
-                key,
-                condition,
-                timestamp: Timestamp(0),
-            })
-        };
+        let given = request.contextual_tuples.as_ref();
+        let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
         Ok(Self {
             question,
-            contextual: contextual.map(allowed).collect::<Result<_, _>>()?,
+            contextual,
             context: request
                 .context
                 .as_ref()
@@ -237,6 +226,27 @@ impl<'a> CheckedRequest<'a> {
             context: &self.context,
         }
     }
+}
+
+/// The contextual tuples of a request.
+///
+/// # Errors
+/// `invalid_tuple` for one that the model does not allow, `validation_error` where it is the condition that does not fit.
+pub(crate) fn contextual(
+    types: &TypeSystem,
+    tuples: &[v1::TupleKey],
+) -> Result<Vec<Tuple>, ApiError> {
+    let allowed = |wire: &v1::TupleKey| {
+        let key = validate::parse_contextual(&wire.object, &wire.relation, &wire.user)?;
+        let condition = condition_of_wire(wire);
+        validate::contextual(types, &key, condition.as_ref())?;
+        Ok(Tuple {
+            key,
+            condition,
+            timestamp: Timestamp(0),
+        })
+    };
+    tuples.iter().map(allowed).collect()
 }
 
 /// Refuses types and relations that the model does not define.
@@ -287,7 +297,7 @@ pub(crate) fn unclear(scratch: &Scratch) -> ApiError {
 }
 
 /// An evaluation between two rounds, all its own so that it can change threads.
-struct Evaluation {
+pub(super) struct Evaluation {
     store: StoreId,
     model: Arc<Compiled>,
     asked: [String; 3],
@@ -299,7 +309,7 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn new(
+    pub(super) fn new(
         store: StoreId,
         model: Arc<Compiled>,
         checked: &CheckedRequest<'_>,
@@ -321,6 +331,24 @@ impl Evaluation {
             model,
             slot,
         }
+    }
+
+    /// Runs the evaluator with as little work as may be done on the thread that serves connections.
+    pub(super) fn run_inline(&mut self, limits: &Limits) -> Result<Outcome, ApiError> {
+        self.run(Budget::of(meridian_engine::Limits {
+            work: limits.check_inline_work,
+            ..Default::default()
+        }))
+    }
+
+    /// What the last run missed, or why a condition has no answer.
+    pub(super) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Takes in what was read.
+    pub(super) fn add(&mut self, reads: &[Read], found: &[Vec<Tuple>]) {
+        self.facts.add(reads, found);
     }
 
     fn run(&mut self, budget: Budget<'_>) -> Result<Outcome, ApiError> {

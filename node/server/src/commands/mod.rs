@@ -2,10 +2,13 @@
 
 mod assertions;
 mod authorization_models;
+mod batch;
 mod changes;
 pub mod check;
 pub(crate) mod errors;
+mod expand;
 mod ids;
+pub(crate) mod lists;
 pub(crate) mod long_checks;
 mod models;
 mod stores;
@@ -18,7 +21,7 @@ use async_trait::async_trait;
 use meridian_model::ports::Datastore;
 use meridian_model::{ApiError, Code, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
 use crate::limits::Limits;
@@ -73,6 +76,7 @@ impl Local {
             position,
             model,
             served_by: self.name.clone(),
+            truncated: false,
         }
     }
 
@@ -192,6 +196,43 @@ impl Calls for Local {
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse> {
         changes::read(self, cx, &request).await
+    }
+
+    async fn batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+    ) -> Answer<v1::BatchCheckResponse> {
+        batch::answer(self, cx, request).await
+    }
+
+    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
+        expand::answer(self, cx, &request).await
+    }
+
+    async fn list_objects(
+        &self,
+        cx: &Context,
+        request: v1::ListObjectsRequest,
+    ) -> Answer<v1::ListObjectsResponse> {
+        lists::objects(self, cx, &request).await
+    }
+
+    async fn streamed_list_objects(
+        &self,
+        cx: &Context,
+        request: v1::StreamedListObjectsRequest,
+        found: mpsc::Sender<String>,
+    ) -> Answer<()> {
+        lists::streamed(self, cx, request, &found).await
+    }
+
+    async fn list_users(
+        &self,
+        cx: &Context,
+        request: v1::ListUsersRequest,
+    ) -> Answer<v1::ListUsersResponse> {
+        lists::users(self, cx, &request).await
     }
 
     async fn write_assertions(

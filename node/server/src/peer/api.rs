@@ -121,6 +121,7 @@ impl Peers {
                     position,
                     model: response.authorization_model_id.parse().ok(),
                     served_by,
+                    truncated: response.truncated,
                 })
             }
             Some(wire::forward_response::Outcome::Error(error)) => Err(Refusal {

@@ -179,6 +179,7 @@ impl Edge {
             position: Some(decision.position),
             model: Some(decision.model),
             served_by,
+            truncated: false,
         })
     }
 

@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 use meridian_model::StoreId;
 use meridian_proto::openfga::v1;
+use tokio::sync::mpsc;
 
 use crate::api::fields::Fields;
 use crate::api::operations::{
-    Check, CreateStore, DeleteStore, GetStore, ListStores, Operation, Read, ReadAssertions,
-    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
-    WriteAuthorizationModel,
+    BatchCheck, Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores,
+    ListUsers, Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels,
+    ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
-use crate::routing::{Decide, Decided, Upwards, is_about_here, wants_primary};
+use crate::routing::{Decide, Decided, Upwards, is_about_here, streamed_above, wants_primary};
 
 /// The calls of a regional node.
 pub struct Regional {
@@ -192,6 +193,67 @@ impl Calls for Regional {
                 .await;
         }
         Ok(answer)
+    }
+
+    async fn batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+    ) -> Answer<v1::BatchCheckResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<BatchCheck>(cx, request, primary).await
+    }
+
+    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<Expand>(cx, request, primary).await
+    }
+
+    async fn list_objects(
+        &self,
+        cx: &Context,
+        request: v1::ListObjectsRequest,
+    ) -> Answer<v1::ListObjectsResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<ListObjects>(cx, request, primary).await
+    }
+
+    async fn streamed_list_objects(
+        &self,
+        cx: &Context,
+        request: v1::StreamedListObjectsRequest,
+        found: mpsc::Sender<String>,
+    ) -> Answer<()> {
+        let above_floor = self.upwards.above_floor(cx, store_of(&request));
+        if !wants_primary(request.consistency) {
+            let (here, mut names) = mpsc::channel(1);
+            let listing =
+                Calls::streamed_list_objects(&self.local, &above_floor, request.clone(), here);
+            let passing_on = async {
+                let mut any = false;
+                while let Some(name) = names.recv().await {
+                    any = true;
+                    if found.send(name).await.is_err() {
+                        break;
+                    }
+                }
+                any
+            };
+            match tokio::join!(listing, passing_on) {
+                (Err(refusal), false) if is_about_here(&refusal) => {}
+                (answer, _) => return answer,
+            }
+        }
+        streamed_above(&self.upwards, &above_floor, request, &found).await
+    }
+
+    async fn list_users(
+        &self,
+        cx: &Context,
+        request: v1::ListUsersRequest,
+    ) -> Answer<v1::ListUsersResponse> {
+        let primary = wants_primary(request.consistency);
+        self.read_here::<ListUsers>(cx, request, primary).await
     }
 
     async fn write_assertions(

@@ -3,15 +3,17 @@
 use async_trait::async_trait;
 use meridian_model::ApiError;
 use meridian_proto::openfga::v1;
+use tokio::sync::mpsc;
 
 use super::Edge;
 use crate::api::operations::{
-    CreateStore, DeleteStore, GetStore, ListStores, Read, ReadAssertions, ReadAuthorizationModel,
-    ReadAuthorizationModels, ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
+    BatchCheck, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
+    Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write,
+    WriteAssertions, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context};
 use crate::routing::regional::created;
-use crate::routing::wants_primary;
+use crate::routing::{streamed_above, wants_primary};
 
 #[async_trait]
 impl Calls for Edge {
@@ -121,6 +123,43 @@ impl Calls for Edge {
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse> {
         self.forward::<ReadChanges>(cx, &request, false).await
+    }
+
+    async fn batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+    ) -> Answer<v1::BatchCheckResponse> {
+        self.forward::<BatchCheck>(cx, &request, false).await
+    }
+
+    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
+        self.forward::<Expand>(cx, &request, false).await
+    }
+
+    async fn list_objects(
+        &self,
+        cx: &Context,
+        request: v1::ListObjectsRequest,
+    ) -> Answer<v1::ListObjectsResponse> {
+        self.forward::<ListObjects>(cx, &request, false).await
+    }
+
+    async fn streamed_list_objects(
+        &self,
+        cx: &Context,
+        request: v1::StreamedListObjectsRequest,
+        found: mpsc::Sender<String>,
+    ) -> Answer<()> {
+        streamed_above(&self.upwards, cx, request, &found).await
+    }
+
+    async fn list_users(
+        &self,
+        cx: &Context,
+        request: v1::ListUsersRequest,
+    ) -> Answer<v1::ListUsersResponse> {
+        self.forward::<ListUsers>(cx, &request, false).await
     }
 
     async fn write_assertions(

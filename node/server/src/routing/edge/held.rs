@@ -126,6 +126,7 @@ impl Held {
             position: Some(view.position().max(also)),
             model: Some(model),
             served_by: self.name.clone(),
+            truncated: false,
         }
     }
 

@@ -1,0 +1,188 @@
+//! The rules of requests that ask many questions at once.
+
+use std::collections::BTreeSet;
+
+use super::requests::{REQUIRED, tuple_key};
+use super::*;
+
+const ANY_USER: &str = r"^[^\s]{2,512}$";
+
+impl Fields for v1::ListObjectsRequest {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+        let mut report = Report::of("ListObjectsRequest");
+        report.store_id(&self.store_id);
+        report.optional_id("AuthorizationModelId", &self.authorization_model_id);
+        report.pattern("Type", is_type(&self.r#type), TYPE);
+        report.pattern("Relation", is_name(&self.relation), NAME);
+        report.pattern("User", is_check_user(&self.user), ANY_USER);
+        report.consistency(self.consistency);
+        report.context(self.context.as_ref());
+        let given = self.contextual_tuples.as_ref();
+        contextual(
+            &mut report,
+            given.map_or(&[][..], |given| &given.tuple_keys),
+            limits,
+        );
+        report.done()
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+}
+
+impl Fields for v1::StreamedListObjectsRequest {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+        let asked = crate::commands::lists::unary(self.clone());
+        objects_request(Report::of("StreamedListObjectsRequest"), &asked, limits)
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+}
+
+impl Fields for v1::ListUsersRequest {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+        let mut report = Report::of("ListUsersRequest");
+        report.store_id(&self.store_id);
+        report.optional_id("AuthorizationModelId", &self.authorization_model_id);
+        if self.object.is_none() {
+            report.add(Code::ValidationError.name(), "Object", REQUIRED);
+        }
+        report.pattern("Relation", is_name(&self.relation), NAME);
+        if self.user_filters.len() != 1 {
+            report.add(
+                Code::ValidationError.name(),
+                "UserFilters",
+                "value must contain exactly 1 item(s)",
+            );
+        }
+        report.consistency(self.consistency);
+        report.context(self.context.as_ref());
+        if let Some(object) = &self.object {
+            let report = report.within("Object");
+            report.pattern("Type", is_type(&object.r#type), TYPE);
+            let ok = is_plain(&object.id, 1, 256, b"#:");
+            report.pattern("Id", ok, r"[^#:\s]+$");
+        }
+        for filter in &self.user_filters {
+            let report = report.within("UserTypeFilter");
+            report.pattern("Type", is_type(&filter.r#type), TYPE);
+            let ok = filter.relation.is_empty() || is_name(&filter.relation);
+            report.pattern("Relation", ok, NAME);
+        }
+        contextual(&mut report, &self.contextual_tuples, limits);
+        report.done()
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+}
+
+impl Fields for v1::ExpandRequest {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+        let mut report = Report::of("ExpandRequest");
+        report.store_id(&self.store_id);
+        if self.tuple_key.is_none() {
+            report.add("tuple_key_value_not_specified", "TupleKey", REQUIRED);
+        }
+        report.optional_id("AuthorizationModelId", &self.authorization_model_id);
+        report.consistency(self.consistency);
+        if let Some(key) = &self.tuple_key {
+            let report = report.within("ExpandRequestTupleKey");
+            report.pattern("Relation", is_name(&key.relation), NAME);
+            report.pattern("Object", is_object(&key.object), OBJECT);
+        }
+        let given = self.contextual_tuples.as_ref();
+        contextual(
+            &mut report,
+            given.map_or(&[][..], |given| &given.tuple_keys),
+            limits,
+        );
+        report.done()
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+}
+
+impl Fields for v1::BatchCheckRequest {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+        let mut report = Report::of("BatchCheckRequest");
+        report.store_id(&self.store_id);
+        report.optional_id("AuthorizationModelId", &self.authorization_model_id);
+        report.consistency(self.consistency);
+        if self.checks.is_empty() {
+            let why = "value must contain at least 1 item(s)";
+            report.add(Code::ValidationError.name(), "Checks", why);
+        }
+        report.at_most("Checks", self.checks.len(), limits.checks_per_batch);
+        let mut ids = BTreeSet::new();
+        for check in &self.checks {
+            let report = report.within("BatchCheckItem");
+            if check.tuple_key.is_none() {
+                report.add("tuple_key_value_not_specified", "TupleKey", REQUIRED);
+            }
+            report.context(check.context.as_ref());
+            let id = &check.correlation_id;
+            report.pattern("CorrelationId", is_correlation_id(id), CORRELATION_ID);
+            if !ids.insert(id) {
+                let why = format!("received duplicate correlation id: {id}");
+                report.add(Code::ValidationError.name(), "CorrelationId", &why);
+            }
+            if let Some(key) = &check.tuple_key {
+                let report = report.within("CheckRequestTupleKey");
+                report.pattern("User", is_check_user(&key.user), CHECK_USER);
+                report.pattern("Relation", is_name(&key.relation), NAME);
+                report.pattern("Object", is_object(&key.object), OBJECT);
+            }
+            let given = check.contextual_tuples.as_ref();
+            contextual(
+                report,
+                given.map_or(&[][..], |given| &given.tuple_keys),
+                limits,
+            );
+        }
+        report.done()
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+}
+
+fn objects_request(
+    mut report: Report,
+    request: &v1::ListObjectsRequest,
+    limits: &Limits,
+) -> Result<(), InvalidFields> {
+    report.store_id(&request.store_id);
+    report.optional_id("AuthorizationModelId", &request.authorization_model_id);
+    report.pattern("Type", is_type(&request.r#type), TYPE);
+    report.pattern("Relation", is_name(&request.relation), NAME);
+    report.pattern("User", is_check_user(&request.user), ANY_USER);
+    report.consistency(request.consistency);
+    report.context(request.context.as_ref());
+    let given = request.contextual_tuples.as_ref();
+    let given = given.map_or(&[][..], |given| &given.tuple_keys);
+    contextual(&mut report, given, limits);
+    report.done()
+}
+
+const CORRELATION_ID: &str = r"^[\w\d-]{1,36}$";
+
+fn is_correlation_id(id: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    (1..=36).contains(&id.len()) && id.bytes().all(allowed)
+}
+
+fn contextual(report: &mut Report, tuples: &[v1::TupleKey], limits: &Limits) {
+    let count = tuples.len();
+    report
+        .within("ContextualTupleKeys")
+        .at_most("TupleKeys", count, limits.contextual_tuples);
+    tuples.iter().for_each(|key| tuple_key(report, key));
+}
