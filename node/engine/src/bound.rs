@@ -85,6 +85,14 @@ pub(crate) enum Unmet {
     Failed(String),
 }
 
+impl Unmet {
+    /// As a client is told it, of a tuple.
+    pub(crate) fn on(&self, binding: &Binding, tuple: &str) -> String {
+        let name = &binding.stored.name;
+        format!("failed to evaluate relationship condition: '{name}' - tuple '{tuple}': {self}")
+    }
+}
+
 impl std::fmt::Display for Unmet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

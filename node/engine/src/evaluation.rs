@@ -284,14 +284,12 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             Ok(true) => Holds::Yes,
             Ok(false) => Holds::No,
             Err(why) => {
-                let mut fault = self.fault.borrow_mut();
-                if fault.is_none() {
-                    let tuple = overlay.describe(self.facts, set, subject);
-                    *fault = Some(format!(
-                        "failed to evaluate relationship condition: '{name}' - tuple '{tuple}': {why}"
-                    ));
+                let describe = || why.on(binding, &overlay.describe(self.facts, set, subject));
+                self.fault.borrow_mut().get_or_insert_with(describe);
+                match declared {
+                    Some(_) => Holds::Unclear,
+                    None => Holds::InlineUnclear,
                 }
-                Holds::Unclear
             }
         }
     }
@@ -317,7 +315,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             .map(Subject::Object)
             .filter(|wildcard| *wildcard != itself);
         let by_itself = definition.admits_any(facet);
-        let by_wildcard = definition.admits_any(Facet::Wildcard(object_type));
+        let by_wildcard = userset.is_none() && definition.admits_any(Facet::Wildcard(object_type));
         let value = self.member(definition, key, stored, itself, by_itself);
         if value == Value::TRUE {
             return value;
@@ -445,6 +443,8 @@ enum Holds {
     No,
     /// Its condition has no answer.
     Unclear,
+    /// Neither has the expression that it brings.
+    InlineUnclear,
 }
 
 impl Holds {
@@ -452,17 +452,18 @@ impl Holds {
         match self {
             Self::Yes => Value::TRUE,
             Self::No => Value::FALSE,
-            Self::Unclear => Value::ERROR,
+            Self::Unclear | Self::InlineUnclear => Value::ERROR,
         }
     }
 }
 
 /// What the conditions on the tuples of one set came to. As upstream: one without an answer is an error only where no tuple
-/// of the set counts.
+/// of the set counts, an inline one in any case.
 #[derive(Default)]
 struct Conditions {
     counts: bool,
     unclear: bool,
+    inline_unclear: bool,
 }
 
 impl Conditions {
@@ -470,11 +471,12 @@ impl Conditions {
     fn note(&mut self, holds: Holds) -> bool {
         self.counts |= holds == Holds::Yes;
         self.unclear |= holds == Holds::Unclear;
+        self.inline_unclear |= holds == Holds::InlineUnclear;
         holds == Holds::Yes
     }
 
     fn settle(self, any: &mut Sum, left: u32) {
-        if self.unclear && !self.counts {
+        if self.inline_unclear || (self.unclear && !self.counts) {
             any.add(Found::plain(Value::ERROR, left));
         }
     }

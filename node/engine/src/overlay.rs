@@ -35,7 +35,7 @@ pub(crate) struct Asked {
     pub(crate) userset: Option<SetKey>,
     /// Whether the subject is a typed wildcard itself.
     pub(crate) is_wildcard: bool,
-    /// The wildcard of the subject's type, where its name is known.
+    /// The wildcard that takes the subject in, where its name is known.
     pub(crate) wildcard: Option<ObjectId>,
 }
 
@@ -91,7 +91,11 @@ impl Overlay {
             object,
             userset,
             is_wildcard: user.is_wildcard(),
-            wildcard: self.wildcard(facts, user.object_type()),
+            // As upstream: "every user" means no set of users.
+            wildcard: userset
+                .is_none()
+                .then(|| self.wildcard(facts, user.object_type()))
+                .flatten(),
         })
     }
 

@@ -73,10 +73,9 @@ pub fn contextual(
     condition: Option<&TupleCondition>,
 ) -> Result<(), ApiError> {
     fits(types, key, condition).map_err(|fault| {
-        let code = if matches!(fault, Fault::Condition(_)) {
-            Code::ValidationError
-        } else {
-            Code::InvalidTuple
+        let code = match fault {
+            Fault::Condition(_) => Code::ValidationError,
+            Fault::Key(_) | Fault::Restriction => Code::InvalidTuple,
         };
         ApiError::new(code, fault.describe(key, condition))
     })
@@ -162,14 +161,20 @@ pub fn holds(types: &TypeSystem, tuple: &Tuple) -> bool {
 enum Fault {
     Key(String),
     Condition(String),
+    /// A condition that is not the one of any restriction that admits the subject.
+    Restriction,
 }
 
 impl Fault {
     fn describe(&self, key: &TupleKey, condition: Option<&TupleCondition>) -> String {
-        match (self, condition) {
-            (Self::Key(reason), _) => invalid(key, reason),
-            (Self::Condition(reason), None) => invalid(key, reason),
-            (Self::Condition(reason), Some(condition)) => {
+        let reason = match self {
+            Self::Key(reason) => return invalid(key, reason),
+            Self::Condition(reason) => reason,
+            Self::Restriction => "invalid condition for type restriction",
+        };
+        match condition {
+            None => invalid(key, reason),
+            Some(condition) => {
                 invalid(format_args!("{key} (condition {})", condition.name), reason)
             }
         }
@@ -193,7 +198,7 @@ fn fits(
     {
         return Err(Fault::Key(refusal(types, key)));
     }
-    fits_condition(types, compiled, &key.subject, condition).map_err(Fault::Condition)
+    fits_condition(types, compiled, &key.subject, condition)
 }
 
 fn fits_condition(
@@ -201,24 +206,25 @@ fn fits_condition(
     relation: &Relation,
     subject: &Subject,
     condition: Option<&TupleCondition>,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let name = condition.map(|condition| &condition.name);
     let mut admitting = relation
         .restrictions
         .iter()
         .filter(|restriction| restriction.admits(subject));
     match condition {
-        _ if admitting.any(|restriction| restriction.condition.as_ref() == name) => {
-            condition.map_or(Ok(()), |condition| fits_context(types, condition))
-        }
-        None => Err("condition is missing".to_owned()),
+        _ if admitting.any(|restriction| restriction.condition.as_ref() == name) => condition
+            .map_or(Ok(()), |condition| {
+                fits_context(types, condition).map_err(Fault::Condition)
+            }),
+        None => Err(Fault::Condition("condition is missing".to_owned())),
         Some(condition)
             if &*condition.name != Condition::INLINE
                 && types.condition(&condition.name).is_none() =>
         {
-            Err("undefined condition".to_owned())
+            Err(Fault::Condition("undefined condition".to_owned()))
         }
-        Some(_) => Err("invalid condition for type restriction".to_owned()),
+        Some(_) => Err(Fault::Restriction),
     }
 }
 

@@ -49,8 +49,10 @@ impl ListObjects {
         );
         let mut asked = scratch.overlay.ask(facts, user)?;
         // It may stand in what is not held, though nothing here names it.
-        let wildcard = format!("{}:*", user.object_type());
-        asked.wildcard = scratch.overlay.object(facts, &wildcard);
+        if asked.userset.is_none() {
+            let wildcard = format!("{}:*", user.object_type());
+            asked.wildcard = scratch.overlay.object(facts, &wildcard);
+        }
         Some(Self {
             asked,
             walk: Walk::new(program, target, &asked),

@@ -10,6 +10,7 @@ use meridian_condition::Context;
 use meridian_model::Tuple;
 
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
+use crate::bound::{Binding, Circumstances};
 use crate::budget::{Budget, Meter};
 use crate::check::Scratch;
 use crate::evaluation::Evaluation;
@@ -90,7 +91,10 @@ impl ListUsers {
         walk.go(
             (facts, &scratch.overlay, program),
             *filter,
-            budget.limits.depth,
+            Circumstances {
+                context,
+                max_cost: budget.limits.condition_cost,
+            },
             &mut meter,
             &mut missed,
             &mut |subject, proven| {
@@ -123,6 +127,10 @@ impl ListUsers {
         if let Some(by) = meter.stopped {
             return stopped(by);
         }
+        if let Some(fault) = &walk.fault {
+            scratch.fault = Some(fault.clone());
+            return Progress::Unclear;
+        }
         // What one user's check missed is read for all of them.
         missed.extend(scratch.missed.drain(..).map(|missing| match missing {
             Missing::Direct(set) | Missing::Parents(set) => Missing::Members(set),
@@ -143,7 +151,10 @@ fn asked(subject: Subject, object_type: TypeId, facts: &impl Facts, overlay: &Ov
         Subject::Object(object) => (object, None),
         Subject::Userset(set) => (set.object(), Some(set)),
     };
-    let wildcard = overlay.wildcard(facts, facts.symbols().type_name(object_type));
+    let wildcard = userset
+        .is_none()
+        .then(|| overlay.wildcard(facts, facts.symbols().type_name(object_type)))
+        .flatten();
     Asked {
         object_type,
         object,
@@ -166,6 +177,8 @@ fn say(subject: Subject, facts: &impl Facts, overlay: &Overlay, receiver: Receiv
 
 /// The walk down.
 struct Walk {
+    /// Why the first condition without an answer has none.
+    fault: Option<String>,
     /// The sets reached, and whether it is proven that all who are in them are in the asked one.
     reached: HashMap<SetKey, bool, FixedState>,
     open: Vec<Open>,
@@ -186,6 +199,7 @@ type Met<'a> = &'a mut dyn FnMut(Subject, bool) -> bool;
 impl Walk {
     fn from(set: SetKey, object_type: TypeId) -> Self {
         let mut walk = Self {
+            fault: None,
             reached: HashMap::default(),
             open: Vec::new(),
         };
@@ -214,12 +228,12 @@ impl Walk {
         &mut self,
         around: (&F, &Overlay, &Program),
         filter: (TypeId, Option<RelationId>),
-        depth: u32,
+        circumstances: Circumstances<'_>,
         meter: &mut Meter<'_>,
         missed: &mut Vec<Missing>,
         met: Met<'_>,
     ) {
-        let program = around.2;
+        let (program, depth) = (around.2, meter.limits().depth);
         let mut waiting = Vec::new();
         while let Some(mut open) = self.open.pop() {
             open.proven &= open.steps <= depth;
@@ -238,6 +252,7 @@ impl Walk {
                 meter,
                 missed,
                 met,
+                circumstances,
                 walk: self,
             };
             if !visit.node(&definition.rewrite, definition, open.proven) {
@@ -262,6 +277,7 @@ struct Visit<'a, 'b, 'c, F> {
     meter: &'a mut Meter<'b>,
     missed: &'a mut Vec<Missing>,
     met: &'a mut (dyn FnMut(Subject, bool) -> bool + 'c),
+    circumstances: Circumstances<'a>,
     walk: &'a mut Walk,
 }
 
@@ -307,19 +323,20 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             return true;
         };
         let contextual = overlay.get(set).iter();
-        let contextual = contextual.map(|given| (given.subject, given.binding.is_some()));
+        let contextual = contextual.map(|given| (given.subject, given.binding.as_ref()));
         let plain = stored.usersets.iter().map(Subject::Userset);
         let plain = plain.chain(stored.objects.iter().map(Subject::Object));
-        let plain = plain.map(|subject| (subject, false));
-        let bound = stored.bindings().map(|(subject, _)| (subject, true));
-        for (subject, is_bound) in contextual.chain(plain).chain(bound) {
+        let plain = plain.map(|subject| (subject, None));
+        let bound = stored.bindings();
+        let bound = bound.map(|(subject, binding)| (subject, Some(&**binding)));
+        for (subject, binding) in contextual.chain(plain).chain(bound) {
             if !self.meter.spend() {
                 return false;
             }
-            let Some((facet, admitted)) = self.admitted(definition, set, subject, is_bound) else {
+            let Some((facet, certain)) = self.admitted(definition, set, subject, binding) else {
                 continue;
             };
-            let proven = proven && admitted;
+            let proven = proven && certain;
             match (subject, facet) {
                 (Subject::Object(_), Facet::Object(of) | Facet::Wildcard(of)) => {
                     if self.filter == (of, None) && !(self.met)(subject, proven) {
@@ -335,22 +352,31 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         true
     }
 
-    /// The restriction that may admit a member, and whether it certainly counts: one with a condition is left to a check, and
-    /// so is one that a contextual tuple with a condition stands before.
+    /// The restriction by which a tuple counts, and whether it certainly does: one that a contextual tuple with a condition
+    /// stands before is left to a check. As upstream, a condition without an answer fails the whole listing.
     fn admitted(
-        &self,
+        &mut self,
         definition: &Relation,
         set: SetKey,
         subject: Subject,
-        is_bound: bool,
+        binding: Option<&Binding>,
     ) -> Option<(Facet, bool)> {
         let (facts, overlay, _) = self.around;
-        let facet = overlay
-            .facet(facts, subject)
-            .filter(|facet| definition.admits_any(*facet))?;
-        let stands_before = |given: &Given| given.binding.is_some();
-        let is_masked = overlay.find(set, subject).is_some_and(stands_before);
-        Some((facet, !is_bound && !is_masked && definition.admits(facet)))
+        let facet = overlay.facet(facts, subject)?;
+        let Some(binding) = binding else {
+            let stands_before = |given: &Given| given.binding.is_some();
+            let is_masked = overlay.find(set, subject).is_some_and(stands_before);
+            return definition.admits(facet).then_some((facet, !is_masked));
+        };
+        let declared = definition.admits_bound(facet, &binding.stored().name)?;
+        match binding.is_met(declared, self.circumstances) {
+            Ok(met) => met.then_some((facet, true)),
+            Err(why) => {
+                let describe = || why.on(binding, &overlay.describe(facts, set, subject));
+                self.walk.fault.get_or_insert_with(describe);
+                None
+            }
+        }
     }
 
     fn parents(&mut self, tupleset: RelationId, computed: RelationId, proven: bool) -> bool {
@@ -370,21 +396,22 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             return true;
         };
         let contextual = overlay.get(key).iter();
-        let contextual = contextual.map(|given| (given.subject, given.binding.is_some()));
-        let plain = stored.objects.iter().map(|id| (Subject::Object(id), false));
-        let bound = stored.bindings().map(|(subject, _)| (subject, true));
-        for (subject, is_bound) in contextual.chain(plain).chain(bound) {
+        let contextual = contextual.map(|given| (given.subject, given.binding.as_ref()));
+        let plain = stored.objects.iter().map(|id| (Subject::Object(id), None));
+        let bound = stored.bindings();
+        let bound = bound.map(|(subject, binding)| (subject, Some(&**binding)));
+        for (subject, binding) in contextual.chain(plain).chain(bound) {
             if !self.meter.spend() {
                 return false;
             }
-            let admitted = self.admitted(definition, key, subject, is_bound);
-            if let (Subject::Object(parent), Some((Facet::Object(at), admitted))) =
-                (subject, admitted)
+            if let Subject::Object(parent) = subject
+                && let Some((Facet::Object(at), certain)) =
+                    self.admitted(definition, key, subject, binding)
                 && program.relation(at, computed).is_some()
             {
                 let of = SetKey::new(parent, computed);
                 self.walk
-                    .reach(of, at, proven && admitted, steps.saturating_add(1));
+                    .reach(of, at, proven && certain, steps.saturating_add(1));
             }
         }
         true

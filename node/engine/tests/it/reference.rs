@@ -154,7 +154,7 @@ impl Reference<'_> {
                     let found = match (&tuple.key.subject, user) {
                         (subject @ Subject::Userset(of, relation), user) => {
                             let holds = self.holds(definition, &tuple);
-                            if holds == Some(true) && subject != user {
+                            if holds == Some(true) {
                                 let found = self.set(of, relation, user, path, depth - 1)?;
                                 values = union(&values, &found);
                             }
@@ -167,7 +167,8 @@ impl Reference<'_> {
                         }
                         (subject, user) if subject == user => self.stands(definition, &tuple, user),
                         (Subject::Wildcard(object_type), user)
-                            if **object_type == *user.subject_type() =>
+                            if **object_type == *user.subject_type()
+                                && !matches!(user, Subject::Userset(..)) =>
                         {
                             self.holds(definition, &tuple)
                         }
@@ -267,6 +268,7 @@ fn unclear(tuples: &[Option<bool>], known: bool) -> Values {
 fn faces(facet: &Facet, user: &Subject) -> bool {
     matches!(
         (facet, user),
-        (Facet::Wildcard, _) | (Facet::Object, Subject::Object(_))
+        (Facet::Wildcard, Subject::Object(_) | Subject::Wildcard(_))
+            | (Facet::Object, Subject::Object(_))
     )
 }

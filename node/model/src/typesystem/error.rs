@@ -150,7 +150,7 @@ pub enum ModelError {
     },
     /// A condition's parameter is of no known type.
     #[error(
-        "failed to decode parameter type for parameter '{parameter}' on condition '{condition}': {source}"
+        "failed to compile expression on condition '{condition}' - failed to decode parameter type for parameter '{parameter}': {source}"
     )]
     ConditionParameter {
         /// The condition.

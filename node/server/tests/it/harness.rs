@@ -245,7 +245,7 @@ impl Node {
     }
 }
 
-/// One request to the HTTP port of any node.
+/// One request to the HTTP port of any node, answered in JSON.
 pub(crate) async fn send(
     address: SocketAddr,
     method: Method,
@@ -253,6 +253,27 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> JsonReply {
+    let (status, headers, body) = raw(address, method, path, headers, body).await;
+    let body = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&body).unwrap()
+    };
+    JsonReply {
+        status,
+        headers,
+        body,
+    }
+}
+
+/// As [`send`], with the answer's bytes as they came.
+pub(crate) async fn raw(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> (StatusCode, HeaderMap, Bytes) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -271,16 +292,7 @@ pub(crate) async fn send(
         .unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let body = if body.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_slice(&body).unwrap()
-    };
-    JsonReply {
-        status: parts.status,
-        headers: parts.headers,
-        body,
-    }
+    (parts.status, parts.headers, body)
 }
 
 /// A Check on the wire.

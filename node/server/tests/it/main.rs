@@ -18,6 +18,7 @@ mod edge;
 mod harness;
 mod health;
 mod life;
+mod lists;
 mod process;
 mod starting;
 mod status;
