@@ -1,7 +1,7 @@
 //! OpenFGA's own tests, through the API, on a node of ours.
 //!
 //! By hand: `cargo build -p meridian-server`, then
-//! `cargo test -p meridian-e2e --test it conformance -- --ignored --nocapture`.
+//! `cargo test -p meridian-e2e --test it conformance -- --nocapture`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,13 +26,11 @@ const SETTINGS: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-#[ignore = "not every call is there yet"]
 async fn central_in_memory_conforms() {
     central_conforms("memory:").await;
 }
 
 #[tokio::test]
-#[ignore = "not every call is there yet"]
 async fn central_on_sqlite_conforms() {
     let dir = Workdir::new("sqlite").unwrap();
     let file = dir.path().join("central.db");
@@ -40,7 +38,6 @@ async fn central_on_sqlite_conforms() {
 }
 
 #[tokio::test]
-#[ignore = "not every call is there yet"]
 async fn central_on_postgres_conforms() {
     let postgres = Postgres::start().await.unwrap();
     central_conforms(&postgres.url()).await;

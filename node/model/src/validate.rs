@@ -157,6 +157,9 @@ pub fn holds(types: &TypeSystem, tuple: &Tuple) -> bool {
         })
 }
 
+/// What is said last of a tuple whose condition is not the one of any restriction that admits its user.
+pub const OTHER_RESTRICTION: &str = "invalid condition for type restriction";
+
 /// Why a tuple does not fit.
 enum Fault {
     Key(String),
@@ -170,7 +173,7 @@ impl Fault {
         let reason = match self {
             Self::Key(reason) => return invalid(key, reason),
             Self::Condition(reason) => reason,
-            Self::Restriction => "invalid condition for type restriction",
+            Self::Restriction => OTHER_RESTRICTION,
         };
         match condition {
             None => invalid(key, reason),

@@ -5,10 +5,11 @@
 //! another are candidates.
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use meridian_condition::Context;
 use meridian_model::Tuple;
 
+use super::closure::Kind;
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
 use crate::bound::{Binding, Circumstances};
 use crate::budget::{Budget, Meter};
@@ -29,11 +30,14 @@ pub struct UserFilter<'a> {
     pub relation: Option<&'a str>,
 }
 
+/// The same by number.
+type Filter = (TypeId, Option<RelationId>);
+
 /// A listing of the users that have a relation to an object.
 pub struct ListUsers {
     set: SetKey,
     object_type: TypeId,
-    filter: (TypeId, Option<RelationId>),
+    filter: Filter,
     walk: Walk,
     findings: Findings<Subject>,
 }
@@ -43,6 +47,7 @@ impl ListUsers {
     /// everything against the model that `program` was compiled from.
     pub fn new<F: Facts>(
         facts: &F,
+        program: &Program,
         (object, object_type, relation): (&str, &str, &str),
         filter: UserFilter<'_>,
         contextual: &[Tuple],
@@ -62,7 +67,7 @@ impl ListUsers {
             set,
             object_type,
             filter,
-            walk: Walk::from(set, object_type),
+            walk: Walk::from(program, (set, object_type), filter),
             findings: Findings::default(),
         })
     }
@@ -145,6 +150,81 @@ impl ListUsers {
     }
 }
 
+/// The kinds of sets below `start` that can hold users of the filter.
+fn leads(program: &Program, start: Kind, filter: Filter) -> HashSet<Kind, FixedState> {
+    let mut below: HashMap<Kind, Vec<Kind>, FixedState> = HashMap::default();
+    let mut leads: HashSet<Kind, FixedState> = HashSet::default();
+    let mut open = vec![start];
+    while let Some(kind) = open.pop() {
+        if below.contains_key(&kind) {
+            continue;
+        }
+        let mut next = Vec::new();
+        if let Some(definition) = program.relation(kind.0, kind.1) {
+            let mut holds = filter == (kind.0, Some(kind.1));
+            below_of(program, kind, &definition.rewrite, &mut next);
+            if has_own_tuples(&definition.rewrite) {
+                for facet in definition.facets() {
+                    match facet {
+                        Facet::Object(of) | Facet::Wildcard(of) => holds |= filter == (of, None),
+                        Facet::Userset(of, relation) => next.push((of, relation)),
+                    }
+                }
+            }
+            if holds {
+                leads.insert(kind);
+            }
+        }
+        open.extend(&next);
+        below.insert(kind, next);
+    }
+    loop {
+        let found: Vec<_> = below
+            .iter()
+            .filter(|(kind, next)| {
+                !leads.contains(*kind) && next.iter().any(|of| leads.contains(of))
+            })
+            .map(|(kind, _)| *kind)
+            .collect();
+        if found.is_empty() {
+            return leads;
+        }
+        leads.extend(found);
+    }
+}
+
+/// The kinds that a rewrite goes on to by computed relations and parents.
+fn below_of(program: &Program, kind: Kind, node: &Node, next: &mut Vec<Kind>) {
+    match node {
+        Node::This => {}
+        Node::Computed(computed) => next.push((kind.0, *computed)),
+        Node::FromParent { tupleset, computed } => {
+            let parents = program.relation(kind.0, *tupleset);
+            for facet in parents.into_iter().flat_map(Relation::facets) {
+                if let Facet::Object(parent) = facet {
+                    next.push((parent, *computed));
+                }
+            }
+        }
+        Node::Union(children) | Node::Intersection(children) => children
+            .iter()
+            .for_each(|child| below_of(program, kind, child, next)),
+        Node::Exclusion(of) => {
+            below_of(program, kind, &of.0, next);
+            below_of(program, kind, &of.1, next);
+        }
+    }
+}
+
+fn has_own_tuples(node: &Node) -> bool {
+    match node {
+        Node::This => true,
+        Node::Computed(_) | Node::FromParent { .. } => false,
+        Node::Union(children) | Node::Intersection(children) => children.iter().any(has_own_tuples),
+        Node::Exclusion(of) => has_own_tuples(&of.0) || has_own_tuples(&of.1),
+    }
+}
+
 /// A found user as the subject of a check.
 fn asked(subject: Subject, object_type: TypeId, facts: &impl Facts, overlay: &Overlay) -> Asked {
     let (object, userset) = match subject {
@@ -177,6 +257,8 @@ fn say(subject: Subject, facts: &impl Facts, overlay: &Overlay, receiver: Receiv
 
 /// The walk down.
 struct Walk {
+    /// The kinds of sets that can hold such users at all. As upstream, no other is looked at, nor a condition on its way.
+    leads: HashSet<Kind, FixedState>,
     /// Why the first condition without an answer has none.
     fault: Option<String>,
     /// The sets reached, and whether it is proven that all who are in them are in the asked one.
@@ -197,8 +279,9 @@ struct Open {
 type Met<'a> = &'a mut dyn FnMut(Subject, bool) -> bool;
 
 impl Walk {
-    fn from(set: SetKey, object_type: TypeId) -> Self {
+    fn from(program: &Program, (set, object_type): (SetKey, TypeId), filter: Filter) -> Self {
         let mut walk = Self {
+            leads: leads(program, (object_type, set.relation()), filter),
             fault: None,
             reached: HashMap::default(),
             open: Vec::new(),
@@ -208,6 +291,9 @@ impl Walk {
     }
 
     fn reach(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
+        if !self.leads.contains(&(object_type, set.relation())) {
+            return;
+        }
         match self.reached.get_mut(&set) {
             Some(known) if *known || !proven => return,
             Some(known) => *known = true,
@@ -227,7 +313,7 @@ impl Walk {
     fn go<F: Facts>(
         &mut self,
         around: (&F, &Overlay, &Program),
-        filter: (TypeId, Option<RelationId>),
+        filter: Filter,
         circumstances: Circumstances<'_>,
         meter: &mut Meter<'_>,
         missed: &mut Vec<Missing>,
@@ -272,7 +358,7 @@ impl Walk {
 /// A set on the walk.
 struct Visit<'a, 'b, 'c, F> {
     around: (&'a F, &'a Overlay, &'a Program),
-    filter: (TypeId, Option<RelationId>),
+    filter: Filter,
     open: Open,
     meter: &'a mut Meter<'b>,
     missed: &'a mut Vec<Missing>,

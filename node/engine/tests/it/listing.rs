@@ -89,7 +89,7 @@ fn users(
     let mut scratch = Scratch::default();
     let mut listed = BTreeSet::new();
     let of = (object, object.split_once(':').unwrap().0, relation);
-    let listing = ListUsers::new(view, of, filter, &world.contextual, &mut scratch);
+    let listing = ListUsers::new(view, program, of, filter, &world.contextual, &mut scratch);
     let Some(mut listing) = listing else {
         return (Progress::Done, listed);
     };
@@ -119,7 +119,14 @@ fn users_in_rounds(
     let mut scratch = Scratch::default();
     let mut listed = BTreeSet::new();
     let of = (object, object.split_once(':').unwrap().0, relation);
-    let listing = ListUsers::new(&facts, of, filter, &world.contextual, &mut scratch);
+    let listing = ListUsers::new(
+        &facts,
+        &program,
+        of,
+        filter,
+        &world.contextual,
+        &mut scratch,
+    );
     let Some(mut listing) = listing else {
         return (Progress::Done, listed);
     };

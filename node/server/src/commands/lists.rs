@@ -11,12 +11,12 @@ use meridian_engine::{
     Budget, ListObjects, ListUsers, Progress, RoundFacts, Scratch, User, UserFilter,
 };
 use meridian_model::ports::{DatastoreError, Snapshot};
-use meridian_model::{ApiError, Code, ModelId, Position, StoreId, Tuple, TypeSystem};
+use meridian_model::{ApiError, Code, ModelId, Position, StoreId, Tuple, TypeSystem, validate};
 use meridian_proto::google::struct_to_json;
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
-use super::check::{contextual, too_complex, unclear};
+use super::check::{too_complex, unclear};
 use super::long_checks::Slot;
 use super::{Compiled, Local, at_least, models, store_id};
 use crate::calls::{Answer, Context, Reply};
@@ -74,7 +74,7 @@ impl Question for v1::ListObjectsRequest {
     fn begin(&self, types: &TypeSystem) -> Result<Begun, ApiError> {
         known_relation(types, &self.r#type, &self.relation)?;
         let given = self.contextual_tuples.as_ref();
-        let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
+        let contextual = given_tuples(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
         known_user(types, &self.user)?;
         Ok(Begun {
             what: What::Objects {
@@ -110,7 +110,7 @@ impl Question for v1::ListUsersRequest {
         } else {
             known_relation(types, &filter.r#type, &filter.relation)?;
         }
-        let contextual = contextual(types, &self.contextual_tuples)?;
+        let contextual = given_tuples(types, &self.contextual_tuples)?;
         let relation = Some(filter.relation.clone()).filter(|relation| !relation.is_empty());
         Ok(Begun {
             what: What::Users {
@@ -126,6 +126,17 @@ impl Question for v1::ListUsersRequest {
                 .unwrap_or_default(),
         })
     }
+}
+
+/// As upstream, which names a condition of another restriction otherwise than in a Check.
+fn given_tuples(types: &TypeSystem, tuples: &[v1::TupleKey]) -> Result<Vec<Tuple>, ApiError> {
+    let of_restriction = |error: ApiError| match error.code {
+        Code::InvalidTuple if error.message.ends_with(validate::OTHER_RESTRICTION) => {
+            ApiError::validation(error.message)
+        }
+        _ => error,
+    };
+    super::check::contextual(types, tuples).map_err(of_restriction)
 }
 
 fn known_type(types: &TypeSystem, object_type: &str) -> Result<(), ApiError> {
@@ -313,6 +324,7 @@ impl Run {
                 let asked = object.split_once(':').map_or("", |(of, _)| of);
                 ListUsers::new(
                     &facts,
+                    program,
                     (object, asked, relation),
                     filter,
                     &begun.contextual,
