@@ -13,6 +13,7 @@ use crate::missing::Missing;
 use crate::overlay::{Asked, Given};
 use crate::program::{Facet, Node, Program, Relation};
 use crate::sets::Subject;
+use crate::sums::{Conditions, Holds, Sum};
 use crate::symbols::{RelationId, TypeId};
 use crate::value::Value;
 
@@ -433,89 +434,5 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             return false;
         }
         any.add(self.set(parent, object_type, computed, left - 1)) || self.meter.stopped.is_some()
-    }
-}
-
-/// Whether a tuple counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holds {
-    Yes,
-    No,
-    /// Its condition has no answer.
-    Unclear,
-    /// Neither has the expression that it brings.
-    InlineUnclear,
-}
-
-impl Holds {
-    fn value(self) -> Value {
-        match self {
-            Self::Yes => Value::TRUE,
-            Self::No => Value::FALSE,
-            Self::Unclear | Self::InlineUnclear => Value::ERROR,
-        }
-    }
-}
-
-/// What the conditions on the tuples of one set came to. As upstream: one without an answer is an error only where no tuple
-/// of the set counts, an inline one in any case.
-#[derive(Default)]
-struct Conditions {
-    counts: bool,
-    unclear: bool,
-    inline_unclear: bool,
-}
-
-impl Conditions {
-    /// Whether the tuple counts.
-    fn note(&mut self, holds: Holds) -> bool {
-        self.counts |= holds == Holds::Yes;
-        self.unclear |= holds == Holds::Unclear;
-        self.inline_unclear |= holds == Holds::InlineUnclear;
-        holds == Holds::Yes
-    }
-
-    fn settle(self, any: &mut Sum, left: u32) {
-        if self.inline_unclear || (self.unclear && !self.counts) {
-            any.add(Found::plain(Value::ERROR, left));
-        }
-    }
-}
-
-/// A union or intersection under way.
-struct Sum {
-    found: Found,
-    union: bool,
-}
-
-impl Sum {
-    fn union(left: u32) -> Self {
-        Self {
-            found: Found::plain(Value::FALSE, left),
-            union: true,
-        }
-    }
-
-    fn intersection(left: u32) -> Self {
-        Self {
-            found: Found::plain(Value::TRUE, left),
-            union: false,
-        }
-    }
-
-    /// Adds a branch; whether no other branch can change the value any more.
-    fn add(&mut self, branch: Found) -> bool {
-        let value = if self.union {
-            self.found.value.or(branch.value)
-        } else {
-            self.found.value.and(branch.value)
-        };
-        self.found = self.found.with(value, branch);
-        value
-            == if self.union {
-                Value::TRUE
-            } else {
-                Value::FALSE
-            }
     }
 }

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use crate::check::Outcome;
 
 mod closure;
+mod leads;
 mod objects;
 mod users;
 

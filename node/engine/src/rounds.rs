@@ -23,8 +23,11 @@ pub struct RoundFacts {
     direct: HashMap<SetKey, Set, FixedState>,
     parents: HashMap<SetKey, Set, FixedState>,
     members: HashMap<SetKey, Set, FixedState>,
-    objects: HashMap<(Subject, TypeId, RelationId), Vec<(ObjectId, bool)>, FixedState>,
+    objects: HashMap<(Subject, TypeId, RelationId), Objects, FixedState>,
 }
+
+/// Objects in whose relation a subject stands, and of each whether a condition is on it.
+type Objects = Vec<(ObjectId, bool)>;
 
 #[derive(Default)]
 struct Set {

@@ -202,7 +202,16 @@ async fn what_never_became_a_call_says_where_its_answer_comes_from_too() {
             404,
             node.send(Method::PUT, "/stores", &[], Bytes::new()).await,
         ),
-        (404, post(&format!("/stores/{NOBODY}/expand"), "{}").await),
+        (
+            404,
+            node.send(
+                Method::PATCH,
+                &format!("/stores/{NOBODY}"),
+                &[],
+                Bytes::from("{}"),
+            )
+            .await,
+        ),
         (400, node.get("/stores?page_size=x").await),
         (400, node.get("/stores/%ff").await),
         (
@@ -217,7 +226,7 @@ async fn what_never_became_a_call_says_where_its_answer_comes_from_too() {
     for reply in [
         node.raw_rpc(path, b"\xff\xff garbage", &[]).await,
         node.raw_rpc(path, &[0; 200], &[]).await,
-        node.raw_rpc("openfga.v1.OpenFGAService/Expand", &[], &[])
+        node.raw_rpc("openfga.v1.OpenFGAService/UpdateStore", &[], &[])
             .await,
     ] {
         assert_signed(&reply.headers);
