@@ -89,21 +89,14 @@ impl Unmet {
     /// As a client is told it, of a tuple.
     pub(crate) fn on(&self, binding: &Binding, tuple: &str) -> String {
         let name = &binding.stored.name;
-        format!("failed to evaluate relationship condition: '{name}' - tuple '{tuple}': {self}")
-    }
-}
-
-impl std::fmt::Display for Unmet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let failed =
+            format!("failed to evaluate relationship condition: '{name}' - tuple '{tuple}'");
         match self {
             Self::Missing(parameters) => {
-                write!(
-                    f,
-                    "tuple is missing context parameters '[{}]'",
-                    parameters.join(" ")
-                )
+                let parameters = parameters.join(" ");
+                format!("{failed} is missing context parameters '[{parameters}]'")
             }
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed(why) => format!("{failed}: {why}"),
         }
     }
 }

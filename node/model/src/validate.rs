@@ -114,10 +114,10 @@ pub fn relation<'a>(
     relation: &str,
 ) -> Result<&'a Relation, ApiError> {
     if !types.has_type(object_type) {
-        return Err(unanswerable(type_not_found(object_type)));
+        return Err(ApiError::validation(type_not_found(object_type)));
     }
     let found = types.relation(object_type, relation);
-    found.ok_or_else(|| unanswerable(relation_not_found(object_type, relation)))
+    found.ok_or_else(|| ApiError::validation(relation_not_found(object_type, relation)))
 }
 
 /// Parses a tuple to be deleted. Any user OpenFGA has ever accepted may be named, `anne` and `*` included; `None` when

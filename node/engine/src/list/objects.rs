@@ -28,6 +28,8 @@ pub struct ListObjects {
     asked: Asked,
     walk: Walk,
     findings: Findings<ObjectId>,
+    /// Why the first condition without an answer has none.
+    fault: Option<String>,
 }
 
 impl ListObjects {
@@ -57,6 +59,7 @@ impl ListObjects {
             asked,
             walk: Walk::new(program, target, &asked),
             findings: Findings::default(),
+            fault: None,
         })
     }
 
@@ -82,6 +85,7 @@ impl ListObjects {
             asked,
             walk,
             findings,
+            fault,
         } = self;
         let mut missed = Vec::new();
         walk.go(
@@ -110,6 +114,8 @@ impl ListObjects {
                 |object| receiver(scratch.borrow().overlay.name(facts, object)),
             );
         }
+        *fault = fault.take().or(scratch.fault.take());
+        scratch.fault.clone_from(fault);
         if let Some(by) = meter.stopped {
             return stopped(by);
         }

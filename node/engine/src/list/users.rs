@@ -130,8 +130,9 @@ impl ListUsers {
         if let Some(by) = meter.stopped {
             return stopped(by);
         }
-        if let Some(fault) = &walk.fault {
-            scratch.fault = Some(fault.clone());
+        walk.fault = walk.fault.take().or(scratch.fault.take());
+        scratch.fault.clone_from(&walk.fault);
+        if walk.fault.is_some() {
             return Progress::Unclear;
         }
         // What one user's check missed is read for all of them.

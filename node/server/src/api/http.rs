@@ -359,10 +359,7 @@ async fn streamed(State(api): State<Arc<Api>>, ids: Ids, request: Request) -> Re
             let lines = futures::stream::unfold(objects, async |mut objects: Objects| {
                 let line = match objects.next().await? {
                     Ok(object) => line(&Streamed::Result { object }),
-                    Err(rejection) => line(&Streamed::Error {
-                        code: rejection.code(),
-                        message: rejection.message(),
-                    }),
+                    Err(rejection) => stream_error(&rejection).1,
                 };
                 Some((Ok::<_, std::convert::Infallible>(line), objects))
             });
@@ -370,18 +367,53 @@ async fn streamed(State(api): State<Arc<Api>>, ids: Ids, request: Request) -> Re
             response.headers_mut().insert(header::CONTENT_TYPE, JSON);
             response
         }
-        Err(rejection) => reject(&rejection),
+        Err(rejection) => {
+            let (status, line) = stream_error(&rejection);
+            let mut response = Response::new(Body::from(line));
+            *response.status_mut() = status;
+            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            response
+        }
     };
     response.headers_mut().extend(headers);
     response
+}
+
+/// An error of a stream: as upstream's gateway, with gRPC's own code instead of OpenFGA's.
+fn stream_error(rejection: &Rejection) -> (StatusCode, Vec<u8>) {
+    let status = match rejection {
+        Rejection::Fields(_) => 400,
+        Rejection::Refused(refusal) => refusal.error.code.http_status(),
+    };
+    let code = match status {
+        400 => tonic::Code::InvalidArgument,
+        404 => tonic::Code::NotFound,
+        409 => tonic::Code::Aborted,
+        429 => tonic::Code::ResourceExhausted,
+        503 => tonic::Code::Unavailable,
+        _ => tonic::Code::Internal,
+    };
+    let line = line(&Streamed::Error {
+        code: code as i32,
+        message: rejection.message(),
+        details: [],
+    });
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, line)
 }
 
 /// A line of a streamed answer.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Streamed<'a> {
-    Result { object: String },
-    Error { code: &'a str, message: &'a str },
+    Result {
+        object: String,
+    },
+    Error {
+        code: i32,
+        message: &'a str,
+        details: [(); 0],
+    },
 }
 
 fn line(streamed: &Streamed<'_>) -> Vec<u8> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use meridian_model::ports::{Read, Snapshot};
+use meridian_model::tuple::InvalidTuple;
 use meridian_model::typesystem::Rewrite;
 use meridian_model::{ApiError, Object, Tuple, TypeSystem, validate};
 use meridian_proto::openfga::v1;
@@ -38,14 +39,14 @@ pub(super) async fn answer(
     if key.object.is_empty() || key.relation.is_empty() {
         return Err(ApiError::new(
             meridian_model::Code::InvalidExpandInput,
-            "Expand requires both object and relation: tuple_key.object and tuple_key.relation",
+            "Invalid input. Make sure you provide an object and a relation",
         )
         .into());
     }
     let object: Object = key
         .object
         .parse()
-        .map_err(|why| ApiError::validation(format!("invalid relation: {why}")))?;
+        .map_err(|why: InvalidTuple| ApiError::validation(why.to_string()))?;
     let relation = &*key.relation;
     let definition = validate::relation(types, object.object_type(), relation)?;
     let given = request.contextual_tuples.as_ref();

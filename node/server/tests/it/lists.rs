@@ -114,7 +114,7 @@ async fn a_condition_is_evaluated_with_what_the_request_brings() {
     assert_eq!((status, &body["code"]), (400, &json!("validation_error")));
     assert_eq!(
         body["message"],
-        "failed to evaluate relationship condition: 'in_office' - tuple 'repo:3#org@team:core': tuple is missing context parameters '[hour]'"
+        "failed to evaluate relationship condition: 'in_office' - tuple 'repo:3#org@team:core' is missing context parameters '[hour]'"
     );
     let (status, body) = check(json!({"hour": "noon"})).await;
     assert_eq!(
@@ -172,6 +172,11 @@ async fn objects_and_users_are_listed() {
     // What the answer would rest on has no answer.
     let (status, body) = shop.objects("user:anne", json!({})).await;
     assert_eq!((status, &body["code"]), (400, &json!("validation_error")));
+    let message = body["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("'repo:3#org@team:core' is missing context parameters '[hour]'"),
+        "{message}"
+    );
 
     let users = async |filter: Value| {
         let asked = json!({"object": {"type": "repo", "id": "1"}, "relation": "reader", "user_filters": [filter]});
@@ -264,7 +269,8 @@ async fn objects_are_streamed_on_both_transports() {
     assert_eq!((status, objects), (200, set(["repo:1", "repo:2"])));
     let (status, lines) =
         stream(json!({"type": "nope", "relation": "owner", "user": "user:bob"})).await;
-    assert_eq!((status, &lines[0]["code"]), (400, &json!("type_not_found")));
+    let expected = json!({"error": {"code": 3, "message": "type 'nope' not found", "details": []}});
+    assert_eq!((status, &lines[0]), (400, &expected));
 
     let request = v1::StreamedListObjectsRequest {
         store_id: shop.store.clone(),
@@ -393,6 +399,11 @@ async fn one_level_is_expanded() {
     let (_, body) = expand("owner", "repo:1").await;
     let users = &body["tree"]["root"]["leaf"]["users"]["users"];
     assert_eq!(sorted(users), set(["team:all#member", "user:bob"]));
+    let (status, body) = expand("", "repo:1").await;
+    assert_eq!(
+        (status, &body["code"]),
+        (400, &json!("invalid_expand_input"))
+    );
     let (status, body) = expand("nope", "repo:1").await;
     assert_eq!((status, &body["code"]), (400, &json!("validation_error")));
 }

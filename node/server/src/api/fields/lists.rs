@@ -91,9 +91,12 @@ impl Fields for v1::ExpandRequest {
         report.optional_id("AuthorizationModelId", &self.authorization_model_id);
         report.consistency(self.consistency);
         if let Some(key) = &self.tuple_key {
+            // That one is missing is an error of its own.
             let report = report.within("ExpandRequestTupleKey");
-            report.pattern("Relation", is_name(&key.relation), NAME);
-            report.pattern("Object", is_object(&key.object), OBJECT);
+            let ok = key.relation.is_empty() || is_name(&key.relation);
+            report.pattern("Relation", ok, NAME);
+            let ok = key.object.is_empty() || is_object(&key.object);
+            report.pattern("Object", ok, OBJECT);
         }
         let given = self.contextual_tuples.as_ref();
         contextual(
