@@ -4,6 +4,8 @@
 //! branches are walked, those of intersections and exclusions too: where one of them holds by a wildcard, the users of
 //! another are candidates.
 
+use std::ptr;
+
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use meridian_condition::Context;
@@ -130,9 +132,12 @@ impl ListUsers {
         if let Some(by) = meter.stopped {
             return stopped(by);
         }
-        walk.fault = walk.fault.take().or(scratch.fault.take());
-        scratch.fault.clone_from(&walk.fault);
+        // A check may meet a condition without an answer that does not matter; the walk's always do.
+        if findings.unclear && walk.fault.is_none() {
+            walk.fault = scratch.fault.take();
+        }
         if walk.fault.is_some() {
+            scratch.fault.clone_from(&walk.fault);
             return Progress::Unclear;
         }
         // What one user's check missed is read for all of them.
@@ -362,8 +367,8 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         true
     }
 
-    /// The restriction by which a tuple counts, and whether it certainly does: one that a contextual tuple with a condition
-    /// stands before is left to a check. As upstream, a condition without an answer fails the whole listing.
+    /// The restriction by which a tuple counts, and whether it certainly does: one that a contextual tuple of the same key may
+    /// hide is left to a check. As upstream, a condition without an answer fails the whole listing.
     fn admitted(
         &mut self,
         definition: &Relation,
@@ -379,8 +384,11 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             return definition.admits(facet).then_some((facet, !is_masked));
         };
         let declared = definition.admits_bound(facet, &binding.stored().name)?;
+        let given = overlay.find(set, subject).map(|given| &given.binding);
+        let is_hidden =
+            given.is_some_and(|own| own.as_ref().is_none_or(|own| !ptr::eq(own, binding)));
         match binding.is_met(declared, self.circumstances) {
-            Ok(met) => met.then_some((facet, true)),
+            Ok(met) => met.then_some((facet, !is_hidden)),
             Err(why) => {
                 let describe = || why.on(binding, &overlay.describe(facts, set, subject));
                 self.walk.fault.get_or_insert_with(describe);

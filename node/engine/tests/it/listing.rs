@@ -347,3 +347,50 @@ fn users_are_those_that_checks_allow() {
     run.unwrap();
     assert!(seen.listings.get() - seen.empty.get() > 1000, "{seen:?}");
 }
+
+/// The stored tuple's condition is met, the given one's is not: a check sees only the latter.
+#[test]
+fn a_tuple_that_a_given_one_hides_is_not_listed() {
+    let model = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user with is_one]\n\
+                 condition is_one(x: int) {\n  x == 1\n}\n";
+    let model = meridian_model::change::StoredModel {
+        id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+        model: Arc::new(meridian_model::dsl::parse(model).unwrap()),
+    };
+    let key = meridian_model::TupleKey::parse("doc:1", "viewer", "user:anne").unwrap();
+    let bound = |context: &str| {
+        Some(meridian_model::TupleCondition {
+            name: "is_one".into(),
+            context: context.into(),
+        })
+    };
+    let view = View::new(meridian_model::Position::new(1, 1))
+        .with_models([model])
+        .cover("doc", [(key.clone(), bound(r#"{"x":1}"#))]);
+    let program = &view.model(None).unwrap().compiled.as_ref().unwrap().program;
+    let list = |given: &[meridian_model::Tuple]| {
+        let mut scratch = Scratch::default();
+        let filter = UserFilter {
+            object_type: "user",
+            relation: None,
+        };
+        let of = ("doc:1", "doc", "viewer");
+        let mut listing = ListUsers::new(&view, program, of, filter, given, &mut scratch).unwrap();
+        let mut listed = BTreeSet::new();
+        let mut receiver = said(&mut listed);
+        let context = meridian_condition::Context::new();
+        listing.go(
+            &view,
+            program,
+            &context,
+            budget(),
+            &mut scratch,
+            &mut receiver,
+        );
+        drop(receiver);
+        listed
+    };
+    assert_eq!(list(&[]), ["user:anne".to_owned()].into());
+    let hidden = crate::arbitrary::tuple((&key, &bound(r#"{"x":2}"#)));
+    assert_eq!(list(&[hidden]), BTreeSet::new());
+}
