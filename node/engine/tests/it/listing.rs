@@ -60,19 +60,33 @@ fn objects_in_rounds(world: &World, of: (&str, &str), user: &str) -> Listed {
         return (Progress::Done, listed);
     };
     let mut receiver = said(&mut listed);
-    for _ in 0..100 {
-        let progress = listing.go(
-            &facts,
+    let progress = to_the_end(world, facts, scratch, |facts, scratch| {
+        let context = &world.context;
+        listing.go(
+            facts,
             &program,
             &user,
-            &world.context,
+            context,
             budget(),
-            &mut scratch,
+            scratch,
             &mut receiver,
-        );
+        )
+    });
+    drop(receiver);
+    (progress, listed)
+}
+
+/// Goes on in rounds, with what was missed read in between.
+fn to_the_end(
+    world: &World,
+    mut facts: RoundFacts,
+    mut scratch: Scratch,
+    mut go: impl FnMut(&RoundFacts, &mut Scratch) -> Progress,
+) -> Progress {
+    for _ in 0..100 {
+        let progress = go(&facts, &mut scratch);
         if progress != Progress::Unknown {
-            drop(receiver);
-            return (progress, listed);
+            return progress;
         }
         facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
     }
@@ -131,22 +145,12 @@ fn users_in_rounds(
         return (Progress::Done, listed);
     };
     let mut receiver = said(&mut listed);
-    for _ in 0..100 {
-        let progress = listing.go(
-            &facts,
-            &program,
-            &world.context,
-            budget(),
-            &mut scratch,
-            &mut receiver,
-        );
-        if progress != Progress::Unknown {
-            drop(receiver);
-            return (progress, listed);
-        }
-        facts.add(scratch.missed(), &read(&world.tuples, scratch.missed()));
-    }
-    panic!("not listed after 100 rounds");
+    let progress = to_the_end(world, facts, scratch, |facts, scratch| {
+        let context = &world.context;
+        listing.go(facts, &program, context, budget(), scratch, &mut receiver)
+    });
+    drop(receiver);
+    (progress, listed)
 }
 
 /// What checks of each of `candidates` come to: those allowed, and whether one had no answer.

@@ -2,45 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use super::requests::{REQUIRED, tuple_key};
+use super::requests::{REQUIRED, contextual, given};
 use super::*;
 
-const ANY_USER: &str = r"^[^\s]{2,512}$";
+/// ListObjects and StreamedListObjects ask the same.
+macro_rules! objects_request {
+    ($request:ident) => {
+        impl Fields for v1::$request {
+            fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
+                let mut report = Report::of(stringify!($request));
+                report.store_id(&self.store_id);
+                report.optional_id("AuthorizationModelId", &self.authorization_model_id);
+                report.pattern("Type", is_type(&self.r#type), TYPE);
+                report.pattern("Relation", is_name(&self.relation), NAME);
+                report.pattern("User", is_check_user(&self.user), CHECK_USER);
+                report.consistency(self.consistency);
+                report.context(self.context.as_ref());
+                contextual(&mut report, given(self.contextual_tuples.as_ref()), limits);
+                report.done()
+            }
 
-impl Fields for v1::ListObjectsRequest {
-    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
-        let mut report = Report::of("ListObjectsRequest");
-        report.store_id(&self.store_id);
-        report.optional_id("AuthorizationModelId", &self.authorization_model_id);
-        report.pattern("Type", is_type(&self.r#type), TYPE);
-        report.pattern("Relation", is_name(&self.relation), NAME);
-        report.pattern("User", is_check_user(&self.user), ANY_USER);
-        report.consistency(self.consistency);
-        report.context(self.context.as_ref());
-        let given = self.contextual_tuples.as_ref();
-        contextual(
-            &mut report,
-            given.map_or(&[][..], |given| &given.tuple_keys),
-            limits,
-        );
-        report.done()
-    }
-
-    fn store_id(&self) -> &str {
-        &self.store_id
-    }
+            fn store_id(&self) -> &str {
+                &self.store_id
+            }
+        }
+    };
 }
 
-impl Fields for v1::StreamedListObjectsRequest {
-    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
-        let asked = crate::commands::lists::unary(self.clone());
-        objects_request(Report::of("StreamedListObjectsRequest"), &asked, limits)
-    }
-
-    fn store_id(&self) -> &str {
-        &self.store_id
-    }
-}
+objects_request!(ListObjectsRequest);
+objects_request!(StreamedListObjectsRequest);
 
 impl Fields for v1::ListUsersRequest {
     fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
@@ -98,12 +88,7 @@ impl Fields for v1::ExpandRequest {
             let ok = key.object.is_empty() || is_object(&key.object);
             report.pattern("Object", ok, OBJECT);
         }
-        let given = self.contextual_tuples.as_ref();
-        contextual(
-            &mut report,
-            given.map_or(&[][..], |given| &given.tuple_keys),
-            limits,
-        );
+        contextual(&mut report, given(self.contextual_tuples.as_ref()), limits);
         report.done()
     }
 
@@ -142,12 +127,7 @@ impl Fields for v1::BatchCheckRequest {
                 report.pattern("Relation", is_name(&key.relation), NAME);
                 report.pattern("Object", is_object(&key.object), OBJECT);
             }
-            let given = check.contextual_tuples.as_ref();
-            contextual(
-                report,
-                given.map_or(&[][..], |given| &given.tuple_keys),
-                limits,
-            );
+            contextual(report, given(check.contextual_tuples.as_ref()), limits);
         }
         report.done()
     }
@@ -157,35 +137,9 @@ impl Fields for v1::BatchCheckRequest {
     }
 }
 
-fn objects_request(
-    mut report: Report,
-    request: &v1::ListObjectsRequest,
-    limits: &Limits,
-) -> Result<(), InvalidFields> {
-    report.store_id(&request.store_id);
-    report.optional_id("AuthorizationModelId", &request.authorization_model_id);
-    report.pattern("Type", is_type(&request.r#type), TYPE);
-    report.pattern("Relation", is_name(&request.relation), NAME);
-    report.pattern("User", is_check_user(&request.user), ANY_USER);
-    report.consistency(request.consistency);
-    report.context(request.context.as_ref());
-    let given = request.contextual_tuples.as_ref();
-    let given = given.map_or(&[][..], |given| &given.tuple_keys);
-    contextual(&mut report, given, limits);
-    report.done()
-}
-
 const CORRELATION_ID: &str = r"^[\w\d-]{1,36}$";
 
 fn is_correlation_id(id: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     (1..=36).contains(&id.len()) && id.bytes().all(allowed)
-}
-
-fn contextual(report: &mut Report, tuples: &[v1::TupleKey], limits: &Limits) {
-    let count = tuples.len();
-    report
-        .within("ContextualTupleKeys")
-        .at_most("TupleKeys", count, limits.contextual_tuples);
-    tuples.iter().for_each(|key| tuple_key(report, key));
 }

@@ -22,23 +22,26 @@ impl Fields for v1::CheckRequest {
             report.pattern("Relation", is_name(&key.relation), NAME);
             report.pattern("Object", is_object(&key.object), OBJECT);
         }
-        if let Some(contextual) = &self.contextual_tuples {
-            report.within("ContextualTupleKeys").at_most(
-                "TupleKeys",
-                contextual.tuple_keys.len(),
-                limits.contextual_tuples,
-            );
-            contextual
-                .tuple_keys
-                .iter()
-                .for_each(|key| tuple_key(&mut report, key));
-        }
+        contextual(&mut report, given(self.contextual_tuples.as_ref()), limits);
         report.done()
     }
 
     fn store_id(&self) -> &str {
         &self.store_id
     }
+}
+
+/// The tuples that a request brings along.
+pub(super) fn given(tuples: Option<&v1::ContextualTupleKeys>) -> &[v1::TupleKey] {
+    tuples.map_or(&[], |tuples| &tuples.tuple_keys)
+}
+
+pub(super) fn contextual(report: &mut Report, tuples: &[v1::TupleKey], limits: &Limits) {
+    let count = tuples.len();
+    report
+        .within("ContextualTupleKeys")
+        .at_most("TupleKeys", count, limits.contextual_tuples);
+    tuples.iter().for_each(|key| tuple_key(report, key));
 }
 
 /// A tuple to be written. Empty fields pass, as they do upstream: what they lack is said with the whole tuple's name.
