@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod coverage;
 mod dev;
 mod images;
 mod report;
@@ -46,7 +47,7 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
-    /// Bring what the tests need: Kafka, PostgreSQL, the programs of a Kubernetes cluster, cargo-deny
+    /// Bring what the tests need: Kafka, PostgreSQL, the programs of a Kubernetes cluster, cargo-deny, cargo-llvm-cov
     Setup,
     /// Set up, then check format, lints and licences, build, and run every test on real Kafka, PostgreSQL and Kubernetes
     Test,

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what tests need and Rust does not bring.
 
 mod go;
+mod llvm;
 mod packages;
 mod programs;
 
@@ -14,15 +15,23 @@ use anyhow::{Context, Result, ensure};
 use meridian_e2e::conformance;
 use meridian_e2e::tools::{self, KAFKA_VERSION, Program};
 
+pub(crate) use llvm::Llvm;
 use packages::Need;
 
 use crate::report;
 use crate::stage::{self, Stage, stage};
 
-const CARGO_DENY_VERSION: &str = "0.20.2";
+const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
+const CARGO_LLVM_COV: (&str, &str) = ("cargo-llvm-cov", "0.9.1");
 const COPY_DEPENDENCIES: &str =
     "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 const KAFKA_POM: &str = include_str!("../kafka/pom.xml");
+
+/// What coverage is measured with.
+pub(crate) struct Coverage {
+    pub(crate) cargo_llvm_cov: PathBuf,
+    pub(crate) llvm: Llvm,
+}
 
 /// Sets everything up.
 pub(crate) async fn command() -> Result<ExitCode> {
@@ -31,7 +40,8 @@ pub(crate) async fn command() -> Result<ExitCode> {
         async {
             let (servers, _) = stage("tools", servers).await;
             let (programs, _) = stage("programs", programs).await;
-            [servers, programs]
+            let (coverage, _) = stage("coverage", async |stage| coverage(stage).await).await;
+            [servers, programs, coverage]
         },
         stage("deny", async |stage| cargo_deny(stage).await)
     );
@@ -42,9 +52,11 @@ pub(crate) async fn command() -> Result<ExitCode> {
 
 /// Whether any of the tools that take minutes to make is not there.
 pub(crate) fn is_missing_tools() -> Result<bool> {
-    let deny = tools::tool_dir("cargo-deny", CARGO_DENY_VERSION)?;
-    let has_programs = Program::ALL.iter().all(|program| program.find().is_ok());
-    Ok(!deny.is_dir() || tools::kafka_libs().is_err() || !has_programs)
+    let mut has_programs = Program::ALL.iter().all(|program| program.find().is_ok());
+    for (name, version) in [CARGO_DENY, CARGO_LLVM_COV] {
+        has_programs &= tools::tool_dir(name, version)?.is_dir();
+    }
+    Ok(tools::kafka_libs().is_err() || !has_programs)
 }
 
 /// Kafka and PostgreSQL.
@@ -107,7 +119,21 @@ fn is_root() -> Result<bool> {
 
 /// The `cargo-deny` program.
 pub(crate) async fn cargo_deny(stage: &Stage) -> Result<PathBuf> {
-    let dir = once(stage, "cargo-deny", CARGO_DENY_VERSION, async |dir| {
+    cargo_program(stage, CARGO_DENY).await
+}
+
+/// What coverage is measured with. Not to run beside [`servers`], which installs packages too.
+pub(crate) async fn coverage(stage: &Stage) -> Result<Coverage> {
+    packages::install_missing(stage, &[Need::Llvm]).await?;
+    Ok(Coverage {
+        cargo_llvm_cov: cargo_program(stage, CARGO_LLVM_COV).await?,
+        llvm: llvm::find()?,
+    })
+}
+
+/// A program that cargo installs, built once.
+async fn cargo_program(stage: &Stage, (name, version): (&str, &str)) -> Result<PathBuf> {
+    let dir = once(stage, name, version, async |dir| {
         // In the background, since a build of our own runs beside it.
         let mut install = Command::new("nice");
         install.arg(stage::cargo()?.get_program()).current_dir(dir);
@@ -115,7 +141,7 @@ pub(crate) async fn cargo_deny(stage: &Stage) -> Result<PathBuf> {
             .args([
                 "install",
                 "--locked",
-                &format!("cargo-deny@{CARGO_DENY_VERSION}"),
+                &format!("{name}@{version}"),
                 "--root",
             ])
             .arg(dir);
@@ -124,7 +150,7 @@ pub(crate) async fn cargo_deny(stage: &Stage) -> Result<PathBuf> {
         fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))
     })
     .await?;
-    Ok(dir.join("bin/cargo-deny"))
+    Ok(dir.join("bin").join(name))
 }
 
 /// Checks for what crates written in C are built with.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use meridian_e2e::{Kafka, Postgres};
 
 use crate::stage::{Done, Stage, cargo, stage};
-use crate::{images, report, setup};
+use crate::{coverage, images, report, setup};
 
 /// The servers that all tests share.
 struct Servers {
@@ -23,19 +23,26 @@ pub(crate) async fn command() -> Result<ExitCode> {
     let start = Instant::now();
     setup::require_compilers()?;
     let is_cold = setup::is_missing_tools()? || !images::is_built()?;
-    let (((test, cluster), mut stages), (deny, _)) = tokio::join!(
+    let ((((test, coverage), cluster), mut stages), (deny, _)) = tokio::join!(
         async {
             let ((mut stages, built), (prepared, servers)) = tokio::join!(compile(), prepare());
             let cluster_ready = prepared.iter().all(Done::passed);
             stages.extend(prepared);
-            let tests = tokio::join!(tests(built, servers), cluster(built, cluster_ready));
+            let tests = tokio::join!(
+                async {
+                    let test = tests(built, servers).await;
+                    // Not beside the tests, whose servers have deadlines.
+                    let (coverage, _) = stage("coverage", coverage::measure).await;
+                    (test, coverage)
+                },
+                cluster(built, cluster_ready)
+            );
             (tests, stages)
         },
         stage("deny", deny)
     );
     stages.push(deny);
-    stages.push(cluster);
-    stages.push(test);
+    stages.extend([cluster, coverage, test]);
     let whole = start.elapsed();
     let code = report::print(&stages, whole);
     report::print_limit(whole, is_cold);

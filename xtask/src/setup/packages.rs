@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use meridian_e2e::tools::{self, POSTGRES_OLDEST};
 
-use super::go;
+use super::{go, llvm};
 use crate::stage::Stage;
 
 /// The oldest Java that Kafka runs on.
@@ -23,6 +23,7 @@ pub(super) enum Need {
     CniPlugins,
     Iptables,
     Iproute,
+    Llvm,
 }
 
 impl Need {
@@ -57,12 +58,13 @@ impl Need {
             }
             Self::Iptables => "iptables, on the path".to_owned(),
             Self::Iproute => "iproute2's `ip`, on the path".to_owned(),
+            Self::Llvm => llvm::advice(),
         }
     }
 
     /// Debian's packages for it, the best first; a release has not all of them.
-    fn packages(self) -> &'static [&'static str] {
-        match self {
+    fn packages(self) -> Vec<String> {
+        let names: &[&str] = match self {
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
             Self::Maven => &["maven"],
             Self::Postgres => &["postgresql"],
@@ -72,7 +74,9 @@ impl Need {
             Self::CniPlugins => &["containernetworking-plugins"],
             Self::Iptables => &["iptables"],
             Self::Iproute => &["iproute2"],
-        }
+            Self::Llvm => return llvm::packages(),
+        };
+        names.iter().copied().map(str::to_owned).collect()
     }
 
     fn is_missing(self) -> bool {
@@ -86,6 +90,7 @@ impl Need {
             Self::CniPlugins => tools::cni_plugins().is_err(),
             Self::Iptables => lacks("iptables"),
             Self::Iproute => lacks("ip"),
+            Self::Llvm => llvm::find().is_err(),
         }
     }
 }
@@ -148,20 +153,21 @@ fn apt_get() -> Command {
     command
 }
 
-fn available(need: Need) -> Result<&'static str> {
-    for package in need.packages() {
+fn available(need: Need) -> Result<String> {
+    let packages = need.packages();
+    for package in &packages {
         let output = Command::new("apt-cache")
             .args(["policy", package])
             .env("LC_ALL", "C")
             .output()
             .context("starting `apt-cache`")?;
         if has_candidate(&String::from_utf8_lossy(&output.stdout)) {
-            return Ok(package);
+            return Ok(package.clone());
         }
     }
     anyhow::bail!(
         "apt has none of {}: install {}",
-        need.packages().join(", "),
+        packages.join(", "),
         need.description()
     )
 }
