@@ -1,7 +1,7 @@
-//! The JSON of `openfga.v1`, as OpenFGA's HTTP gateway reads and writes it.
+//! The JSON of `openfga.v1` and `authzen.v1`, as OpenFGA's HTTP gateway reads and writes it.
 //!
 //! Written: every field under its `json_name`; unset messages as `null`, empty lists as `[]`; of a oneof the set member
-//! only; enum values by name; timestamps in RFC 3339; structs and wrappers as plain JSON.
+//! only; an `optional` field only when it is set; enum values by name; timestamps in RFC 3339; structs and wrappers as plain JSON.
 //!
 //! Read: a field under its `json_name` or its name in the `.proto` file; `null` is unset; enum values by name or number;
 //! 32-bit integers also as strings. Skipped: unknown fields and unknown names of enum values. Refused: a field or a key
@@ -14,11 +14,11 @@ use serde::de::{self, Deserialize, MapAccess};
 
 mod codec;
 
-pub(crate) use codec::{Enum, Object, Time, Unique, Wrapped};
+pub(crate) use codec::{Enum, Object, Time, Unique, Unsigned, Wrapped};
 
 /// Implements both directions for one message from its table, a line a field:
 /// `proto_name ["json name", "other name read"] => rust_field [how]`, where `how` is empty, `as Codec` where the Rust
-/// type has another JSON form, `in path::Variant` for a member of the oneof `rust_field`, both, or `map`.
+/// type has another JSON form, `in path::Variant` for a member of the oneof `rust_field`, `optional` where an unset field is left out, one of these and a codec, or `map`.
 macro_rules! message {
     ($message:ty { $($id:ident [$name:literal $(, $alias:literal)?] => $field:ident $how:tt;)* }) => {
         impl serde::Serialize for $message {
@@ -76,6 +76,16 @@ macro_rules! message {
     (@write [as $codec:ty] $map:ident, $at:ident.$field:ident, $name:literal) => {
         serde::ser::SerializeMap::serialize_entry(&mut $map, $name, &<$codec>::from($at.$field.clone()))?
     };
+    (@write [optional] $map:ident, $at:ident.$field:ident, $name:literal) => {
+        if let Some(value) = &$at.$field {
+            serde::ser::SerializeMap::serialize_entry(&mut $map, $name, value)?
+        }
+    };
+    (@write [optional as $codec:ty] $map:ident, $at:ident.$field:ident, $name:literal) => {
+        if $at.$field.is_some() {
+            $crate::json::message!(@write [as $codec] $map, $at.$field, $name)
+        }
+    };
     (@write [in $variant:path] $map:ident, $at:ident.$field:ident, $name:literal) => {
         if let Some($variant(member)) = &$at.$field {
             serde::ser::SerializeMap::serialize_entry(&mut $map, $name, member)?
@@ -95,6 +105,9 @@ macro_rules! message {
     };
     (@read [as $codec:ty] $map:ident, $at:ident.$field:ident, $name:literal) => {
         $at.$field = $crate::json::next(&mut $map, $name)?.map(|codec: $codec| codec.value).unwrap_or_default()
+    };
+    (@read [optional $(as $codec:ty)?] $map:ident, $at:ident.$field:ident, $name:literal) => {
+        $crate::json::message!(@read [$(as $codec)?] $map, $at.$field, $name)
     };
     (@read [in $variant:path] $map:ident, $at:ident.$field:ident, $name:literal) => {
         $crate::json::message!(@member $crate::json::next(&mut $map, $name)?.map($variant), $at.$field, $name)

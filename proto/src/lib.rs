@@ -1,13 +1,14 @@
-//! The wire: the messages, clients and servers of `openfga.v1` (for applications) and `meridian.v1` (between nodes).
+//! The wire: the messages, clients and servers of `openfga.v1` and `authzen.v1` (for applications) and `meridian.v1` (between
+//! nodes).
 //!
 //! The code under `src/gen` is written from `proto/**/*.proto` by `tests/it/generate.rs`, so that building a node needs
-//! neither protoc nor a build script. Messages of `openfga.v1` are also [`serde::Serialize`] and
+//! neither protoc nor a build script. Messages for applications are also [`serde::Serialize`] and
 //! [`serde::Deserialize`], in the JSON of OpenFGA's HTTP API; `src/json.rs` has its rules.
 
 pub mod google;
 mod json;
 
-pub use generated::{meridian, openfga};
+pub use generated::{authzen, meridian, openfga};
 
 /// An encoded `google.protobuf.FileDescriptorSet` of the files with what clients call, and their imports, for gRPC
 /// reflection.
@@ -22,6 +23,16 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptors.bin");
     reason = "generated"
 )]
 mod generated {
+    pub mod authzen {
+        //! The API of AuthZEN.
+
+        pub mod v1 {
+            //! `authzen.v1`, as Rust and as JSON.
+            include!("gen/authzen.v1.rs");
+            include!("gen/authzen.v1.json.rs");
+        }
+    }
+
     pub mod openfga {
         //! The API of OpenFGA.
 

@@ -29,6 +29,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// As [`Code::ValidationError`], where upstream has gRPC's own INVALID_ARGUMENT instead of the number.
+    InvalidArgument = 3, "validation_error";
     /// The request breaks a rule; the message says which.
     ValidationError = 2000, "validation_error";
     /// No model of that id in the store.
@@ -73,6 +75,8 @@ codes! {
     DeadlineExceeded = 4004, "deadline_exceeded";
     /// A pool or limit of the server is used up; try again.
     ResourceExhausted = 4006, "resource_exhausted";
+    /// A setting that this call needs is missing.
+    FailedPrecondition = 4007, "failed_precondition";
     /// Another writer was quicker; try again.
     Aborted = 4008, "Aborted";
     /// A part of the system that this call needs is away; try again.
@@ -106,6 +110,7 @@ impl Code {
             Self::ResourceExhausted => 429,
             Self::Unavailable => 503,
             Self::Aborted => 409,
+            Self::InvalidArgument => 400,
             _ => match self.number() {
                 1000..=1999 => 401,
                 2000..=3499 => 400,
@@ -168,6 +173,7 @@ mod tests {
     #[test]
     fn http_status_follows_the_range() {
         assert_eq!(Code::ValidationError.http_status(), 400);
+        assert_eq!(Code::InvalidArgument.http_status(), 400);
         assert_eq!(Code::Internal.http_status(), 500);
         assert_eq!(Code::StoreIdNotFound.http_status(), 404);
         assert_eq!(Code::Aborted.http_status(), 409);

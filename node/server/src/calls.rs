@@ -69,6 +69,19 @@ pub struct Reply<T> {
     pub truncated: bool,
 }
 
+impl<T> Reply<T> {
+    /// The same answer with another message.
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Reply<U> {
+        Reply {
+            body: to(self.body),
+            position: self.position,
+            model: self.model,
+            served_by: self.served_by,
+            truncated: self.truncated,
+        }
+    }
+}
+
 /// A call's error, with as much as is known about who refused it and where its store stood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]

@@ -3,6 +3,7 @@
 //! This is the only place that reads the environment. Every setting has the default that its documentation states; a
 //! key that does not exist is an error that names it.
 
+mod authzen;
 mod properties;
 mod rules;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::limits::Limits;
+use authzen::AuthZen;
 pub(crate) use rules::is_host_port;
 
 /// Where a node's settings come from.
@@ -62,6 +64,10 @@ pub struct Config {
     /// What one request may ask for.
     #[serde(skip)]
     pub limits: Limits,
+    /// Features of OpenFGA's that are off unless named: `authzen`. Others have no effect.
+    pub experimentals: Vec<String>,
+    /// Where clients of AuthZEN find it.
+    pub authzen: AuthZen,
     /// How long a node that is told to stop goes on taking connections and requests after its health checks have begun to
     /// say so: as long as a load balancer takes to notice.
     #[serde(with = "humantime_serde")]
@@ -182,6 +188,8 @@ impl Default for Config {
             upstream: Vec::new(),
             edge: Edge::default(),
             limits: Limits::default(),
+            experimentals: Vec::new(),
+            authzen: AuthZen::default(),
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
         }

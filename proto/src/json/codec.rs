@@ -41,7 +41,7 @@ impl<'de, E: Names> Deserialize<'de> for Enum<E> {
         // A name from a later version of the API must not fail the request: as upstream, it is unset.
         let by_name = |name: &str| Some(E::by_name(name).map_or(0, Into::into));
         deserializer
-            .deserialize_any(Int32("the name or number of an enum value", by_name))
+            .deserialize_any(Integer("the name or number of an enum value", by_name))
             .map(Self::from)
     }
 }
@@ -66,38 +66,70 @@ impl Serialize for Wrapped {
 impl<'de> Deserialize<'de> for Wrapped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = deserializer
-            .deserialize_any(Int32("a 32-bit integer", |text: &str| text.parse().ok()))?;
+            .deserialize_any(Integer("a 32-bit integer", |text: &str| text.parse().ok()))?;
         Ok(Self { value: Some(value) })
     }
 }
 
-/// Reads a 32-bit integer: what is expected, and what a text stands for.
-struct Int32<F>(&'static str, F);
+/// A `uint32`, or an `optional` one.
+pub(crate) struct Unsigned<T> {
+    pub(crate) value: T,
+}
 
-impl<F: Fn(&str) -> Option<i32>> Visitor<'_> for Int32<F> {
-    type Value = i32;
+impl<T> From<T> for Unsigned<T> {
+    fn from(value: T) -> Self {
+        Self { value }
+    }
+}
+
+impl<T: Serialize> Serialize for Unsigned<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl<'de, T: From<u32>> Deserialize<'de> for Unsigned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let by_text = |text: &str| text.parse::<u32>().ok();
+        let value = deserializer.deserialize_any(Integer("an unsigned 32-bit integer", by_text))?;
+        Ok(Self {
+            value: value.into(),
+        })
+    }
+}
+
+/// Reads an integer of 32 bits: what is expected, and what a text stands for.
+struct Integer<F>(&'static str, F);
+
+impl<N: TryFrom<i64>, F: Fn(&str) -> Option<N>> Visitor<'_> for Integer<F> {
+    type Value = N;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.0)
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<i32, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<N, E> {
         (self.1)(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<i32, E> {
-        i32::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<N, E> {
+        N::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<i32, E> {
-        i32::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<i32, E> {
-        if value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value) {
-            return Ok(value as i32);
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<N, E> {
+        let small = i64::try_from(value).ok().map(N::try_from);
+        match small {
+            Some(Ok(number)) => Ok(number),
+            _ => Err(E::invalid_value(de::Unexpected::Unsigned(value), &self)),
         }
-        Err(E::invalid_value(de::Unexpected::Float(value), &self))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<N, E> {
+        // The cast is exact for whole numbers of 32 bits, and what is larger stays larger.
+        match N::try_from(value as i64) {
+            Ok(number) if value.fract() == 0.0 => Ok(number),
+            _ => Err(E::invalid_value(de::Unexpected::Float(value), &self)),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The JSON of `openfga.v1`. The documents have the shape that OpenFGA 1.22.1 answers with.
+//! The JSON of `openfga.v1` and `authzen.v1`. The documents have the shape that OpenFGA 1.22.1 answers with.
 
+use meridian_proto::authzen::v1 as authzen;
 use meridian_proto::google::{Timestamp, struct_from_json, struct_to_json};
 use meridian_proto::openfga::v1::{self, user::User as UserKind};
 use serde::Serialize;
@@ -393,4 +394,69 @@ fn structs_round_trip_through_json() {
     let object = json!({"whole": 3, "large": 1e300, "negative": -7, "list": [[], {}], "text": "x", "none": null});
     let object = object.as_object().unwrap();
     assert_eq!(&struct_to_json(&struct_from_json(object.clone())), object);
+}
+
+#[test]
+fn optional_fields_are_written_when_they_are_set() {
+    assert_same(
+        authzen::EvaluationsResponse {
+            evaluations: vec![
+                authzen::EvaluationResponse::default(),
+                authzen::EvaluationResponse {
+                    decision: true,
+                    context: Some(struct_from_json(Default::default())),
+                },
+            ],
+        },
+        json!({"evaluations": [{"decision": false}, {"decision": true, "context": {}}]}),
+    );
+    assert_same(
+        authzen::SubjectSearchResponse::default(),
+        json!({"results": []}),
+    );
+    let page = authzen::PageResponse {
+        next_token: String::new(),
+        count: 3,
+        total: Some(7),
+    };
+    assert_same(page, json!({"next_token": "", "count": 3, "total": 7}));
+    // A message that is not optional is null, as elsewhere.
+    let request = to_value(authzen::SubjectSearchRequest::default()).unwrap();
+    assert_eq!(
+        request,
+        json!({"store_id": "", "resource": null, "action": null, "subject": null, "page": null})
+    );
+    let unset = r#"{"evaluations": [{"subject": null, "context": null}], "options": null}"#;
+    let evaluations = vec![authzen::EvaluationsItemRequest::default()];
+    assert_eq!(
+        read::<authzen::EvaluationsRequest>(unset),
+        authzen::EvaluationsRequest {
+            evaluations,
+            ..Default::default()
+        }
+    );
+}
+
+#[test]
+fn unsigned_numbers_are_read_as_numbers_and_texts() {
+    for (json, limit) in [
+        (r#"{"limit": 4294967295}"#, Some(u32::MAX)),
+        (r#"{"limit": "12"}"#, Some(12)),
+        (r#"{"limit": 1e1}"#, Some(10)),
+        (r#"{"limit": null}"#, None),
+        ("{}", None),
+    ] {
+        assert_eq!(read::<authzen::PageRequest>(json).limit, limit, "{json}");
+    }
+    for json in [
+        r#"{"limit": -1}"#,
+        r#"{"limit": 1.5}"#,
+        r#"{"limit": 4294967296}"#,
+        r#"{"limit": 1e10}"#,
+        r#"{"limit": "-1"}"#,
+        r#"{"limit": true}"#,
+    ] {
+        let why = error::<authzen::PageRequest>(json);
+        assert!(why.starts_with("limit: "), "{json}: {why}");
+    }
 }

@@ -13,6 +13,7 @@ use meridian_proto::openfga::v1;
 use crate::limits::{Limits, MAX_CONTEXT_DEPTH, MAX_PAGE_SIZE, MAX_TOKEN_LEN};
 
 mod assertions;
+mod authzen;
 mod lists;
 mod model;
 mod requests;
@@ -158,10 +159,14 @@ impl Report {
     }
 
     fn context(&mut self, context: Option<&Struct>) {
-        if context.is_some_and(|context| is_deeper(context, MAX_CONTEXT_DEPTH)) {
+        self.nesting("Context", context);
+    }
+
+    fn nesting(&mut self, field: &str, value: Option<&Struct>) {
+        if value.is_some_and(|value| is_deeper(value, MAX_CONTEXT_DEPTH)) {
             self.add(
                 Code::ValidationError.name(),
-                "Context",
+                field,
                 &format!("value must not be nested more than {MAX_CONTEXT_DEPTH} levels deep"),
             );
         }

@@ -1,4 +1,4 @@
-//! gRPC: `openfga.v1.OpenFGAService` with OpenFGA's raw error numbers, health and reflection.
+//! gRPC: `openfga.v1.OpenFGAService` and AuthZEN with OpenFGA's raw error numbers, health and reflection.
 //!
 //! The service is taken from the path by hand and not from tonic's router: its layers box every request, and a Check
 //! answered from memory would spend more on them than on its answer. What is rare goes the ordinary way.
@@ -26,13 +26,14 @@ use tonic_prost::ProstCodec;
 use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 
-use crate::api::operations::{self, Check, Operation, Visitor};
+use crate::api::operations::{self, AuthZenVisitor, Check, Operation, Served, Visitor};
 use crate::api::timely::{Timely, late};
 use crate::api::{Api, Outcome, Rejection};
 
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
 const PATH: &str = "/openfga.v1.OpenFGAService/";
+const AUTHZEN_PATH: &str = "/authzen.v1.AuthZenService/";
 
 /// The gRPC side of a node's API.
 pub struct Grpc {
@@ -143,38 +144,48 @@ impl Grpc {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        match request.uri().path().strip_prefix(PATH) {
-            Some("Check") => unary::<Check, B>(&self.api, request).await,
-            Some("StreamedListObjects") => Box::pin(streamed(&self.api, request)).await,
-            Some(name) => {
-                let name = name.to_owned();
-                let found = operations::find(
-                    &name,
-                    Unary {
-                        api: &self.api,
-                        request,
-                    },
-                );
-                match found {
-                    Some(answer) => answer.await,
-                    None => {
-                        let status =
-                            Status::unimplemented(format!("method {name} not implemented"));
-                        let mut response = status.into_http();
-                        self.api.sign(response.headers_mut());
-                        response
-                    }
+        let path = request.uri().path();
+        if let Some(name) = path.strip_prefix(PATH) {
+            return match name {
+                "Check" => unary::<Check, B>(&self.api, request).await,
+                "StreamedListObjects" => Box::pin(streamed(&self.api, request)).await,
+                name => {
+                    let name = name.to_owned();
+                    let api = &*self.api;
+                    let found = operations::find(&name, Unary { api, request });
+                    self.found(&name, found).await
                 }
+            };
+        }
+        if let Some(name) = path.strip_prefix(AUTHZEN_PATH) {
+            let name = name.to_owned();
+            let api = &*self.api;
+            let found = operations::find_authzen(&name, Unary { api, request });
+            return self.found(&name, found).await;
+        }
+        self.others
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap_or_else(|never| match never {})
+    }
+
+    /// Answers with what was found under a name.
+    async fn found(&self, name: &str, found: Option<Answering<'_>>) -> Response<Body> {
+        match found {
+            Some(answer) => answer.await,
+            None => {
+                let status = Status::unimplemented(format!("method {name} not implemented"));
+                let mut response = status.into_http();
+                self.api.sign(response.headers_mut());
+                response
             }
-            None => self
-                .others
-                .clone()
-                .oneshot(request)
-                .await
-                .unwrap_or_else(|never| match never {}),
         }
     }
 }
+
+/// An answer on its way.
+type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
 struct Unary<'a, B> {
     api: &'a Api,
@@ -186,14 +197,26 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    type Output = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+    type Output = Answering<'a>;
 
-    fn visit<O: Operation>(self) -> Self::Output {
+    fn visit<O: Operation>(self) -> Answering<'a> {
         Box::pin(unary::<O, B>(self.api, self.request))
     }
 }
 
-async fn unary<O: Operation, B>(api: &Api, request: Request<B>) -> Response<Body>
+impl<'a, B> AuthZenVisitor for Unary<'a, B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    type Output = Answering<'a>;
+
+    fn visit<O: Served>(self) -> Answering<'a> {
+        Box::pin(unary::<O, B>(self.api, self.request))
+    }
+}
+
+async fn unary<O: Served, B>(api: &Api, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
@@ -311,6 +334,8 @@ fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
         ApiCode::ResourceExhausted => Code::ResourceExhausted,
         ApiCode::Unavailable => Code::Unavailable,
         ApiCode::Unimplemented => Code::Unimplemented,
+        ApiCode::FailedPrecondition => Code::FailedPrecondition,
+        ApiCode::InvalidArgument => Code::InvalidArgument,
         _ => Code::Unknown,
     };
     let mut status = Status::with_metadata(code, &refusal.error.message, metadata);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use meridian_model::Position;
+use meridian_model::{ModelId, Position};
 
 use crate::api::fields::{self, Fields, InvalidFields};
 use crate::calls::ServedBy;
@@ -82,6 +82,13 @@ pub(super) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Inva
         .get(MIN_REVISION)
         .map(|value| fields::min_position(value.as_bytes()))
         .transpose()
+}
+
+/// The authorization model that AuthZEN's callers name in `openfga-authorization-model-id`. What is no id counts as none,
+/// as upstream.
+pub(super) fn model(headers: &HeaderMap) -> Option<ModelId> {
+    let value = headers.get(MODEL_ID)?.to_str().ok()?;
+    value.trim().parse().ok()
 }
 
 /// The time a gRPC caller gives. A malformed `grpc-timeout` counts as none, as the gRPC specification allows.

@@ -3,6 +3,7 @@
 //! Nothing is decided here: a route names its call, its path and query fill the call's message, and errors become the
 //! JSON body. Unknown fields are ignored and empty ones shown, as upstream does.
 
+mod authzen;
 mod query;
 
 use std::sync::Arc;
@@ -25,8 +26,8 @@ use crate::api::fields::InvalidFields;
 use crate::api::grpc::Readiness;
 use crate::api::operations::{
     BatchCheck, Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores,
-    ListUsers, Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels,
-    ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
+    ListUsers, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
+    Served, Write, WriteAssertions, WriteAuthorizationModel,
 };
 use crate::api::streamed::Objects;
 use crate::api::timely::late;
@@ -162,6 +163,7 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             body::<ListUsers>(StatusCode::OK, |request, ids| request.store_id = ids.store),
         )
         .route(&of_store("/assertions/{model_id}"), assertions)
+        .merge(authzen::routes())
         .with_state(Arc::clone(&api))
         .route("/healthz", get(async move || health(&readiness)))
         .route(
@@ -188,22 +190,16 @@ async fn signed(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
 }
 
 /// A POST whose message is the JSON body; `place` puts the path's parts into it.
-fn body<O: Operation>(
-    success: StatusCode,
-    place: fn(&mut O::Request, Ids),
-) -> MethodRouter<Arc<Api>> {
+fn body<O: Served>(success: StatusCode, place: fn(&mut O::Request, Ids)) -> MethodRouter<Arc<Api>> {
     with_body::<O>(POST, success, place)
 }
 
 /// As [`body`], a PUT.
-fn put<O: Operation>(
-    success: StatusCode,
-    place: fn(&mut O::Request, Ids),
-) -> MethodRouter<Arc<Api>> {
+fn put<O: Served>(success: StatusCode, place: fn(&mut O::Request, Ids)) -> MethodRouter<Arc<Api>> {
     with_body::<O>(MethodFilter::PUT, success, place)
 }
 
-fn with_body<O: Operation>(
+fn with_body<O: Served>(
     method: MethodFilter,
     success: StatusCode,
     place: fn(&mut O::Request, Ids),
@@ -224,7 +220,7 @@ fn with_body<O: Operation>(
 }
 
 /// A route without a body: its message is made of the path and the query.
-fn query<O: Operation>(
+fn query<O: Served>(
     method: MethodFilter,
     success: StatusCode,
     message: fn(Ids, &Query) -> Result<O::Request, InvalidFields>,
@@ -325,7 +321,7 @@ fn too_large(limit: usize) -> Response {
     )
 }
 
-async fn answer<O: Operation>(
+async fn answer<O: Served>(
     api: &Api,
     headers: &HeaderMap,
     message: O::Request,

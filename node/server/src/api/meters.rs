@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
-use crate::api::operations::{NAMES, Operation};
+use crate::api::operations::{Served, names};
 
 const REQUESTS: &str = "meridian_requests_total";
 const SECONDS: &str = "meridian_request_duration_seconds";
 const ERRORS: &str = "meridian_request_errors_total";
 
 pub(super) struct Meters {
-    /// By [`Operation::INDEX`].
+    /// By [`Served::INDEX`].
     operations: Vec<(Counter, Histogram)>,
 }
 
@@ -25,19 +25,18 @@ impl Meters {
             "Time from decoded request to answer, by operation"
         );
         describe_counter!(ERRORS, "Failed requests by operation and error code");
-        let operations = NAMES
-            .iter()
+        let operations = names()
             .map(|name| {
                 (
-                    counter!(REQUESTS, "operation" => *name),
-                    histogram!(SECONDS, "operation" => *name),
+                    counter!(REQUESTS, "operation" => name),
+                    histogram!(SECONDS, "operation" => name),
                 )
             })
             .collect();
         Self { operations }
     }
 
-    pub(super) fn record<O: Operation>(&self, took: Duration, error: Option<&'static str>) {
+    pub(super) fn record<O: Served>(&self, took: Duration, error: Option<&'static str>) {
         if let Some((requests, seconds)) = self.operations.get(O::INDEX) {
             requests.increment(1);
             seconds.record(took);

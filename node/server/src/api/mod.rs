@@ -3,6 +3,7 @@
 //! A request's way is the same on both: read the context from its headers, check its fields, ask [`Calls`], say in
 //! headers where the answer comes from. All of that is [`Api::call`]; the skins only decode and encode.
 
+pub mod authzen;
 pub mod convert;
 pub mod fields;
 pub mod grpc;
@@ -24,16 +25,18 @@ use meridian_model::{ApiError, Code};
 
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::limits::Limits;
+use authzen::AuthZen;
 use fields::{Fields, InvalidFields};
 pub(crate) use headers::timeout;
 use meters::Meters;
-use operations::Operation;
+use operations::{Asked, Served};
 
 /// The API of one node, shared by its transports.
 pub struct Api {
     calls: Arc<dyn Calls>,
     name: ServedBy,
     limits: Limits,
+    authzen: AuthZen,
     meters: Meters,
     next_request_id: AtomicU64,
 }
@@ -84,9 +87,15 @@ impl Api {
             calls,
             name,
             limits,
+            authzen: AuthZen::default(),
             meters: Meters::new(),
             next_request_id: AtomicU64::new(first),
         }
+    }
+
+    /// The same, with AuthZEN served as `authzen` says.
+    pub fn with_authzen(self, authzen: AuthZen) -> Self {
+        Self { authzen, ..self }
     }
 
     /// The limits in force.
@@ -107,7 +116,7 @@ impl Api {
     }
 
     /// Runs one call. `headers` are the request's headers or gRPC metadata.
-    pub async fn call<O: Operation>(
+    pub async fn call<O: Served>(
         &self,
         headers: &HeaderMap,
         request: O::Request,
@@ -171,7 +180,7 @@ impl Api {
         })
     }
 
-    async fn answer<O: Operation>(
+    async fn answer<O: Served>(
         &self,
         headers: &HeaderMap,
         request: O::Request,
@@ -180,10 +189,18 @@ impl Api {
     ) -> Result<Answer<O::Response>, InvalidFields> {
         let cx = self.context(headers, started, request_id)?;
         request.check_fields(&self.limits)?;
-        if let Some(answer) = O::now(&*self.calls, &cx, &request) {
+        let asked = Asked {
+            calls: &*self.calls,
+            cx: &cx,
+            headers,
+            limits: &self.limits,
+            authzen: &self.authzen,
+            name: &self.name,
+        };
+        if let Some(answer) = O::now(asked, &request) {
             return Ok(answer);
         }
-        let run = O::run(&*self.calls, &cx, request);
+        let run = O::answer(asked, request);
         Ok(tokio::time::timeout_at(cx.deadline.into(), run)
             .await
             .unwrap_or_else(|_| Err(deadline_exceeded().into())))

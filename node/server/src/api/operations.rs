@@ -2,21 +2,42 @@
 
 use std::pin::Pin;
 
+use http::HeaderMap;
+use meridian_proto::authzen::v1 as authzen_v1;
 use meridian_proto::openfga::v1;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::authzen::{self, AuthZen, evaluations, searches};
 use crate::api::fields::Fields;
-use crate::calls::{Answer, Calls, Context};
+use crate::calls::{Answer, Calls, Context, ServedBy};
+use crate::limits::Limits;
 
 /// A call on its way.
 pub type Running<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
 
-/// One call of `openfga.v1.OpenFGAService`.
-pub trait Operation: Send + Sync + 'static {
-    /// Its name in the service.
+/// What a call is answered with and by.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The calls of `openfga.v1`.
+    pub calls: &'a dyn Calls,
+    /// What the call knows beside its message.
+    pub cx: &'a Context,
+    /// The request's headers or gRPC metadata.
+    pub headers: &'a HeaderMap,
+    /// The limits in force.
+    pub limits: &'a Limits,
+    /// How AuthZEN is served.
+    pub authzen: &'a AuthZen,
+    /// The node that answers.
+    pub name: &'a ServedBy,
+}
+
+/// One call that a node serves.
+pub trait Served: Send + Sync + 'static {
+    /// Its name in its service.
     const NAME: &'static str;
-    /// Its place in [`NAMES`].
+    /// Its place in [`names`].
     const INDEX: usize;
     /// Its request message.
     type Request: Fields + prost::Message + Default + DeserializeOwned + Send + 'static;
@@ -24,20 +45,27 @@ pub trait Operation: Send + Sync + 'static {
     type Response: prost::Message + Default + Serialize + Send + 'static;
 
     /// Answers without waiting, where that is possible.
-    fn now(
-        _calls: &dyn Calls,
-        _cx: &Context,
-        _request: &Self::Request,
-    ) -> Option<Answer<Self::Response>> {
+    fn now(_asked: Asked<'_>, _request: &Self::Request) -> Option<Answer<Self::Response>> {
         None
     }
 
+    /// Answers.
+    fn answer<'a>(asked: Asked<'a>, request: Self::Request) -> Running<'a, Self::Response>;
+}
+
+/// One call of `openfga.v1.OpenFGAService`.
+pub trait Operation: Served {
     /// Answers.
     fn run<'a>(
         calls: &'a dyn Calls,
         cx: &'a Context,
         request: Self::Request,
     ) -> Running<'a, Self::Response>;
+}
+
+/// Every call's name, by [`Served::INDEX`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().chain(AUTHZEN_NAMES).copied()
 }
 
 /// Hands a call's type, found by its name, to a generic action.
@@ -49,33 +77,47 @@ pub trait Visitor {
     fn visit<O: Operation>(self) -> Self::Output;
 }
 
+/// As [`Visitor`], of AuthZEN's calls.
+pub trait AuthZenVisitor {
+    /// What comes of it.
+    type Output;
+
+    /// Takes the call's type.
+    fn visit<O: Served>(self) -> Self::Output;
+}
+
 macro_rules! operations {
     ($($index:literal $name:ident $method:ident $request:ident -> $response:ident $(, $now:ident)?;)+) => {
-        /// Every call's name, by [`Operation::INDEX`].
-        pub const NAMES: &[&str] = &[$(stringify!($name)),+];
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         $(
             #[doc = concat!("The call `", stringify!($name), "`.")]
             #[derive(Debug, Clone, Copy)]
             pub struct $name;
 
-            impl Operation for $name {
+            impl Served for $name {
                 const NAME: &'static str = stringify!($name);
                 const INDEX: usize = $index;
                 type Request = v1::$request;
                 type Response = v1::$response;
 
-                $(fn now(calls: &dyn Calls, cx: &Context, request: &Self::Request) -> Option<Answer<Self::Response>> {
-                    calls.$now(cx, request)
+                $(fn now(asked: Asked<'_>, request: &Self::Request) -> Option<Answer<Self::Response>> {
+                    asked.calls.$now(asked.cx, request)
                 })?
 
+                fn answer<'a>(asked: Asked<'a>, request: Self::Request) -> Running<'a, Self::Response> {
+                    Self::run(asked.calls, asked.cx, request)
+                }
+            }
+
+            impl Operation for $name {
                 fn run<'a>(calls: &'a dyn Calls, cx: &'a Context, request: Self::Request) -> Running<'a, Self::Response> {
                     calls.$method(cx, request)
                 }
             }
         )+
 
-        /// Finds a call by its name; `None` for a name that is none, or not implemented.
+        /// Finds a call of OpenFGA by its name; `None` for a name that is none, or not implemented.
         pub fn find<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
             match name {
                 $(stringify!($name) => Some(visitor.visit::<$name>()),)+
@@ -103,4 +145,47 @@ operations! {
     14 Expand expand ExpandRequest -> ExpandResponse;
     15 ListObjects list_objects ListObjectsRequest -> ListObjectsResponse;
     16 ListUsers list_users ListUsersRequest -> ListUsersResponse;
+}
+
+macro_rules! authzen {
+    ($($index:literal $name:ident $method:path, $request:ident -> $response:ident;)+) => {
+        const AUTHZEN_NAMES: &[&str] = &[$(stringify!($name)),+];
+
+        $(
+            #[doc = concat!("The call `", stringify!($name), "` of AuthZEN.")]
+            #[derive(Debug, Clone, Copy)]
+            pub struct $name;
+
+            impl Served for $name {
+                const NAME: &'static str = stringify!($name);
+                const INDEX: usize = NAMES.len() + $index;
+                type Request = authzen_v1::$request;
+                type Response = authzen_v1::$response;
+
+                fn answer<'a>(asked: Asked<'a>, request: Self::Request) -> Running<'a, Self::Response> {
+                    Box::pin(async move {
+                        asked.authzen.check_enabled()?;
+                        $method(asked, request).await
+                    })
+                }
+            }
+        )+
+
+        /// Finds a call of AuthZEN by its name.
+        pub fn find_authzen<V: AuthZenVisitor>(name: &str, visitor: V) -> Option<V::Output> {
+            match name {
+                $(stringify!($name) => Some(visitor.visit::<$name>()),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+authzen! {
+    0 Evaluation evaluations::one, EvaluationRequest -> EvaluationResponse;
+    1 Evaluations evaluations::several, EvaluationsRequest -> EvaluationsResponse;
+    2 SubjectSearch searches::subjects, SubjectSearchRequest -> SubjectSearchResponse;
+    3 ResourceSearch searches::resources, ResourceSearchRequest -> ResourceSearchResponse;
+    4 ActionSearch searches::actions, ActionSearchRequest -> ActionSearchResponse;
+    5 GetConfiguration authzen::configuration, GetConfigurationRequest -> GetConfigurationResponse;
 }

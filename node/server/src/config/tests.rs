@@ -33,6 +33,23 @@ fn a_file_sets_what_it_names_and_leaves_the_rest() {
 }
 
 #[test]
+fn authzen_is_served_where_it_is_named() {
+    let default = load("region: eu-1").unwrap().authzen();
+    assert!(!default.enabled && default.base_url.is_none());
+    let text =
+        "experimentals: [other, authzen]\nauthzen: {baseUrl: 'https://pdp.example.com/az/'}\n";
+    let authzen = load(text).unwrap().authzen();
+    assert!(authzen.enabled);
+    assert_eq!(authzen.base_url, "https://pdp.example.com/az".parse().ok());
+    let wrong = load("authzen: {baseUrl: pdp.example.com}").unwrap_err();
+    let told = wrong.to_string();
+    assert!(
+        told.contains("'pdp.example.com' is no base URL: write one absolute"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_node_is_named_after_its_host_unless_told() {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .unwrap_or_else(|_| Config::default().name);

@@ -182,7 +182,14 @@ impl Building {
         } = behaviour;
         let (mut services, readiness) = (self.services, self.readiness);
         services.add_service(AdminServiceServer::from_arc(admin));
-        let api = Arc::new(Api::new(calls, self.name.clone(), self.config.limits));
+        let authzen = self.config.authzen();
+        if authzen.enabled && authzen.base_url.is_none() {
+            tracing::warn!(
+                "AuthZEN is served without its metadata document, which needs authzen.baseUrl"
+            );
+        }
+        let api = Api::new(calls, self.name.clone(), self.config.limits).with_authzen(authzen);
+        let api = Arc::new(api);
         let addresses = (self.grpc.local_addr()?, self.http.local_addr()?);
         let drain = CancellationToken::new();
         let patience = Drain(self.config.shutdown_timeout);

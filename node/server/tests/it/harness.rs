@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use meridian_server::api::authzen::AuthZen;
 use meridian_server::api::grpc::{Grpc, Readiness, common_services};
 use meridian_server::api::{Api, http as api_http, serve};
 use meridian_server::calls::ServedBy;
@@ -75,6 +76,10 @@ impl Node {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::serving(limits, AuthZen::default()).await
+    }
+
+    pub(crate) async fn serving(limits: Limits, authzen: AuthZen) -> Self {
         let name = ServedBy::new("central").unwrap();
         let local = Local::new(
             Arc::new(MemoryDatastore::new()),
@@ -82,7 +87,8 @@ impl Node {
             limits,
             Arc::default(),
         );
-        let api = Arc::new(Api::new(Arc::new(local), name, limits));
+        let api = Api::new(Arc::new(local), name, limits).with_authzen(authzen);
+        let api = Arc::new(api);
         let (services, readiness) = common_services().await.unwrap();
         readiness.set(true).await;
         let loopback = "127.0.0.1:0".parse().unwrap();

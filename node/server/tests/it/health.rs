@@ -91,6 +91,7 @@ async fn reflection_lists_what_the_port_serves() {
         .collect();
     names.sort_unstable();
     let served = [
+        "authzen.v1.AuthZenService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",

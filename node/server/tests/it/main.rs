@@ -9,6 +9,7 @@
 )]
 
 mod assertions;
+mod authzen;
 mod bad_input;
 mod check;
 mod command_line;
