@@ -39,6 +39,26 @@ pub async fn compile(output: &Path) -> Result<()> {
     go.finish(COMPILE_DEADLINE).await
 }
 
+/// Builds OpenFGA's own server into the program `output`, of the modules that the tests are compiled of, and so in little
+/// time once those are.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub async fn build_server(output: &Path) -> Result<()> {
+    let dir = Workdir::new("compile")?;
+    let mut go = go("build", &dir)?
+        .args(["build", "-C", MODULE])
+        .args(["-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"])
+        .args([
+            output.as_os_str(),
+            OsStr::new("github.com/openfga/openfga/cmd/openfga"),
+        ])
+        .env("CGO_ENABLED", "0");
+    go.start()?;
+    go.finish(COMPILE_DEADLINE).await
+}
+
 /// Runs the compiled tests against the server whose gRPC address is given.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod group;
 mod guard;
 pub mod images;
 mod kafka;
+mod openfga;
 mod place;
 mod ports;
 mod postgres;
@@ -20,6 +21,7 @@ mod workdir;
 
 pub use group::Group;
 pub use kafka::Kafka;
+pub use openfga::OpenFga;
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use probe::Probe;

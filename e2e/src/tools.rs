@@ -18,6 +18,9 @@ pub const KAFKA_VERSION: &str = "4.1.1";
 /// The oldest major version of PostgreSQL that tests run on.
 pub const POSTGRES_OLDEST: u32 = 15;
 
+/// The version of OpenFGA that ours is held against; the module `e2e/conformance` requires it.
+pub const OPENFGA_VERSION: &str = "1.22.1";
+
 /// Where Debian, and everyone else, keeps the CNI plugins.
 pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// Where Debian keeps each version's programs, in `<version>/bin`.
@@ -68,6 +71,21 @@ pub fn kafka_libs() -> Result<PathBuf> {
         dir.display()
     );
     Ok(dir)
+}
+
+/// OpenFGA's server.
+///
+/// # Errors
+///
+/// When it is not there.
+pub fn openfga() -> Result<PathBuf> {
+    let program = tool_dir("openfga", OPENFGA_VERSION)?.join("openfga");
+    ensure!(
+        program.is_file(),
+        "no OpenFGA {OPENFGA_VERSION} in {}: run `cargo xtask setup`",
+        program.display()
+    );
+    Ok(program)
 }
 
 /// The `java` program: in `JAVA_HOME`, or on the path.
@@ -177,4 +195,16 @@ fn postgres_version(dir: &Path) -> Result<u32> {
         .unwrap_or_default()
         .parse()
         .with_context(|| format!("reading a version from {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OPENFGA_VERSION;
+
+    #[test]
+    fn the_go_module_requires_the_version_of_openfga_that_is_looked_for() {
+        let go_mod = include_str!("../conformance/go.mod");
+        let line = format!("github.com/openfga/openfga v{OPENFGA_VERSION}\n");
+        assert!(go_mod.contains(&line), "no {line}");
+    }
 }

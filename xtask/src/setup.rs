@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use meridian_e2e::conformance;
-use meridian_e2e::tools::{self, KAFKA_VERSION, Program};
+use meridian_e2e::tools::{self, KAFKA_VERSION, OPENFGA_VERSION, Program};
 
 pub(crate) use llvm::Llvm;
 use packages::Need;
@@ -56,7 +56,8 @@ pub(crate) fn is_missing_tools() -> Result<bool> {
     for (name, version) in [CARGO_DENY, CARGO_LLVM_COV] {
         has_programs &= tools::tool_dir(name, version)?.is_dir();
     }
-    Ok(tools::kafka_libs().is_err() || !has_programs)
+    let has_servers = tools::kafka_libs().is_ok() && tools::openfga().is_ok();
+    Ok(!has_servers || !has_programs)
 }
 
 /// Kafka and PostgreSQL.
@@ -72,12 +73,13 @@ pub(crate) async fn servers(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// What is built with Go: the programs of a cluster, and OpenFGA's own tests. Not to run beside [`servers`], which
+/// What is built with Go: the programs of a cluster, OpenFGA's own tests, and its server. Not to run beside [`servers`], which
 /// installs packages too.
 pub(crate) async fn programs(stage: &Stage) -> Result<()> {
     packages::install_missing(stage, &[Need::Go]).await?;
     programs::build_missing(stage, &Program::ALL).await?;
     suites(stage).await?;
+    openfga(stage).await?;
     for program in Program::ALL {
         stage.line(&format!(
             "{:<23} {}",
@@ -93,6 +95,17 @@ async fn suites(stage: &Stage) -> Result<()> {
     go::find_or_fetch(stage).await?;
     stage.line("compiling OpenFGA's own tests: takes minutes, once");
     conformance::compile(Path::new("/dev/null")).await
+}
+
+/// OpenFGA's own server, which shares most of what [`suites`] has compiled.
+async fn openfga(stage: &Stage) -> Result<()> {
+    let dir = once(stage, "openfga", OPENFGA_VERSION, async |dir| {
+        stage.line("building OpenFGA's own server");
+        conformance::build_server(&dir.join("openfga")).await
+    })
+    .await?;
+    stage.line(&format!("OpenFGA    {}", dir.display()));
+    Ok(())
 }
 
 /// What a node takes besides, where it may run.

@@ -21,6 +21,7 @@ mod oracle;
 mod outages;
 mod postgres;
 mod process;
+mod side_by_side;
 mod stores;
 mod system;
 mod three_nodes;

@@ -45,7 +45,7 @@ impl fmt::Display for Role {
 pub(crate) struct Node {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
     nodes: SocketAddr,
 }
 

@@ -332,6 +332,7 @@ async fn answer<O: Served>(
         Ok(_) if success == StatusCode::NO_CONTENT => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = success;
+            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
             response
         }
         Ok(body) => json(success, &body),
