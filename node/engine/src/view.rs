@@ -29,6 +29,7 @@ mod facts;
 mod free;
 #[cfg(test)]
 mod tests;
+mod tuples;
 
 /// What a node holds of one store. Cloning is cheap.
 #[derive(Clone)]
@@ -140,22 +141,6 @@ impl View {
             .covered
             .iter()
             .map(|id| self.root.symbols.type_name(*id))
-    }
-
-    /// The tuples held of a type with their conditions, in no particular order: all of them when the type is covered, else
-    /// none.
-    pub fn tuples_of_type(&self, object_type: &str) -> Vec<(TupleKey, Option<TupleCondition>)> {
-        let Some(id) = self.root.symbols.object_type(object_type) else {
-            return Vec::new();
-        };
-        let members = self.root.members();
-        let of_type = members.filter(|(set, ..)| self.root.names.type_of(set.object()) == Some(id));
-        of_type
-            .filter_map(|(set, subject, binding)| {
-                let condition = binding.map(|binding| binding.stored().clone());
-                Some((self.root.key(set, subject)?, condition))
-            })
-            .collect()
     }
 
     /// The number of tuples held.
@@ -365,22 +350,6 @@ impl Root {
         self.sets.extend(plain);
     }
 
-    /// Every member, with what it is bound to.
-    pub(crate) fn members(&self) -> impl Iterator<Item = Member> {
-        let plain = self.sets.iter().flat_map(|(key, set)| {
-            let objects = set.objects.iter().map(Subject::Object);
-            let usersets = set.usersets.iter().map(Subject::Userset);
-            objects
-                .chain(usersets)
-                .map(move |subject| (key, subject, None))
-        });
-        let bound = self.conditioned.iter().flat_map(|(key, members)| {
-            let members = members.iter();
-            members.map(|(subject, binding)| (*key, *subject, Some(Arc::clone(binding))))
-        });
-        plain.chain(bound)
-    }
-
     /// Binds a member to a condition, or frees it.
     fn bind(&mut self, set: SetKey, subject: Subject, binding: Option<Arc<Binding>>) {
         match binding {
@@ -439,23 +408,6 @@ impl Root {
             None => Arc::make_mut(&mut self.symbols).add_relation(relation)?,
         };
         Some(SetKey::new(self.object_id(object)?, relation))
-    }
-
-    /// A tuple by name.
-    fn key(&self, set: SetKey, subject: Subject) -> Option<TupleKey> {
-        let of = |set: SetKey| {
-            let relation = self.symbols.relation_name(set.relation());
-            (self.names.text(set.object()), relation)
-        };
-        let (object, relation) = of(set);
-        match subject {
-            Subject::Object(id) => TupleKey::parse(object, relation, self.names.text(id)),
-            Subject::Userset(member) => {
-                let (at, of) = of(member);
-                TupleKey::parse(object, relation, &format!("{at}#{of}"))
-            }
-        }
-        .ok()
     }
 }
 

@@ -173,6 +173,13 @@ fn by_checks(
     (unanswered, allowed)
 }
 
+/// A view of the types whose tuples an answer about the relation may depend on, and of no others.
+fn enough(world: &World, object_type: &str, relation: &str) -> View {
+    let types = world.types();
+    let closure = types.closure_types(object_type, relation);
+    view(world, |name| closure.contains(name))
+}
+
 /// Whether a tuple is bound to a condition that nothing gives a value to.
 fn lacks_a_value(world: &World) -> bool {
     let given = world.contextual.iter().map(|tuple| &tuple.condition);
@@ -211,8 +218,10 @@ fn objects_are_those_that_checks_allow() {
             let (unanswered, expected) = by_checks(&whole, &world, candidates);
             let of = (object_type, relation.as_str());
             count(&seen.listings);
+            let what_it_takes = enough(&world, object_type, relation);
             for (progress, listed) in [
                 objects(&whole, &world, of, user),
+                objects(&what_it_takes, &world, of, user),
                 objects_in_rounds(&world, of, user),
             ] {
                 prop_assert_eq!(&listed, &expected, "{:?} {:?}", of, user);
@@ -244,6 +253,7 @@ fn objects_are_those_that_checks_allow() {
     println!("{seen:?}");
     run.unwrap();
     assert!(seen.listings.get() - seen.empty.get() > 1000, "{seen:?}");
+    assert!(seen.decided_by_a_part.get() > 1000, "{seen:?}");
 }
 
 #[test]
@@ -303,6 +313,9 @@ fn users_are_those_that_checks_allow() {
                 continue;
             }
             prop_assert_eq!(&in_rounds.1, &listed);
+            let object_type = object.split_once(':').unwrap().0;
+            let by_enough = users(&enough(&world, object_type, relation), &world, of, filter);
+            prop_assert_eq!(by_enough, (progress, listed.clone()));
             prop_assert!(
                 listed.is_subset(&expected),
                 "{:?} {:?}: {:?}",
@@ -350,6 +363,7 @@ fn users_are_those_that_checks_allow() {
     println!("{seen:?}");
     run.unwrap();
     assert!(seen.listings.get() - seen.empty.get() > 1000, "{seen:?}");
+    assert!(seen.decided_by_a_part.get() > 1000, "{seen:?}");
 }
 
 /// The stored tuple's condition is met, the given one's is not: a check sees only the latter.

@@ -90,6 +90,17 @@ proptest! {
         }
         prop_assert_eq!(held(&view), expected.clone());
         prop_assert_eq!(view.tuple_count(), expected.len(), "nothing of an uncovered type is kept");
+        let mut by_set: BTreeMap<_, Tuples> = (0..40).map(|id| ((format!("repo:{id}"), "reader".into()), Tuples::new())).collect();
+        for (key, condition) in &expected {
+            let set = (key.object.to_string(), key.relation.clone());
+            by_set.entry(set).or_default().insert(key.clone(), condition.clone());
+        }
+        for ((object, relation), expected) in by_set {
+            let tuples = |most| view.tuples_of_set(&object.parse().unwrap(), &relation, most).unwrap();
+            prop_assert_eq!(tuples(600).into_iter().collect::<Tuples>(), expected.clone());
+            prop_assert_eq!(tuples(2).len(), expected.len().min(3));
+        }
+        prop_assert!(view.tuples_of_set(&"team:1".parse().unwrap(), "member", 1).is_none());
 
         let file = view.to_file();
         let again = View::from_file(&file).unwrap();
