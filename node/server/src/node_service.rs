@@ -1,6 +1,7 @@
 //! What this node gives the nodes below it: `meridian.v1.NodeService`.
 
 mod bulk;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -107,16 +108,13 @@ fn node_error(refusal: &Refusal) -> wire::NodeError {
     }
 }
 
-impl Nodes {
-    fn name_of(&self, refusal: &Refusal) -> String {
-        refusal
-            .served_by
-            .as_ref()
-            .unwrap_or(&self.name)
-            .as_str()
-            .to_owned()
-    }
+/// Who refused.
+fn name_of(refusal: &Refusal, this: &ServedBy) -> String {
+    let by = refusal.served_by.as_ref().unwrap_or(this);
+    by.as_str().to_owned()
+}
 
+impl Nodes {
     async fn snapshot_at(
         &self,
         store: &str,
@@ -167,7 +165,7 @@ impl NodeService for Nodes {
             },
             Err(refusal) => wire::EvaluateResponse {
                 position: refusal.position.map(position_to_wire),
-                served_by: self.name_of(&refusal),
+                served_by: name_of(&refusal, &self.name),
                 outcome: Some(wire::evaluate_response::Outcome::Error(node_error(
                     &refusal,
                 ))),
@@ -204,10 +202,30 @@ impl NodeService for Nodes {
             wire::ForwardResponse {
                 outcome: Some(wire::forward_response::Outcome::Error(node_error(&refusal))),
                 position: refusal.position.map(position_to_wire),
-                served_by: self.name_of(&refusal),
+                served_by: name_of(&refusal, &self.name),
                 ..wire::ForwardResponse::default()
             }
         })))
+    }
+
+    type ForwardListStream = list::Parts;
+
+    async fn forward_list(
+        &self,
+        request: Request<wire::ForwardListRequest>,
+    ) -> Result<Response<Self::ForwardListStream>, Status> {
+        let cx = context(&request, request.get_ref().min_position);
+        let list = request
+            .into_inner()
+            .list
+            .ok_or_else(|| Status::invalid_argument("list: value is required"))?;
+        let calls = Arc::clone(&self.calls);
+        Ok(Response::new(list::parts(
+            calls,
+            cx,
+            list,
+            self.name.clone(),
+        )))
     }
 
     async fn changes(

@@ -6,6 +6,7 @@
 
 mod api;
 mod line;
+mod list;
 pub(crate) mod replication;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,10 @@ use line::{Line, Peer, Repeat};
 
 /// Largest message taken from upstream: a page of changes, a chunk of a fill.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// Bytes that one streamed listing, and all of them together, may leave unread: a thousand that wait for their clients hold
+/// up no other.
+const LIST_WINDOW: u32 = 64 * 1024;
+const LISTS_WINDOW: u32 = 64 * 1024 * 1024;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a connection is asked whether its node still lives, and how long the node has to answer.
@@ -34,19 +39,29 @@ pub struct Peers {
     for_edge: bool,
 }
 
-/// A node's services over one connection.
+/// A node's services.
+///
+/// Streamed listings have a connection of their own: what a slow client leaves unread there counts against the window of the
+/// whole connection, and would in the end hold up everything else on it.
 #[derive(Clone)]
-struct Client(Channel);
+struct Client {
+    calls: Channel,
+    lists: Channel,
+}
 
 impl Client {
     fn nodes(self) -> NodeServiceClient<Channel> {
-        NodeServiceClient::new(self.0)
+        NodeServiceClient::new(self.calls)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
+    fn lists(self) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.lists)
+    }
+
     fn admin(self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.0)
+        AdminServiceClient::new(self.calls)
     }
 }
 
@@ -92,11 +107,15 @@ impl Peers {
                 .http2_keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE)
                 .tcp_nodelay(true);
-            Ok(Peer::new(
-                &setting,
-                address,
-                Client(endpoint.connect_lazy()),
-            ))
+            let lists = endpoint
+                .clone()
+                .initial_stream_window_size(LIST_WINDOW)
+                .initial_connection_window_size(LISTS_WINDOW);
+            let client = Client {
+                calls: endpoint.connect_lazy(),
+                lists: lists.connect_lazy(),
+            };
+            Ok(Peer::new(&setting, address, client))
         };
         let peers = addresses.iter().enumerate().map(peer);
         Ok(Self {

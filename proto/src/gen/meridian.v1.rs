@@ -756,6 +756,38 @@ pub mod forward_response {
         Error(super::NodeError),
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForwardListRequest {
+    #[prost(message, optional, tag = "1")]
+    pub list: ::core::option::Option<
+        super::super::openfga::v1::StreamedListObjectsRequest,
+    >,
+    #[prost(message, optional, tag = "2")]
+    pub min_position: ::core::option::Option<Position>,
+}
+/// The last part has an end; a stream without one broke off.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardListPart {
+    #[prost(string, repeated, tag = "1")]
+    pub objects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "2")]
+    pub end: ::core::option::Option<ForwardListEnd>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardListEnd {
+    /// Unset where the listing was answered.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<NodeError>,
+    /// As in ForwardResponse.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+    #[prost(string, tag = "3")]
+    pub served_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub authorization_model_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub truncated: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangesRequest {
     #[prost(string, tag = "1")]
@@ -984,6 +1016,31 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Forward"));
             self.inner.unary(req, path, codec).await
         }
+        /// StreamedListObjects at the node that may answer it: objects as they are found, and behind them how it ended.
+        pub async fn forward_list(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForwardListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ForwardListPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.NodeService/ForwardList",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.NodeService", "ForwardList"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Change sets from behind a position, or that they are no longer kept: take a snapshot.
         pub async fn changes(
             &mut self,
@@ -1112,6 +1169,20 @@ pub mod node_service_server {
             &self,
             request: tonic::Request<super::ForwardRequest>,
         ) -> std::result::Result<tonic::Response<super::ForwardResponse>, tonic::Status>;
+        /// Server streaming response type for the ForwardList method.
+        type ForwardListStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ForwardListPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// StreamedListObjects at the node that may answer it: objects as they are found, and behind them how it ended.
+        async fn forward_list(
+            &self,
+            request: tonic::Request<super::ForwardListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ForwardListStream>,
+            tonic::Status,
+        >;
         /// Change sets from behind a position, or that they are no longer kept: take a snapshot.
         async fn changes(
             &self,
@@ -1311,6 +1382,52 @@ pub mod node_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.NodeService/ForwardList" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForwardListSvc<T: NodeService>(pub Arc<T>);
+                    impl<
+                        T: NodeService,
+                    > tonic::server::ServerStreamingService<super::ForwardListRequest>
+                    for ForwardListSvc<T> {
+                        type Response = super::ForwardListPart;
+                        type ResponseStream = T::ForwardListStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForwardListRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeService>::forward_list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForwardListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -3,33 +3,33 @@
 //! A listing is complete up to its limit. Where the limit, the deadline or the work it may take come first, what was found
 //! until then is answered, and said to be a part.
 
+mod listing;
 mod question;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use meridian_engine::{
-    Budget, ListObjects, ListUsers, Progress, RoundFacts, Scratch, User, UserFilter,
-};
+use meridian_engine::{Budget, Progress, RoundFacts};
 use meridian_model::ports::{DatastoreError, Snapshot};
 use meridian_model::{ApiError, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
-use super::check::{too_complex, unclear};
+use super::check::too_complex;
 use super::long_checks::Slot;
 use super::{Compiled, Local, at_least, models, store_id};
-use crate::calls::{Answer, Context, Reply};
-use crate::commands::errors::from_datastore;
-pub(crate) use question::Question;
-use question::{Begun, What};
+use crate::api::deadline_exceeded;
+use crate::calls::{Answer, Context, Reply, ServedBy};
+use crate::commands::errors::{database_worked, from_datastore};
+pub(crate) use listing::{Found, Listing};
+pub(crate) use question::{Begun, Question};
 
 /// What a listing found.
 pub(crate) struct Listed {
-    /// Objects or users as text.
-    pub(crate) names: Vec<String>,
-    /// Whether there may be more.
-    pub(crate) truncated: bool,
+    /// Objects or users as text, but for those that were streamed.
+    pub(crate) found: Found,
     /// The position it holds at.
     pub(crate) position: Position,
     /// The model it was made under.
@@ -44,11 +44,12 @@ pub(super) async fn objects(
     let listed = local
         .list(cx, store_id(&request.store_id)?, request, None)
         .await?;
-    Ok(reply(local, listed, |objects| v1::ListObjectsResponse {
-        objects,
-    }))
+    database_worked();
+    Ok(listed.objects(local.name()))
 }
 
+/// Streams objects. The listing does not wait for whoever listens, since it holds a snapshot, a connection of the datastore:
+/// what is found waits instead, as much as one listing may read.
 pub(super) async fn streamed(
     local: &Local,
     cx: &Context,
@@ -56,10 +57,35 @@ pub(super) async fn streamed(
     found: &mpsc::Sender<String>,
 ) -> Answer<()> {
     let request = unary(request);
-    let listed = local
-        .list(cx, store_id(&request.store_id)?, &request, Some(found))
-        .await?;
-    Ok(reply(local, listed, drop))
+    let store = store_id(&request.store_id)?;
+    let (finds, waiting) = mpsc::unbounded_channel();
+    let listing = local.list(cx, store, &request, Some(finds));
+    let handing_on = async {
+        // Gone with this block, which ends the listing when nobody listens any more.
+        let mut waiting = waiting;
+        while let Some(name) = waiting.recv().await {
+            hand_on(name, found, local.limits.request_timeout).await?;
+        }
+        Ok::<_, ApiError>(())
+    };
+    let (listed, handed_on) = tokio::join!(listing, handing_on);
+    handed_on?;
+    let listed = listed?;
+    database_worked();
+    Ok(listed.reply(local.name(), drop))
+}
+
+/// Gives an object to whoever listens to a stream.
+///
+/// # Errors
+/// `deadline_exceeded` when nothing is taken for so long, or nobody is there any more.
+pub(crate) async fn hand_on(
+    name: String,
+    found: &mpsc::Sender<String>,
+    patience: Duration,
+) -> Result<(), ApiError> {
+    let sent = found.send_timeout(name, patience).await;
+    sent.map_err(|_| deadline_exceeded())
 }
 
 /// The same question for an answer in one piece.
@@ -84,26 +110,38 @@ pub(super) async fn users(
     let listed = local
         .list(cx, store_id(&request.store_id)?, request, None)
         .await?;
-    Ok(reply(local, listed, |names| v1::ListUsersResponse {
-        users: names.iter().map(|name| wire_user(name)).collect(),
-    }))
+    database_worked();
+    Ok(listed.users(local.name()))
 }
 
-fn reply<T>(local: &Local, listed: Listed, body: impl FnOnce(Vec<String>) -> T) -> Reply<T> {
-    let Listed {
-        names,
-        truncated,
-        position,
-        model,
-    } = listed;
-    Reply {
-        truncated,
-        ..local.reply(body(names), Some(position), Some(model))
+impl Listed {
+    /// The answer to ListObjects.
+    pub(crate) fn objects(self, by: &ServedBy) -> Reply<v1::ListObjectsResponse> {
+        self.reply(by, |objects| v1::ListObjectsResponse { objects })
+    }
+
+    /// The answer to ListUsers.
+    pub(crate) fn users(self, by: &ServedBy) -> Reply<v1::ListUsersResponse> {
+        self.reply(by, |names| v1::ListUsersResponse {
+            users: names.iter().map(|name| wire_user(name)).collect(),
+        })
+    }
+
+    /// An answer by that node.
+    pub(crate) fn reply<T>(self, by: &ServedBy, body: impl FnOnce(Vec<String>) -> T) -> Reply<T> {
+        let Found { names, truncated } = self.found;
+        Reply {
+            body: body(names),
+            position: Some(self.position),
+            model: Some(self.model),
+            served_by: by.clone(),
+            truncated,
+        }
     }
 }
 
 /// A user as ListUsers names it.
-pub(crate) fn wire_user(name: &str) -> v1::User {
+fn wire_user(name: &str) -> v1::User {
     let (object, relation) = match name.split_once('#') {
         Some((object, relation)) => (object, Some(relation)),
         None => (name, None),
@@ -122,125 +160,26 @@ pub(crate) fn wire_user(name: &str) -> v1::User {
     v1::User { user: Some(user) }
 }
 
-/// A listing between two rounds, all its own so that it can change threads.
+/// A listing between two rounds, with the facts that it goes over.
 struct Run {
-    begun: Begun,
     model: Arc<Compiled>,
     facts: RoundFacts,
-    scratch: Scratch,
-    machine: Option<Machine>,
-    /// At most so many are said; 0 for all.
-    most: usize,
-    /// Found and not handed on yet, and how many were handed on.
-    found: Vec<String>,
-    handed: usize,
-    more: bool,
-}
-
-enum Machine {
-    Objects(Box<ListObjects>),
-    Users(Box<ListUsers>),
+    listing: Listing,
 }
 
 impl Run {
     fn new(begun: Begun, model: Arc<Compiled>, most: usize) -> Self {
-        let (mut facts, mut scratch) = (RoundFacts::new(&model.symbols), Scratch::default());
-        let program = &model.program;
-        let machine = match &begun.what {
-            What::Objects {
-                object_type,
-                relation,
-                user,
-            } => {
-                facts.know(user, &begun.contextual);
-                User::parse(user).ok().and_then(|user| {
-                    ListObjects::new(
-                        &facts,
-                        program,
-                        (object_type, relation),
-                        &user,
-                        &begun.contextual,
-                        &mut scratch,
-                    )
-                    .map(|listing| Machine::Objects(Box::new(listing)))
-                })
-            }
-            What::Users {
-                object,
-                relation,
-                filter: (object_type, of),
-            } => {
-                facts.know(object, &begun.contextual);
-                let filter = UserFilter {
-                    object_type,
-                    relation: of.as_deref(),
-                };
-                let asked = object.split_once(':').map_or("", |(of, _)| of);
-                ListUsers::new(
-                    &facts,
-                    program,
-                    (object, asked, relation),
-                    filter,
-                    &begun.contextual,
-                    &mut scratch,
-                )
-                .map(|listing| Machine::Users(Box::new(listing)))
-            }
-        };
+        let mut facts = RoundFacts::new(&model.symbols);
+        facts.know(begun.what.asked(), &begun.contextual);
         Self {
-            begun,
+            listing: Listing::new(begun, &facts, &model.program, most),
             model,
             facts,
-            scratch,
-            machine,
-            most,
-            found: Vec::new(),
-            handed: 0,
-            more: false,
         }
     }
 
     fn go(&mut self, budget: Budget<'_>) -> Progress {
-        let Self {
-            begun,
-            model,
-            facts,
-            scratch,
-            machine,
-            most,
-            found,
-            handed,
-            more,
-        } = self;
-        let mut receiver = |name: &str| {
-            *more = *most > 0 && *handed + found.len() >= *most;
-            if !*more {
-                found.push(name.to_owned());
-            }
-            !*more
-        };
-        let (program, context) = (&model.program, &begun.context);
-        match (machine, &begun.what) {
-            (Some(Machine::Objects(listing)), What::Objects { user, .. }) => {
-                let Ok(user) = User::parse(user) else {
-                    return Progress::Done;
-                };
-                listing.go(
-                    facts,
-                    program,
-                    &user,
-                    context,
-                    budget,
-                    scratch,
-                    &mut receiver,
-                )
-            }
-            (Some(Machine::Users(listing)), _) => {
-                listing.go(facts, program, context, budget, scratch, &mut receiver)
-            }
-            // Nothing has a name that only the question has.
-            _ => Progress::Done,
-        }
+        self.listing.go(&self.facts, &self.model.program, budget)
     }
 }
 
@@ -256,8 +195,9 @@ impl Local {
         cx: &Context,
         store: StoreId,
         question: &dyn Question,
-        stream: Option<&mpsc::Sender<String>>,
+        stream: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Listed, ApiError> {
+        let stream = stream.as_ref();
         if let Some(listed) = self.try_list(cx, store, question, stream, None).await? {
             return Ok(listed);
         }
@@ -274,7 +214,7 @@ impl Local {
         cx: &Context,
         store: StoreId,
         question: &dyn Question,
-        stream: Option<&mpsc::Sender<String>>,
+        stream: Option<&mpsc::UnboundedSender<String>>,
         slot: Option<Slot>,
     ) -> Result<Option<Listed>, ApiError> {
         // What was found is to be answered while the caller still listens.
@@ -298,12 +238,8 @@ impl Local {
         };
         let run = Run::new(question.begin(&model.types)?, Arc::clone(&model), most);
         let listed = self.list_rounds(deadline, &mut *snapshot, run, stream, slot);
-        let Some((names, truncated)) = listed.await? else {
-            return Ok(None);
-        };
-        Ok(Some(Listed {
-            names,
-            truncated,
+        Ok(listed.await?.map(|found| Listed {
+            found,
             position,
             model: model.id,
         }))
@@ -314,9 +250,9 @@ impl Local {
         deadline: Instant,
         snapshot: &mut dyn Snapshot,
         mut run: Run,
-        stream: Option<&mpsc::Sender<String>>,
+        stream: Option<&mpsc::UnboundedSender<String>>,
         mut slot: Option<Slot>,
-    ) -> Result<Option<(Vec<String>, bool)>, ApiError> {
+    ) -> Result<Option<Found>, ApiError> {
         let limits = |work| meridian_engine::Limits {
             work,
             ..Default::default()
@@ -346,26 +282,19 @@ impl Local {
                 }
             }
             if let Some(stream) = stream {
-                run.handed += run.found.len();
-                for name in run.found.drain(..) {
+                for name in run.listing.hand_on() {
                     // Nobody listens any longer.
-                    if stream.send(name).await.is_err() {
-                        return Ok(Some((Vec::new(), true)));
+                    if stream.send(name).is_err() {
+                        return Ok(Some(run.listing.cut_short(true)));
                     }
                 }
             }
-            match progress {
-                Progress::Done => return Ok(Some((run.found, run.more))),
-                Progress::Enough | Progress::OutOfWork | Progress::Interrupted => {
-                    return Ok(Some((run.found, true)));
-                }
-                Progress::TooDeep => return Err(too_complex()),
-                Progress::Unclear => return Err(unclear(&run.scratch)),
-                Progress::Unknown => {}
+            if let Some(found) = run.listing.end(progress) {
+                return found.map(Some);
             }
-            let reads = run.scratch.missed();
+            let reads = run.listing.missed();
             let Some(rest) = left.checked_sub(reads.len()) else {
-                return Ok(Some((run.found, true)));
+                return Ok(Some(run.listing.cut_short(true)));
             };
             left = rest;
             let most = u32::try_from(left).unwrap_or(u32::MAX);
@@ -373,7 +302,7 @@ impl Local {
                 Ok(Some(found)) => found,
                 // More than may be read, or than there is time for.
                 Ok(None) | Err(DatastoreError::DeadlineExceeded) => {
-                    return Ok(Some((run.found, true)));
+                    return Ok(Some(run.listing.cut_short(true)));
                 }
                 Err(error) => return Err(from_datastore(error)),
             };

@@ -6,7 +6,7 @@ mod batch;
 mod changes;
 pub mod check;
 pub(crate) mod errors;
-mod expand;
+pub(crate) mod expand;
 mod ids;
 pub(crate) mod lists;
 pub(crate) mod long_checks;
@@ -62,6 +62,11 @@ impl Local {
     /// The node's name.
     pub fn name(&self) -> &ServedBy {
         &self.name
+    }
+
+    /// What one request may ask for.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The compiled models of this node.

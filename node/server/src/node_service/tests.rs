@@ -235,3 +235,73 @@ impl Snapshot for Told {
         self.0.model(id).await
     }
 }
+
+/// The last one ends the stream; dropped before that, it ends the listing.
+#[tokio::test]
+async fn a_listing_goes_below_in_parts_and_ends_when_nobody_is_there() {
+    use crate::commands::Local;
+    use crate::limits::Limits;
+    use meridian_proto::openfga::v1;
+
+    const OBJECTS: usize = 1_000;
+    let datastore = store().await;
+    let text = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define reader: [user]\n";
+    let model = meridian_model::dsl::parse(text).unwrap();
+    let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+    datastore
+        .write_model(shop(), id, &model, soon())
+        .await
+        .unwrap();
+    let tuples: Vec<_> = (0..OBJECTS)
+        .map(|number| Tuple {
+            condition: None,
+            ..tuple(number, 1)
+        })
+        .collect();
+    datastore
+        .write_tuples(shop(), &[], &tuples, WriteOptions::default(), soon())
+        .await
+        .unwrap();
+    let name = ServedBy::new("central/test").unwrap();
+    let local = Local::new(datastore, name.clone(), Limits::default(), Arc::default());
+    let calls: Arc<dyn Calls> = Arc::new(local);
+    let list = |relation: &str| {
+        let cx = Context {
+            deadline: soon(),
+            min_position: None,
+            request_id: 0,
+        };
+        let request = v1::StreamedListObjectsRequest {
+            store_id: shop().to_string(),
+            r#type: "doc".into(),
+            relation: relation.into(),
+            user: "user:anne".into(),
+            ..Default::default()
+        };
+        list::parts(Arc::clone(&calls), cx, request, name.clone())
+    };
+    let parts: Vec<_> = list("reader").map(Result::unwrap).collect().await;
+    let objects: usize = parts.iter().map(|part| part.objects.len()).sum();
+    assert_eq!(objects, OBJECTS);
+    let (last, others) = parts.split_last().unwrap();
+    assert!(others.iter().all(|part| part.end.is_none()));
+    let end = last.end.as_ref().unwrap();
+    assert!(end.error.is_none() && !end.truncated);
+    assert_eq!(end.served_by, "central/test");
+    assert_eq!(end.position.unwrap().revision, 3);
+
+    let refused: Vec<_> = list("nope").map(Result::unwrap).collect().await;
+    let error = refused[0].end.as_ref().unwrap().error.as_ref().unwrap();
+    assert_eq!((refused.len(), error.code), (1, 2022));
+
+    let mut under_way = list("reader");
+    under_way.next().await.unwrap().unwrap();
+    drop(under_way);
+    tokio::time::timeout(STEP, async {
+        while Arc::strong_count(&calls) > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}

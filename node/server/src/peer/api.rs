@@ -135,7 +135,7 @@ impl Peers {
 }
 
 /// A request that tells the node above how long its answer is awaited, so that it can say in time what it waits for.
-fn timely<T>(cx: &Context, message: T) -> Request<T> {
+pub(super) fn timely<T>(cx: &Context, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(cx.deadline.saturating_duration_since(Instant::now()));
     request
@@ -152,7 +152,7 @@ pub(super) fn refusal(status: Status) -> Refusal {
 }
 
 /// A node that cannot answer for want of others says so inside its answer; for a read another node may be asked.
-fn lacking(error: &wire::NodeError) -> Result<(), Failure> {
+pub(super) fn lacking(error: &wire::NodeError) -> Result<(), Failure> {
     match Code::from_number(error.code) {
         Some(Code::Unavailable) => Err(Failure::Lacks(Status::unavailable(&error.message))),
         Some(Code::ResourceExhausted) => {
@@ -162,14 +162,14 @@ fn lacking(error: &wire::NodeError) -> Result<(), Failure> {
     }
 }
 
-fn api_error(error: wire::NodeError) -> ApiError {
+pub(super) fn api_error(error: wire::NodeError) -> ApiError {
     ApiError::new(
         Code::from_number(error.code).unwrap_or(Code::Internal),
         error.message,
     )
 }
 
-fn unreadable(what: &str) -> ApiError {
+pub(super) fn unreadable(what: &str) -> ApiError {
     ApiError::new(
         Code::Internal,
         format!("the node above sent {what}; are both of one version?"),

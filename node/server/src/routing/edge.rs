@@ -1,11 +1,13 @@
-//! An edge: answers a check from the part of a store it holds when, and only when, that part proves the answer.
+//! An edge: answers a check, a listing or an expansion from the part of a store it holds when, and only when, that part
+//! proves the answer.
 //!
-//! Every other question goes upstream: one that the part leaves unknown (unless an answer kept from before still holds),
-//! one that must come from central's primary, one from a later position than the edge has reached, and all of them while
-//! the edge cannot tell how fresh it is. Writes and all other calls go upstream too.
+//! Every other question goes upstream: one that the part leaves unknown (unless it is a check whose answer was kept from
+//! before and still holds), one that must come from central's primary, one from a later position than the edge has reached,
+//! and all of them while the edge cannot tell how fresh it is. Writes and all other calls go upstream too.
 
 mod calls;
 mod held;
+mod lists;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use meridian_engine::View;
 use meridian_model::{ModelId, StoreId, Tier};
 use meridian_proto::openfga::v1;
-use meridian_sync::views::Views;
+use meridian_sync::views::{Shown, Views};
 
 use crate::api::fields::Fields;
 use crate::api::operations::Operation;
@@ -85,13 +87,7 @@ impl Edge {
         store: StoreId,
         request: &v1::CheckRequest,
     ) -> Option<Answer<v1::CheckResponse>> {
-        if let Some(asked) = cx.min_position {
-            let patience = cx.deadline.min(Instant::now() + self.revision_wait);
-            if !self.held.views.reached(store, asked, patience).await {
-                self.miss(store);
-            }
-        }
-        let shown = self.held.view(store, cx.min_position)?;
+        let shown = self.reached(cx, store).await?;
         let view = &shown.view;
         let mut found = self.held.decide(view, request, self.held.inline_budget());
         if matches!(found, Found::Long) {
@@ -105,6 +101,17 @@ impl Edge {
             };
         }
         self.settle(store, view, request, found)
+    }
+
+    /// What is held of the store, if it may answer; waits a little for the position asked for.
+    async fn reached(&self, cx: &Context, store: StoreId) -> Option<Arc<Shown>> {
+        if let Some(asked) = cx.min_position {
+            let patience = cx.deadline.min(Instant::now() + self.revision_wait);
+            if !self.held.views.reached(store, asked, patience).await {
+                self.miss(store);
+            }
+        }
+        self.held.view(store, cx.min_position)
     }
 
     /// What upstream has shown and the topic does not bring is asked for: else every check would go up until the next
@@ -142,6 +149,17 @@ impl Edge {
         Some(answer)
     }
 
+    /// The call's context, asking for what is held here or later.
+    fn above_view(&self, cx: &Context, store: StoreId) -> Context {
+        let shown = self.held.views.get(store);
+        Context {
+            min_position: cx
+                .min_position
+                .max(shown.map(|shown| shown.view.position())),
+            ..*cx
+        }
+    }
+
     async fn ask_upstream(
         &self,
         cx: &Context,
@@ -150,10 +168,7 @@ impl Edge {
     ) -> Answer<v1::CheckResponse> {
         let shown = self.held.views.get(store);
         let view = shown.as_ref().map(|shown| &shown.view);
-        let cx = Context {
-            min_position: cx.min_position.max(view.map(View::position)),
-            ..*cx
-        };
+        let cx = self.above_view(cx, store);
         let Decided {
             decision,
             served_by,

@@ -9,17 +9,18 @@ pub mod edge;
 pub mod floors;
 pub mod regional;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use meridian_model::{Code, StoreId};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
-use crate::api::operations::{ListObjects, Operation};
-use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::api::operations::Operation;
+use crate::calls::{Answer, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::check::Decision;
 use crate::commands::errors::database_worked;
-use crate::commands::lists::unary;
 use crate::peer::Peers;
 use floors::Floors;
 
@@ -113,32 +114,25 @@ impl Upwards {
         }
         answer
     }
-}
 
-/// Has a streamed listing answered above, in one piece: what is beyond the limit of that is left out, and said to be.
-async fn streamed_above(
-    upwards: &Upwards,
-    cx: &Context,
-    request: v1::StreamedListObjectsRequest,
-    found: &mpsc::Sender<String>,
-) -> Answer<()> {
-    let request = unary(request);
-    let store = request.store_id.parse().ok();
-    let reply = upwards
-        .forward::<ListObjects>(cx, store, &request, false)
-        .await?;
-    for object in reply.body.objects {
-        if found.send(object).await.is_err() {
-            break;
+    /// Has a streamed listing answered above; whoever takes nothing of what is found for as long as `patience` is left.
+    async fn stream_objects(
+        &self,
+        cx: &Context,
+        request: v1::StreamedListObjectsRequest,
+        found: &mpsc::Sender<String>,
+        patience: Duration,
+    ) -> Answer<()> {
+        let store = request.store_id.parse().ok();
+        let cx = self.above_floor(cx, store);
+        let answer = self.peers.list_objects(&cx, request, found, patience).await;
+        if let (Some(store), Ok(Some(position))) =
+            (store, answer.as_ref().map(|reply| reply.position))
+        {
+            self.floors.lift(store, position);
         }
+        answer
     }
-    Ok(Reply {
-        body: (),
-        position: reply.position,
-        model: reply.model,
-        served_by: reply.served_by,
-        truncated: reply.truncated,
-    })
 }
 
 /// Whether a refusal says something about this node rather than about the request: it lags, or lacks its datastore.

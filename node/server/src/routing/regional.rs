@@ -13,7 +13,8 @@ use crate::api::operations::{
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
-use crate::routing::{Decide, Decided, Upwards, is_about_here, streamed_above, wants_primary};
+use crate::commands::lists::hand_on;
+use crate::routing::{Decide, Decided, Upwards, is_about_here, wants_primary};
 
 /// The calls of a regional node.
 pub struct Regional {
@@ -225,6 +226,7 @@ impl Calls for Regional {
         found: mpsc::Sender<String>,
     ) -> Answer<()> {
         let above_floor = self.upwards.above_floor(cx, store_of(&request));
+        let patience = self.local.limits().request_timeout;
         if !wants_primary(request.consistency) {
             let (here, mut names) = mpsc::channel(1);
             let listing =
@@ -233,7 +235,7 @@ impl Calls for Regional {
                 let mut any = false;
                 while let Some(name) = names.recv().await {
                     any = true;
-                    if found.send(name).await.is_err() {
+                    if hand_on(name, &found, patience).await.is_err() {
                         break;
                     }
                 }
@@ -244,7 +246,9 @@ impl Calls for Regional {
                 (answer, _) => return answer,
             }
         }
-        streamed_above(&self.upwards, &above_floor, request, &found).await
+        self.upwards
+            .stream_objects(cx, request, &found, patience)
+            .await
     }
 
     async fn list_users(

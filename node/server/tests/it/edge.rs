@@ -28,31 +28,31 @@ type log
     define reader: [user]
 ";
 
-const MEMBER: (&str, &str, &str) = ("user:anne", "member", "team:core");
+pub(crate) const MEMBER: (&str, &str, &str) = ("user:anne", "member", "team:core");
 const WARM: (&str, &str, &str) = ("user:anne", "reader", "issue:1");
 const COLD: (&str, &str, &str) = ("user:anne", "reader", "log:1");
 
 /// How long something may take to come about.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A trio with a store of which teams are Critical, issues Warm and logs Cold.
-struct Trio {
-    central: Node,
-    regional: Option<Node>,
-    edge: Node,
+pub(crate) struct Trio {
+    pub(crate) central: Node,
+    pub(crate) regional: Option<Node>,
+    pub(crate) edge: Node,
     kafka: Option<MockCluster<'static, DefaultProducerContext>>,
-    store: String,
+    pub(crate) store: String,
 }
 
 /// An answer, and who gave it.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     allowed: bool,
     by: String,
 }
 
 impl Trio {
-    async fn start(max_staleness: Duration) -> Self {
+    pub(crate) async fn start(max_staleness: Duration) -> Self {
         let kafka = MockCluster::new(1).unwrap();
         for topic in ["meridian.default.changes", "meridian.default.here.edge"] {
             kafka.create_topic(topic, 2, 1).unwrap();
@@ -149,7 +149,7 @@ impl Trio {
     }
 
     /// Asks the edge until the answer is as wanted.
-    async fn until(
+    pub(crate) async fn until(
         &self,
         question: (&str, &str, &str),
         wanted: impl Fn(&Result<Answer, Status>) -> bool,
@@ -166,7 +166,7 @@ impl Trio {
     }
 }
 
-fn allowed_by(node: &'static str) -> impl Fn(&Result<Answer, Status>) -> bool {
+pub(crate) fn allowed_by(node: &'static str) -> impl Fn(&Result<Answer, Status>) -> bool {
     move |answer| matches!(answer, Ok(answer) if answer.allowed && answer.by == node)
 }
 

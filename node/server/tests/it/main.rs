@@ -16,6 +16,7 @@ mod command_line;
 mod database_away;
 mod dev;
 mod edge;
+mod edge_lists;
 mod harness;
 mod health;
 mod life;

@@ -39,6 +39,16 @@ pub(super) enum What {
     },
 }
 
+impl What {
+    /// Whom, or what object, it is asked about.
+    pub(super) fn asked(&self) -> &str {
+        match self {
+            Self::Objects { user, .. } => user,
+            Self::Users { object, .. } => object,
+        }
+    }
+}
+
 impl Question for v1::ListObjectsRequest {
     fn model_id(&self) -> &str {
         &self.authorization_model_id

@@ -1,4 +1,4 @@
-//! The calls one by one: a check is answered here where it can be, all else goes upstream.
+//! The calls one by one: questions are answered here where they can be, all else goes upstream.
 
 use async_trait::async_trait;
 use meridian_model::ApiError;
@@ -7,13 +7,13 @@ use tokio::sync::mpsc;
 
 use super::Edge;
 use crate::api::operations::{
-    BatchCheck, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
-    Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write,
-    WriteAssertions, WriteAuthorizationModel,
+    BatchCheck, CreateStore, DeleteStore, GetStore, ListStores, Read, ReadAssertions,
+    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
+    WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context};
 use crate::routing::regional::created;
-use crate::routing::{streamed_above, wants_primary};
+use crate::routing::wants_primary;
 
 #[async_trait]
 impl Calls for Edge {
@@ -134,7 +134,7 @@ impl Calls for Edge {
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
-        self.forward::<Expand>(cx, &request, false).await
+        self.expanded(cx, request).await
     }
 
     async fn list_objects(
@@ -142,7 +142,7 @@ impl Calls for Edge {
         cx: &Context,
         request: v1::ListObjectsRequest,
     ) -> Answer<v1::ListObjectsResponse> {
-        self.forward::<ListObjects>(cx, &request, false).await
+        self.objects(cx, request).await
     }
 
     async fn streamed_list_objects(
@@ -151,7 +151,7 @@ impl Calls for Edge {
         request: v1::StreamedListObjectsRequest,
         found: mpsc::Sender<String>,
     ) -> Answer<()> {
-        streamed_above(&self.upwards, cx, request, &found).await
+        self.streamed(cx, request, &found).await
     }
 
     async fn list_users(
@@ -159,7 +159,7 @@ impl Calls for Edge {
         cx: &Context,
         request: v1::ListUsersRequest,
     ) -> Answer<v1::ListUsersResponse> {
-        self.forward::<ListUsers>(cx, &request, false).await
+        self.users(cx, request).await
     }
 
     async fn write_assertions(

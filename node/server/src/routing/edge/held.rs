@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use meridian_engine::view::CompiledModel;
 use meridian_engine::{Budget, Limits as EngineLimits, Outcome, Scratch, View};
 use meridian_model::{ApiError, ModelId, Position, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
@@ -58,26 +59,10 @@ impl Held {
         request: &v1::CheckRequest,
         budget: Budget<'_>,
     ) -> Found {
-        let id = match request.authorization_model_id.as_str() {
-            "" => None,
-            id => match id.parse() {
-                Ok(id) => Some(id),
-                Err(_) => return Found::Nothing,
-            },
-        };
-        let Some(model) = view.model(id) else {
+        let Some((model, compiled)) = model(view, &request.authorization_model_id) else {
             return Found::Nothing;
         };
-        let Some(compiled) = &model.compiled else {
-            return Found::Nothing;
-        };
-        let refuse = |error: ApiError| {
-            Found::Decided(Err(Refusal {
-                error,
-                position: Some(view.position()),
-                served_by: None,
-            }))
-        };
+        let refuse = |error: ApiError| Found::Decided(Err(refusal(view, error)));
         let checked = match CheckedRequest::new(&compiled.types, request) {
             Ok(checked) => checked,
             Err(error) => return refuse(error),
@@ -98,15 +83,10 @@ impl Held {
             Outcome::TooDeep => return refuse(too_complex()),
             Outcome::Unclear => return refuse(SCRATCH.with_borrow(unclear)),
             Outcome::Interrupted => return refuse(deadline_exceeded()),
-            Outcome::Unknown => return Found::Unknown(model.stored.id),
+            Outcome::Unknown => return Found::Unknown(model),
             Outcome::OutOfWork => return Found::Long,
         };
-        Found::Decided(Ok(self.reply(
-            view,
-            model.stored.id,
-            allowed,
-            view.position(),
-        )))
+        Found::Decided(Ok(self.reply(view, model, allowed, view.position())))
     }
 
     /// An answer that holds at the view's position, and at `also`.
@@ -145,26 +125,52 @@ impl Held {
         request: v1::CheckRequest,
         deadline: Instant,
     ) -> Option<Result<Found, ApiError>> {
-        let slot = self.long_checks.slot_now(store)?;
         let this = Arc::clone(self);
-        let run = move |interrupted: &dyn Fn() -> bool| {
-            let limits = EngineLimits {
-                work: this.limits.check_work,
-                ..EngineLimits::default()
-            };
-            match this.decide(
-                &view,
-                &request,
-                Budget {
-                    limits,
-                    interrupted,
-                },
-            ) {
-                Found::Long => Found::Decided(Err(too_complex().into())),
-                found => found,
-            }
+        let run = move |budget: Budget<'_>| match this.decide(&view, &request, budget) {
+            Found::Long => Found::Decided(Err(too_complex().into())),
+            found => found,
         };
-        Some(slot.run(deadline, run).await.map(|(found, _)| found))
+        self.long(store, deadline, run).await
+    }
+
+    /// Runs what takes long on a blocking thread; `None` when no more may run now.
+    pub(super) async fn long<T: Send + 'static>(
+        &self,
+        store: StoreId,
+        deadline: Instant,
+        run: impl FnOnce(Budget<'_>) -> T + Send + 'static,
+    ) -> Option<Result<T, ApiError>> {
+        let slot = self.long_checks.slot_now(store)?;
+        let limits = EngineLimits {
+            work: self.limits.check_work,
+            ..EngineLimits::default()
+        };
+        let run = move |interrupted: &dyn Fn() -> bool| {
+            run(Budget {
+                limits,
+                interrupted,
+            })
+        };
+        Some(slot.run(deadline, run).await.map(|(done, _)| done))
+    }
+}
+
+/// The model of that id, or the latest where it is empty, if it is readably here.
+pub(super) fn model<'a>(view: &'a View, id: &str) -> Option<(ModelId, &'a CompiledModel)> {
+    let id = match id {
+        "" => None,
+        id => Some(id.parse().ok()?),
+    };
+    let model = view.model(id)?;
+    Some((model.stored.id, model.compiled.as_ref()?))
+}
+
+/// What is refused by what is held here.
+pub(super) fn refusal(view: &View, error: ApiError) -> Refusal {
+    Refusal {
+        error,
+        position: Some(view.position()),
+        served_by: None,
     }
 }
 

@@ -1,0 +1,91 @@
+//! A streamed listing, answered above.
+
+use std::time::{Duration, Instant};
+
+use meridian_proto::meridian::v1 as wire;
+use meridian_proto::openfga::v1;
+use meridian_sync::envelope::{position_from_wire, position_to_wire};
+use tokio::sync::mpsc;
+use tonic::{Response, Status, Streaming};
+
+use super::Peers;
+use super::api::{api_error, lacking, refusal, timely, unreadable};
+use super::line::{Failure, Repeat};
+use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::commands::lists::hand_on;
+
+/// The first part of a listing, and the rest.
+type Begun = (wire::ForwardListPart, Streaming<wire::ForwardListPart>);
+
+impl Peers {
+    /// Has a streamed listing answered above, by the first node that begins to. What it finds goes to `found`, at the pace at
+    /// which it is taken from there; dropped, or when nothing is taken for as long as `patience`, the listing above ends.
+    ///
+    /// # Errors
+    /// The answering node's refusal, `unavailable` when none can be reached or the connection breaks, or
+    /// `deadline_exceeded`.
+    pub async fn list_objects(
+        &self,
+        cx: &Context,
+        list: v1::StreamedListObjectsRequest,
+        found: &mpsc::Sender<String>,
+        patience: Duration,
+    ) -> Answer<()> {
+        let request = wire::ForwardListRequest {
+            list: Some(list),
+            min_position: cx.min_position.map(position_to_wire),
+        };
+        let begin = |client: super::Client| {
+            let request = request.clone();
+            async move {
+                let response = client.lists().forward_list(timely(cx, request)).await?;
+                let mut rest = response.into_inner();
+                let first = rest.message().await?.ok_or_else(broken_off)?;
+                if let Some(error) = first.end.as_ref().and_then(|end| end.error.as_ref()) {
+                    lacking(error)?;
+                }
+                Ok::<_, Failure>(Response::new((first, rest)))
+            }
+        };
+        let begun = self.line.call(cx.deadline, Repeat::Safe, begin).await;
+        let (mut part, mut rest): Begun = begun.map_err(refusal)?;
+        loop {
+            for name in part.objects {
+                hand_on(name, found, patience).await?;
+            }
+            if let Some(end) = part.end {
+                return answer(end);
+            }
+            // What was found in time may take longer to hand on.
+            let latest = cx.deadline.max(Instant::now() + patience);
+            let next = tokio::time::timeout_at(latest.into(), rest.message()).await;
+            let next = next.map_err(|_| crate::api::deadline_exceeded())?;
+            part = next
+                .and_then(|part| part.ok_or_else(broken_off))
+                .map_err(refusal)?;
+        }
+    }
+}
+
+fn broken_off() -> Status {
+    Status::unavailable("a streamed listing broke off; try again")
+}
+
+fn answer(end: wire::ForwardListEnd) -> Answer<()> {
+    let position = end.position.map(position_from_wire);
+    let served_by = ServedBy::new(&end.served_by).ok();
+    if let Some(error) = end.error {
+        return Err(Refusal {
+            error: api_error(error),
+            position,
+            served_by,
+        });
+    }
+    Ok(Reply {
+        body: (),
+        position,
+        model: end.authorization_model_id.parse().ok(),
+        served_by: served_by.ok_or_else(|| unreadable("a ForwardList answer without a node"))?,
+        truncated: end.truncated,
+    })
+}
