@@ -28,7 +28,11 @@ func client(t *testing.T) openfgav1.OpenFGAServiceClient {
 	if address == "" {
 		t.Fatalf("%s is not set: set it to the gRPC address of the server to test", addressVariable)
 	}
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(
+		address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUnaryInterceptor(watch),
+	)
 	if err != nil {
 		t.Fatalf("%s=%s: %v", addressVariable, address, err)
 	}

@@ -59,17 +59,31 @@ pub async fn build_server(output: &Path) -> Result<()> {
     go.finish(COMPILE_DEADLINE).await
 }
 
+/// What the tests do with the tiers of the types in their models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiers {
+    /// Nothing: all are Warm.
+    AsTheyAre,
+    /// Half of a model's are made Critical, those with most relations.
+    HalfCritical,
+}
+
 /// Runs the compiled tests against the server whose gRPC address is given.
 ///
 /// # Errors
 ///
 /// When they cannot be run, or take more than ten minutes; that some fail is none.
-pub async fn run(program: &Path, server: SocketAddr) -> Result<Report> {
+pub async fn run(program: &Path, server: SocketAddr, tiers: Tiers) -> Result<Report> {
     let dir = Workdir::new("conformance")?;
+    let tiers = match tiers {
+        Tiers::AsTheyAre => "",
+        Tiers::HalfCritical => "half",
+    };
     let mut tests = go("conformance", &dir)?
         .args(["tool", "test2json"])
         .args([program.as_os_str(), OsStr::new("-test.v=test2json")])
-        .env("MERIDIAN_CONFORMANCE_ADDRESS", server.to_string());
+        .env("MERIDIAN_CONFORMANCE_ADDRESS", server.to_string())
+        .env("MERIDIAN_CONFORMANCE_TIERS", tiers);
     tests.start()?;
     tests.ended(RUN_DEADLINE).await?;
     let log = tests.log();

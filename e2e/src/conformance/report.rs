@@ -22,6 +22,8 @@ pub struct Report {
     pub failed: usize,
     /// Those that failed by themselves, in the order in which they ended.
     pub failures: Vec<Failure>,
+    /// How many unary calls were answered, by the call's name and the node that did.
+    pub served: BTreeMap<(String, String), usize>,
     /// What was printed by no test, such as a panic.
     pub unowned: String,
 }
@@ -73,6 +75,7 @@ impl Report {
                 _ => {}
             }
         }
+        report.served = report.unowned.lines().filter_map(served).collect();
         report.failed = failed.len();
         let parents: HashSet<&str> = failed.iter().flat_map(|test| parents(test)).collect();
         for test in &failed {
@@ -116,6 +119,14 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// Of a line like `served Check edge/test 17`: the call, the node, and how often it answered.
+fn served(line: &str) -> Option<((String, String), usize)> {
+    let mut words = line.strip_prefix("served ")?.split(' ');
+    let mut word = || words.next();
+    let of = (word()?.to_owned(), word()?.to_owned());
+    Some((of, word()?.parse().ok()?))
 }
 
 /// The tests that a test is part of, by name.

@@ -6,7 +6,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use meridian_e2e::{Postgres, Workdir, conformance, free_port};
+use meridian_e2e::conformance::{self, Report, Tiers};
+use meridian_e2e::{Kafka, Postgres, Workdir, free_port};
 use tokio::sync::OnceCell;
 
 use crate::system::{Node, Role};
@@ -43,6 +44,57 @@ async fn central_on_postgres_conforms() {
     central_conforms(&postgres.url()).await;
 }
 
+/// Half of the types, those with most relations, are Critical and held by the edge, the others are Warm. Everything goes
+/// through the edge, each test's writes before its questions.
+#[tokio::test]
+async fn an_edge_with_half_of_the_types_conforms() {
+    let _leave = heavy().await;
+    let kafka = Kafka::start().await.unwrap();
+    let dir = Workdir::new("conformance").unwrap();
+    let node = |role, more: &str| {
+        let node = Node::new(role, &dir, &kafka.bootstrap(), more);
+        with_settings(node)
+    };
+    let mut central = node(Role::Central, "datastore: {url: \"memory:\"}");
+    let above = format!("upstream: [\"http://{}\"]", central.nodes);
+    let mut regional = node(
+        Role::Regional,
+        &format!("{above}\ndatastore: {{url: \"memory:\"}}"),
+    );
+    let above = format!("upstream: [\"http://{}\"]", regional.nodes);
+    // Questions follow writes at once, and await them on the topic rather than go up.
+    let mut edge = node(
+        Role::Edge,
+        &format!("{above}\nedge: {{revisionWait: 500ms}}"),
+    );
+    for node in [&mut central, &mut regional, &mut edge] {
+        node.start().await;
+    }
+    let report = conforms(edge.grpc, Tiers::HalfCritical).await;
+    for call in ["Check", "ListObjects", "ListUsers"] {
+        let (here, above) = by_the_edge(&report, call);
+        println!("{call}: {here} answered by the edge, {above} above it");
+        if call == "Check" {
+            assert!(here >= above, "less than half of the checks");
+        } else {
+            assert!(here > 0, "no {call}");
+        }
+    }
+}
+
+/// How many calls the edge has answered, and how many the nodes above it.
+fn by_the_edge(report: &Report, call: &str) -> (usize, usize) {
+    let (mut here, mut above) = (0, 0);
+    for ((_, node), count) in report.served.iter().filter(|((of, _), _)| of == call) {
+        if node.starts_with("edge/") {
+            here += count;
+        } else {
+            above += count;
+        }
+    }
+    (here, above)
+}
+
 /// A central node takes writes and answers without Kafka, which nothing here reads.
 async fn central_conforms(datastore: &str) {
     let _leave = heavy().await;
@@ -51,7 +103,7 @@ async fn central_conforms(datastore: &str) {
     let datastore = format!("datastore: {{url: \"{datastore}\"}}");
     let mut node = with_settings(Node::new(Role::Central, &dir, &nowhere, &datastore));
     node.start().await;
-    conforms(node.grpc).await;
+    conforms(node.grpc, Tiers::AsTheyAre).await;
 }
 
 fn with_settings(mut node: Node) -> Node {
@@ -61,8 +113,10 @@ fn with_settings(mut node: Node) -> Node {
     node
 }
 
-async fn conforms(server: SocketAddr) {
-    let report = conformance::run(suites().await, server).await.unwrap();
+async fn conforms(server: SocketAddr, tiers: Tiers) -> Report {
+    let report = conformance::run(suites().await, server, tiers)
+        .await
+        .unwrap();
     println!("{report}");
     assert!(report.failures.is_empty(), "{} failed", report.failed);
     assert_eq!(report.failed, 0);
@@ -76,6 +130,7 @@ async fn conforms(server: SocketAddr) {
         "{} skipped, not {SKIPPED}",
         report.skipped
     );
+    report
 }
 
 /// The compiled tests; compiled once.

@@ -46,7 +46,7 @@ pub(crate) struct Node {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
-    nodes: SocketAddr,
+    pub(crate) nodes: SocketAddr,
 }
 
 impl Node {

@@ -22,6 +22,7 @@ go: some line that is no event
 {"Action":"fail","Test":"TestCheck"}
 {"Action":"pass","Test":"TestListUsers"}
 {"Action":"output","Output":"FAIL\n"}
+{"Action":"output","Output":"served Check edge/test 17\n"}
 {"Action":"fail"}
 "#;
 
@@ -35,6 +36,8 @@ fn a_failure_is_told_of_the_test_that_failed_by_itself() {
     };
     assert_eq!(report.failures, [failure]);
     assert_eq!((report.passed, report.failed, report.skipped), (1, 3, 1));
+    let served = (("Check".to_owned(), "edge/test".to_owned()), 17);
+    assert_eq!(report.served, [served].into());
     let shown = report.to_string();
     assert!(
         shown.starts_with("1 passed, 3 failed, 1 skipped\n"),
