@@ -67,7 +67,7 @@ async fn run(command: Command) -> Result<ExitCode> {
     // The signals are taken over only for commands that have something to tidy up.
     match command {
         Command::Dev { args } => Err(dev::exec(&args)),
-        Command::Bench { benchmark } => Err(bench::exec(benchmark)),
+        Command::Bench { benchmark } => Err(bench::exec(benchmark).await),
         Command::Cluster { action } => until_interrupted(cluster::command(action)).await,
         Command::Setup => until_interrupted(setup::command()).await,
         Command::Test => until_interrupted(test::command()).await,

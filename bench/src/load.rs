@@ -15,9 +15,9 @@ use hdrhistogram::Histogram;
 use crate::calls::Calls;
 
 /// Connections, each with a thread of its own.
-pub(crate) const CONNECTIONS: usize = 4;
+pub const CONNECTIONS: usize = 4;
 /// Calls in flight on each.
-pub(crate) const IN_FLIGHT: usize = 8;
+pub const IN_FLIGHT: usize = 8;
 /// How long nothing may be heard from the server.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -35,26 +35,33 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What a phase came to.
-pub(crate) struct Timing {
-    pub(crate) took: Duration,
+pub struct Timing {
+    /// The whole phase.
+    pub took: Duration,
     /// Nanoseconds of each call.
-    pub(crate) latencies: Histogram<u64>,
+    pub latencies: Histogram<u64>,
 }
 
 /// Nanoseconds, to three digits.
-pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
+///
+/// # Errors
+/// None: three digits are possible.
+pub fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new(3)?)
 }
 
 /// Connections to where the calls are answered.
-pub(crate) struct Load {
+pub struct Load {
     calls: Calls,
     connections: Vec<Connection>,
 }
 
 impl Load {
     /// Connects.
-    pub(crate) fn connect(calls: Calls) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub fn connect(calls: Calls) -> anyhow::Result<Self> {
         let connections = (0..CONNECTIONS).map(|_| Connection::open(calls.address));
         Ok(Self {
             connections: connections.collect::<anyhow::Result<_>>()?,
@@ -62,8 +69,11 @@ impl Load {
         })
     }
 
-    /// Makes every call once. One that fails, or is answered otherwise than expected, ends the benchmark.
-    pub(crate) fn run(&mut self) -> anyhow::Result<Timing> {
+    /// Makes every call once.
+    ///
+    /// # Errors
+    /// At the first call that fails, or is answered otherwise than expected.
+    pub fn run(&mut self) -> anyhow::Result<Timing> {
         let (calls, next) = (&self.calls, &AtomicUsize::new(0));
         let start = Instant::now();
         let mut latencies = histogram()?;

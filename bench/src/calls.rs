@@ -3,49 +3,56 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use meridian_proto::meridian::v1::{GetTiersRequest, GetTiersResponse};
 use meridian_proto::openfga::v1;
 use prost::Message;
 
-use crate::data::{Asked, Data};
-use crate::node;
+use crate::data::Asked;
 
 /// Calls of one method at one address.
-pub(crate) struct Calls {
-    pub(crate) address: SocketAddr,
-    pub(crate) path: String,
+pub struct Calls {
+    /// Where.
+    pub address: SocketAddr,
+    /// The method's path.
+    pub path: String,
     /// Each call's message, framed.
-    pub(crate) messages: Vec<Bytes>,
+    pub messages: Vec<Bytes>,
     /// Each call's answer, framed.
-    pub(crate) answers: Vec<Bytes>,
+    pub answers: Vec<Bytes>,
 }
 
 impl Calls {
-    /// So many empty calls.
-    pub(crate) fn empty(address: SocketAddr, count: usize) -> anyhow::Result<Self> {
+    /// The same call so many times.
+    ///
+    /// # Errors
+    /// When a message is larger than gRPC's frames.
+    pub fn same(
+        address: SocketAddr,
+        path: &str,
+        (request, response): (&impl Message, &impl Message),
+        count: usize,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             address,
-            path: node::EMPTY.into(),
-            messages: vec![framed(&GetTiersRequest::default())?; count],
-            answers: vec![framed(&GetTiersResponse::default())?; count],
+            path: path.into(),
+            messages: vec![framed(request)?; count],
+            answers: vec![framed(response)?; count],
         })
     }
 
-    /// These questions.
-    pub(crate) fn checks(
+    /// These questions about a store, and what must be answered.
+    ///
+    /// # Errors
+    /// When a message is larger than gRPC's frames.
+    pub fn checks(
         address: SocketAddr,
-        data: &Data,
+        store: &str,
         questions: &[Asked],
         answers: &[bool],
     ) -> anyhow::Result<Self> {
         let message = |asked: &Asked| {
             framed(&v1::CheckRequest {
-                store_id: data.head.info.id.to_string(),
-                tuple_key: Some(v1::CheckRequestTupleKey {
-                    user: asked.user.clone(),
-                    relation: asked.relation.into(),
-                    object: asked.object.clone(),
-                }),
+                store_id: store.into(),
+                tuple_key: Some(asked.key()),
                 ..v1::CheckRequest::default()
             })
         };

@@ -3,11 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
+use meridian_engine::View;
 use meridian_model::change::{StoreInfo, StoredModel};
 use meridian_model::ports::StoreHead;
 use meridian_model::{ModelId, Position, StoreId, Tiers, Timestamp, Tuple, TupleKey, dsl};
+use meridian_proto::openfga::v1;
 
-const MODEL: &str = "model
+/// The model.
+pub const MODEL: &str = "model
   schema 1.1
 type user
 type group
@@ -28,7 +31,7 @@ type document
     define viewer: ([user, group#member] or editor or viewer from parent) but not banned
 ";
 /// The types that have tuples.
-pub(crate) const TYPES: [&str; 3] = ["group", "folder", "document"];
+pub const TYPES: [&str; 3] = ["group", "folder", "document"];
 /// What is asked about, as often as it stands here.
 const ASKED: [(&str, &str); 10] = [
     ("document", "viewer"),
@@ -46,21 +49,36 @@ const ASKED: [(&str, &str); 10] = [
 const FAN_OUT: usize = 5;
 
 /// One store.
-pub(crate) struct Data {
+pub struct Data {
     /// Its metadata and model.
-    pub(crate) head: StoreHead,
+    pub head: StoreHead,
     /// Its tuples, each once.
-    pub(crate) tuples: Vec<TupleKey>,
+    pub tuples: Vec<TupleKey>,
     size: usize,
     random: Random,
 }
 
 /// Has a user a relation to an object?
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Asked {
-    pub(crate) object: String,
-    pub(crate) relation: &'static str,
-    pub(crate) user: String,
+pub struct Asked {
+    /// `type:id`.
+    pub object: String,
+    /// The relation.
+    pub relation: &'static str,
+    /// `type:id`.
+    pub user: String,
+}
+
+impl Asked {
+    /// As a Check asks it.
+    #[must_use]
+    pub fn key(&self) -> v1::CheckRequestTupleKey {
+        v1::CheckRequestTupleKey {
+            user: self.user.clone(),
+            relation: self.relation.into(),
+            object: self.object.clone(),
+        }
+    }
 }
 
 /// xorshift64*: the same store and questions in every process.
@@ -77,7 +95,10 @@ impl Random {
 
 impl Data {
     /// A store of about `size` tuples, exactly that many when it is a multiple of 1,000.
-    pub(crate) fn of(size: usize) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the model or a tuple is not valid, which they are.
+    pub fn of(size: usize) -> anyhow::Result<Self> {
         let store: StoreId = "01J000000000000000000BENCH".parse()?;
         let model = dsl::parse(MODEL)
             .map_err(|errors| anyhow::anyhow!("the benchmark's model: {errors:?}"))?;
@@ -213,7 +234,8 @@ impl Data {
     }
 
     /// The tuples of a type, as upstream gives them.
-    pub(crate) fn of_type(&self, object_type: &str) -> Vec<Tuple> {
+    #[must_use]
+    pub fn of_type(&self, object_type: &str) -> Vec<Tuple> {
         self.tuples
             .iter()
             .filter(|key| key.object.object_type() == object_type)
@@ -225,8 +247,20 @@ impl Data {
             .collect()
     }
 
+    /// The whole store in one view.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let head = View::new(self.head.position).with_models(self.head.models.iter().cloned());
+        TYPES.iter().fold(head, |view, name| {
+            view.cover(name, self.tuples.iter().map(|key| (key.clone(), None)))
+        })
+    }
+
     /// Distinct questions: half about any user, half about one that some path of tuples leads to.
-    pub(crate) fn questions(&mut self, count: usize) -> anyhow::Result<Vec<Asked>> {
+    ///
+    /// # Errors
+    /// None, as long as something is asked about.
+    pub fn questions(&mut self, count: usize) -> anyhow::Result<Vec<Asked>> {
         let mut members: HashMap<String, Vec<String>> = HashMap::new();
         for key in &self.tuples {
             members

@@ -7,25 +7,21 @@
 //! Without `--full` (as `cargo test` runs it) it is short, and shows only that all of it works.
 
 mod ask;
-mod calls;
-mod data;
-mod load;
 mod node;
 mod report;
 
-use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use meridian_engine::{Budget, Limits, Outcome, Question, Scratch, View};
-
-use calls::Calls;
-use data::{Asked, Data, TYPES};
-use load::{Load, Timing, histogram};
-use report::Row;
+use meridian_bench::alone::evaluate;
+use meridian_bench::calls::Calls;
+use meridian_bench::data::Data;
+use meridian_bench::load::{self, Load};
+use meridian_bench::report::Row;
+use meridian_proto::meridian::v1::{GetTiersRequest, GetTiersResponse};
 
 /// The argument that makes a process the measured one.
 const NODE: &str = "--node";
@@ -59,17 +55,17 @@ fn main() -> anyhow::Result<()> {
 fn measure(size: Size) -> anyhow::Result<()> {
     let mut data = Data::of(size.tuples)?;
     let questions = data.questions(size.questions)?;
-    let view = whole(&data);
+    let view = data.view();
     let (first, answers) = evaluate(&view, &questions)?;
     let node = Node::start(size.tuples)?;
-    let checks = Calls::checks(node.edge, &data, &questions, &answers)?;
+    let checks = Calls::checks(node.edge, data.head.info.id.as_str(), &questions, &answers)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
         .block_on(ask::all(&checks))?;
     let mut loads = [
-        Load::connect(Calls::empty(node.empty, size.questions)?)?,
-        Load::connect(Calls::empty(node.edge, size.questions)?)?,
+        Load::connect(empty(node.empty, size.questions)?)?,
+        Load::connect(empty(node.edge, size.questions)?)?,
         Load::connect(checks)?,
     ];
     let mut rows = ["empty call, bare", "empty call, tonic's router", "Check"].map(Row::new);
@@ -110,60 +106,10 @@ fn measure(size: Size) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The whole store in one view.
-fn whole(data: &Data) -> View {
-    let head = View::new(data.head.position).with_models(data.head.models.iter().cloned());
-    TYPES.iter().fold(head, |view, name| {
-        view.cover(name, data.tuples.iter().map(|key| (key.clone(), None)))
-    })
-}
-
-/// Answers the questions in this thread: how long it took, and what the answers are.
-fn evaluate(view: &View, questions: &[Asked]) -> anyhow::Result<(Timing, Vec<bool>)> {
-    let model = view.model(None).context("no model")?;
-    let compiled = model
-        .compiled
-        .as_ref()
-        .context("the model does not compile")?;
-    let questions = questions
-        .iter()
-        .map(|asked| Question::parse(&asked.object, asked.relation, &asked.user))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (budget, mut scratch) = (Budget::of(Limits::default()), Scratch::default());
-    let nothing = meridian_condition::Context::new();
-    let given = meridian_engine::Given {
-        tuples: &[],
-        context: &nothing,
-    };
-    let mut check = |question| {
-        meridian_engine::check(
-            view,
-            &compiled.program,
-            question,
-            given,
-            budget,
-            &mut scratch,
-        )
-    };
-    // The rate without a clock between the questions, the latencies with one.
-    let start = Instant::now();
-    for question in &questions {
-        black_box(check(question));
-    }
-    let took = start.elapsed();
-    let mut latencies = histogram()?;
-    let mut answers = Vec::with_capacity(questions.len());
-    for question in &questions {
-        let start = Instant::now();
-        let outcome = check(question);
-        latencies.record(u64::try_from(start.elapsed().as_nanos())?)?;
-        answers.push(match outcome {
-            Outcome::Allowed => true,
-            Outcome::Denied => false,
-            other => anyhow::bail!("{question:?} came to {other:?}"),
-        });
-    }
-    Ok((Timing { took, latencies }, answers))
+/// So many empty calls.
+fn empty(address: SocketAddr, count: usize) -> anyhow::Result<Calls> {
+    let call = (&GetTiersRequest::default(), &GetTiersResponse::default());
+    Calls::same(address, node::EMPTY, call, count)
 }
 
 /// The measured process. It ends when this is dropped, or when this process does.

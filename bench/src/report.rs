@@ -1,22 +1,27 @@
-//! The table.
+//! What was measured, as a table.
 
 use std::time::Duration;
 
 use crate::load::Timing;
 
 /// What was measured of one kind of call, round by round.
-pub(crate) struct Row {
-    name: &'static str,
-    rates: Vec<f64>,
-    percentiles: [Vec<f64>; 3],
-    processor: Vec<f64>,
+pub struct Row {
+    /// What it is called.
+    pub name: &'static str,
+    /// Calls a second.
+    pub rates: Vec<f64>,
+    /// Microseconds at the 50th, 95th and 99th percentile.
+    pub percentiles: [Vec<f64>; 3],
+    /// Microseconds of the measured process's processor time for each call, where that was measured.
+    pub processor: Vec<f64>,
 }
 
 const PERCENTILES: [f64; 3] = [0.5, 0.95, 0.99];
 
 impl Row {
     /// Nothing measured yet.
-    pub(crate) fn new(name: &'static str) -> Self {
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
         Self {
             name,
             rates: Vec::new(),
@@ -26,7 +31,7 @@ impl Row {
     }
 
     /// Adds a round of `calls` calls, and the processor time that the measured process spent on it.
-    pub(crate) fn add(&mut self, timing: &Timing, calls: usize, processor: Option<Duration>) {
+    pub fn add(&mut self, timing: &Timing, calls: usize, processor: Option<Duration>) {
         let calls = calls as f64;
         self.rates.push(calls / timing.took.as_secs_f64());
         for (values, at) in self.percentiles.iter_mut().zip(PERCENTILES) {
@@ -37,17 +42,17 @@ impl Row {
     }
 }
 
-/// Prints the rows (bare call, routed call, Check, evaluator) and how they compare. Aims are shown, not asserted.
-pub(crate) fn print(rows: &[Row]) {
+/// Prints the rows.
+pub fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) {
     println!(
-        "{:<28}{:>12}{:>10}{:>10}{:>10}{:>16}",
+        "{:<34}{:>12}{:>12}{:>12}{:>12}{:>16}",
         "", "rate /s", "p50 us", "p95 us", "p99 us", "server CPU us"
     );
     for row in rows {
         let [p50, p95, p99] = &row.percentiles;
         let processor = median(&row.processor).map_or_else(|| "-".into(), |us| format!("{us:.2}"));
         println!(
-            "{:<28}{:>12.0}{:>10.2}{:>10.2}{:>10.2}{processor:>16}",
+            "{:<34}{:>12.0}{:>12.2}{:>12.2}{:>12.2}{processor:>16}",
             row.name,
             median(&row.rates).unwrap_or_default(),
             median(p50).unwrap_or_default(),
@@ -55,27 +60,11 @@ pub(crate) fn print(rows: &[Row]) {
             median(p99).unwrap_or_default(),
         );
     }
-    let [bare, routed, check, evaluator] = rows else {
-        return;
-    };
-    println!();
-    for empty in [bare, routed] {
-        println!(
-            "Check against {}: {} of its rate (aim 80 %), {} of its server CPU",
-            empty.name,
-            percent(ratio(&check.rates, &empty.rates)),
-            percent(ratio(&check.processor, &empty.processor)),
-        );
-    }
-    let [p50, ..] = &evaluator.percentiles;
-    println!(
-        "evaluator: median {:.2} us (aim 2.00)",
-        median(p50).unwrap_or_default()
-    );
 }
 
 /// The median over rounds of each round's own ratio: what disturbs a round disturbs both.
-fn ratio(one: &[f64], other: &[f64]) -> Option<f64> {
+#[must_use]
+pub fn ratio(one: &[f64], other: &[f64]) -> Option<f64> {
     let ratios: Vec<f64> = one
         .iter()
         .zip(other)
@@ -84,12 +73,10 @@ fn ratio(one: &[f64], other: &[f64]) -> Option<f64> {
     median(&ratios)
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// The median, if there are any.
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied()
-}
-
-fn percent(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".into(), |ratio| format!("{:.0} %", ratio * 100.0))
 }

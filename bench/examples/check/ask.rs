@@ -9,8 +9,8 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use crate::calls::Calls;
 use crate::node::NAME;
+use meridian_bench::calls::Calls;
 
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::data::{Data, TYPES};
+use meridian_bench::data::{Data, TYPES};
 
 /// The edge's name in `meridian-served-by`.
 pub(crate) const NAME: &str = "edge/bench";

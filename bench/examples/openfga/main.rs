@@ -1,0 +1,238 @@
+//! Meridian beside OpenFGA, both on PostgreSQL: `cargo xtask bench openfga`.
+//!
+//! OpenFGA's server, and a central, a regional and an edge node, are given the same model and the same 100,000 tuples by
+//! their API, and asked the same questions. In every round both take their turn at each kind of call, on as many
+//! connections with as much in flight; all of OpenFGA's answers and ours are compared with what the engine says of the
+//! tuples, lists with each other. A ratio is the median of those of the rounds, so that what disturbs a round disturbs
+//! both. Aims are printed, not asserted.
+
+mod ask;
+mod servers;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use meridian_bench::alone::evaluate;
+use meridian_bench::calls::Calls;
+use meridian_bench::data::{Asked, Data};
+use meridian_bench::load::{self, Load};
+use meridian_bench::report::{Row, median, ratio, table};
+
+use ask::{Api, Batches, Lists, Writes};
+use servers::Servers;
+
+/// Tuples of the store.
+const TUPLES: usize = 102_000;
+const ROUNDS: usize = 3;
+/// Questions a round: as many as take some seconds.
+const CHECKS_OPENFGA: usize = 3_000;
+const CHECKS_CENTRAL: usize = 6_000;
+const CHECKS_EDGE: usize = 100_000;
+const BATCHES_OPENFGA: usize = 40;
+const BATCHES_EDGE: usize = 2_000;
+/// Checks in a batch.
+const BATCH: usize = 50;
+/// Listings a round.
+const LISTS: usize = 60;
+
+/// A system under measurement.
+struct Subject {
+    api: Api,
+    store: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut data = Data::of(TUPLES)?;
+    let questions = data.questions(CHECKS_EDGE * ROUNDS)?;
+    let (_, answers) = evaluate(&data.view(), &questions)?;
+    println!(
+        "{} tuples, {} questions",
+        data.tuples.len(),
+        questions.len()
+    );
+
+    let servers = Servers::start().await?;
+    let openfga = Subject::new(servers.openfga, "bench").await?;
+    let central = Subject::new(servers.central, "bench").await?;
+    servers.hold_everything(&central.store).await?;
+
+    let writes = writes(&data, [&openfga, &central]).await?;
+    let edge = Subject {
+        api: Api::new(servers.edge)?,
+        store: central.store.clone(),
+    };
+    edge.api
+        .until_served_by_edge(&edge.store, &questions)
+        .await?;
+
+    let checks = checks(&questions, &answers, [&openfga, &central, &edge])?;
+    let batches = batches(&questions, &answers, [&openfga, &edge]).await?;
+    let lists = lists(&data, [&openfga, &edge]).await?;
+    report(&writes, &checks, &batches, &lists);
+    Ok(())
+}
+
+impl Subject {
+    async fn new(address: std::net::SocketAddr, name: &str) -> anyhow::Result<Self> {
+        let api = Api::new(address)?;
+        let store = api.create_store(name).await?;
+        Ok(Self { api, store })
+    }
+}
+
+/// Each system writes a part of the tuples in every round.
+async fn writes(data: &Data, subjects: [&Subject; 2]) -> anyhow::Result<[Row; 2]> {
+    let mut rows = [
+        "Write of 100, OpenFGA",
+        "Write of 100, central on PostgreSQL",
+    ]
+    .map(Row::new);
+    for part in data.tuples.chunks(data.tuples.len().div_ceil(ROUNDS)) {
+        for (subject, row) in subjects.iter().zip(&mut rows) {
+            let writes = Writes::new(&subject.api, &subject.store, part);
+            row.add(&writes.run().await?, part.len(), None);
+        }
+    }
+    Ok(rows)
+}
+
+/// Check: OpenFGA, our central straight from PostgreSQL, and an edge. No question is asked of a system twice.
+fn checks(
+    questions: &[Asked],
+    answers: &[bool],
+    subjects: [&Subject; 3],
+) -> anyhow::Result<[Row; 3]> {
+    let mut rows = [
+        "Check, OpenFGA",
+        "Check, central on PostgreSQL",
+        "Check, edge",
+    ]
+    .map(Row::new);
+    let counts = [CHECKS_OPENFGA, CHECKS_CENTRAL, CHECKS_EDGE];
+    for round in 0..ROUNDS {
+        for ((subject, row), count) in subjects.iter().zip(&mut rows).zip(counts) {
+            let span = round * CHECKS_EDGE..round * CHECKS_EDGE + count;
+            let (asked, wanted) = (questions.get(span.clone()), answers.get(span));
+            let calls = Calls::checks(
+                subject.api.address(),
+                &subject.store,
+                asked.context("too few questions")?,
+                wanted.context("too few answers")?,
+            )?;
+            row.add(&Load::connect(calls)?.run()?, count, None);
+        }
+    }
+    Ok(rows)
+}
+
+async fn batches(
+    questions: &[Asked],
+    answers: &[bool],
+    subjects: [&Subject; 2],
+) -> anyhow::Result<[Row; 2]> {
+    let mut rows = ["BatchCheck of 50, OpenFGA", "BatchCheck of 50, edge"].map(Row::new);
+    let asked: Vec<_> = questions
+        .iter()
+        .cloned()
+        .zip(answers.iter().copied())
+        .collect();
+    for round in 0..ROUNDS {
+        for ((subject, row), count) in subjects
+            .iter()
+            .zip(&mut rows)
+            .zip([BATCHES_OPENFGA, BATCHES_EDGE])
+        {
+            let start = round * CHECKS_EDGE;
+            let part = asked
+                .get(start..start + count * BATCH)
+                .context("too few questions")?;
+            let batches = Batches::new(&subject.api, &subject.store, part, BATCH);
+            row.add(&batches.run().await?, count, None);
+        }
+    }
+    Ok(rows)
+}
+
+/// ListObjects for users that are not asked about twice; both must list the same.
+async fn lists(data: &Data, subjects: [&Subject; 2]) -> anyhow::Result<[Row; 2]> {
+    let mut rows = ["ListObjects, OpenFGA", "ListObjects, edge"].map(Row::new);
+    let users: BTreeSet<_> = data
+        .tuples
+        .iter()
+        .map(|key| key.subject.to_string())
+        .filter(|subject| subject.starts_with("user:"))
+        .collect();
+    let users: Vec<_> = users.into_iter().step_by(7).collect();
+    for part in users.chunks(LISTS).take(ROUNDS) {
+        let mut found = Vec::new();
+        for (subject, row) in subjects.iter().zip(&mut rows) {
+            let lists = Lists::new(&subject.api, &subject.store, "folder", "viewer", part);
+            let (timing, objects) = lists.run().await?;
+            row.add(&timing, part.len(), None);
+            found.push(objects);
+        }
+        let [theirs, ours] = found.as_slice() else {
+            continue;
+        };
+        for ((user, theirs), ours) in part.iter().zip(theirs).zip(ours) {
+            ensure!(
+                theirs == ours,
+                "{user}: OpenFGA lists {theirs:?}, the edge {ours:?}"
+            );
+        }
+    }
+    Ok(rows)
+}
+
+fn report(writes: &[Row; 2], checks: &[Row; 3], batches: &[Row; 2], lists: &[Row; 2]) {
+    println!(
+        "Checks: {} connections of {} calls in flight; the others: {} in flight. Medians of {ROUNDS} rounds. \
+         Writes are counted in tuples.\n",
+        load::CONNECTIONS,
+        load::IN_FLIGHT,
+        ask::IN_FLIGHT,
+    );
+    table(writes.iter().chain(checks).chain(batches).chain(lists));
+    println!();
+    let [written_theirs, written_ours] = writes;
+    let [check_theirs, check_central, check_edge] = checks;
+    let [batch_theirs, batch_edge] = batches;
+    let [lists_theirs, lists_edge] = lists;
+    let p95 = |row: &Row| row.percentiles[1].clone();
+    for (what, ratio, aim) in [
+        (
+            "Check at an edge, rate",
+            ratio(&check_edge.rates, &check_theirs.rates),
+            100,
+        ),
+        (
+            "Check at central from PostgreSQL, rate",
+            ratio(&check_central.rates, &check_theirs.rates),
+            3,
+        ),
+        (
+            "BatchCheck of 50 at an edge, rate",
+            ratio(&batch_edge.rates, &batch_theirs.rates),
+            100,
+        ),
+        (
+            "ListObjects at an edge, p95",
+            ratio(&p95(lists_theirs), &p95(lists_edge)),
+            20,
+        ),
+        (
+            "Write of 100 tuples, tuples/s",
+            ratio(&written_ours.rates, &written_theirs.rates),
+            3,
+        ),
+    ] {
+        println!(
+            "{what:<44}{:>9.1} times OpenFGA's (aim {aim})",
+            ratio.unwrap_or_default()
+        );
+    }
+    if let Some(listed) = median(&lists_edge.rates) {
+        println!("{:<44}{listed:>9.0} /s", "ListObjects at an edge");
+    }
+}

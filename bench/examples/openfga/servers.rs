@@ -1,0 +1,140 @@
+//! The servers: PostgreSQL, Kafka, OpenFGA, and our three nodes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use meridian_bench::data::TYPES;
+use meridian_e2e::{Kafka, Postgres, Probe, Process, Workdir, free_port, tools};
+use meridian_server::client::Client;
+
+const READY: Duration = Duration::from_secs(60);
+const MIGRATED: Duration = Duration::from_secs(60);
+
+/// All of them; they end when this is dropped.
+pub(crate) struct Servers {
+    /// gRPC of OpenFGA.
+    pub(crate) openfga: SocketAddr,
+    /// gRPC of our nodes.
+    pub(crate) central: SocketAddr,
+    pub(crate) edge: SocketAddr,
+    _processes: Vec<Process>,
+    _postgres: Postgres,
+    _kafka: Kafka,
+    _dir: Workdir,
+}
+
+impl Servers {
+    /// Starts all, and waits until they are ready.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let (postgres, kafka) = tokio::try_join!(Postgres::start(), Kafka::start())?;
+        let dir = Workdir::new("bench")?;
+        let (openfga, openfga_process) =
+            openfga(&dir, &postgres.database("openfga").await?).await?;
+        let mut processes = vec![openfga_process];
+        let mut node = async |role: &str, more: String| {
+            let (addresses, process) = start_node(&dir, &kafka.bootstrap(), role, &more).await?;
+            processes.push(process);
+            anyhow::Ok(addresses)
+        };
+        let datastore = |url: &str| format!("datastore: {{url: \"{url}\", maxConnections: 30}}");
+        let central = node("central", datastore(&postgres.database("central").await?)).await?;
+        let above = |nodes| format!("upstream: [\"http://{nodes}\"]");
+        let copy = datastore(&postgres.database("regional").await?);
+        let regional = node("regional", format!("{copy}\n{}", above(central.nodes))).await?;
+        let edge = node("edge", above(regional.nodes)).await?;
+        Ok(Self {
+            openfga,
+            central: central.grpc,
+            edge: edge.grpc,
+            _processes: processes,
+            _postgres: postgres,
+            _kafka: kafka,
+            _dir: dir,
+        })
+    }
+
+    /// Has the edge hold all types of a store.
+    pub(crate) async fn hold_everything(&self, store: &str) -> anyhow::Result<()> {
+        let critical = TYPES.map(str::to_owned).into();
+        let mut client = Client::new(&self.central.to_string())?;
+        client.assign_tiers(store, critical, Vec::new()).await
+    }
+}
+
+/// OpenFGA as it comes, but without what only a person looks at; no cache is on by default.
+async fn openfga(dir: &Workdir, database: &str) -> anyhow::Result<(SocketAddr, Process)> {
+    let datastore = [
+        "--datastore-engine=postgres".to_owned(),
+        format!("--datastore-uri={database}"),
+    ];
+    let program = tools::openfga()?;
+    let mut migrate = Process::new("openfga-migrate", &program, dir.path())
+        .args(["migrate"])
+        .args(&datastore);
+    migrate.start()?;
+    migrate.finish(MIGRATED).await?;
+    let [grpc, http] = [address()?, address()?];
+    let mut server = Process::new("openfga", &program, dir.path())
+        .args(["run", "--log-level=error"])
+        .args([
+            "--playground-enabled=false",
+            "--profiler-enabled=false",
+            "--metrics-enabled=false",
+        ])
+        .args([format!("--grpc-addr={grpc}"), format!("--http-addr={http}")])
+        .args(&datastore);
+    server.start()?;
+    server.ready(&Probe::Tcp(grpc), READY).await?;
+    Ok((grpc, server))
+}
+
+/// Where a node listens.
+struct Addresses {
+    grpc: SocketAddr,
+    nodes: SocketAddr,
+}
+
+async fn start_node(
+    dir: &Workdir,
+    kafka: &str,
+    role: &str,
+    more: &str,
+) -> anyhow::Result<(Addresses, Process)> {
+    let [grpc, http, nodes] = [address()?, address()?, address()?];
+    let config = format!(
+        "name: bench
+region: here
+listen: {{grpc: \"{grpc}\", http: \"{http}\", nodes: \"{nodes}\"}}
+kafka: {{bootstrap: \"{kafka}\", partitions: 4}}
+{more}
+"
+    );
+    let file = dir.write(&format!("{role}.yaml"), &config)?;
+    let mut process =
+        Process::new(role, program(role)?, dir.path()).args(["--config".into(), file]);
+    process.start()?;
+    let ready = Probe::Http(http, "/healthz".into());
+    process.ready(&ready, READY).await?;
+    Ok((Addresses { grpc, nodes }, process))
+}
+
+fn address() -> anyhow::Result<SocketAddr> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)))
+}
+
+/// A node's program, beside the folder of the examples.
+fn program(role: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let folder = this.parent().and_then(|examples| examples.parent());
+    let program = folder
+        .context("no folder")?
+        .join(format!("meridian-{role}"));
+    anyhow::ensure!(
+        program.is_file(),
+        "no {}: run this as `cargo xtask bench openfga`",
+        program.display()
+    );
+    Ok(program)
+}
