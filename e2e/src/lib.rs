@@ -1,6 +1,6 @@
 //! The harness for tests on real parts.
 //!
-//! [`Postgres`] and [`Kafka`] are whole servers of a test's own, [`Process`] is any other program, such as a node.
+//! [`Postgres`], [`MariaDb`] and [`Kafka`] are whole servers of a test's own, [`Process`] is any other program, such as a node.
 //! Each is awaited on a condition with a deadline, can be stopped in good order or hard and started again on the same
 //! data and port, and never outlives the test: dropping it ends it, and so does the death of the test's process.
 
@@ -11,6 +11,7 @@ mod guard;
 pub mod images;
 mod kafka;
 mod openfga;
+mod mariadb;
 mod place;
 mod ports;
 mod postgres;
@@ -22,6 +23,7 @@ mod workdir;
 pub use group::Group;
 pub use kafka::Kafka;
 pub use openfga::OpenFga;
+pub use mariadb::MariaDb;
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use probe::Probe;

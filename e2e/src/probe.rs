@@ -24,6 +24,8 @@ pub enum Probe {
     Http(SocketAddr, String),
     /// Let PostgreSQL's user `postgres` into the database `postgres`.
     Postgres(SocketAddr),
+    /// Greet whoever connects, as MariaDB does once its first statements are run.
+    MariaDb(SocketAddr),
     /// Answer Kafka's ApiVersions call, which a broker does once it has joined its cluster.
     Kafka(SocketAddr),
     /// Let this program, with these arguments, end with success.
@@ -38,6 +40,7 @@ impl Probe {
                 Self::Tcp(address) => tcp(*address).await,
                 Self::Http(address, path) => http(*address, path).await,
                 Self::Postgres(address) => postgres(*address).await,
+                Self::MariaDb(address) => mariadb(*address).await,
                 Self::Kafka(address) => kafka(*address).await,
                 Self::Command(program, args) => command(Command::new(program).args(args)).await,
             }
@@ -81,6 +84,17 @@ async fn postgres(address: SocketAddr) -> Result<()> {
         "answers the start-up message with {:?}",
         char::from(kind)
     );
+    Ok(())
+}
+
+/// The first packet is the server's: three bytes of length, a number, and the protocol's version, or 255 and an error.
+async fn mariadb(address: SocketAddr) -> Result<()> {
+    const VERSION: u8 = 10;
+    let mut stream = TcpStream::connect(address).await?;
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).await?;
+    let [.., version] = head;
+    ensure!(version == VERSION, "greets with {version}");
     Ok(())
 }
 

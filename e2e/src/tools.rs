@@ -20,6 +20,8 @@ pub const POSTGRES_OLDEST: u32 = 15;
 
 /// The version of OpenFGA that ours is held against; the module `e2e/conformance` requires it.
 pub const OPENFGA_VERSION: &str = "1.22.1";
+/// The oldest version of MariaDB that nodes run on, as major and minor number.
+pub const MARIADB_OLDEST: (u32, u32) = (10, 6);
 
 /// Where Debian, and everyone else, keeps the CNI plugins.
 pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
@@ -135,6 +137,37 @@ pub fn postgres_bin() -> Result<PathBuf> {
     }
 }
 
+/// MariaDB's `mariadbd` and `mariadb-install-db`: in `MERIDIAN_MARIADB_BIN`, or on the path, or where Debian keeps the first.
+///
+/// # Errors
+///
+/// When one is not there, or the server is too old.
+pub fn mariadb() -> Result<(PathBuf, PathBuf)> {
+    let chosen = set("MERIDIAN_MARIADB_BIN");
+    let find = |program: &str| match &chosen {
+        Some(dir) => Some(dir.join(program)).filter(|file| file.is_file()),
+        None => on_path(program)
+            .or_else(|| Some(Path::new("/usr/sbin").join(program)).filter(|file| file.is_file())),
+    };
+    let place = || match &chosen {
+        Some(dir) => format!("in MERIDIAN_MARIADB_BIN={}", dir.display()),
+        None => "on the path or in /usr/sbin: run `cargo xtask setup`".to_owned(),
+    };
+    let found =
+        |program: &str| find(program).with_context(|| format!("no `{program}` {}", place()));
+    let (server, install) = (found("mariadbd")?, found("mariadb-install-db")?);
+    let version = mariadb_version(&server)?;
+    let (major, minor) = MARIADB_OLDEST;
+    ensure!(
+        version >= MARIADB_OLDEST,
+        "{} is MariaDB {}.{}: {major}.{minor} or newer is needed",
+        server.display(),
+        version.0,
+        version.1
+    );
+    Ok((server, install))
+}
+
 /// The folder of the CNI plugins: one of [`CNI_FOLDERS`].
 ///
 /// # Errors
@@ -194,6 +227,25 @@ fn postgres_version(dir: &Path) -> Result<u32> {
     version
         .unwrap_or_default()
         .parse()
+        .with_context(|| format!("reading a version from {text:?}"))
+}
+
+/// The version of a MariaDB, as `mariadbd --version` says: `mariadbd  Ver 10.11.14-MariaDB-0+deb12u2 for ...`.
+fn mariadb_version(server: &Path) -> Result<(u32, u32)> {
+    let output = Command::new(server)
+        .args(["--no-defaults", "--version"])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let mut numbers = text
+        .split_whitespace()
+        .skip_while(|word| *word != "Ver")
+        .nth(1)
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|number| number.parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
         .with_context(|| format!("reading a version from {text:?}"))
 }
 

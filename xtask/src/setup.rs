@@ -60,7 +60,7 @@ pub(crate) fn is_missing_tools() -> Result<bool> {
     Ok(!has_servers || !has_programs)
 }
 
-/// Kafka and PostgreSQL.
+/// Kafka, PostgreSQL and MariaDB.
 pub(crate) async fn servers(stage: &Stage) -> Result<()> {
     packages::install_missing(stage, &Need::SERVERS).await?;
     let jars = match tools::kafka_libs() {
@@ -69,6 +69,7 @@ pub(crate) async fn servers(stage: &Stage) -> Result<()> {
     };
     stage.line(&format!("Kafka      {}", jars.display()));
     stage.line(&format!("PostgreSQL {}", tools::postgres_bin()?.display()));
+    stage.line(&format!("MariaDB    {}", tools::mariadb()?.0.display()));
     stage.line(&format!("Java       {}", tools::java()?.display()));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::Result;
-use meridian_e2e::{Kafka, Postgres};
+use meridian_e2e::{Kafka, MariaDb, Postgres};
 
 use crate::stage::{Done, Stage, cargo, stage};
 use crate::{coverage, images, report, setup};
@@ -12,6 +12,7 @@ use crate::{coverage, images, report, setup};
 /// The servers that all tests share.
 struct Servers {
     postgres: Postgres,
+    mariadb: MariaDb,
     kafka: Kafka,
 }
 
@@ -78,7 +79,7 @@ async fn compile() -> (Vec<Done>, bool) {
     (vec![fmt, clippy, build], built)
 }
 
-/// Sets up everything, and starts Kafka and PostgreSQL.
+/// Sets up everything, and starts Kafka, PostgreSQL and MariaDB.
 async fn prepare() -> (Vec<Done>, Option<Servers>) {
     let (tools, ready) = stage("tools", setup::servers).await;
     // Both may install packages.
@@ -94,10 +95,16 @@ async fn prepare() -> (Vec<Done>, Option<Servers>) {
 }
 
 async fn start(stage: &Stage) -> Result<Servers> {
-    let (postgres, kafka) = tokio::try_join!(Postgres::start(), Kafka::start())?;
+    let (postgres, mariadb, kafka) =
+        tokio::try_join!(Postgres::start(), MariaDb::start(), Kafka::start())?;
     stage.line(&format!("PostgreSQL {}", postgres.url()));
+    stage.line(&format!("MariaDB    {}", mariadb.url()));
     stage.line(&format!("Kafka      {}", kafka.bootstrap()));
-    Ok(Servers { postgres, kafka })
+    Ok(Servers {
+        postgres,
+        mariadb,
+        kafka,
+    })
 }
 
 async fn tests(built: bool, servers: Option<Servers>) -> Done {
@@ -118,11 +125,16 @@ async fn tests(built: bool, servers: Option<Servers>) -> Done {
             "--show-output",
         ]);
         test.env("MERIDIAN_TEST_POSTGRES", servers.postgres.url());
+        test.env("MERIDIAN_TEST_MYSQL", servers.mariadb.url());
         test.env("MERIDIAN_TEST_KAFKA", servers.kafka.bootstrap());
         stage.run(&mut test).await
     })
     .await;
-    tokio::join!(servers.postgres.kill(), servers.kafka.kill());
+    tokio::join!(
+        servers.postgres.kill(),
+        servers.mariadb.kill(),
+        servers.kafka.kill()
+    );
     done
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use meridian_e2e::conformance::{self, Report, Tiers};
-use meridian_e2e::{Kafka, Postgres, Workdir, free_port};
+use meridian_e2e::{Kafka, MariaDb, Postgres, Workdir, free_port};
 use tokio::sync::OnceCell;
 
 use crate::system::{Node, Role};
@@ -42,6 +42,12 @@ async fn central_on_sqlite_conforms() {
 async fn central_on_postgres_conforms() {
     let postgres = Postgres::start().await.unwrap();
     central_conforms(&postgres.url()).await;
+}
+
+#[tokio::test]
+async fn central_on_mariadb_conforms() {
+    let mariadb = MariaDb::start().await.unwrap();
+    central_conforms(&mariadb.url()).await;
 }
 
 /// Half of the types, those with most relations, are Critical and held by the edge, the others are Warm. Everything goes

@@ -275,7 +275,7 @@ pub struct OutboxRow {
     pub tiers: Tiers,
 }
 
-/// The one port to all that a node keeps: memory, SQLite, PostgreSQL.
+/// The one port to all that a node keeps: memory, SQLite, PostgreSQL, MySQL and MariaDB.
 ///
 /// Every call has a deadline, which bounds the wait for a connection too. Each writing call is one transaction and one
 /// revision, numbered under the store's row lock.

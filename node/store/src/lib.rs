@@ -1,4 +1,4 @@
-//! The datastore port's adapters: memory, SQLite, PostgreSQL. One suite of tests holds them all to the port.
+//! The datastore port's adapters: memory, SQLite, PostgreSQL, MySQL and MariaDB. One suite of tests holds them all to the port.
 
 mod history;
 pub mod memory;

@@ -12,7 +12,8 @@ use crate::sql::SqlDatastore;
 /// How a datastore is reached.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatastoreSettings {
-    /// `memory:`, `sqlite:///path/file.db?mode=rwc` or `postgres://user:password@host:port/database`.
+    /// `memory:`, `sqlite:///path/file.db?mode=rwc`, `postgres://user:password@host:port/database` or
+    /// `mysql://user:password@host:port/database` (MySQL and MariaDB).
     pub url: String,
     /// How connections are kept; without effect in memory.
     pub pool: PoolSettings,
@@ -41,7 +42,7 @@ pub struct PoolSettings {
     pub idle_timeout: Duration,
     /// How long a connection lives.
     pub max_lifetime: Duration,
-    /// When the database itself gives a statement up, should its caller have gone away (PostgreSQL).
+    /// When the database itself gives a statement up, should its caller have gone away; SQLite never does.
     pub statement_timeout: Duration,
 }
 
@@ -63,7 +64,7 @@ impl Default for PoolSettings {
 pub enum OpenError {
     /// No adapter answers to the URL's scheme.
     #[error(
-        "datastore url: unknown scheme '{0}'; use memory:, sqlite:///path/file.db?mode=rwc or postgres://user:password@host/database"
+        "datastore url: unknown scheme '{0}'; use memory:, sqlite:///path/file.db?mode=rwc, postgres://user:password@host/database or mysql://user:password@host/database"
     )]
     UnknownScheme(String),
     /// A database that every connection would have for itself.

@@ -1,4 +1,4 @@
-//! SQLite and PostgreSQL through one adapter: the SQL is the same, and what is not is in the dialect.
+//! SQLite, PostgreSQL, MySQL and MariaDB through one adapter: the SQL is the same, and what is not is in the dialect.
 
 mod assertions;
 mod changelog;
@@ -59,7 +59,7 @@ pub struct SqlDatastore {
 }
 
 impl SqlDatastore {
-    /// A datastore at a `sqlite:` or `postgres:` URL, within a Tokio runtime. Connections are made as they are needed.
+    /// A datastore at a `sqlite:`, `postgres:` or `mysql:` URL, within a Tokio runtime. Connections are made as they are needed.
     ///
     /// # Errors
     /// [`OpenError`] when URL or settings cannot be used.
@@ -73,6 +73,7 @@ impl SqlDatastore {
             }
             "sqlite" => &dialect::SQLITE,
             "postgres" | "postgresql" => &dialect::POSTGRES,
+            "mysql" | "mariadb" => &dialect::MYSQL,
             other => return Err(OpenError::UnknownScheme(other.to_owned())),
         };
         if settings.max_connections == 0 {
@@ -143,7 +144,7 @@ impl SqlDatastore {
             .readers
             .transaction(self.dialect.begin_snapshot, deadline)
             .await?;
-        snapshot::open(tx, self.dialect, store, bulk).await
+        snapshot::open(tx, store, bulk).await
     }
 
     /// A transaction in which the store's next revision is numbered and its row locked.
@@ -153,7 +154,7 @@ impl SqlDatastore {
         deadline: Instant,
     ) -> Result<(Transaction, ChangeSet)> {
         let mut tx = self.writing(deadline).await?;
-        let revision = write::next_revision(&mut tx, self.dialect, store).await?;
+        let revision = write::next_revision(&mut tx, store).await?;
         Ok((tx, revision))
     }
 }
@@ -173,6 +174,10 @@ impl Datastore for SqlDatastore {
         let connect_until = Instant::now() + self.connect_timeout;
         let mut connection = pool::within(connect_until, self.options.connect()).await?;
         let until = Instant::now() + MIGRATION_TIMEOUT;
+        if !self.dialect.lock_migrations.is_empty() {
+            let lock = sqlx::query(self.dialect.lock_migrations).execute(&mut connection);
+            pool::within(until, lock).await?;
+        }
         // `Migrator::run` does the same, but is not general enough over lifetimes for an async trait.
         let run = timeout_at(
             until.into(),
@@ -206,7 +211,7 @@ impl Datastore for SqlDatastore {
         deadline: Instant,
     ) -> Result<StoreRecord> {
         let mut tx = self.writing(deadline).await?;
-        let (created, info) = write::create_store(&mut tx, self.dialect, id, name).await?;
+        let (created, info) = write::create_store(&mut tx, id, name).await?;
         let committed = commit(tx, &created).await?;
         Ok(StoreRecord {
             info,
@@ -281,13 +286,13 @@ impl Datastore for SqlDatastore {
         deadline: Instant,
     ) -> Result<()> {
         let mut tx = self.writing(deadline).await?;
-        assertions::write(&mut tx, self.dialect, store, model, text).await?;
+        assertions::write(&mut tx, store, model, text).await?;
         tx.commit().await
     }
 
     async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
         let mut tx = self.writing(deadline).await?;
-        let applied = write::apply(&mut tx, self.dialect, change_set).await?;
+        let applied = write::apply(&mut tx, change_set).await?;
         tx.commit().await?;
         self.changed(change_set.changes.len());
         Ok(applied)
@@ -485,7 +490,7 @@ impl Datastore for SqlDatastore {
         deadline: Instant,
     ) -> Result<bool> {
         let mut db = self.writers.reading(deadline).await?;
-        lease::acquire(&mut db, self.dialect, name, holder, ttl).await
+        lease::acquire(&mut db, name, holder, ttl).await
     }
 
     async fn trim_changes(&self, store: StoreId, upto: Revision, deadline: Instant) -> Result<()> {

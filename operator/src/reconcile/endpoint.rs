@@ -26,11 +26,13 @@ pub fn endpoint(address: &str, default_port: &str, namespace: &str) -> String {
 /// understood as nodes' database driver does: what the query says comes before what the rest does, the last before others.
 #[must_use]
 pub fn database(url: &str, namespace: &str) -> Option<String> {
-    const PORT: &str = "5432";
     let (scheme, rest) = url.trim().split_once("://")?;
-    if !["postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str()) {
-        return None;
-    }
+    // MySQL's driver takes nothing of the place from the query but a socket.
+    let (default_port, is_mysql) = match scheme.to_ascii_lowercase().as_str() {
+        "postgres" | "postgresql" => ("5432", false),
+        "mysql" | "mariadb" => ("3306", true),
+        _ => return None,
+    };
     let rest = rest.split('#').next().unwrap_or(rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, name) = place.split_once('/').unwrap_or((place, ""));
@@ -44,6 +46,10 @@ pub fn database(url: &str, namespace: &str) -> Option<String> {
         let (_, value) = pairs.find(|(key, _)| keys.contains(&of_form(key).as_str()))?;
         Some(of_form(value))
     };
+    if is_mysql && said(&["socket"]).is_some() {
+        return None;
+    }
+    let said = |keys: &[&str]| said(keys).filter(|_| !is_mysql);
     let host = said(&["host", "hostaddr"]).unwrap_or_else(|| decoded(host));
     // A socket is a file on the node's own machine.
     if host.starts_with('/') {
@@ -51,20 +57,20 @@ pub fn database(url: &str, namespace: &str) -> Option<String> {
     }
     let host = if host.is_empty() { "localhost" } else { &host };
     let port = said(&["port"]).or_else(|| port.map(str::to_owned));
-    let port = port.unwrap_or_else(|| PORT.to_owned());
+    let port = port.unwrap_or_else(|| default_port.to_owned());
     let host = match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]"),
         false => host.to_owned(),
     };
-    // A database that is not named is that of the user's name.
+    // A database of PostgreSQL that is not named is that of the user's name.
     let named = said(&["dbname"]).unwrap_or(name);
-    let name = match named.is_empty() {
+    let name = match named.is_empty() && !is_mysql {
         true => said(&["user"]).unwrap_or(user),
         false => named,
     };
     Some(format!(
         "{}/{name}",
-        endpoint(&format!("{host}:{port}"), PORT, namespace)
+        endpoint(&format!("{host}:{port}"), default_port, namespace)
     ))
 }
 
@@ -152,6 +158,11 @@ mod tests {
         ] {
             assert_eq!(database(same), six);
         }
+        let mysql = database("mysql://eu:secret@db/eu");
+        assert_eq!(mysql.as_deref(), Some("db.shop:3306/eu"));
+        for same in ["mysql://db.shop:3306/eu?host=us", "mariadb://other@DB/eu"] {
+            assert_eq!(database(same), mysql, "{same}");
+        }
         let odd = database("postgres://u@db/100%+%zz");
         assert_eq!(odd.as_deref(), Some("db.shop:5432/100%+%zz"));
         for none in [
@@ -160,6 +171,7 @@ mod tests {
             "value",
             "postgres://%2Fvar%2Frun/eu",
             "postgres:///eu?host=/var/run",
+            "mysql://db/eu?socket=/run/mysqld.sock",
         ] {
             assert_eq!(database(none), None);
         }

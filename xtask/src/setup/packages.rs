@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use meridian_e2e::tools::{self, POSTGRES_OLDEST};
+use meridian_e2e::tools::{self, MARIADB_OLDEST, POSTGRES_OLDEST};
 
 use super::{go, llvm};
 use crate::stage::Stage;
@@ -17,6 +17,8 @@ pub(super) enum Need {
     Java,
     Maven,
     Postgres,
+    MariaDb,
+    MariaDbClient,
     Go,
     Containerd,
     Runc,
@@ -27,8 +29,14 @@ pub(super) enum Need {
 }
 
 impl Need {
-    /// What Kafka and PostgreSQL take.
-    pub(super) const SERVERS: [Self; 3] = [Self::Java, Self::Maven, Self::Postgres];
+    /// What Kafka, PostgreSQL and MariaDB take.
+    pub(super) const SERVERS: [Self; 5] = [
+        Self::Java,
+        Self::Maven,
+        Self::Postgres,
+        Self::MariaDb,
+        Self::MariaDbClient,
+    ];
     /// What a node of a cluster takes, besides the programs that are built.
     pub(super) const NODE: [Self; 5] = [
         Self::Containerd,
@@ -50,6 +58,15 @@ impl Need {
                     "PostgreSQL {POSTGRES_OLDEST} or newer (or set MERIDIAN_POSTGRES_BIN to the folder of `initdb`)"
                 )
             }
+            Self::MariaDb => {
+                let (major, minor) = MARIADB_OLDEST;
+                format!(
+                    "MariaDB {major}.{minor} or newer (or set MERIDIAN_MARIADB_BIN to the folder of `mariadbd` and `mariadb-install-db`)"
+                )
+            }
+            Self::MariaDbClient => {
+                "MariaDB's client: `mariadb` and `my_print_defaults`, on the path".to_owned()
+            }
             Self::Go => go::advice(),
             Self::Containerd => "containerd with `ctr`, on the path".to_owned(),
             Self::Runc => "runc, on the path".to_owned(),
@@ -68,6 +85,9 @@ impl Need {
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
             Self::Maven => &["maven"],
             Self::Postgres => &["postgresql"],
+            // The server without what starts it with the system, and what its installer cannot do without.
+            Self::MariaDb => &["mariadb-server-core"],
+            Self::MariaDbClient => &["mariadb-client-core"],
             Self::Go => &["golang-go"],
             Self::Containerd => &["containerd"],
             Self::Runc => &["runc"],
@@ -84,6 +104,8 @@ impl Need {
             Self::Java => java_version().is_none_or(|version| version < JAVA_OLDEST),
             Self::Maven => tools::kafka_libs().is_err() && tools::on_path("mvn").is_none(),
             Self::Postgres => tools::postgres_bin().is_err(),
+            Self::MariaDb => tools::mariadb().is_err(),
+            Self::MariaDbClient => lacks("mariadb") || lacks("my_print_defaults"),
             Self::Go => lacks("go") && tools::go().is_err(),
             Self::Containerd => lacks("containerd") || lacks("ctr"),
             Self::Runc => lacks("runc"),

@@ -226,10 +226,10 @@ async fn a_migration_that_cannot_be_says_where_and_what_to_do() {
     }
     assert!(!told.contains("hunter2"), "{told}");
 
-    let failed = migrate("mysql://me:hunter2@db/app", "1s").await;
+    let failed = migrate("mongodb://me:hunter2@db/app", "1s").await;
     let told = text(&failed.stderr);
     assert!(
-        told.contains("unknown scheme 'mysql'") && !told.contains("hunter2"),
+        told.contains("unknown scheme 'mongodb'") && !told.contains("hunter2"),
         "{told}"
     );
 }

@@ -3,7 +3,6 @@
 use meridian_model::ids::{ModelId, StoreId};
 use meridian_model::ports::{DatastoreError, Result};
 
-use super::dialect::Dialect;
 use super::pool::{Reading, Transaction};
 use super::rows::text as text_of;
 use super::statement::Statement;
@@ -11,22 +10,21 @@ use super::statement::Statement;
 /// Under the store's row lock, so that none are left of a store that is being deleted.
 pub(super) async fn write(
     tx: &mut Transaction,
-    dialect: &Dialect,
     store: StoreId,
     model: ModelId,
     text: &str,
 ) -> Result<()> {
     let live = Statement::new(format!(
         "SELECT id FROM stores WHERE id = $1 AND deleted_at IS NULL{}",
-        dialect.for_update
+        tx.dialect().for_update
     ));
     if tx.row(live.with(store.as_str())).await?.is_none() {
         return Err(DatastoreError::UnknownStore(store));
     }
-    let upsert = Statement::new(
-        "INSERT INTO assertions (store_id, model_id, assertions) VALUES ($1, $2, $3) \
-         ON CONFLICT (store_id, model_id) DO UPDATE SET assertions = excluded.assertions",
-    );
+    let upsert = Statement::new(format!(
+        "INSERT INTO assertions (store_id, model_id, assertions) VALUES ($1, $2, $3){}",
+        (tx.dialect().or_update)("store_id, model_id", &["assertions"])
+    ));
     let upsert = upsert.with(store.as_str()).with(model.as_str());
     tx.execute(upsert.with(text)).await?;
     Ok(())

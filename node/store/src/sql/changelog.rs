@@ -20,7 +20,7 @@ use super::rows::{
     TUPLE_COLUMNS, from_json, key, key_and_condition, optional_text, parsed, text, tiers,
     timestamp, to_json, tuple, unsigned,
 };
-use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
+use super::statement::{ROWS_PER_STATEMENT, Side, Statement, Value};
 
 const TUPLE_WRITTEN: &str = "tuple_written";
 const TUPLE_DELETED: &str = "tuple_deleted";
@@ -300,9 +300,10 @@ pub(super) async fn tuple_changes(
         select.push(" AND committed_at >= ").bind(since.0);
     }
     if let Some(after) = after {
+        let after = [Value::from(after.revision.0), after.ordinal.into()];
         select
-            .push(" AND (revision, ordinal) > ")
-            .tuple([Value::from(after.revision.0), after.ordinal.into()]);
+            .push(" AND ")
+            .row_range(db.dialect(), "revision, ordinal", Side::Behind, after);
     }
     select
         .push(" ORDER BY revision, ordinal LIMIT ")

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use sqlx::migrate::Migrator;
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -10,10 +11,22 @@ use crate::settings::PoolSettings;
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+static MYSQL_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/mysql");
+
+/// How values become a table that a statement joins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// As `VALUES (...), (...)`.
+    Values,
+    /// As a JSON text, by `JSON_TABLE`: MySQL and MariaDB share no other way.
+    Json,
+}
 
 /// One engine's way of saying things.
 pub(crate) struct Dialect {
     pub(crate) migrations: &'static Migrator,
+    /// Run before migrations, to have others wait who run them too; empty where the migrations see to it.
+    pub(crate) lock_migrations: &'static str,
     /// Begins a transaction that writes.
     pub(crate) begin_write: &'static str,
     /// Begins a transaction whose reads all see one moment.
@@ -22,8 +35,27 @@ pub(crate) struct Dialect {
     pub(crate) now: &'static str,
     /// Ends a SELECT whose rows are to be locked.
     pub(crate) for_update: &'static str,
+    /// Whether placeholders are numbered (`$1`); else each `?` is the next value.
+    pub(crate) has_numbered_placeholders: bool,
+    /// Whether every statement that changes rows can return them.
+    pub(crate) has_returning: bool,
+    /// Stands between the columns of a row and the rows that it may be: `(a, b` ... `(1, 2), (3, 4))`.
+    pub(crate) in_rows: &'static str,
+    /// Whether `(a, b) > (1, 2)` goes by an index.
+    pub(crate) has_row_ranges: bool,
+    pub(crate) tables: Tables,
+    /// A join that reads the left side first.
+    pub(crate) join_in_order: &'static str,
+    /// Follows the table's name where only the primary key will do.
+    pub(crate) by_key: &'static str,
+    /// Follows the table's name where only the index on users will do.
+    pub(crate) by_user: &'static str,
     /// Follows the table's name where only the index on the usersets of a set will do.
     pub(crate) by_set_usersets: &'static str,
+    /// Is true of tuples `t` of usersets, as that index knows them.
+    pub(crate) is_userset: &'static str,
+    /// What an INSERT ends with to change `columns` of the row that is there already; to keep it, if there are none.
+    pub(crate) or_update: fn(key: &str, columns: &[&str]) -> String,
     /// Has the planner look at the tuples table again; empty where it does not go by statistics.
     pub(crate) analyze: &'static str,
     /// Whether one connection does all the writing.
@@ -34,13 +66,50 @@ pub(crate) struct Dialect {
     pub(crate) check_url: fn(&str) -> sqlx::Result<()>,
 }
 
+fn on_conflict(key: &str, columns: &[&str]) -> String {
+    if columns.is_empty() {
+        return format!(" ON CONFLICT ({key}) DO NOTHING");
+    }
+    let set: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column} = excluded.{column}"))
+        .collect();
+    format!(" ON CONFLICT ({key}) DO UPDATE SET {}", set.join(", "))
+}
+
+/// There is no way to change nothing, so the key's first column is set to what it is. `INSERT IGNORE` would pass over
+/// values that do not fit as well.
+fn on_duplicate_key(key: &str, columns: &[&str]) -> String {
+    let first = key.split(',').next().unwrap_or(key);
+    let set: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column} = VALUES({column})"))
+        .collect();
+    if set.is_empty() {
+        return format!(" ON DUPLICATE KEY UPDATE {first} = {first}");
+    }
+    format!(" ON DUPLICATE KEY UPDATE {}", set.join(", "))
+}
+
 pub(crate) static SQLITE: Dialect = Dialect {
     migrations: &SQLITE_MIGRATIONS,
+    lock_migrations: "",
     begin_write: "BEGIN IMMEDIATE",
     begin_snapshot: "BEGIN DEFERRED",
     now: "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)",
     for_update: "",
+    has_numbered_placeholders: true,
+    has_returning: true,
+    in_rows: ") IN (VALUES ",
+    has_row_ranges: true,
+    tables: Tables::Values,
+    // The table that is named first is read first.
+    join_in_order: " CROSS JOIN ",
+    by_key: "",
+    by_user: "",
     by_set_usersets: " INDEXED BY idx_tuples_set_usersets",
+    is_userset: "t.user_relation <> ''",
+    or_update: on_conflict,
     analyze: "",
     single_writer: true,
     on_connect: |settings| {
@@ -54,11 +123,22 @@ pub(crate) static SQLITE: Dialect = Dialect {
 
 pub(crate) static POSTGRES: Dialect = Dialect {
     migrations: &POSTGRES_MIGRATIONS,
+    lock_migrations: "",
     begin_write: "BEGIN",
     begin_snapshot: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     now: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
     for_update: " FOR UPDATE",
+    has_numbered_placeholders: true,
+    has_returning: true,
+    in_rows: ") IN (VALUES ",
+    has_row_ranges: true,
+    tables: Tables::Values,
+    join_in_order: " CROSS JOIN ",
+    by_key: "",
+    by_user: "",
     by_set_usersets: "",
+    is_userset: "t.user_relation <> ''",
+    or_update: on_conflict,
     analyze: "ANALYZE tuples",
     single_writer: false,
     on_connect: |settings| {
@@ -68,4 +148,39 @@ pub(crate) static POSTGRES: Dialect = Dialect {
         )
     },
     check_url: |url| PgConnectOptions::from_str(url).map(drop),
+};
+
+/// MySQL 8 and MariaDB 10.6. A comment that begins with `!80000` is run by MySQL alone, one with `M!` by MariaDB alone.
+pub(crate) static MYSQL: Dialect = Dialect {
+    migrations: &MYSQL_MIGRATIONS,
+    // MariaDB does not wait at all where the migrations ask it to wait for ever.
+    lock_migrations: "SELECT GET_LOCK(SHA1(CONCAT('meridian ', DATABASE())), 86400)",
+    begin_write: "START TRANSACTION",
+    begin_snapshot: "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    now: "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+    for_update: " FOR UPDATE",
+    has_numbered_placeholders: false,
+    has_returning: false,
+    in_rows: ") IN (",
+    has_row_ranges: false,
+    tables: Tables::Json,
+    join_in_order: " STRAIGHT_JOIN ",
+    by_key: " FORCE INDEX (PRIMARY)",
+    by_user: " FORCE INDEX (idx_tuples_user)",
+    by_set_usersets: " FORCE INDEX (idx_tuples_set_usersets)",
+    is_userset: "t.is_userset = 1",
+    or_update: on_duplicate_key,
+    // Its indexes are named wherever it might take another.
+    analyze: "",
+    single_writer: false,
+    on_connect: |settings| {
+        let timeout = settings.statement_timeout;
+        let (milliseconds, seconds) = (timeout.as_millis(), timeout.as_secs().max(1));
+        format!(
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+             SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = {seconds}\
+             /*!80000 , max_execution_time = {milliseconds} *//*M!100600 , max_statement_time = {seconds} */"
+        )
+    },
+    check_url: |url| MySqlConnectOptions::from_str(url).map(drop),
 };

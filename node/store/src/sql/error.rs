@@ -3,6 +3,7 @@
 use meridian_model::ports::DatastoreError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
+use sqlx::mysql::MySqlDatabaseError;
 
 /// PostgreSQL's serialization failure and deadlock; a lock that was not to be had.
 const CONFLICTS: [&str; 3] = ["40001", "40P01", "55P03"];
@@ -11,6 +12,13 @@ const CANCELLED: &str = "57014";
 /// SQLite's SQLITE_BUSY and SQLITE_LOCKED, the low byte of the extended codes.
 const SQLITE_BUSY: u32 = 5;
 const SQLITE_LOCKED: u32 = 6;
+
+/// Of MySQL and MariaDB: a lock waited for too long, a deadlock, a row that changed since the snapshot.
+const MYSQL_CONFLICTS: [u16; 3] = [1205, 1213, 1020];
+/// The limits of a statement's time of MySQL and MariaDB, and a statement that was killed.
+const MYSQL_CANCELLED: [u16; 3] = [3024, 1969, 1317];
+/// All connections of the server, of a user, and of a user by another limit are taken.
+const MYSQL_FULL: [u16; 3] = [1040, 1203, 1226];
 
 /// A later version of this program has been at the database.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +39,29 @@ pub(crate) fn classify(error: sqlx::Error) -> DatastoreError {
     }
 }
 
+/// Whether the database refused a connection since it has no more of them.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    let source = error.as_database_error();
+    source
+        .and_then(mysql_number)
+        .is_some_and(|number| MYSQL_FULL.contains(&number))
+}
+
+/// MySQL's own number, which says more than the code that the standard has for it.
+fn mysql_number(source: &(dyn DatabaseError + 'static)) -> Option<u16> {
+    source
+        .try_downcast_ref()
+        .map(|source: &MySqlDatabaseError| source.number())
+}
+
 fn classify_database(source: Box<dyn DatabaseError>) -> DatastoreError {
+    match mysql_number(source.as_ref()) {
+        Some(number) if MYSQL_CONFLICTS.contains(&number) => return DatastoreError::Conflict,
+        Some(number) if MYSQL_CANCELLED.contains(&number) => {
+            return DatastoreError::DeadlineExceeded;
+        }
+        _ => {}
+    }
     let code = source.code().unwrap_or_default().into_owned();
     let busy = code
         .parse::<u32>()

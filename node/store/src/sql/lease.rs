@@ -2,27 +2,35 @@
 
 use std::time::Duration;
 
-use meridian_model::ports::Result;
+use meridian_model::ports::{DatastoreError, Result};
 
-use super::dialect::Dialect;
 use super::pool::Reading;
 use super::statement::Statement;
 
 /// See [`meridian_model::ports::Datastore::acquire_lease`].
 pub(super) async fn acquire(
     db: &mut Reading,
-    dialect: &Dialect,
     name: &str,
     holder: &str,
     ttl: Duration,
 ) -> Result<bool> {
-    let now = dialect.now;
-    let upsert = Statement::new(format!(
-        "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, {now} + $3) \
-         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = {now} + $3 \
-         WHERE leases.holder = excluded.holder OR leases.expires_at <= {now} RETURNING holder"
-    ));
+    let now = db.dialect().now;
     let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2);
-    let rows = db.rows(upsert.with(name).with(holder).with(ttl)).await?;
-    Ok(!rows.is_empty())
+    let update = Statement::new(format!(
+        "UPDATE leases SET holder = $2, expires_at = {now} + $3 \
+         WHERE name = $1 AND (holder = $2 OR expires_at <= {now})"
+    ));
+    let update = update.with(name).with(holder).with(ttl);
+    if db.execute(update).await? > 0 {
+        return Ok(true);
+    }
+    let insert = Statement::new(format!(
+        "INSERT INTO leases (name, holder, expires_at) SELECT $1, $2, {now} + $3 FROM meta \
+         WHERE NOT EXISTS (SELECT 1 FROM leases WHERE name = $1)"
+    ));
+    match db.execute(insert.with(name).with(holder).with(ttl)).await {
+        // Another was quicker to make it.
+        Err(DatastoreError::Conflict) => Ok(false),
+        inserted => Ok(inserted? > 0),
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use super::dialect::Dialect;
-use super::error::classify;
+use super::error::{classify, is_full};
 use super::statement::Statement;
 use crate::history::check_deadline;
 use crate::settings::PoolSettings;
@@ -27,6 +27,7 @@ use crate::settings::PoolSettings;
 /// connection: whoever waits for a permit waits for other callers, whoever has one and waits on waits for the database.
 #[derive(Clone)]
 pub(crate) struct Pool {
+    dialect: &'static Dialect,
     connections: sqlx::Pool<Any>,
     permits: Arc<Semaphore>,
     /// Beside a permit of the above: what reads a whole store has one of these too.
@@ -53,6 +54,7 @@ pub(crate) type Transaction = Session<sqlx::Transaction<'static, Any>>;
 pub(crate) struct Session<C> {
     // Before the permit, so that it is dropped first.
     connection: C,
+    dialect: &'static Dialect,
     deadline: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Session<C> {
 impl Pool {
     pub(crate) fn connect_lazy(
         options: AnyConnectOptions,
-        dialect: &Dialect,
+        dialect: &'static Dialect,
         settings: PoolSettings,
     ) -> Self {
         let on_connect: Arc<str> = (dialect.on_connect)(&settings).into();
@@ -77,6 +79,7 @@ impl Pool {
             .connect_lazy_with(options);
         let permits = |count: u32| Arc::new(Semaphore::new(count as usize));
         Self {
+            dialect,
             connections,
             permits: permits(settings.max_connections),
             bulk: permits((settings.max_connections / BULK_SHARE).max(1)),
@@ -119,11 +122,22 @@ impl Pool {
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
                 return Err(self.unreachable(started, deadline));
             }
+            Ok(Err(error)) if is_full(&error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the database has no connection left"
+                );
+                return Err(DatastoreError::Exhausted {
+                    max: self.settings.max_connections,
+                    waited: started.elapsed(),
+                });
+            }
             Ok(Err(error)) => return Err(classify(error)),
         };
         self.is_away.store(false, Ordering::Relaxed);
         Ok(Session {
             connection,
+            dialect: self.dialect,
             deadline,
             _permit: permit,
         })
@@ -175,6 +189,7 @@ impl Pool {
         let connection = within(deadline, begun).await?;
         Ok(Session {
             connection,
+            dialect: self.dialect,
             deadline,
             _permit,
         })
@@ -193,6 +208,11 @@ pub(crate) async fn within<T>(
 }
 
 impl<C> Session<C> {
+    /// How the database says things.
+    pub(crate) fn dialect(&self) -> &'static Dialect {
+        self.dialect
+    }
+
     /// Another deadline for what is done from now on.
     pub(crate) fn extend(&mut self, deadline: Instant) {
         self.deadline = deadline;
@@ -205,7 +225,9 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
         let (deadline, watch) = (self.deadline, Watch::new(&statement));
         let rows = within(
             deadline,
-            statement.into_query().fetch_all(&mut *self.connection),
+            statement
+                .into_query(self.dialect)
+                .fetch_all(&mut *self.connection),
         )
         .await;
         watch.done();
@@ -219,7 +241,9 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
         mut take: impl FnMut(AnyRow) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let deadline = self.deadline;
-        let mut rows = statement.into_query().fetch(&mut *self.connection);
+        let mut rows = statement
+            .into_query(self.dialect)
+            .fetch(&mut *self.connection);
         while let Some(row) = within(deadline, rows.try_next()).await? {
             if take(row)?.is_break() {
                 break;
@@ -233,7 +257,9 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
         let (deadline, watch) = (self.deadline, Watch::new(&statement));
         let row = within(
             deadline,
-            statement.into_query().fetch_optional(&mut *self.connection),
+            statement
+                .into_query(self.dialect)
+                .fetch_optional(&mut *self.connection),
         )
         .await;
         watch.done();
@@ -245,7 +271,9 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
         let (deadline, watch) = (self.deadline, Watch::new(&statement));
         let done = within(
             deadline,
-            statement.into_query().execute(&mut *self.connection),
+            statement
+                .into_query(self.dialect)
+                .execute(&mut *self.connection),
         )
         .await;
         watch.done();

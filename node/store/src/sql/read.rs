@@ -10,12 +10,13 @@ use meridian_model::ports::{Result, StoreRecord, TupleFilter};
 use meridian_model::tuple::{Subject, Tuple, TupleKey};
 use sqlx::AnyConnection;
 
+use super::dialect::Dialect;
 use super::pool::Session;
 use super::rows::{
     KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, parsed, store as store_of,
     tiers as tiers_of, tuple,
 };
-use super::statement::Statement;
+use super::statement::{Side, Statement};
 
 pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,
@@ -117,7 +118,7 @@ pub(super) async fn tuples<C: DerefMut<Target = AnyConnection>>(
     after: Option<&TupleKey>,
     limit: u64,
 ) -> Result<Vec<Tuple>> {
-    db.rows(filtered(store, filter, after, limit))
+    db.rows(filtered(db.dialect(), store, filter, after, limit))
         .await?
         .iter()
         .map(tuple)
@@ -125,34 +126,50 @@ pub(super) async fn tuples<C: DerefMut<Target = AnyConnection>>(
 }
 
 pub(super) fn filtered(
+    dialect: &Dialect,
     store: StoreId,
     filter: &TupleFilter,
     after: Option<&TupleKey>,
     limit: u64,
 ) -> Statement {
+    let index = match filter {
+        TupleFilter {
+            subject: Some(_),
+            object_id: None,
+            ..
+        } => dialect.by_user,
+        _ => dialect.by_key,
+    };
     let mut select = Statement::new(format!(
-        "SELECT {TUPLE_COLUMNS} FROM tuples WHERE store_id = "
+        "SELECT {TUPLE_COLUMNS} FROM tuples{index} WHERE store_id = "
     ));
     select.bind(store.as_str());
+    let mut order: Vec<_> = KEY_COLUMNS.split(", ").collect();
     let columns = [
-        (" AND object_type = ", &filter.object_type),
-        (" AND object_id = ", &filter.object_id),
-        (" AND relation = ", &filter.relation),
+        ("object_type", &filter.object_type),
+        ("object_id", &filter.object_id),
+        ("relation", &filter.relation),
     ];
-    for (condition, value) in columns {
+    for (column, value) in columns {
         if let Some(value) = value {
-            select.push(condition).bind(value.as_str());
+            select
+                .push(" AND ")
+                .push(column)
+                .push(" = ")
+                .bind(value.as_str());
+            order.retain(|ordered| *ordered != column);
         }
     }
     if let Some(subject) = &filter.subject {
-        select
-            .push(" AND user_type = ")
-            .bind(subject.subject_type())
-            .push(" AND user_id = ")
-            .bind(subject.id());
-        select
-            .push(" AND user_relation = ")
-            .bind(subject.relation());
+        let columns = [
+            ("user_type", subject.subject_type()),
+            ("user_id", subject.id()),
+            ("user_relation", subject.relation()),
+        ];
+        for (column, value) in columns {
+            select.push(" AND ").push(column).push(" = ").bind(value);
+            order.retain(|ordered| *ordered != column);
+        }
         if matches!(subject, Subject::Userset(..)) {
             // Says what the value implies, for a planner that does not see it to use the partial index.
             select.push(" AND user_relation <> ''");
@@ -160,15 +177,13 @@ pub(super) fn filtered(
     }
     if let Some(after) = after {
         select
-            .push(" AND (")
-            .push(KEY_COLUMNS)
-            .push(") > ")
-            .tuple(after.columns());
+            .push(" AND ")
+            .row_range(dialect, KEY_COLUMNS, Side::Behind, after.columns());
     }
-    select
-        .push(" ORDER BY ")
-        .push(KEY_COLUMNS)
-        .push(" LIMIT ")
-        .bind(limit);
+    // By what may differ alone: MySQL sorts anew where it is told to order by what cannot.
+    if !order.is_empty() {
+        select.push(" ORDER BY ").push(&order.join(", "));
+    }
+    select.push(" LIMIT ").bind(limit);
     select
 }

@@ -8,9 +8,10 @@ use meridian_model::ports::{Replacement, Result, StoreHead};
 use meridian_model::tuple::{Tuple, TupleKey};
 
 use super::SqlDatastore;
+use super::dialect::Dialect;
 use super::pool::Transaction;
 use super::rows::{KEY_COLUMNS, key, optional_number};
-use super::statement::{ROWS_PER_STATEMENT, Statement};
+use super::statement::{ROWS_PER_STATEMENT, Side, Statement};
 use super::write::{clear, insert_model, insert_tiers, locked, put_store, put_tuples, reserve};
 
 /// Tuples deleted by one statement.
@@ -50,7 +51,7 @@ pub(super) async fn begin(
     let tx = datastore.writing(Instant::now() + step).await?;
     let mut tx = Steps { tx, step };
     reserve(tx.next(), &head.info).await?;
-    let have = locked(tx.next(), datastore.dialect, store).await?;
+    let have = locked(tx.next(), store).await?;
     if have.unwrap_or_default() >= head.position {
         return Ok(None);
     }
@@ -94,26 +95,22 @@ async fn clear_changelog(tx: &mut Steps, store: StoreId) -> Result<()> {
 /// In the order of keys and from one to the next, so that no statement walks what earlier ones deleted.
 async fn clear_tuples(tx: &mut Steps, store: StoreId) -> Result<()> {
     let mut after: Option<TupleKey> = None;
+    let dialect = tx.tx.dialect();
     loop {
         let mut select = Statement::new(format!(
-            "SELECT {KEY_COLUMNS} FROM tuples WHERE store_id = "
+            "SELECT {KEY_COLUMNS} FROM tuples{} WHERE store_id = ",
+            dialect.by_key
         ));
         select.bind(store.as_str());
-        behind(&mut select, after.as_ref());
+        range(&mut select, dialect, Side::Behind, after.as_ref());
         select.push(" ORDER BY ").push(KEY_COLUMNS);
         select.push(" LIMIT 1 OFFSET ").bind(TUPLES_PER_DELETE);
         let row = tx.next().row(select).await?;
         let last = row.as_ref().map(key).transpose()?;
         let mut delete = Statement::new("DELETE FROM tuples WHERE store_id = ");
         delete.bind(store.as_str());
-        behind(&mut delete, after.as_ref());
-        if let Some(last) = &last {
-            delete
-                .push(" AND (")
-                .push(KEY_COLUMNS)
-                .push(") <= ")
-                .tuple(last.columns());
-        }
+        range(&mut delete, dialect, Side::Behind, after.as_ref());
+        range(&mut delete, dialect, Side::UpTo, last.as_ref());
         tx.next().execute(delete).await?;
         if last.is_none() {
             return Ok(());
@@ -122,13 +119,11 @@ async fn clear_tuples(tx: &mut Steps, store: StoreId) -> Result<()> {
     }
 }
 
-fn behind(statement: &mut Statement, after: Option<&TupleKey>) {
-    if let Some(after) = after {
+fn range(statement: &mut Statement, dialect: &Dialect, side: Side, end: Option<&TupleKey>) {
+    if let Some(end) = end {
         statement
-            .push(" AND (")
-            .push(KEY_COLUMNS)
-            .push(") > ")
-            .tuple(after.columns());
+            .push(" AND ")
+            .row_range(dialect, KEY_COLUMNS, side, end.columns());
     }
 }
 

@@ -15,7 +15,7 @@ use super::dialect::Dialect;
 use super::error::corrupt;
 use super::pool::Session;
 use super::rows::{TUPLE_COLUMNS, tuple, unsigned};
-use super::statement::Statement;
+use super::statement::{Statement, Table, TableRow};
 
 /// Reads of one statement, with 3 to 5 values each; see [`super::statement::ROWS_PER_STATEMENT`].
 const READS_PER_STATEMENT: usize = 1000;
@@ -23,7 +23,6 @@ const READS_PER_STATEMENT: usize = 1000;
 /// See [`meridian_model::ports::Snapshot::read`].
 pub(super) async fn read<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,
-    dialect: &Dialect,
     store: StoreId,
     reads: &[Read],
     limit: u32,
@@ -34,7 +33,7 @@ pub(super) async fn read<C: DerefMut<Target = AnyConnection>>(
         .chunks(READS_PER_STATEMENT)
         .zip(answers.chunks_mut(READS_PER_STATEMENT))
     {
-        let mut select = statement(dialect, store, chunk);
+        let mut select = statement(db.dialect(), store, chunk)?;
         select.push(" LIMIT ").bind(left + 1);
         let rows = db.rows(select).await?;
         let Some(fewer) = left.checked_sub(rows.len() as u64) else {
@@ -55,65 +54,85 @@ pub(super) async fn read<C: DerefMut<Target = AnyConnection>>(
 
 /// The statement for all reads. An object may have a million direct users, so direct membership is looked up by the
 /// whole primary key and usersets by an index that holds nothing else.
-pub(super) fn statement(dialect: &Dialect, store: StoreId, reads: &[Read]) -> Statement {
+pub(super) fn statement(dialect: &Dialect, store: StoreId, reads: &[Read]) -> Result<Statement> {
     let sorted = Sorted::of(reads);
-    let mut select = Statement::new("WITH ");
+    let mut select = Statement::new("");
+    tables(&mut select, dialect, &sorted).map_err(|source| corrupt("round", source))?;
     let mut branches = Branches {
         select: &mut select,
+        dialect,
         store,
-        separator: "",
+        separator: " ",
     };
-    branches.values("asked (asker, s_user_type, s_user_id)", &sorted.asked());
-    branches.values(
-        "direct_set (read_number, asker, s_type, s_id, s_relation)",
-        &sorted.direct,
-    );
-    let sets = "(read_number, s_type, s_id, s_relation)";
-    branches.values(&format!("parent_set {sets}"), &sorted.parents);
-    branches.values(&format!("member_set {sets}"), &sorted.members);
-    branches.values(
-        "user_set (read_number, s_type, s_relation, s_user_type, s_user_id, s_user_relation)",
-        &sorted.objects,
-    );
-    branches.separator = " ";
     if !sorted.direct.is_empty() {
         branches
-            .set("direct_set JOIN asked USING (asker)", "")
+            .set("direct_set JOIN asked USING (asker)", dialect.by_key)
             .push(
                 " AND t.user_type = s_user_type AND t.user_id = s_user_id AND t.user_relation = ''",
             );
         branches
             .set("direct_set", dialect.by_set_usersets)
-            .push(" AND t.user_relation <> ''");
+            .push(" AND ")
+            .push(dialect.is_userset);
     }
     if !sorted.parents.is_empty() {
         branches
-            .set("parent_set", "")
+            .set("parent_set", dialect.by_key)
             .push(" AND t.user_relation = '' AND t.user_id <> '*'");
     }
     if !sorted.members.is_empty() {
-        branches.set("member_set", "");
+        branches.set("member_set", dialect.by_key);
     }
     if !sorted.objects.is_empty() {
-        branches.branch("user_set", "").push(
+        branches.branch("user_set", dialect.by_user).push(
             " AND t.user_type = s_user_type AND t.user_id = s_user_id AND t.user_relation = s_user_relation \
              AND t.object_type = s_type AND t.relation = s_relation",
         );
     }
-    select
+    Ok(select)
 }
 
-/// A row of values: numbers, which are written out, and texts, which are bound.
-type Row<'a> = (Vec<usize>, Vec<&'a str>);
+/// All that is read, as tables; those without rows are left out.
+fn tables(
+    select: &mut Statement,
+    dialect: &Dialect,
+    sorted: &Sorted<'_>,
+) -> serde_json::Result<()> {
+    const SET: &str = "read_number, s_type, s_id, s_relation";
+    const DIRECT: &str = "read_number, asker, s_type, s_id, s_relation";
+    const USER: &str = "read_number, s_type, s_relation, s_user_type, s_user_id, s_user_relation";
+    let asked = sorted.asked();
+    let tables = [
+        ("asked", "asker, s_user_type, s_user_id", &asked),
+        ("direct_set", DIRECT, &sorted.direct),
+        ("parent_set", SET, &sorted.parents),
+        ("member_set", SET, &sorted.members),
+        ("user_set", USER, &sorted.objects),
+    ];
+    let mut separator = "WITH ";
+    for (name, columns, rows) in tables {
+        if rows.is_empty() {
+            continue;
+        }
+        let table = Table {
+            name,
+            columns,
+            rows,
+        };
+        select.push(separator).table(dialect, &table)?;
+        separator = ", ";
+    }
+    Ok(())
+}
 
 /// The reads of a statement by kind.
 #[derive(Default)]
 struct Sorted<'a> {
     users: Vec<&'a Subject>,
-    direct: Vec<Row<'a>>,
-    parents: Vec<Row<'a>>,
-    members: Vec<Row<'a>>,
-    objects: Vec<Row<'a>>,
+    direct: Vec<TableRow<'a>>,
+    parents: Vec<TableRow<'a>>,
+    members: Vec<TableRow<'a>>,
+    objects: Vec<TableRow<'a>>,
 }
 
 impl<'a> Sorted<'a> {
@@ -130,14 +149,18 @@ impl<'a> Sorted<'a> {
                     user,
                 } => {
                     let asker = sorted.asker(user);
-                    let row = (vec![number, asker], set(object, relation));
+                    let row = TableRow(vec![number, asker], set(object, relation));
                     sorted.direct.push(row);
                 }
                 Read::Parents { object, relation } => {
-                    sorted.parents.push((vec![number], set(object, relation)));
+                    sorted
+                        .parents
+                        .push(TableRow(vec![number], set(object, relation)));
                 }
                 Read::Members { object, relation } => {
-                    sorted.members.push((vec![number], set(object, relation)));
+                    sorted
+                        .members
+                        .push(TableRow(vec![number], set(object, relation)));
                 }
                 Read::Objects {
                     subject,
@@ -146,7 +169,7 @@ impl<'a> Sorted<'a> {
                 } => {
                     let user = [subject.subject_type(), subject.id(), subject.relation()];
                     let row = [&[&**object_type, &**relation], user.as_slice()].concat();
-                    sorted.objects.push((vec![number], row));
+                    sorted.objects.push(TableRow(vec![number], row));
                 }
             }
         }
@@ -162,7 +185,7 @@ impl<'a> Sorted<'a> {
     }
 
     /// Every user and its type's wildcard, as which it is a member too. Usersets are found otherwise.
-    fn asked(&self) -> Vec<Row<'a>> {
+    fn asked(&self) -> Vec<TableRow<'a>> {
         let numbered = (1..).zip(&self.users);
         numbered
             .flat_map(|(asker, user)| {
@@ -171,7 +194,7 @@ impl<'a> Sorted<'a> {
                     Subject::Wildcard(_) | Subject::Userset(..) => None,
                 };
                 let ids = own.into_iter().chain(["*"]);
-                ids.map(move |id| (vec![asker], vec![user.subject_type(), id]))
+                ids.map(move |id| TableRow(vec![asker], vec![user.subject_type(), id]))
             })
             .collect()
     }
@@ -179,39 +202,19 @@ impl<'a> Sorted<'a> {
 
 struct Branches<'a> {
     select: &'a mut Statement,
+    dialect: &'a Dialect,
     store: StoreId,
     separator: &'static str,
 }
 
 impl Branches<'_> {
-    /// A table of values, unless there are none.
-    fn values(&mut self, table: &str, rows: &[Row<'_>]) {
-        let mut separator = self.separator;
-        for (index, (numbers, texts)) in rows.iter().enumerate() {
-            self.select.push(separator);
-            if index == 0 {
-                self.select.push(table).push(" AS (VALUES ");
-            }
-            self.select.push("(");
-            for number in numbers {
-                self.select.push(&format!("{number}, "));
-            }
-            self.select.list(texts.iter().copied()).push(")");
-            separator = ", ";
-        }
-        if !rows.is_empty() {
-            self.select.push(")");
-            self.separator = ", ";
-        }
-    }
-
     /// The tuples of every set of `sets`.
     fn set(&mut self, sets: &str, index: &str) -> &mut Statement {
         self.branch(sets, index)
             .push(" AND t.object_type = s_type AND t.object_id = s_id AND t.relation = s_relation")
     }
 
-    /// The store's tuples beside each row of a table. CROSS JOIN, since SQLite then keeps the order: the table first.
+    /// The store's tuples beside each row of a table.
     fn branch(&mut self, table: &str, index: &str) -> &mut Statement {
         let separator = std::mem::replace(&mut self.separator, " UNION ALL ");
         self.select
@@ -220,7 +223,8 @@ impl Branches<'_> {
             .push(TUPLE_COLUMNS)
             .push(" FROM ")
             .push(table)
-            .push(" CROSS JOIN tuples AS t")
+            .push(self.dialect.join_in_order)
+            .push("tuples AS t")
             .push(index)
             .push(" WHERE t.store_id = ")
             .bind(self.store.as_str())

@@ -8,8 +8,8 @@ use meridian_model::ports::{Result, StoreRecord};
 use meridian_model::tuple::{Object, Subject, Tuple, TupleCondition, TupleKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyRow, AnyTypeInfoKind};
+use sqlx::{Row, ValueRef};
 
 use super::error::{classify, corrupt};
 use super::statement::Value;
@@ -23,11 +23,19 @@ pub(crate) const KEY_COLUMNS: &str =
 pub(crate) const STORE_COLUMNS: &str = "id, name, created_at, deleted_at, epoch, revision";
 
 pub(crate) fn text(row: &AnyRow, column: &str) -> Result<String> {
-    row.try_get(column).map_err(classify)
+    optional_text(row, column)?.ok_or_else(|| corrupt(column, "it is null"))
 }
 
+/// A text, or the bytes of one, as which MySQL keeps it.
 pub(crate) fn optional_text(row: &AnyRow, column: &str) -> Result<Option<String>> {
-    row.try_get(column).map_err(classify)
+    let value = row.try_get_raw(column).map_err(classify)?;
+    if value.type_info().kind() != AnyTypeInfoKind::Blob {
+        return row.try_get(column).map_err(classify);
+    }
+    let bytes: Vec<u8> = row.try_get(column).map_err(classify)?;
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|source| corrupt(column, source))
 }
 
 pub(crate) fn number(row: &AnyRow, column: &str) -> Result<i64> {

@@ -10,13 +10,11 @@ use meridian_model::ports::{Read, Result, Snapshot, StoreHead, StoreRecord, Tupl
 use meridian_model::tuple::{Tuple, TupleKey};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::dialect::Dialect;
 use super::pool::Transaction;
 use super::{read, round};
 
 struct SqlSnapshot {
     tx: Transaction,
-    dialect: &'static Dialect,
     store: StoreRecord,
     _bulk: Option<OwnedSemaphorePermit>,
 }
@@ -24,7 +22,6 @@ struct SqlSnapshot {
 /// Reads the store's row, which is the transaction's first statement and so fixes the moment that all others see.
 pub(super) async fn open(
     mut tx: Transaction,
-    dialect: &'static Dialect,
     store: StoreId,
     bulk: Option<OwnedSemaphorePermit>,
 ) -> Result<Option<Box<dyn Snapshot>>> {
@@ -33,7 +30,6 @@ pub(super) async fn open(
     };
     Ok(Some(Box::new(SqlSnapshot {
         tx,
-        dialect,
         store,
         _bulk: bulk,
     })))
@@ -51,7 +47,7 @@ impl Snapshot for SqlSnapshot {
 
     async fn read(&mut self, reads: &[Read], limit: u32) -> Result<Option<Vec<Vec<Tuple>>>> {
         let store = self.store.info.id;
-        round::read(&mut self.tx, self.dialect, store, reads, limit).await
+        round::read(&mut self.tx, store, reads, limit).await
     }
 
     async fn tuples_of_type(

@@ -20,20 +20,25 @@ use crate::history::verdict;
 
 /// Numbers the store's next revision, which locks the store's row until the transaction ends. The clock is read under
 /// that lock, so time goes on as revisions do.
-pub(super) async fn next_revision(
-    tx: &mut Transaction,
-    dialect: &Dialect,
-    store: StoreId,
-) -> Result<ChangeSet> {
-    let now = dialect.now;
-    let update = Statement::new(format!(
+pub(super) async fn next_revision(tx: &mut Transaction, store: StoreId) -> Result<ChangeSet> {
+    let Dialect {
+        now, has_returning, ..
+    } = *tx.dialect();
+    let mut update = Statement::new(
         "UPDATE stores SET revision = revision + 1, epoch = (SELECT epoch FROM meta) \
-         WHERE id = $1 AND deleted_at IS NULL RETURNING epoch, revision, {now} AS committed_at"
-    ));
-    let row = tx
-        .row(update.with(store.as_str()))
-        .await?
-        .ok_or(DatastoreError::UnknownStore(store))?;
+         WHERE id = $1 AND deleted_at IS NULL",
+    );
+    let columns = format!("epoch, revision, {now} AS committed_at");
+    let row = if has_returning {
+        update.push(" RETURNING ").push(&columns);
+        tx.row(update.with(store.as_str())).await?
+    } else if tx.execute(update.with(store.as_str())).await? > 0 {
+        let select = Statement::new(format!("SELECT {columns} FROM stores WHERE id = $1"));
+        tx.row(select.with(store.as_str())).await?
+    } else {
+        None
+    };
+    let row = row.ok_or(DatastoreError::UnknownStore(store))?;
     change_set(store, &row)
 }
 
@@ -51,17 +56,19 @@ fn change_set(store: StoreId, row: &AnyRow) -> Result<ChangeSet> {
 
 pub(super) async fn create_store(
     tx: &mut Transaction,
-    dialect: &Dialect,
     id: StoreId,
     name: &str,
 ) -> Result<(ChangeSet, StoreInfo)> {
-    let now = dialect.now;
     let insert = Statement::new(format!(
-        "INSERT INTO stores (id, name, created_at, epoch, revision) SELECT $1, $2, {now}, epoch, 1 FROM meta \
-         RETURNING epoch, revision, created_at AS committed_at"
+        "INSERT INTO stores (id, name, created_at, epoch, revision) SELECT $1, $2, {}, epoch, 1 FROM meta",
+        tx.dialect().now
     ));
+    tx.execute(insert.with(id.as_str()).with(name)).await?;
+    let select = Statement::new(
+        "SELECT epoch, revision, created_at AS committed_at FROM stores WHERE id = $1",
+    );
     let row = tx
-        .row(insert.with(id.as_str()).with(name))
+        .row(select.with(id.as_str()))
         .await?
         .ok_or(DatastoreError::Conflict)?;
     let mut created = change_set(id, &row)?;
@@ -143,10 +150,10 @@ pub(super) async fn insert_model(
     id: ModelId,
     model: &AuthorizationModel,
 ) -> Result<()> {
-    let insert = Statement::new(
-        "INSERT INTO models (store_id, id, model, revision) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (store_id, id) DO UPDATE SET model = excluded.model, revision = excluded.revision",
-    );
+    let insert = Statement::new(format!(
+        "INSERT INTO models (store_id, id, model, revision) VALUES ($1, $2, $3, $4){}",
+        (tx.dialect().or_update)("store_id, id", &["model", "revision"])
+    ));
     tx.execute(
         insert
             .with(store.as_str())
@@ -237,16 +244,9 @@ async fn have_those_conditions(
     store: StoreId,
     tuples: &[&Tuple],
 ) -> Result<()> {
-    let mut select = Statement::new("SELECT ");
-    select
-        .push(TUPLE_COLUMNS)
-        .push(" FROM tuples WHERE store_id = ")
-        .bind(store.as_str())
-        .push(" AND (")
-        .push(KEY_COLUMNS)
-        .push(") IN (VALUES ")
-        .tuples(tuples.iter().map(|tuple| tuple.key.columns()))
-        .push(")");
+    let keys = tuples.iter().map(|tuple| &tuple.key);
+    let mut select = Statement::new(format!("SELECT {TUPLE_COLUMNS} FROM tuples WHERE "));
+    with_keys(&mut select, tx.dialect(), store, keys);
     let rows = tx.rows(select).await?;
     let stored: Vec<Tuple> = rows.iter().map(tuple).collect::<Result<_>>()?;
     let conditions: HashMap<_, _> = stored
@@ -259,23 +259,51 @@ async fn have_those_conditions(
     })
 }
 
+/// Adds that a tuple is the store's and has one of the keys.
+fn with_keys<'a>(
+    statement: &mut Statement,
+    dialect: &Dialect,
+    store: StoreId,
+    keys: impl IntoIterator<Item = &'a TupleKey>,
+) {
+    statement
+        .push("store_id = ")
+        .bind(store.as_str())
+        .push(" AND (")
+        .push(KEY_COLUMNS)
+        .push(dialect.in_rows)
+        .tuples(keys.into_iter().map(TupleKey::columns))
+        .push(")");
+}
+
+/// Those of the keys that tuples have. None of the store's come or go while its row is locked.
+async fn present<'a>(
+    tx: &mut Transaction,
+    store: StoreId,
+    keys: impl IntoIterator<Item = &'a TupleKey>,
+) -> Result<HashSet<TupleKey>> {
+    let mut select = Statement::new(format!("SELECT {KEY_COLUMNS} FROM tuples WHERE "));
+    with_keys(&mut select, tx.dialect(), store, keys);
+    tx.rows(select).await?.iter().map(key).collect()
+}
+
 /// Deletes tuples and returns the keys of those that were there.
 async fn delete_tuples(
     tx: &mut Transaction,
     store: StoreId,
     keys: &[TupleKey],
 ) -> Result<HashSet<TupleKey>> {
-    let mut delete = Statement::new("DELETE FROM tuples WHERE store_id = ");
-    delete
-        .bind(store.as_str())
-        .push(" AND (")
-        .push(KEY_COLUMNS)
-        .push(") IN (VALUES ");
-    delete
-        .tuples(keys.iter().map(TupleKey::columns))
-        .push(") RETURNING ")
-        .push(KEY_COLUMNS);
-    tx.rows(delete).await?.iter().map(key).collect()
+    let mut delete = Statement::new("DELETE FROM tuples WHERE ");
+    with_keys(&mut delete, tx.dialect(), store, keys);
+    if tx.dialect().has_returning {
+        delete.push(" RETURNING ").push(KEY_COLUMNS);
+        return tx.rows(delete).await?.iter().map(key).collect();
+    }
+    let deleted = present(tx, store, keys).await?;
+    if !deleted.is_empty() {
+        tx.execute(delete).await?;
+    }
+    Ok(deleted)
 }
 
 /// Inserts tuples that are not there and returns their keys.
@@ -285,11 +313,21 @@ async fn insert_tuples(
     revision: Revision,
     tuples: &[Tuple],
 ) -> Result<HashSet<TupleKey>> {
-    let mut insert = insertion(store, revision, tuples);
-    insert
-        .push(" ON CONFLICT DO NOTHING RETURNING ")
-        .push(KEY_COLUMNS);
-    tx.rows(insert).await?.iter().map(key).collect()
+    if tx.dialect().has_returning {
+        let mut insert = insertion(store, revision, tuples);
+        insert
+            .push(" ON CONFLICT DO NOTHING RETURNING ")
+            .push(KEY_COLUMNS);
+        return tx.rows(insert).await?.iter().map(key).collect();
+    }
+    let present = present(tx, store, tuples.iter().map(|tuple| &tuple.key)).await?;
+    let missing = tuples.iter().filter(|tuple| !present.contains(&tuple.key));
+    let missing: BTreeMap<_, _> = missing.map(|tuple| (tuple.key.clone(), tuple)).collect();
+    if !missing.is_empty() {
+        tx.execute(insertion(store, revision, missing.values().copied()))
+            .await?;
+    }
+    Ok(missing.into_keys().collect())
 }
 
 /// Inserts tuples over those of the same keys. No key may stand among `tuples` twice.
@@ -300,19 +338,26 @@ pub(super) async fn put_tuples(
     tuples: &[Tuple],
 ) -> Result<()> {
     let mut insert = insertion(store, revision, tuples);
-    insert.push(
-        " ON CONFLICT (store_id, object_type, object_id, relation, user_type, user_id, user_relation) DO UPDATE SET \
-         condition_name = excluded.condition_name, condition_context = excluded.condition_context, \
-         inserted_at = excluded.inserted_at, revision = excluded.revision",
-    );
+    let columns = [
+        "condition_name",
+        "condition_context",
+        "inserted_at",
+        "revision",
+    ];
+    let key = format!("store_id, {KEY_COLUMNS}");
+    insert.push(&(tx.dialect().or_update)(&key, &columns));
     tx.execute(insert).await.map(drop)
 }
 
-fn insertion(store: StoreId, revision: Revision, tuples: &[Tuple]) -> Statement {
+fn insertion<'a>(
+    store: StoreId,
+    revision: Revision,
+    tuples: impl IntoIterator<Item = &'a Tuple>,
+) -> Statement {
     let mut insert = Statement::new(format!(
         "INSERT INTO tuples (store_id, {TUPLE_COLUMNS}, revision) VALUES "
     ));
-    insert.tuples(tuples.iter().map(|tuple| {
+    insert.tuples(tuples.into_iter().map(|tuple| {
         let mut row = vec![Value::from(store.as_str())];
         row.extend(key_and_condition(&tuple.key, tuple.condition.as_ref()));
         row.extend([Value::from(tuple.timestamp.0), revision.0.into()]);
@@ -324,9 +369,10 @@ fn insertion(store: StoreId, revision: Revision, tuples: &[Tuple]) -> Statement 
 /// Makes a row to lock where there is none, at no position yet. Of two who bring a store in, the second waits here until
 /// the first has ended, and then sees how far that one came.
 pub(super) async fn reserve(tx: &mut Transaction, info: &StoreInfo) -> Result<()> {
-    let reserve = Statement::new(
-        "INSERT INTO stores (id, name, created_at, epoch, revision) VALUES ($1, $2, $3, 0, 0) ON CONFLICT (id) DO NOTHING",
-    );
+    let reserve = Statement::new(format!(
+        "INSERT INTO stores (id, name, created_at, epoch, revision) VALUES ($1, $2, $3, 0, 0){}",
+        (tx.dialect().or_update)("id", &[])
+    ));
     let reserve = reserve
         .with(info.id.as_str())
         .with(info.name.as_str())
@@ -335,14 +381,10 @@ pub(super) async fn reserve(tx: &mut Transaction, info: &StoreInfo) -> Result<()
 }
 
 /// Where the store stands, with its row locked until the transaction ends; `None` when it is unknown or only reserved.
-pub(super) async fn locked(
-    tx: &mut Transaction,
-    dialect: &Dialect,
-    store: StoreId,
-) -> Result<Option<Position>> {
+pub(super) async fn locked(tx: &mut Transaction, store: StoreId) -> Result<Option<Position>> {
     let select = Statement::new(format!(
         "SELECT epoch, revision FROM stores WHERE id = $1{}",
-        dialect.for_update
+        tx.dialect().for_update
     ));
     let row = tx.row(select.with(store.as_str())).await?;
     let have = row.as_ref().map(position).transpose()?;
@@ -350,19 +392,15 @@ pub(super) async fn locked(
 }
 
 /// Applies a replicated change set if it is the store's next.
-pub(super) async fn apply(
-    tx: &mut Transaction,
-    dialect: &Dialect,
-    change_set: &ChangeSet,
-) -> Result<Applied> {
+pub(super) async fn apply(tx: &mut Transaction, change_set: &ChangeSet) -> Result<Applied> {
     let store = change_set.store;
-    let mut have = locked(tx, dialect, store).await?;
+    let mut have = locked(tx, store).await?;
     if have.is_none()
         && let Some(Change::StoreCreated(info)) = change_set.changes.first()
         && verdict(None, change_set) == Applied::Applied
     {
         reserve(tx, info).await?;
-        have = locked(tx, dialect, store).await?;
+        have = locked(tx, store).await?;
     }
     let verdict = verdict(have, change_set);
     if verdict != Applied::Applied {
@@ -411,11 +449,11 @@ pub(super) async fn put_store(
     position: Position,
     deleted_at: Option<Timestamp>,
 ) -> Result<()> {
-    let upsert = Statement::new(
-        "INSERT INTO stores (id, name, created_at, deleted_at, epoch, revision) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (id) DO UPDATE SET name = excluded.name, created_at = excluded.created_at, deleted_at = excluded.deleted_at, \
-         epoch = excluded.epoch, revision = excluded.revision",
-    );
+    let columns = ["name", "created_at", "deleted_at", "epoch", "revision"];
+    let upsert = Statement::new(format!(
+        "INSERT INTO stores (id, name, created_at, deleted_at, epoch, revision) VALUES ($1, $2, $3, $4, $5, $6){}",
+        (tx.dialect().or_update)("id", &columns)
+    ));
     let upsert = upsert
         .with(info.id.as_str())
         .with(info.name.as_str())

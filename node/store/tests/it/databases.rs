@@ -11,7 +11,9 @@ use meridian_store::sql::SqlDatastore;
 use meridian_store::{DatastoreSettings, OpenError, PoolSettings, open};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{deadline, keys, opened, pool, store_id, tuples, with_postgres, with_sqlite};
+use crate::support::{
+    deadline, keys, opened, pool, store_id, tuples, with_mysql, with_postgres, with_sqlite,
+};
 
 fn small() -> PoolSettings {
     PoolSettings {
@@ -80,6 +82,16 @@ async fn bulk_readers_in_postgres() {
 }
 
 #[tokio::test]
+async fn bulk_readers_in_mysql() {
+    with_mysql(|_, url| those_who_read_whole_stores_leave_connections_to_others(url)).await;
+}
+
+#[tokio::test]
+async fn exhaustion_in_mysql() {
+    with_mysql(|_, url| an_exhausted_pool_is_told_from_a_passed_deadline(url)).await;
+}
+
+#[tokio::test]
 async fn exhaustion_in_sqlite() {
     with_sqlite(|_, url| an_exhausted_pool_is_told_from_a_passed_deadline(url)).await;
 }
@@ -100,36 +112,44 @@ async fn a_statement_is_bounded_by_the_deadline() {
             .execute(&mut blocker)
             .await
             .unwrap();
-        let waited = Instant::now();
-        let late = db
-            .write_tuples(
-                store_id(1),
-                &[],
-                &tuples(&["repo:a#admin@user:anne"]),
-                WriteOptions::default(),
-                waited + Duration::from_millis(200),
-            )
-            .await;
-        assert!(
-            matches!(late, Err(DatastoreError::DeadlineExceeded)),
-            "{late:?}"
-        );
-        assert!(waited.elapsed() < Duration::from_secs(5));
+        a_write_ends_at_its_deadline(&db).await;
         sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
-        let written = db
-            .write_tuples(
-                store_id(1),
-                &[],
-                &tuples(&["repo:a#admin@user:anne"]),
-                WriteOptions::default(),
-                deadline(),
-            )
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(written.position.revision.0, 2);
+        one_tuple_is_written(&db).await;
     })
     .await;
+}
+
+pub(crate) async fn a_write_ends_at_its_deadline(db: &SqlDatastore) {
+    let waited = Instant::now();
+    let late = db
+        .write_tuples(
+            store_id(1),
+            &[],
+            &tuples(&["repo:a#admin@user:anne"]),
+            WriteOptions::default(),
+            waited + Duration::from_millis(200),
+        )
+        .await;
+    assert!(
+        matches!(late, Err(DatastoreError::DeadlineExceeded)),
+        "{late:?}"
+    );
+    assert!(waited.elapsed() < Duration::from_secs(5));
+}
+
+pub(crate) async fn one_tuple_is_written(db: &SqlDatastore) {
+    let written = db
+        .write_tuples(
+            store_id(1),
+            &[],
+            &tuples(&["repo:a#admin@user:anne"]),
+            WriteOptions::default(),
+            deadline(),
+        )
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(written.position.revision.0, 2);
 }
 
 #[tokio::test]
@@ -218,16 +238,17 @@ async fn a_lost_connection_is_replaced() {
 
 #[tokio::test]
 async fn a_migration_runs_once_however_many_start_it() {
-    with_postgres(|_, url| async move {
-        let several: Vec<_> = (0..4)
-            .map(|_| opened(&url))
-            .map(|db| tokio::spawn(async move { db.migrate().await }))
-            .collect();
-        for migration in several {
-            migration.await.unwrap().unwrap();
-        }
-    })
-    .await;
+    with_postgres(|_, url| many_migrate_at_once(url)).await;
+}
+
+pub(crate) async fn many_migrate_at_once(url: String) {
+    let several: Vec<_> = (0..4)
+        .map(|_| opened(&url))
+        .map(|db| tokio::spawn(async move { db.migrate().await }))
+        .collect();
+    for migration in several {
+        migration.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -242,7 +263,7 @@ async fn unusable_settings_say_why_and_keep_the_password() {
     };
     let unknown = refused("mongodb://meridian:secret@localhost/meridian");
     assert!(matches!(&unknown, OpenError::UnknownScheme(scheme) if scheme == "mongodb"));
-    for allowed in ["mongodb", "memory:", "sqlite:", "postgres:"] {
+    for allowed in ["mongodb", "memory:", "sqlite:", "postgres:", "mysql:"] {
         assert!(unknown.to_string().contains(allowed), "{unknown}");
     }
     assert!(matches!(
@@ -255,6 +276,7 @@ async fn unusable_settings_say_why_and_keep_the_password() {
     ));
     for url in [
         "mongodb://meridian:secret@localhost",
+        "mysql://meridian:secret@localhost:many/meridian",
         "postgres://meridian:secret@localhost:many/meridian",
         "host=db password=secret",
     ] {

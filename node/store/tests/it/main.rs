@@ -10,4 +10,5 @@
 
 mod conformance;
 mod databases;
+mod mysql;
 mod support;

@@ -19,7 +19,8 @@ use meridian_model::{AuthorizationModel, ModelId, StoreId, Timestamp, Tuple, Tup
 use meridian_store::memory::MemoryDatastore;
 use meridian_store::sql::SqlDatastore;
 use meridian_store::{PoolSettings, open};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
+use tokio::task::JoinError;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -107,6 +108,12 @@ pub async fn in_postgres<F: Future<Output = ()> + Send + 'static>(
     with_postgres(|db, _| test(Arc::new(db))).await;
 }
 
+pub async fn in_mysql<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<dyn Datastore>) -> F,
+) {
+    with_mysql(|db, _| test(Arc::new(db))).await;
+}
+
 /// A new database file, which is gone afterwards.
 pub async fn with_sqlite<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(SqlDatastore, String) -> F,
@@ -121,29 +128,64 @@ pub async fn with_sqlite<F: Future<Output = ()> + Send + 'static>(
     test(db, url).await;
 }
 
-/// A new database, which is dropped afterwards, also when the test fails.
+/// A new database in PostgreSQL, which is dropped afterwards, also when the test fails.
 pub async fn with_postgres<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(SqlDatastore, String) -> F,
 ) {
-    let server = env::var("MERIDIAN_TEST_POSTGRES")
-        .expect("set MERIDIAN_TEST_POSTGRES or run `cargo xtask test`");
-    let name = format!("meridian_test_{}", unique());
+    let server = server("MERIDIAN_TEST_POSTGRES");
     let mut admin = PgConnection::connect(&server).await.unwrap();
+    let name = database();
     admin
         .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .await
         .unwrap();
-    let url = at_database(&server, &name);
-    let db = SqlDatastore::connect_lazy(&url, &pool()).unwrap();
-    let migrated = db.migrate().await;
-    let tested = match migrated {
-        Ok(()) => tokio::spawn(test(db, url)).await,
-        Err(error) => tokio::spawn(async move { panic!("{error:?}") }).await,
-    };
+    let tested = tested(at_database(&server, &name), test).await;
     admin
         .execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
         .await
         .unwrap();
+    resume(tested);
+}
+
+/// A new database in MySQL or MariaDB, which is dropped afterwards, also when the test fails.
+pub async fn with_mysql<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(SqlDatastore, String) -> F,
+) {
+    let server = server("MERIDIAN_TEST_MYSQL");
+    let mut admin = MySqlConnection::connect(&server).await.unwrap();
+    let name = database();
+    // Whatever the server's own collation: ours does not depend on it.
+    let create = format!("CREATE DATABASE {name} CHARACTER SET latin1");
+    admin.execute(AssertSqlSafe(create)).await.unwrap();
+    let tested = tested(at_database(&server, &name), test).await;
+    admin
+        .execute(AssertSqlSafe(format!("DROP DATABASE {name}")))
+        .await
+        .unwrap();
+    resume(tested);
+}
+
+fn server(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| panic!("set {variable} or run `cargo xtask test`"))
+}
+
+fn database() -> String {
+    format!("meridian_test_{}", unique())
+}
+
+/// Whether a test in a new database passed; a task of its own, for the database to be dropped in any case.
+async fn tested<F: Future<Output = ()> + Send + 'static>(
+    url: String,
+    test: impl FnOnce(SqlDatastore, String) -> F,
+) -> Result<(), JoinError> {
+    let db = SqlDatastore::connect_lazy(&url, &pool()).unwrap();
+    match db.migrate().await {
+        Ok(()) => tokio::spawn(test(db, url)).await,
+        Err(error) => tokio::spawn(async move { panic!("{error:?}") }).await,
+    }
+}
+
+fn resume(tested: Result<(), JoinError>) {
     if let Err(failed) = tested {
         panic::resume_unwind(failed.into_panic());
     }

@@ -19,6 +19,9 @@ macro_rules! suite {
         mod postgres {
             $(#[tokio::test] async fn $name() { crate::support::in_postgres($case).await; })+
         }
+        mod mysql {
+            $(#[tokio::test] async fn $name() { crate::support::in_mysql($case).await; })+
+        }
     };
 }
 
