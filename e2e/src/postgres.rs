@@ -70,6 +70,45 @@ impl Postgres {
             fs::write(&path, ANYBODY).with_context(|| format!("writing {}", path.display()))?;
         }
 
+        Self::run(place.clone(), address, account, dir).await
+    }
+
+    /// Makes a copy of this server, which follows it by streaming replication and answers reads.
+    ///
+    /// # Errors
+    ///
+    /// When the copy cannot be made, or does not become ready in a minute.
+    pub async fn replica(&self) -> Result<Self> {
+        let account = account()?;
+        let dir = Workdir::owned("postgres", account)?;
+        let address = SocketAddr::from((self.place.host(), self.place.port(5432)?));
+        let program = tools::postgres_bin()?.join("pg_basebackup");
+        let mut copy = self
+            .place
+            .process("pg_basebackup", &program, dir.path())
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--no-sync",
+                "--dbname",
+            ])
+            .args([self.url()])
+            .args(["--pgdata".into(), dir.path().join("data")])
+            .account(account);
+        copy.start()?;
+        copy.finish(INIT_DEADLINE).await?;
+        Self::run(self.place.clone(), address, account, dir).await
+    }
+
+    /// Starts a server on the data in `dir`.
+    async fn run(
+        place: Place,
+        address: SocketAddr,
+        account: Option<Account>,
+        dir: Workdir,
+    ) -> Result<Self> {
+        let data = dir.path().join("data");
         let mut args = String::new();
         for setting in [
             &format!("listen_addresses={}", address.ip()),
@@ -78,8 +117,9 @@ impl Postgres {
         ] {
             write!(args, "-c {setting} ")?;
         }
+        let program = tools::postgres_bin()?.join("postgres");
         let process = place
-            .process("postgres", &bin.join("postgres"), dir.path())
+            .process("postgres", &program, dir.path())
             .args(args.split_whitespace())
             .args(["-p", &address.port().to_string(), "-D"])
             .args([&data])
@@ -90,7 +130,7 @@ impl Postgres {
         let mut server = Self {
             process,
             address,
-            place: place.clone(),
+            place,
             dir,
         };
         server.start_again().await?;
@@ -135,15 +175,24 @@ impl Postgres {
     ///
     /// When the server refuses, as it does if `name` exists.
     pub async fn database(&self, name: &str) -> Result<String> {
+        self.execute(&format!("create database {name}")).await?;
+        Ok(format!("postgres://postgres@{}/{name}", self.address))
+    }
+
+    /// Runs a statement in the database `postgres`.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn execute(&self, statement: &str) -> Result<()> {
         let psql = tools::postgres_bin()?.join("psql");
-        let mut create = self.place.process("psql", &psql, self.dir.path()).args([
+        let mut psql = self.place.process("psql", &psql, self.dir.path()).args([
             "--no-psqlrc".to_owned(),
-            format!("--command=create database {name}"),
+            format!("--command={statement}"),
             self.url(),
         ]);
-        create.start()?;
-        create.finish(CALL_DEADLINE).await?;
-        Ok(format!("postgres://postgres@{}/{name}", self.address))
+        psql.start()?;
+        psql.finish(CALL_DEADLINE).await
     }
 
     /// The server's process, for its log and for signals.

@@ -193,6 +193,18 @@ impl Client {
         question: &TupleKey,
         min_revision: Option<u64>,
     ) -> Result<Answer> {
+        let any = v1::ConsistencyPreference::Unspecified;
+        self.check_with(store, question, min_revision, any).await
+    }
+
+    /// Asks as [`Self::check`], and says how fresh the answer must be.
+    pub(crate) async fn check_with(
+        &mut self,
+        store: &str,
+        question: &TupleKey,
+        min_revision: Option<u64>,
+        consistency: v1::ConsistencyPreference,
+    ) -> Result<Answer> {
         let tuple_key = Some(v1::CheckRequestTupleKey {
             user: question.subject.to_string(),
             relation: question.relation.to_string(),
@@ -201,6 +213,7 @@ impl Client {
         let request = v1::CheckRequest {
             store_id: store.into(),
             tuple_key,
+            consistency: consistency.into(),
             ..Default::default()
         };
         let response = self.api.check(asking(request, min_revision)).await?;

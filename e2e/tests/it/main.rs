@@ -21,6 +21,7 @@ mod oracle;
 mod outages;
 mod postgres;
 mod process;
+mod replicas;
 mod side_by_side;
 mod stores;
 mod system;

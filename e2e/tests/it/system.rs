@@ -47,17 +47,18 @@ pub(crate) struct Node {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) nodes: SocketAddr,
+    pub(crate) metrics: SocketAddr,
 }
 
 impl Node {
     /// Describes a node. `more` goes into its configuration file.
     pub(crate) fn new(role: Role, dir: &Workdir, kafka: &str, more: &str) -> Self {
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
-        let (grpc, http, nodes) = (address(), address(), address());
+        let (grpc, http, nodes, metrics) = (address(), address(), address(), address());
         let config = format!(
             "name: test
 region: here
-listen: {{grpc: \"{grpc}\", http: \"{http}\", nodes: \"{nodes}\"}}
+listen: {{grpc: \"{grpc}\", http: \"{http}\", nodes: \"{nodes}\", metrics: \"{metrics}\"}}
 kafka: {{bootstrap: \"{kafka}\", partitions: 4}}
 shutdownTimeout: 2s
 {more}
@@ -71,6 +72,7 @@ shutdownTimeout: 2s
             grpc,
             http,
             nodes,
+            metrics,
         }
     }
 

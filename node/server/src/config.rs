@@ -36,6 +36,13 @@ pub struct Source {
     /// URL of the datastore, which may hold a password; overrides `datastore.url`.
     #[arg(long, env = "MERIDIAN_DATASTORE_URL", hide_env_values = true)]
     datastore_url: Option<String>,
+    /// URL of a read replica of the datastore; overrides `datastore.readReplicaUrl`.
+    #[arg(
+        long,
+        env = "MERIDIAN_DATASTORE_READ_REPLICA_URL",
+        hide_env_values = true
+    )]
+    datastore_read_replica_url: Option<String>,
     /// Kafka's bootstrap servers; overrides `kafka.bootstrap`.
     #[arg(long, env = "MERIDIAN_KAFKA_BOOTSTRAP")]
     kafka_bootstrap: Option<String>,
@@ -115,8 +122,11 @@ fn some_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Datastore {
-    /// `memory:`, `sqlite:///path/file.db?mode=rwc` or `postgres://user:password@host:port/database`.
+    /// `memory:`, `sqlite:///path/file.db?mode=rwc`, `postgres://user:password@host:port/database` or
+    /// `mysql://user:password@host:port/database` (MySQL and MariaDB).
     pub url: String,
+    /// A read replica of that database, which answers the reads that allow it (central); PostgreSQL, MySQL and MariaDB.
+    pub read_replica_url: Option<String>,
     /// Connections kept open even when idle.
     pub min_connections: u32,
     /// Connections at most.
@@ -218,6 +228,7 @@ impl Default for Datastore {
         let pool = PoolSettings::default();
         Self {
             url: "sqlite://meridian.db?mode=rwc".into(),
+            read_replica_url: None,
             min_connections: pool.min_connections,
             max_connections: pool.max_connections,
             acquire_timeout: pool.acquire_timeout,
@@ -301,6 +312,9 @@ impl Source {
         if let Some(url) = &self.datastore_url {
             config.datastore.url.clone_from(url);
         }
+        if let Some(url) = &self.datastore_read_replica_url {
+            config.datastore.read_replica_url = Some(url.clone());
+        }
         if let Some(bootstrap) = &self.kafka_bootstrap {
             config.kafka.bootstrap.clone_from(bootstrap);
         }
@@ -354,5 +368,17 @@ impl Config {
             ..PoolSettings::default()
         };
         meridian_store::DatastoreSettings { url, pool }
+    }
+
+    /// The read replica's settings, if there is one. Who waits for it could have asked the primary, so it has not long.
+    pub fn read_replica_settings(&self) -> Option<meridian_store::DatastoreSettings> {
+        const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
+        let url = self.datastore.read_replica_url.clone()?;
+        let pool = self.datastore_settings().pool;
+        let pool = PoolSettings {
+            acquire_timeout: pool.acquire_timeout.min(ACQUIRE_TIMEOUT),
+            ..pool
+        };
+        Some(meridian_store::DatastoreSettings { url, pool })
     }
 }

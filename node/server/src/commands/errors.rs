@@ -1,5 +1,7 @@
 //! From what a datastore says to what a client sees.
 
+use std::cell::Cell;
+
 use meridian_model::ports::DatastoreError;
 use meridian_model::{ApiError, Code};
 
@@ -8,13 +10,34 @@ use crate::outage::Outage;
 /// A process has one database.
 static DATABASE: Outage = Outage::new();
 
+tokio::task_local! {
+    /// Whether the read replica failed in the call that it is asked for.
+    static REPLICA_FAILED: Cell<bool>;
+}
+
 /// What OpenFGA appends to both failures of a Write.
 const WRITE_FAILED: &str =
     "tuple to be written already existed or the tuple to be deleted did not exist";
 
+/// Runs a call on a read replica; also says whether that failed. Its outages are told where calls are routed to it, and are
+/// none of the database's.
+pub(crate) async fn of_replica<T>(call: impl Future<Output = T>) -> (T, bool) {
+    let watched = async {
+        let done = call.await;
+        (done, REPLICA_FAILED.with(Cell::get))
+    };
+    REPLICA_FAILED.scope(Cell::new(false), watched).await
+}
+
+/// Whether this is a call on a read replica, which has failed then.
+fn replica_failed() -> bool {
+    REPLICA_FAILED.try_with(|failed| failed.set(true)).is_ok()
+}
+
 /// The client's side of a datastore's error. What is the operator's business is logged here, once, and hidden.
 pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
     let message = error.to_string();
+    let of_replica = is_failure(&error) && replica_failed();
     let code = match error {
         DatastoreError::UnknownStore(_) => return store_not_found(),
         DatastoreError::TupleExists(_) | DatastoreError::TupleMissing(_) => {
@@ -25,7 +48,9 @@ pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
         DatastoreError::Exhausted { .. } => Code::ResourceExhausted,
         DatastoreError::DeadlineExceeded => return crate::api::deadline_exceeded(),
         DatastoreError::Unavailable(source) => {
-            database_failed(&*source);
+            if !of_replica {
+                database_failed(&*source);
+            }
             Code::Unavailable
         }
         DatastoreError::Corrupt { what, source } => {
@@ -40,6 +65,18 @@ pub(crate) fn from_datastore(error: DatastoreError) -> ApiError {
     ApiError::new(code, message)
 }
 
+/// Whether an error says something about the datastore, and not about what was asked of it.
+fn is_failure(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::Conflict
+            | DatastoreError::Exhausted { .. }
+            | DatastoreError::DeadlineExceeded
+            | DatastoreError::Unavailable(_)
+            | DatastoreError::Corrupt { .. }
+    )
+}
+
 fn database_failed(error: &(dyn std::error::Error + 'static)) {
     if DATABASE.failed() {
         tracing::warn!(error, "the database is away");
@@ -50,7 +87,9 @@ fn database_failed(error: &(dyn std::error::Error + 'static)) {
 
 /// Notes that the database did what it was asked.
 pub(crate) fn database_worked() {
-    if let Some(away) = DATABASE.worked() {
+    if REPLICA_FAILED.try_with(|_| ()).is_err()
+        && let Some(away) = DATABASE.worked()
+    {
         tracing::info!(?away, "the database is back");
     }
 }

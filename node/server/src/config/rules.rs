@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{Config, ConfigError};
+use crate::schema::address;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -119,6 +120,16 @@ impl Config {
             "datastore.minConnections",
             least,
             "use no more than datastore.maxConnections",
+        )?;
+        let Some(replica) = &self.datastore.read_replica_url else {
+            return Ok(());
+        };
+        let engine = engine(replica);
+        need(
+            engine.is_some() && engine == self::engine(&self.datastore.url),
+            "datastore.readReplicaUrl",
+            address(replica),
+            "name a PostgreSQL (postgres://) or MySQL (mysql://) server that replicates the one of datastore.url",
         )
     }
 
@@ -244,6 +255,15 @@ impl Config {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Which engine that replicates a URL is of.
+fn engine(url: &str) -> Option<&'static str> {
+    match url.split_once(':')?.0 {
+        "postgres" | "postgresql" => Some("PostgreSQL"),
+        "mysql" | "mariadb" => Some("MySQL"),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ fn load(text: &str) -> Result<Config, ConfigError> {
         config: Some(file),
         name: None,
         datastore_url: None,
+        datastore_read_replica_url: None,
         kafka_bootstrap: None,
     }
     .load()
@@ -115,6 +116,18 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "datastore.minConnections",
             "9",
             "datastore.maxConnections",
+        ),
+        (
+            "datastore: {url: 'postgres://db/app', readReplicaUrl: 'mysql://me:secret@copy/app'}",
+            "datastore.readReplicaUrl",
+            "mysql://copy/app",
+            "a PostgreSQL (postgres://) or MySQL (mysql://) server",
+        ),
+        (
+            "datastore: {url: 'memory:', readReplicaUrl: 'memory:'}",
+            "datastore.readReplicaUrl",
+            "memory:",
+            "a PostgreSQL (postgres://) or MySQL (mysql://) server",
         ),
         (
             "datastore: {acquireTimeout: 0s}",
@@ -246,6 +259,7 @@ fn what_makes_sense_is_taken() {
         "kafka: {bootstrap: 'a.example.com:9092, [::1]:9093'}",
         "edge: {revisionWait: 0s, maxStaleness: 2s}",
         "datastore: {minConnections: 0, maxConnections: 1, changelogRetention: 7days}",
+        "datastore: {url: 'mysql://db/app', readReplicaUrl: 'mariadb://copy/app'}",
     ] {
         assert!(load(text).is_ok(), "{text}: {:?}", load(text));
     }

@@ -6,7 +6,7 @@ use meridian_sync::kafka::probe::Probe;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, open_datastore};
+use super::{Behaviour, Building, Node, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
@@ -73,12 +73,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         schema: schema.subscribe(),
     };
     let admin = building.admin(tiering, own_kafka, None, holds);
+    let own = own(config, &local)?;
     let behaviour = Behaviour {
-        calls: Arc::clone(&local) as _,
+        calls: Arc::clone(&own) as _,
         admin: Arc::clone(&admin),
         nodes: Some(Nodes {
-            decide: Arc::clone(&local) as _,
-            calls: local,
+            decide: Arc::clone(&own) as _,
+            calls: own,
             datastore,
             clock: Clock::Writer,
             name: building.name.clone(),

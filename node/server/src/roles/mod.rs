@@ -28,9 +28,12 @@ use crate::api::grpc::{Grpc, Readiness, common_services};
 use crate::api::serve::{self, Drain};
 use crate::api::{Api, http};
 use crate::calls::{Calls, ServedBy};
+use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::Nodes;
 use crate::peer::Peers;
+use crate::routing::Own;
+use crate::routing::replica::Replicated;
 use crate::status::{self, Holds, NodeStatus};
 pub use central::start as central;
 pub use edge::start as edge;
@@ -260,4 +263,23 @@ impl Building {
 /// Opens the node's datastore. The database may be away: [`crate::schema::bring_up`] waits for it.
 fn open_datastore(config: &Config) -> anyhow::Result<Arc<dyn Datastore>> {
     meridian_store::open(&config.datastore_settings()).context("datastore.url")
+}
+
+/// What answers from the node's datastore: its read replica first, if there is one.
+fn own(config: &Config, local: &Arc<Local>) -> anyhow::Result<Arc<dyn Own>> {
+    let Some(settings) = config.read_replica_settings() else {
+        return Ok(Arc::clone(local) as _);
+    };
+    let datastore = meridian_store::open(&settings).context("datastore.readReplicaUrl")?;
+    let replica = Local::new(
+        Arc::clone(&datastore),
+        local.name().clone(),
+        config.limits,
+        Arc::default(),
+    );
+    Ok(Arc::new(Replicated::new(
+        Arc::clone(local),
+        replica,
+        datastore,
+    )))
 }

@@ -10,7 +10,7 @@ use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use meridian_sync::regional::{Applier, Regional as Replication, RegionalSettings};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, open_datastore};
+use super::{Behaviour, Building, Node, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
@@ -90,13 +90,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         );
     });
 
-    let local = Local::new(
+    let local = Arc::new(Local::new(
         Arc::clone(&datastore),
         building.name.clone(),
         config.limits,
         applied,
-    );
-    let regional = Arc::new(Regional::new(local, Upwards::new(peers()?)));
+    ));
+    let own = own(config, &local)?;
+    let regional = Arc::new(Regional::new(local, own, Upwards::new(peers()?)));
     let known = freshness.subscribe();
     let tiering = Tiering::Below(peers()?);
     let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);

@@ -1,6 +1,6 @@
 //! Who answers: this node, or one above it.
 //!
-//! Central answers everything itself ([`crate::commands::Local`]). A regional node answers what its datastore decides, an
+//! Central answers everything itself ([`crate::commands::Local`]), some of it from a read replica if it has one. A regional node answers what its datastore decides, an
 //! edge what its views decide; both pass writes up, and every question that they may not or cannot answer: one that must
 //! come from central's primary, or from a later position than they have reached.
 
@@ -8,6 +8,7 @@ pub mod answers;
 pub mod edge;
 pub mod floors;
 pub mod regional;
+pub mod replica;
 
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::api::operations::Operation;
-use crate::calls::{Answer, Context, Refusal, ServedBy};
+use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::check::Decision;
 use crate::commands::errors::database_worked;
+use crate::commands::lists::hand_on;
 use crate::peer::Peers;
 use floors::Floors;
 
@@ -51,6 +53,11 @@ impl Decide for Local {
         })
     }
 }
+
+/// All that a node answers of its own datastore.
+pub trait Own: Calls + Decide {}
+
+impl<T: Calls + Decide> Own for T {}
 
 /// Passes calls up, and remembers how far the answers were.
 pub struct Upwards {
@@ -133,6 +140,29 @@ impl Upwards {
         }
         answer
     }
+}
+
+/// Streams a listing of a node's own, to whoever takes some of what is found within `patience`; also says whether any was.
+async fn streamed_here(
+    own: &dyn Calls,
+    cx: &Context,
+    request: v1::StreamedListObjectsRequest,
+    found: &mpsc::Sender<String>,
+    patience: Duration,
+) -> (Answer<()>, bool) {
+    let (here, mut names) = mpsc::channel(1);
+    let listing = own.streamed_list_objects(cx, request, here);
+    let passing_on = async {
+        let mut any = false;
+        while let Some(name) = names.recv().await {
+            any = true;
+            if hand_on(name, found, patience).await.is_err() {
+                break;
+            }
+        }
+        any
+    };
+    tokio::join!(listing, passing_on)
 }
 
 /// Whether a refusal says something about this node rather than about the request: it lags, or lacks its datastore.

@@ -1,5 +1,7 @@
 //! A regional node: answers from its own copy, passes the rest up to central.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use meridian_model::StoreId;
 use meridian_proto::openfga::v1;
@@ -13,19 +15,23 @@ use crate::api::operations::{
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
-use crate::commands::lists::hand_on;
-use crate::routing::{Decide, Decided, Upwards, is_about_here, wants_primary};
+use crate::routing::{Decide, Decided, Own, Upwards, is_about_here, streamed_here, wants_primary};
 
 /// The calls of a regional node.
 pub struct Regional {
-    local: Local,
+    local: Arc<Local>,
+    own: Arc<dyn Own>,
     upwards: Upwards,
 }
 
 impl Regional {
-    /// Answers from `local`'s datastore, or from above.
-    pub fn new(local: Local, upwards: Upwards) -> Self {
-        Self { local, upwards }
+    /// Answers by `own`: from `local`'s datastore, or a replica of it; or else from above.
+    pub fn new(local: Arc<Local>, own: Arc<dyn Own>, upwards: Upwards) -> Self {
+        Self {
+            local,
+            own,
+            upwards,
+        }
     }
 
     /// Answers here if this node has come far enough, else above.
@@ -44,7 +50,7 @@ impl Regional {
             return self.upwards.forward::<O>(cx, store, &request, false).await;
         }
         let above_floor = self.upwards.above_floor(cx, store);
-        match O::run(&self.local, &above_floor, request.clone()).await {
+        match O::run(&*self.own, &above_floor, request.clone()).await {
             Err(refusal) if is_about_here(&refusal) => {
                 self.upwards.forward::<O>(cx, store, &request, false).await
             }
@@ -81,7 +87,7 @@ impl Decide for Regional {
         let here = if wants_primary(request.consistency) {
             None
         } else {
-            Some(Decide::decide(&self.local, &above_floor, request).await)
+            Some(self.own.decide(&above_floor, request).await)
         };
         match (here, store_of(request)) {
             (Some(Ok(decided)), Some(store)) => {
@@ -91,7 +97,7 @@ impl Decide for Regional {
             (Some(Err(refusal)), _) if !is_about_here(&refusal) => Err(refusal),
             (_, Some(store)) => self.upwards.decide(&above_floor, store, request).await,
             (Some(here), None) => here,
-            (None, None) => Decide::decide(&self.local, cx, request).await,
+            (None, None) => self.own.decide(cx, request).await,
         }
     }
 }
@@ -228,20 +234,8 @@ impl Calls for Regional {
         let above_floor = self.upwards.above_floor(cx, store_of(&request));
         let patience = self.local.limits().request_timeout;
         if !wants_primary(request.consistency) {
-            let (here, mut names) = mpsc::channel(1);
-            let listing =
-                Calls::streamed_list_objects(&self.local, &above_floor, request.clone(), here);
-            let passing_on = async {
-                let mut any = false;
-                while let Some(name) = names.recv().await {
-                    any = true;
-                    if hand_on(name, &found, patience).await.is_err() {
-                        break;
-                    }
-                }
-                any
-            };
-            match tokio::join!(listing, passing_on) {
+            let here = streamed_here(&*self.own, &above_floor, request.clone(), &found, patience);
+            match here.await {
                 (Err(refusal), false) if is_about_here(&refusal) => {}
                 (answer, _) => return answer,
             }
@@ -296,7 +290,6 @@ pub(super) fn created(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use meridian_model::ports::{Datastore, WriteOptions};
@@ -323,8 +316,9 @@ mod tests {
             Limits::default(),
             Arc::default(),
         );
+        let local = Arc::new(local);
         let nobody = Peers::new(&["http://127.0.0.1:1".to_owned()]).unwrap();
-        Regional::new(local, Upwards::new(nobody))
+        Regional::new(Arc::clone(&local), local, Upwards::new(nobody))
     }
 
     async fn changes(region: &Regional, token: &str) -> Result<v1::ReadChangesResponse, Code> {
