@@ -31,6 +31,12 @@ macro_rules! codes {
 codes! {
     /// As [`Code::ValidationError`], where upstream has gRPC's own INVALID_ARGUMENT instead of the number.
     InvalidArgument = 3, "validation_error";
+    /// A token that is not valid here: its signature, its times, or what it claims.
+    InvalidClaims = 1004, "invalid_claims";
+    /// A request without a bearer token, where one is needed.
+    BearerTokenMissing = 1010, "bearer_token_missing";
+    /// A bearer token that nobody was given.
+    Unauthenticated = 1500, "unauthenticated";
     /// The request breaks a rule; the message says which.
     ValidationError = 2000, "validation_error";
     /// No model of that id in the store.
@@ -172,6 +178,7 @@ mod tests {
 
     #[test]
     fn http_status_follows_the_range() {
+        assert_eq!(Code::BearerTokenMissing.http_status(), 401);
         assert_eq!(Code::ValidationError.http_status(), 400);
         assert_eq!(Code::InvalidArgument.http_status(), 400);
         assert_eq!(Code::Internal.http_status(), 500);

@@ -1,6 +1,7 @@
 //! The OpenFGA calls as a port without a transport. gRPC and HTTP both speak to one [`Calls`] object, and each role
 //! brings its own: central answers from its datastore, a regional and an edge from their view or from upstream.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -9,8 +10,10 @@ use meridian_model::{ApiError, ModelId, Position};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
+use crate::authn::Caller;
+
 /// What a call knows beside its request message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// When the caller stops waiting. Bounds everything done for the call.
     pub deadline: Instant,
@@ -18,6 +21,8 @@ pub struct Context {
     pub min_position: Option<Position>,
     /// Names the call in logs and in the answer's `x-request-id`.
     pub request_id: u64,
+    /// Who calls, where callers have to show it and the call was made at this node.
+    pub caller: Option<Arc<Caller>>,
 }
 
 /// A node's name as it stands in `meridian-served-by`; cheap to clone.

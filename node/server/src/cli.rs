@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use meridian_model::{StoreId, dsl};
 
-use crate::client::{Client, parse_model, parse_tuple};
-use crate::config::{Config, Source};
+use crate::client::{Access, Client, parse_model, parse_tuple};
+use crate::config::{Config, Environment, Source};
 use crate::dev::{self, Dev};
 use crate::roles::Node;
 use crate::schema::{self, Migrate};
@@ -71,17 +71,15 @@ enum Command {
     },
     /// Creates a store and prints its id.
     CreateStore {
-        /// gRPC address of a node.
-        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
-        api: String,
+        #[command(flatten)]
+        access: Access,
         /// Its name.
         name: String,
     },
     /// Lists the stores: id and name.
     Stores {
-        /// gRPC address of a node.
-        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
-        api: String,
+        #[command(flatten)]
+        access: Access,
     },
     /// Checks a model in the modelling language, and writes it to a store or prints it.
     Model {
@@ -93,18 +91,16 @@ enum Command {
         /// Writes it to this store and prints its id.
         #[arg(long)]
         store: Option<StoreId>,
-        /// gRPC address of a node.
-        #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
-        api: String,
+        #[command(flatten)]
+        access: Access,
     },
 }
 
 /// A store at a node.
 #[derive(Debug, Args)]
 struct At {
-    /// gRPC address of a node.
-    #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
-    api: String,
+    #[command(flatten)]
+    access: Access,
     /// The store's id.
     #[arg(long, env = "MERIDIAN_STORE")]
     store: StoreId,
@@ -138,7 +134,7 @@ pub fn meridian() -> ExitCode {
 /// Prints the answer; whether it is yes.
 async fn check(at: &At, question: &str) -> anyhow::Result<bool> {
     let question = parse_tuple(question)?;
-    let checked = Client::new(&at.api)?
+    let checked = Client::with(&at.access)?
         .check(at.store.as_str(), &question)
         .await?;
     println!(
@@ -160,7 +156,7 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 .collect::<anyhow::Result<Vec<_>>>()?;
             println!(
                 "written  revision {}",
-                Client::new(&at.api)?
+                Client::with(&at.access)?
                     .write(at.store.as_str(), &tuples)
                     .await?
             );
@@ -172,7 +168,7 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 .collect::<anyhow::Result<Vec<_>>>()?;
             println!(
                 "deleted  revision {}",
-                Client::new(&at.api)?
+                Client::with(&at.access)?
                     .delete(at.store.as_str(), &tuples)
                     .await?
             );
@@ -183,7 +179,7 @@ async fn ask(command: Command) -> anyhow::Result<()> {
             cold,
             all_warm,
         } => {
-            let (mut client, store) = (Client::new(&at.api)?, at.store.as_str());
+            let (mut client, store) = (Client::with(&at.access)?, at.store.as_str());
             if all_warm || !critical.is_empty() || !cold.is_empty() {
                 client.assign_tiers(store, critical, cold).await?;
             }
@@ -191,11 +187,11 @@ async fn ask(command: Command) -> anyhow::Result<()> {
                 println!("{tier:<10}{object_type}");
             }
         }
-        Command::CreateStore { api, name } => {
-            println!("{}", Client::new(&api)?.create_store(&name).await?)
+        Command::CreateStore { access, name } => {
+            println!("{}", Client::with(&access)?.create_store(&name).await?)
         }
-        Command::Stores { api } => {
-            for (id, name) in Client::new(&api)?.stores().await? {
+        Command::Stores { access } => {
+            for (id, name) in Client::with(&access)?.stores().await? {
                 println!("{id}  {name}");
             }
         }
@@ -203,7 +199,7 @@ async fn ask(command: Command) -> anyhow::Result<()> {
             file,
             json,
             store,
-            api,
+            access,
         } => {
             let text = std::fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
@@ -211,7 +207,7 @@ async fn ask(command: Command) -> anyhow::Result<()> {
             match store {
                 Some(store) => println!(
                     "{}",
-                    Client::new(&api)?
+                    Client::with(&access)?
                         .write_model(store.as_str(), &text)
                         .await?
                 ),
@@ -240,8 +236,16 @@ pub fn node(
     let given = NodeOptions::command().about(about).get_matches();
     let options = NodeOptions::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     let run = async {
-        options.logging.start("info")?;
-        let config = options.source.load()?;
+        let environment = Environment::of_process();
+        options.logging.or(environment.logs()?).start("info")?;
+        let config = options.source.load(&environment)?;
+        for told in environment
+            .without_effect()
+            .iter()
+            .chain(&config.without_effect())
+        {
+            tracing::warn!("{told}");
+        }
         if let Some(address) = config.listen.metrics {
             telemetry::serve_metrics(address).context("listen.metrics")?;
         }

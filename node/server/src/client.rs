@@ -1,8 +1,10 @@
 //! A small client of a node's API, for the command line and the demonstration.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use meridian_model::{Code, Tier, TupleKey, TypeSystem, dsl};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
@@ -10,6 +12,7 @@ use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
 use meridian_sync::envelope::tiers_from_wire;
 use tonic::body::Body;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 use tower::ServiceExt;
@@ -17,6 +20,7 @@ use tower::util::MapResponse;
 
 use crate::api::convert;
 use crate::config::is_host_port;
+use crate::peer::trust::Trust;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,8 +45,28 @@ fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
 #[derive(Clone)]
 pub struct Client {
     address: String,
-    api: OpenFgaServiceClient<MapResponse<Channel, KeepNumber>>,
-    admin: AdminServiceClient<Channel>,
+    api: OpenFgaServiceClient<Shown<MapResponse<Channel, KeepNumber>>>,
+    admin: AdminServiceClient<Shown<Channel>>,
+}
+
+/// A connection on which a token is shown.
+type Shown<C> = InterceptedService<C, Trust>;
+
+/// Where a node is, and what it wants to be shown.
+#[derive(Debug, Args)]
+pub struct Access {
+    /// gRPC address of a node.
+    #[arg(long, env = "MERIDIAN_API", default_value = "127.0.0.1:8081")]
+    pub api: String,
+    /// What is shown to the node as the bearer token.
+    #[arg(long, env = "MERIDIAN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// The node speaks TLS, with a certificate that the system trusts.
+    #[arg(long, env = "MERIDIAN_TLS")]
+    pub tls: bool,
+    /// The node speaks TLS, with a certificate that leads to one in this file (PEM).
+    #[arg(long, env = "MERIDIAN_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// A check's answer with where it came from.
@@ -57,25 +81,55 @@ pub struct Checked {
 }
 
 impl Client {
-    /// A client of the node at `address`, `host:port` of its `listen.grpc`. Connects when first used.
+    /// A client of the node at `address`, `host:port` of its `listen.grpc`, which asks for nothing to be shown. Connects
+    /// when first used.
     ///
     /// # Errors
     /// When the address is none.
     pub fn new(address: &str) -> anyhow::Result<Self> {
-        let endpoint = Some(address)
+        Self::of(address, "http", &Trust::default())
+    }
+
+    /// A client of the node that `access` names. Connects when first used.
+    ///
+    /// # Errors
+    /// When the address is none, or the certificate's file cannot be read.
+    pub fn with(access: &Access) -> anyhow::Result<Self> {
+        let read = |file: &PathBuf| {
+            std::fs::read(file).with_context(|| format!("cannot read --ca {}", file.display()))
+        };
+        let ca = access.ca.as_ref().map(read).transpose()?;
+        let scheme = if access.tls || ca.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        Self::of(&access.api, scheme, &Trust::of(access.token.as_deref(), ca))
+    }
+
+    fn of(address: &str, scheme: &str, trust: &Trust) -> anyhow::Result<Self> {
+        let mut endpoint = Some(address)
             .filter(|address| is_host_port(address))
-            .and_then(|address| Endpoint::from_shared(format!("http://{address}")).ok())
+            .and_then(|address| Endpoint::from_shared(format!("{scheme}://{address}")).ok())
             .with_context(|| {
                 format!("--api is '{address}': write host:port, without http://, like 127.0.0.1:8081; {GRPC}")
             })?;
+        if scheme == "https" {
+            endpoint = endpoint
+                .tls_config(trust.tls())
+                .context("--ca holds no certificate in PEM")?;
+        }
         let channel = endpoint
             .connect_timeout(TIMEOUT)
             .timeout(TIMEOUT)
             .connect_lazy();
         Ok(Self {
             address: address.to_owned(),
-            api: OpenFgaServiceClient::new(channel.clone().map_response(keep_number as KeepNumber)),
-            admin: AdminServiceClient::new(channel),
+            api: OpenFgaServiceClient::with_interceptor(
+                channel.clone().map_response(keep_number as KeepNumber),
+                trust.clone(),
+            ),
+            admin: AdminServiceClient::with_interceptor(channel, trust.clone()),
         })
     }
 

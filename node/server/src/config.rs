@@ -1,13 +1,19 @@
-//! What a node is told: one file, and in its environment what differs from machine to machine or is secret.
+//! What a node is told: by one file, its environment and its command line.
 //!
-//! This is the only place that reads the environment. Every setting has the default that its documentation states; a
-//! key that does not exist is an error that names it.
+//! The command line wins over Meridian's own variables, these over those of OpenFGA's server, and these over the file. This
+//! is the only place that reads the environment. Every setting has the default that its documentation states; a key that
+//! does not exist is an error that names it.
 
+pub mod authn;
 mod authzen;
+mod environment;
+mod openfga;
 mod properties;
 mod rules;
+mod settings;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,8 +27,12 @@ use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::limits::Limits;
+use authn::{Authn, Nodes};
 use authzen::AuthZen;
+pub use environment::Environment;
+pub use openfga::Logs;
 pub(crate) use rules::is_host_port;
+use transport::{Http, Tls};
 
 /// Where a node's settings come from.
 #[derive(Debug, Args)]
@@ -68,10 +78,17 @@ pub struct Config {
     pub upstream: Vec<String>,
     /// What an edge keeps.
     pub edge: Edge,
+    /// How callers show who they are.
+    pub authn: Authn,
+    /// What nodes show each other.
+    pub nodes: Nodes,
+    /// Certificates of the ports.
+    pub tls: Tls,
+    /// What browsers may do.
+    pub http: Http,
     /// What one request may ask for.
-    #[serde(skip)]
     pub limits: Limits,
-    /// Features of OpenFGA's that are off unless named: `authzen`. Others have no effect.
+    /// Features of OpenFGA's that are off unless named: `authzen`, `inline_expressions`. Others have no effect.
     pub experimentals: Vec<String>,
     /// Where clients of AuthZEN find it.
     pub authzen: AuthZen,
@@ -94,7 +111,7 @@ pub struct Listen {
     /// OpenFGA's API on HTTP, with `/healthz`.
     #[serde(deserialize_with = "address")]
     pub http: SocketAddr,
-    /// `meridian.v1` for the nodes below (central and regional). Reachable by them alone: it is not authenticated yet.
+    /// `meridian.v1` for the nodes below (central and regional), who show `nodes.tokens`.
     #[serde(deserialize_with = "address")]
     pub nodes: SocketAddr,
     /// Prometheus metrics at `/metrics`; not served unless set.
@@ -197,6 +214,10 @@ impl Default for Config {
             kafka: Kafka::default(),
             upstream: Vec::new(),
             edge: Edge::default(),
+            authn: Authn::default(),
+            nodes: Nodes::default(),
+            tls: Tls::default(),
+            http: Http::default(),
             limits: Limits::default(),
             experimentals: Vec::new(),
             authzen: AuthZen::default(),
@@ -292,7 +313,15 @@ pub enum ConfigError {
         /// Its value.
         value: String,
         /// What it must be.
-        remedy: &'static str,
+        remedy: String,
+    },
+    /// A variable of the environment is not valid. Its value is not shown: it may be a secret.
+    #[error("the environment's {name} is not valid: {what}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What it must be.
+        what: String,
     },
 }
 
@@ -300,12 +329,14 @@ impl Source {
     /// Reads the settings.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the file or the setting, and what to do.
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    /// [`ConfigError`] naming the file, the variable or the setting, and what to do.
+    pub fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
         let mut config = self
             .config
             .as_deref()
             .map_or_else(|| Ok(Config::default()), read)?;
+        openfga::apply(environment, &mut config)?;
+        environment.apply(&mut config)?;
         if let Some(name) = &self.name {
             config.name.clone_from(name);
         }
@@ -321,6 +352,17 @@ impl Source {
         if let Some(file) = &config.kafka.properties_file {
             config.kafka.properties.extend(properties::read(file)?);
         }
+        let keys = &mut config.authn.preshared;
+        keys.keys
+            .add_file("authn.preshared.keysFile", keys.keys_file.as_deref())?;
+        let nodes = &mut config.nodes;
+        nodes
+            .tokens
+            .add_file("nodes.tokensFile", nodes.tokens_file.as_deref())?;
+        config.limits.inline_expressions = config
+            .experimentals
+            .iter()
+            .any(|name| name == openfga::INLINE_EXPRESSIONS);
         config.check()?;
         Ok(config)
     }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod authn;
 pub mod calls;
 pub mod cli;
 pub mod client;
@@ -19,3 +20,4 @@ pub mod schema;
 pub mod snapshots;
 pub mod status;
 pub mod telemetry;
+pub mod tls;

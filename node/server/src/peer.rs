@@ -10,6 +10,7 @@ mod list;
 pub(crate) mod replication;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trust;
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,11 @@ use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::meridian::v1::node_service_client::NodeServiceClient;
 use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use line::{Line, Peer, Repeat};
+use trust::Trust;
 
 /// Largest message taken from upstream: a page of changes, a chunk of a fill.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
@@ -45,29 +48,33 @@ pub struct Peers {
 /// whole connection, and would in the end hold up everything else on it.
 #[derive(Clone)]
 struct Client {
-    calls: Channel,
-    lists: Channel,
+    calls: Connection,
+    lists: Connection,
 }
 
+type Connection = InterceptedService<Channel, Trust>;
+
 impl Client {
-    fn nodes(self) -> NodeServiceClient<Channel> {
+    fn nodes(self) -> NodeServiceClient<Connection> {
         NodeServiceClient::new(self.calls)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn lists(self) -> NodeServiceClient<Channel> {
+    fn lists(self) -> NodeServiceClient<Connection> {
         NodeServiceClient::new(self.lists)
     }
 
-    fn admin(self) -> AdminServiceClient<Channel> {
+    fn admin(self) -> AdminServiceClient<Connection> {
         AdminServiceClient::new(self.calls)
     }
 }
 
 /// Why an address is not one.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting} is '{address}', which is not a URL like http://central:8082")]
+#[error(
+    "{setting} is '{address}', which is not a URL like http://central:8082, or nodes.ca is no certificate"
+)]
 pub struct InvalidAddress {
     setting: String,
     address: String,
@@ -90,9 +97,24 @@ impl Peers {
     /// # Errors
     /// [`InvalidAddress`] naming the one that is no URL.
     pub fn new(addresses: &[String]) -> Result<Self, InvalidAddress> {
+        Self::trusting(addresses, &Trust::default())
+    }
+
+    /// The same, shown a token, and trusted by a certificate, as `trust` says.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`] naming the one that is no URL, or cannot be trusted so.
+    pub fn trusting(addresses: &[String], trust: &Trust) -> Result<Self, InvalidAddress> {
         let peer = |(index, address): (usize, &String)| {
             let setting = format!("upstream[{index}]");
-            let endpoint = match Endpoint::from_shared(address.clone()) {
+            let endpoint = Endpoint::from_shared(address.clone()).and_then(|endpoint| {
+                if address.starts_with("https://") {
+                    endpoint.tls_config(trust.tls())
+                } else {
+                    Ok(endpoint)
+                }
+            });
+            let endpoint = match endpoint {
                 Ok(endpoint) => endpoint,
                 Err(source) => {
                     return Err(InvalidAddress {
@@ -111,9 +133,12 @@ impl Peers {
                 .clone()
                 .initial_stream_window_size(LIST_WINDOW)
                 .initial_connection_window_size(LISTS_WINDOW);
+            let connection = |endpoint: &Endpoint| {
+                InterceptedService::new(endpoint.connect_lazy(), trust.clone())
+            };
             let client = Client {
-                calls: endpoint.connect_lazy(),
-                lists: lists.connect_lazy(),
+                calls: connection(&endpoint),
+                lists: connection(&lists),
             };
             Ok(Peer::new(&setting, address, client))
         };

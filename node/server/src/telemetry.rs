@@ -12,6 +12,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::config::Logs;
+
 /// How a process logs.
 #[derive(Debug, Clone, Args)]
 pub struct Logging {
@@ -19,14 +21,9 @@ pub struct Logging {
     /// the screen shows something else.
     #[arg(long = "log", env = "MERIDIAN_LOG", value_name = "FILTER")]
     filter: Option<String>,
-    /// How a line looks.
-    #[arg(
-        long = "log-format",
-        env = "MERIDIAN_LOG_FORMAT",
-        value_enum,
-        default_value = "text"
-    )]
-    format: Format,
+    /// How a line looks; text unless set.
+    #[arg(long = "log-format", env = "MERIDIAN_LOG_FORMAT", value_enum)]
+    format: Option<Format>,
 }
 
 /// How a line of the log looks.
@@ -39,6 +36,15 @@ enum Format {
 }
 
 impl Logging {
+    /// The same, with what OpenFGA's variables say where nothing else was said.
+    #[must_use]
+    pub fn or(mut self, logs: Logs) -> Self {
+        let format = |json| if json { Format::Json } else { Format::Text };
+        self.filter = self.filter.or_else(|| logs.level.map(str::to_owned));
+        self.format = self.format.or_else(|| logs.json.map(format));
+        self
+    }
+
     /// Starts logging to standard error: what is asked for, else `usual`.
     ///
     /// # Errors
@@ -50,7 +56,7 @@ impl Logging {
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
-        match self.format {
+        match self.format.unwrap_or(Format::Text) {
             Format::Text => builder.init(),
             Format::Json => builder.json().init(),
         }

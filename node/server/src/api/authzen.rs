@@ -7,6 +7,7 @@
 pub mod evaluations;
 pub mod searches;
 
+use std::fmt;
 use std::str::FromStr;
 
 use meridian_model::{ApiError, Code};
@@ -53,6 +54,12 @@ pub struct BaseUrl(String);
     "write one absolute http or https URL, as https://pdp.example.com, without user, query and fragment"
 )]
 pub struct InvalidBaseUrl;
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl FromStr for BaseUrl {
     type Err = InvalidBaseUrl;

@@ -122,6 +122,24 @@ impl Report {
         }
     }
 
+    /// Of ReadChanges, whose most is a limit of the server.
+    fn changes_page_size(&mut self, size: Option<i32>, most: u32) {
+        let Some(size) = size else { return };
+        if size < 1 {
+            self.add(
+                Code::ValidationError.name(),
+                "PageSize",
+                "value must be greater than or equal to 1",
+            );
+        } else if size.unsigned_abs() > most {
+            self.add(
+                Code::PageSizeInvalid.name(),
+                "PageSize",
+                &format!("value must be inside range [1, {most}]"),
+            );
+        }
+    }
+
     fn token(&mut self, token: &str) {
         if token.len() > MAX_TOKEN_LEN {
             self.add(

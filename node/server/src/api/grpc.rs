@@ -29,11 +29,14 @@ use tower::ServiceExt;
 use crate::api::operations::{self, AuthZenVisitor, Check, Operation, Served, Visitor};
 use crate::api::timely::{Timely, late};
 use crate::api::{Api, Outcome, Rejection};
+use crate::calls::Refusal;
 
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
 const PATH: &str = "/openfga.v1.OpenFGAService/";
 const AUTHZEN_PATH: &str = "/authzen.v1.AuthZenService/";
+/// Whoever asks this shows nothing, as upstream.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The gRPC side of a node's API.
 pub struct Grpc {
@@ -139,11 +142,18 @@ impl Grpc {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    pub async fn handle<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
+        if !request.uri().path().starts_with(HEALTH)
+            && let Err(error) = self.api.admit(&mut request).await
+        {
+            let status = status(Refusal::from(error).into(), MetadataMap::new());
+            let number = raw_number(&status);
+            return with_number(&self.api, status.into_http(), number);
+        }
         let path = request.uri().path();
         if let Some(name) = path.strip_prefix(PATH) {
             return match name {
@@ -222,8 +232,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let call = tower::service_fn(async |request: tonic::Request<O::Request>| {
-        let (metadata, _, message) = request.into_parts();
-        let Outcome { result, headers } = api.call::<O>(metadata.as_ref(), message).await;
+        let (metadata, extensions, message) = request.into_parts();
+        let called = api.call::<O>(metadata.as_ref(), &extensions, message);
+        let Outcome { result, headers } = called.await;
         let metadata = MetadataMap::from_headers(headers);
         match result {
             Ok(body) => Ok(tonic::Response::from_parts(
@@ -261,8 +272,9 @@ where
     let late_number = Arc::new(OnceLock::new());
     let call = tower::service_fn(
         async |request: tonic::Request<v1::StreamedListObjectsRequest>| {
-            let (metadata, _, message) = request.into_parts();
-            let Outcome { result, headers } = api.stream_objects(metadata.as_ref(), message).await;
+            let (metadata, extensions, message) = request.into_parts();
+            let about = (metadata.as_ref(), &extensions);
+            let Outcome { result, headers } = api.stream_objects(about, message).await;
             let metadata = MetadataMap::from_headers(headers);
             let objects = result.map_err(|rejection| status(rejection, metadata.clone()))?;
             let late_number = Arc::clone(&late_number);
@@ -310,16 +322,20 @@ where
 }
 
 /// Puts OpenFGA's number into an answer that is an error.
-fn numbered(api: &Api, mut response: Response<Body>) -> Response<Body> {
-    if let Some(status) = response.extensions().get::<Status>() {
-        let number = raw_number(status);
-        // A request that could not be decoded never became a call.
-        api.sign(response.headers_mut());
-        if let Some(number) = number {
-            response
-                .headers_mut()
-                .insert(Status::GRPC_STATUS, HeaderValue::from(number));
-        }
+fn numbered(api: &Api, response: Response<Body>) -> Response<Body> {
+    match response.extensions().get::<Status>().map(raw_number) {
+        Some(number) => with_number(api, response, number),
+        None => response,
+    }
+}
+
+fn with_number(api: &Api, mut response: Response<Body>, number: Option<u16>) -> Response<Body> {
+    // A request that could not be decoded, or of nobody, never became a call.
+    api.sign(response.headers_mut());
+    if let Some(number) = number {
+        response
+            .headers_mut()
+            .insert(Status::GRPC_STATUS, HeaderValue::from(number));
     }
     response
 }

@@ -5,11 +5,12 @@
 
 mod authzen;
 mod query;
+mod streamed;
 
 use std::sync::Arc;
 
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderValue, StatusCode, header};
+use ::http::{HeaderValue, StatusCode, header};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
@@ -29,15 +30,18 @@ use crate::api::operations::{
     ListUsers, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
     Served, Write, WriteAssertions, WriteAuthorizationModel,
 };
-use crate::api::streamed::Objects;
 use crate::api::timely::late;
 use crate::api::{Api, Outcome, Rejection};
+use crate::calls::Refusal;
 use crate::limits::Limits;
 use query::Query;
+use streamed::{stream_refused, streamed};
 
 /// JSON takes more room than the protobuf message that the size limit is about.
 const JSON_FACTOR: usize = 2;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The route whose errors have another form.
+const STREAMED: &str = "/streamed-list-objects";
 const POST: MethodFilter = MethodFilter::POST;
 
 /// The variable parts of a path.
@@ -154,16 +158,14 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             &of_store("/list-objects"),
             body::<ListObjects>(StatusCode::OK, |request, ids| request.store_id = ids.store),
         )
-        .route(
-            &of_store("/streamed-list-objects"),
-            on(MethodFilter::POST, streamed),
-        )
+        .route(&of_store(STREAMED), on(MethodFilter::POST, streamed))
         .route(
             &of_store("/list-users"),
             body::<ListUsers>(StatusCode::OK, |request, ids| request.store_id = ids.store),
         )
         .route(&of_store("/assertions/{model_id}"), assertions)
         .merge(authzen::routes())
+        .route_layer(from_fn_with_state(Arc::clone(&api), admitted))
         .with_state(Arc::clone(&api))
         .route("/healthz", get(async move || health(&readiness)))
         .route(
@@ -175,6 +177,17 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
         })
         .fallback(async || refused(&ApiError::new(Code::UndefinedEndpoint, "Not Found")))
         .layer(from_fn_with_state(api, signed))
+}
+
+/// Lets those through who may call. Health is asked by whoever has nothing to show.
+async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    match api.admit(&mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(error) if request.uri().path().ends_with(STREAMED) => {
+            stream_refused(&Refusal::from(error).into())
+        }
+        Err(error) => refused(&error),
+    }
 }
 
 /// Says where every answer comes from, whatever became of its request. Not of gRPC that came to this port: a client told
@@ -211,7 +224,7 @@ fn with_body<O: Served>(
             match decode::<O::Request>(body, api.limits()).await {
                 Ok(mut message) => {
                     place(&mut message, ids);
-                    answer::<O>(&api, &parts.headers, message, success).await
+                    answer::<O>(&api, &parts, message, success).await
                 }
                 Err(response) => response,
             }
@@ -227,13 +240,12 @@ fn query<O: Served>(
 ) -> MethodRouter<Arc<Api>> {
     on(
         method,
-        async move |State(api): State<Arc<Api>>, ids: Ids, request: Request| match Query::of(
-            request.uri(),
-        )
-        .and_then(|query| message(ids, &query))
-        {
-            Ok(message) => answer::<O>(&api, request.headers(), message, success).await,
-            Err(fields) => error(StatusCode::BAD_REQUEST, fields.code, &fields.message),
+        async move |State(api): State<Arc<Api>>, ids: Ids, request: Request| {
+            let (parts, _) = request.into_parts();
+            match Query::of(&parts.uri).and_then(|query| message(ids, &query)) {
+                Ok(message) => answer::<O>(&api, &parts, message, success).await,
+                Err(fields) => error(StatusCode::BAD_REQUEST, fields.code, &fields.message),
+            }
         },
     )
 }
@@ -323,11 +335,12 @@ fn too_large(limit: usize) -> Response {
 
 async fn answer<O: Served>(
     api: &Api,
-    headers: &HeaderMap,
+    asked: &Parts,
     message: O::Request,
     success: StatusCode,
 ) -> Response {
-    let Outcome { result, headers } = api.call::<O>(headers, message).await;
+    let called = api.call::<O>(&asked.headers, &asked.extensions, message);
+    let Outcome { result, headers } = called.await;
     let mut response = match result {
         Ok(_) if success == StatusCode::NO_CONTENT => {
             let mut response = Response::new(Body::empty());
@@ -340,84 +353,6 @@ async fn answer<O: Served>(
     };
     response.headers_mut().extend(headers);
     response
-}
-
-/// StreamedListObjects: a JSON object a line. An error that comes behind the first object is the last line.
-async fn streamed(State(api): State<Arc<Api>>, ids: Ids, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let mut message: v1::StreamedListObjectsRequest = match decode(body, api.limits()).await {
-        Ok(message) => message,
-        Err(response) => return response,
-    };
-    message.store_id = ids.store;
-    let Outcome { result, headers } = api.stream_objects(&parts.headers, message).await;
-    let mut response = match result {
-        Ok(objects) => {
-            let lines = futures::stream::unfold(objects, async |mut objects: Objects| {
-                let line = match objects.next().await? {
-                    Ok(object) => line(&Streamed::Result { object }),
-                    Err(rejection) => stream_error(&rejection).1,
-                };
-                Some((Ok::<_, std::convert::Infallible>(line), objects))
-            });
-            let mut response = Response::new(Body::from_stream(lines));
-            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-            response
-        }
-        Err(rejection) => {
-            let (status, line) = stream_error(&rejection);
-            let mut response = Response::new(Body::from(line));
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-            response
-        }
-    };
-    response.headers_mut().extend(headers);
-    response
-}
-
-/// An error of a stream: as upstream's gateway, with gRPC's own code instead of OpenFGA's.
-fn stream_error(rejection: &Rejection) -> (StatusCode, Vec<u8>) {
-    let status = match rejection {
-        Rejection::Fields(_) => 400,
-        Rejection::Refused(refusal) => refusal.error.code.http_status(),
-    };
-    let code = match status {
-        400 => tonic::Code::InvalidArgument,
-        404 => tonic::Code::NotFound,
-        409 => tonic::Code::Aborted,
-        429 => tonic::Code::ResourceExhausted,
-        503 => tonic::Code::Unavailable,
-        _ => tonic::Code::Internal,
-    };
-    let line = line(&Streamed::Error {
-        code: code as i32,
-        message: rejection.message(),
-        details: [],
-    });
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, line)
-}
-
-/// A line of a streamed answer.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Streamed<'a> {
-    Result {
-        object: String,
-    },
-    Error {
-        code: i32,
-        message: &'a str,
-        details: [(); 0],
-    },
-}
-
-fn line(streamed: &Streamed<'_>) -> Vec<u8> {
-    // These types serialize without fail.
-    let mut line = serde_json::to_vec(streamed).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
 
 fn reject(rejection: &Rejection) -> Response {

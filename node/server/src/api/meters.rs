@@ -9,6 +9,7 @@ use crate::api::operations::{Served, names};
 const REQUESTS: &str = "meridian_requests_total";
 const SECONDS: &str = "meridian_request_duration_seconds";
 const ERRORS: &str = "meridian_request_errors_total";
+const REFUSED: &str = "meridian_refused_callers_total";
 
 pub(super) struct Meters {
     /// By [`Served::INDEX`].
@@ -25,6 +26,7 @@ impl Meters {
             "Time from decoded request to answer, by operation"
         );
         describe_counter!(ERRORS, "Failed requests by operation and error code");
+        describe_counter!(REFUSED, "Requests of nobody known, by error code");
         let operations = names()
             .map(|name| {
                 (
@@ -34,6 +36,11 @@ impl Meters {
             })
             .collect();
         Self { operations }
+    }
+
+    /// Counts a request that was not let in.
+    pub(super) fn refused(&self, code: &'static str) {
+        counter!(REFUSED, "code" => code).increment(1);
     }
 
     pub(super) fn record<O: Served>(&self, took: Duration, error: Option<&'static str>) {

@@ -5,6 +5,7 @@
 
 pub mod authzen;
 pub mod convert;
+pub mod cors;
 pub mod fields;
 pub mod grpc;
 mod headers;
@@ -20,9 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use ::http::HeaderMap;
+use ::http::{Extensions, HeaderMap, Request};
 use meridian_model::{ApiError, Code};
 
+use crate::authn::Authenticator;
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::limits::Limits;
 use authzen::AuthZen;
@@ -37,6 +39,7 @@ pub struct Api {
     name: ServedBy,
     limits: Limits,
     authzen: AuthZen,
+    authenticator: Arc<Authenticator>,
     meters: Meters,
     next_request_id: AtomicU64,
 }
@@ -88,6 +91,7 @@ impl Api {
             name,
             limits,
             authzen: AuthZen::default(),
+            authenticator: Arc::new(Authenticator::None),
             meters: Meters::new(),
             next_request_id: AtomicU64::new(first),
         }
@@ -96,6 +100,31 @@ impl Api {
     /// The same, with AuthZEN served as `authzen` says.
     pub fn with_authzen(self, authzen: AuthZen) -> Self {
         Self { authzen, ..self }
+    }
+
+    /// The same, for callers that show who they are.
+    #[must_use]
+    pub fn for_callers(self, authenticator: Arc<Authenticator>) -> Self {
+        Self {
+            authenticator,
+            ..self
+        }
+    }
+
+    /// Finds out who sends a request, and notes it among its extensions.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`], or that it took longer than a request may.
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), ApiError> {
+        if self.authenticator.is_on() {
+            let caller = self.authenticator.authenticate(request.headers());
+            let caller = tokio::time::timeout(self.limits.request_timeout, caller)
+                .await
+                .unwrap_or_else(|_| Err(deadline_exceeded()))
+                .inspect_err(|error| self.meters.refused(error.code.name()))?;
+            request.extensions_mut().insert(Arc::new(caller));
+        }
+        Ok(())
     }
 
     /// The limits in force.
@@ -115,17 +144,18 @@ impl Api {
         self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Runs one call. `headers` are the request's headers or gRPC metadata.
+    /// Runs one call. `headers` are the request's headers or gRPC metadata; `extensions` are of the same request.
     pub async fn call<O: Served>(
         &self,
         headers: &HeaderMap,
+        extensions: &Extensions,
         request: O::Request,
     ) -> Outcome<O::Response> {
         let started = Instant::now();
         let request_id = self.request_id();
         let mut answer_headers = headers::for_request(request_id, &request);
         let answer = self
-            .answer::<O>(headers, request, started, request_id)
+            .answer::<O>((headers, extensions), request, started, request_id)
             .await;
         let result = match answer {
             Ok(Ok(reply)) => {
@@ -168,7 +198,7 @@ impl Api {
 
     fn context(
         &self,
-        headers: &HeaderMap,
+        (headers, extensions): (&HeaderMap, &Extensions),
         started: Instant,
         request_id: u64,
     ) -> Result<Context, InvalidFields> {
@@ -177,22 +207,23 @@ impl Api {
             deadline: started + timeout(headers).map_or(limit, |asked| asked.min(limit)),
             min_position: headers::min_position(headers)?,
             request_id,
+            caller: extensions.get().cloned(),
         })
     }
 
     async fn answer<O: Served>(
         &self,
-        headers: &HeaderMap,
+        about: (&HeaderMap, &Extensions),
         request: O::Request,
         started: Instant,
         request_id: u64,
     ) -> Result<Answer<O::Response>, InvalidFields> {
-        let cx = self.context(headers, started, request_id)?;
+        let cx = self.context(about, started, request_id)?;
         request.check_fields(&self.limits)?;
         let asked = Asked {
             calls: &*self.calls,
             cx: &cx,
-            headers,
+            headers: about.0,
             limits: &self.limits,
             authzen: &self.authzen,
             name: &self.name,

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::grpc::Grpc;
 use crate::limits::Limits;
 use crate::outage::Outage;
+use crate::tls::Identity;
 use turns::{Together, Turns};
 
 /// How long connections may go on after the stop.
@@ -29,28 +32,104 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: it fails mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves gRPC (HTTP/2 with prior knowledge) until `stop`, then drains.
+/// A port to serve on, with the certificate by which it speaks TLS, if it does.
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<Arc<Identity>>,
+}
+
+impl Port {
+    /// Serves on `listener`, with TLS where there is an identity.
+    pub fn new(listener: TcpListener, tls: Option<Arc<Identity>>) -> Self {
+        Self { listener, tls }
+    }
+}
+
+impl From<TcpListener> for Port {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
+/// A connection's bytes.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// What is done with a connection. The watcher tells it when to stop, and holds up the drain until it is dropped.
+trait Serve: Clone + Send + 'static {
+    fn serve(self, io: impl Io, watcher: Watcher) -> impl Future<Output = ()> + Send;
+}
+
+/// Serves gRPC (HTTP/2 with prior knowledge, or by TLS) until `stop`, then drains.
 pub async fn grpc(
     grpc: Arc<Grpc>,
-    listener: TcpListener,
+    port: impl Into<Port>,
     stop: impl Future<Output = ()> + Send,
     drain: Drain,
     limits: Limits,
 ) {
-    let connections = GracefulShutdown::new();
-    accept(listener, stop, limits.connections, |stream, permit| {
-        let grpc = Arc::clone(&grpc);
+    listen(
+        port.into(),
+        stop,
+        drain,
+        limits,
+        GrpcConnection { grpc, limits },
+    )
+    .await;
+}
+
+#[derive(Clone)]
+struct GrpcConnection {
+    grpc: Arc<Grpc>,
+    limits: Limits,
+}
+
+impl Serve for GrpcConnection {
+    async fn serve(self, io: impl Io, watcher: Watcher) {
+        let grpc = self.grpc;
         let service = service_fn(move |request| {
             let grpc = Arc::clone(&grpc);
             async move { Ok::<_, std::convert::Infallible>(grpc.handle(request).await) }
         });
         let turns = Turns::default();
         let connection =
-            http2(turns.clone(), &limits).serve_connection(TokioIo::new(stream), service);
-        spawn(Together::new(connections.watch(connection), turns), permit);
-    })
+            http2(turns.clone(), &self.limits).serve_connection(TokioIo::new(io), service);
+        ended(Together::new(watcher.watch(connection), turns).await);
+    }
+}
+
+/// Serves the gRPC services of `router` (HTTP/2 with prior knowledge, or by TLS) until `stop`, then drains.
+pub async fn services(
+    router: axum::Router,
+    port: impl Into<Port>,
+    stop: impl Future<Output = ()> + Send,
+    drain: Drain,
+    limits: Limits,
+) {
+    listen(
+        port.into(),
+        stop,
+        drain,
+        limits,
+        ServicesConnection { router, limits },
+    )
     .await;
-    finish(connections, drain).await;
+}
+
+#[derive(Clone)]
+struct ServicesConnection {
+    router: axum::Router,
+    limits: Limits,
+}
+
+impl Serve for ServicesConnection {
+    async fn serve(self, io: impl Io, watcher: Watcher) {
+        let service = TowerToHyperService::new(self.router);
+        let connection =
+            http2(TokioExecutor::new(), &self.limits).serve_connection(TokioIo::new(io), service);
+        ended(watcher.watch(connection).await);
+    }
 }
 
 /// How gRPC connections are set up; `executor` runs their requests.
@@ -69,12 +148,12 @@ pub fn http2<E>(executor: E, limits: &Limits) -> hyper::server::conn::http2::Bui
 /// Serves HTTP/1 and HTTP/2 until `stop`, then drains.
 pub async fn http(
     router: axum::Router,
-    listener: TcpListener,
+    port: impl Into<Port>,
     stop: impl Future<Output = ()> + Send,
     drain: Drain,
     limits: Limits,
 ) {
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -85,13 +164,52 @@ pub async fn http(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(limits.streams_per_connection);
+    listen(
+        port.into(),
+        stop,
+        drain,
+        limits,
+        HttpConnection { router, builder },
+    )
+    .await;
+}
+
+#[derive(Clone)]
+struct HttpConnection {
+    router: axum::Router,
+    builder: auto::Builder<TokioExecutor>,
+}
+
+impl Serve for HttpConnection {
+    async fn serve(self, io: impl Io, watcher: Watcher) {
+        let service = TowerToHyperService::new(self.router);
+        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+        ended(watcher.watch(connection.into_owned()).await);
+    }
+}
+
+/// Serves each connection in a task of its own until `stop`, then lets those that are open finish.
+async fn listen(
+    Port { listener, tls }: Port,
+    stop: impl Future<Output = ()>,
+    drain: Drain,
+    limits: Limits,
+    connection: impl Serve,
+) {
     let connections = GracefulShutdown::new();
     accept(listener, stop, limits.connections, |stream, permit| {
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        spawn(connections.watch(connection), permit);
+        let (connection, watcher) = (connection.clone(), connections.watcher());
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            let _open = permit;
+            match tls {
+                None => connection.serve(stream, watcher).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => connection.serve(stream, watcher).await,
+                    Err(error) => tracing::debug!(%error, "no TLS with a client"),
+                },
+            }
+        });
     })
     .await;
     finish(connections, drain).await;
@@ -138,16 +256,10 @@ async fn accept(
 }
 
 /// A connection that breaks, or speaks no HTTP, ends alone; its peer is told by HTTP/2's own means.
-fn spawn<E: std::fmt::Display>(
-    connection: impl Future<Output = Result<(), E>> + Send + 'static,
-    permit: OwnedSemaphorePermit,
-) {
-    tokio::spawn(async move {
-        let _open = permit;
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
-        }
-    });
+fn ended<E: std::fmt::Display>(how: Result<(), E>) {
+    if let Err(error) = how {
+        tracing::debug!(%error, "connection ended");
+    }
 }
 
 async fn finish(connections: GracefulShutdown, Drain(limit): Drain) {

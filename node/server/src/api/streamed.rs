@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -50,7 +50,7 @@ impl Api {
     /// Begins a streamed listing. What is refused at once, without any object, is refused here.
     pub async fn stream_objects(
         &self,
-        request_headers: &HeaderMap,
+        (request_headers, extensions): (&HeaderMap, &Extensions),
         request: v1::StreamedListObjectsRequest,
     ) -> Outcome<Objects> {
         let started = Instant::now();
@@ -58,7 +58,7 @@ impl Api {
         let mut answer_headers = headers::for_request(request_id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
         let result = self
-            .begin(request_headers, request, started, request_id)
+            .begin((request_headers, extensions), request, started, request_id)
             .await;
         Outcome {
             result,
@@ -68,12 +68,12 @@ impl Api {
 
     async fn begin(
         &self,
-        headers: &HeaderMap,
+        about: (&HeaderMap, &Extensions),
         request: v1::StreamedListObjectsRequest,
         started: Instant,
         request_id: u64,
     ) -> Result<Objects, Rejection> {
-        let cx = self.context(headers, started, request_id)?;
+        let cx = self.context(about, started, request_id)?;
         request.check_fields(&self.limits)?;
         let (found, mut names) = mpsc::channel(AHEAD);
         let calls = Arc::clone(&self.calls);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use meridian_condition::Condition;
 use meridian_model::{ApiError, Code};
 use meridian_proto::openfga::v1;
 use prost::Message;
 
 use crate::api::convert::{model_from_wire, model_to_wire};
 use crate::calls::{Answer, Context};
-use crate::commands::errors::from_datastore;
+use crate::commands::errors::{from_datastore, inline_expressions_allowed};
 use crate::commands::{Local, models, store_id, tokens};
 
 pub(super) async fn write(
@@ -17,6 +18,9 @@ pub(super) async fn write(
     request: v1::WriteAuthorizationModelRequest,
 ) -> Answer<v1::WriteAuthorizationModelResponse> {
     let store = store_id(&request.store_id)?;
+    if has_inline_expressions(&request) {
+        inline_expressions_allowed(&local.limits)?;
+    }
     check_size(local, &request)?;
     let model = Arc::new(model_from_wire(request).map_err(ApiError::from)?);
     let latest = local
@@ -40,6 +44,17 @@ pub(super) async fn write(
         Some(committed.position),
         Some(id),
     ))
+}
+
+fn has_inline_expressions(request: &v1::WriteAuthorizationModelRequest) -> bool {
+    let metadata = request
+        .type_definitions
+        .iter()
+        .filter_map(|of| of.metadata.as_ref());
+    metadata
+        .flat_map(|metadata| metadata.relations.values())
+        .flat_map(|relation| &relation.directly_related_user_types)
+        .any(|restriction| restriction.condition == Condition::INLINE)
 }
 
 fn check_size(local: &Local, request: &v1::WriteAuthorizationModelRequest) -> Result<(), ApiError> {

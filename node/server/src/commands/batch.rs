@@ -105,7 +105,7 @@ pub(super) async fn answer(
             None => {
                 let cx = Context {
                     min_position: Some(position),
-                    ..*cx
+                    ..cx.clone()
                 };
                 let alone = local.decide(&cx, &item.request).await;
                 alone.map(|decision| decision.allowed)

@@ -1,7 +1,9 @@
 //! ReadChanges.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use meridian_model::ports::TupleChange;
-use meridian_model::{ApiError, Revision};
+use meridian_model::{ApiError, Revision, Timestamp};
 use meridian_proto::openfga::v1;
 
 use crate::api::convert::{timestamp_from_wire, timestamp_to_wire, tuple_key_to_wire};
@@ -31,12 +33,21 @@ pub(super) async fn read(
         return Ok(local.reply(nothing_new, None, None));
     };
     let of_type = Some(object_type).filter(|object_type| !object_type.is_empty());
-    let limit = local.page_size(request.page_size);
-    let changes = local
+    let limit = local
+        .page_size(request.page_size)
+        .min(local.limits.read_changes_page_size);
+    let mut changes = local
         .datastore
         .tuple_changes(store, of_type, since, after, limit, cx.deadline)
         .await
         .map_err(from_datastore)?;
+    if local.limits.changelog_horizon > Duration::ZERO {
+        let newest = before_now(local.limits.changelog_horizon);
+        let shown = changes
+            .iter()
+            .take_while(|change| change.tuple.timestamp <= newest);
+        changes.truncate(shown.count());
+    }
     let body = match changes.last() {
         Some(last) => {
             let continuation_token = tokens::changes(last.cursor, object_type);
@@ -80,6 +91,13 @@ impl Local {
             (None, None) => false,
         })
     }
+}
+
+/// That long ago.
+fn before_now(age: Duration) -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let then = now.unwrap_or_default().saturating_sub(age).as_micros();
+    Timestamp(i64::try_from(then).unwrap_or(i64::MAX))
 }
 
 fn to_wire(change: &TupleChange) -> v1::TupleChange {

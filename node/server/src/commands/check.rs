@@ -154,15 +154,11 @@ impl Local {
         mut evaluation: Evaluation,
         deadline: Instant,
     ) -> Result<(Evaluation, Outcome), ApiError> {
-        let limits = |work| meridian_engine::Limits {
-            work,
-            ..Default::default()
-        };
         let outcome = evaluation.run_inline(&self.limits)?;
         if outcome != Outcome::OutOfWork {
             return Ok((evaluation, outcome));
         }
-        let limits = limits(self.limits.check_work);
+        let limits = self.limits.evaluation(self.limits.check_work);
         let free = || self.long_checks.slot_now(evaluation.store);
         let Some(slot) = evaluation.slot.take().or_else(free) else {
             return Ok((evaluation, outcome));
@@ -335,10 +331,7 @@ impl Evaluation {
 
     /// Runs the evaluator with as little work as may be done on the thread that serves connections.
     pub(super) fn run_inline(&mut self, limits: &Limits) -> Result<Outcome, ApiError> {
-        self.run(Budget::of(meridian_engine::Limits {
-            work: limits.check_inline_work,
-            ..Default::default()
-        }))
+        self.run(Budget::of(limits.evaluation(limits.check_inline_work)))
     }
 
     /// What the last run missed, or why a condition has no answer.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use meridian_model::ports::DatastoreError;
 use meridian_model::{ApiError, Code};
 
+use crate::limits::Limits;
 use crate::outage::Outage;
 
 /// A process has one database.
@@ -32,6 +33,16 @@ pub(crate) async fn of_replica<T>(call: impl Future<Output = T>) -> (T, bool) {
 /// Whether this is a call on a read replica, which has failed then.
 fn replica_failed() -> bool {
     REPLICA_FAILED.try_with(|failed| failed.set(true)).is_ok()
+}
+
+/// Lets conditions pass that a tuple brings itself, where the node was told to.
+pub(super) fn inline_expressions_allowed(limits: &Limits) -> Result<(), ApiError> {
+    if limits.inline_expressions {
+        return Ok(());
+    }
+    Err(ApiError::validation(
+        "$expression requires the \"inline_expressions\" experimental feature flag",
+    ))
 }
 
 /// The client's side of a datastore's error. What is the operator's business is logged here, once, and hidden.

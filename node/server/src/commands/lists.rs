@@ -218,7 +218,8 @@ impl Local {
         slot: Option<Slot>,
     ) -> Result<Option<Listed>, ApiError> {
         // What was found is to be answered while the caller still listens.
-        let deadline = self.limits.list_deadline_of(cx.deadline);
+        let bounds = question.limits(&self.limits);
+        let deadline = bounds.deadline_of(cx.deadline);
         let snapshot = self.datastore.snapshot(store, deadline).await;
         let mut snapshot =
             snapshot
@@ -234,7 +235,7 @@ impl Local {
             .await?;
         let most = match stream {
             Some(_) => 0,
-            None => self.limits.list_results,
+            None => bounds.results,
         };
         let run = Run::new(question.begin(&model.types)?, Arc::clone(&model), most);
         let listed = self.list_rounds(deadline, &mut *snapshot, run, stream, slot);
@@ -253,15 +254,11 @@ impl Local {
         stream: Option<&mpsc::UnboundedSender<String>>,
         mut slot: Option<Slot>,
     ) -> Result<Option<Found>, ApiError> {
-        let limits = |work| meridian_engine::Limits {
-            work,
-            ..Default::default()
-        };
         let mut left = self.limits.check_reads;
         loop {
             let progress;
             if let Some(held) = slot.take() {
-                let limits = limits(self.limits.check_work);
+                let limits = self.limits.evaluation(self.limits.check_work);
                 let go = move |interrupted: &dyn Fn() -> bool| {
                     let progress = run.go(Budget {
                         limits,
@@ -276,7 +273,9 @@ impl Local {
                     .map(|(ran, slot)| (ran, Some(slot)))?;
                 (run, progress) = ran;
             } else {
-                progress = run.go(Budget::of(limits(self.limits.check_inline_work)));
+                progress = run.go(Budget::of(
+                    self.limits.evaluation(self.limits.check_inline_work),
+                ));
                 if progress == Progress::OutOfWork {
                     return Ok(None);
                 }

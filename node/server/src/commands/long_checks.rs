@@ -202,6 +202,7 @@ mod tests {
             deadline: late(),
             min_position: None,
             request_id: 0,
+            caller: None,
         };
         let request = v1::CheckRequest {
             store_id: hostile.to_string(),
@@ -214,7 +215,7 @@ mod tests {
         };
         let mut checks = Vec::new();
         for _ in 0..6 {
-            let (local, request) = (Arc::clone(&local), request.clone());
+            let (local, cx, request) = (Arc::clone(&local), cx.clone(), request.clone());
             checks.push(tokio::spawn(async move {
                 local.check(&cx, request).await.unwrap().body.allowed
             }));

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use meridian_condition::Condition;
 use meridian_model::ports::{TupleFilter, WriteOptions};
 use meridian_model::{ApiError, Code, Timestamp, Tuple, TupleKey, TypeSystem, validate};
 use meridian_proto::openfga::v1;
 
 use crate::api::convert::{condition_of_wire, timestamp_to_wire, tuple_key_to_wire};
 use crate::calls::{Answer, Context};
-use crate::commands::errors::{from_datastore, write_failed};
+use crate::commands::errors::{from_datastore, inline_expressions_allowed, write_failed};
 use crate::commands::{Local, store_id, tokens};
 
 pub(super) async fn write(
@@ -22,6 +23,13 @@ pub(super) async fn write(
         .resolve(store, &request.authorization_model_id, cx.deadline)
         .await?;
     let changes = Changes::of(request);
+    if changes.writes.iter().any(|key| {
+        key.condition
+            .as_ref()
+            .is_some_and(|condition| condition.name == Condition::INLINE)
+    }) {
+        inline_expressions_allowed(&local.limits)?;
+    }
     changes.check_any()?;
     let writes = changes.writes(&model.types, local.limits.condition_context_bytes)?;
     let deletes = changes.deletes()?;

@@ -7,7 +7,7 @@ use super::Config;
 use crate::api::authzen::{self, BaseUrl};
 
 /// The name in `experimentals`.
-const FEATURE: &str = "authzen";
+pub(super) const FEATURE: &str = "authzen";
 
 /// Where clients of AuthZEN find it.
 #[derive(Debug, Clone, Default, Deserialize)]

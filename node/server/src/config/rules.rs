@@ -2,31 +2,15 @@
 //! like a fault of something else.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::Uri;
 
+use super::settings::SETTINGS;
 use super::{Config, ConfigError};
 use crate::schema::address;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 const TOPIC_PART: &str = "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
-const UPSTREAM: &str =
-    "write each as http://host:port, the address of listen.nodes of a node above";
-
-/// A duration's setting, its value, the least and the most that make sense, and both in words.
-type Range = (
-    &'static str,
-    Option<Duration>,
-    Duration,
-    Duration,
-    &'static str,
-);
+const UPSTREAM: &str = "write each as http://host:port or https://host:port, the address of listen.nodes of a node above";
 
 impl Config {
     /// Checks what holds for every role.
@@ -38,7 +22,12 @@ impl Config {
         self.check_datastore()?;
         self.check_kafka()?;
         self.check_edge()?;
-        self.check_durations()?;
+        SETTINGS
+            .iter()
+            .try_for_each(|setting| setting.check(self))?;
+        self.authn.check()?;
+        self.nodes.check()?;
+        self.tls.check()?;
         self.upstream
             .iter()
             .try_for_each(|url| need(is_node_url(url), "upstream", url, UPSTREAM))
@@ -109,14 +98,9 @@ impl Config {
             self.datastore.min_connections,
             self.datastore.max_connections,
         );
+        // A maximum of 0 is told as what it is.
         need(
-            (1..=10_000).contains(&most),
-            "datastore.maxConnections",
-            most,
-            "use 1 to 10000",
-        )?;
-        need(
-            least <= most,
+            least <= most || most == 0,
             "datastore.minConnections",
             least,
             "use no more than datastore.maxConnections",
@@ -140,28 +124,10 @@ impl Config {
             "kafka.bootstrap",
             &kafka.bootstrap,
             "name at least one broker as host:port, more of them separated by commas",
-        )?;
-        need(
-            (1..=10_000).contains(&kafka.partitions),
-            "kafka.partitions",
-            kafka.partitions,
-            "use 1 to 10000",
-        )?;
-        need(
-            (1..=100).contains(&kafka.replication_factor),
-            "kafka.replicationFactor",
-            kafka.replication_factor,
-            "use 1 to 100, and no more than there are brokers",
         )
     }
 
     fn check_edge(&self) -> Result<(), ConfigError> {
-        need(
-            self.edge.max_answers > 0,
-            "edge.maxAnswers",
-            self.edge.max_answers,
-            "use 1 or more; of which types no answers are kept is set with `meridian tiers --cold`",
-        )?;
         let directory = self.edge.directory.as_deref();
         need(
             directory.is_none_or(|folder| !folder.as_os_str().is_empty()),
@@ -169,92 +135,6 @@ impl Config {
             "",
             "name a folder, or leave it out to start empty every time",
         )
-    }
-
-    fn check_durations(&self) -> Result<(), ConfigError> {
-        let (datastore, edge) = (&self.datastore, &self.edge);
-        let ranges: [Range; 10] = [
-            (
-                "datastore.acquireTimeout",
-                Some(datastore.acquire_timeout),
-                MILLISECOND,
-                HOUR,
-                "use 1ms to 1h",
-            ),
-            (
-                "datastore.idleTimeout",
-                Some(datastore.idle_timeout),
-                SECOND,
-                30 * DAY,
-                "use 1s to 30days",
-            ),
-            (
-                "datastore.maxLifetime",
-                Some(datastore.max_lifetime),
-                SECOND,
-                30 * DAY,
-                "use 1s to 30days",
-            ),
-            (
-                "datastore.changelogRetention",
-                datastore.changelog_retention,
-                MINUTE,
-                36_500 * DAY,
-                "use 1m or more, or leave it out to keep all changes",
-            ),
-            (
-                "edge.snapshotInterval",
-                Some(edge.snapshot_interval),
-                100 * MILLISECOND,
-                DAY,
-                "use 100ms to 1day",
-            ),
-            (
-                "edge.maxStaleness",
-                Some(edge.max_staleness),
-                2 * SECOND,
-                30 * DAY,
-                "use 2s to 30days: the writer vouches for its changes once a second",
-            ),
-            (
-                "edge.answerMaxAge",
-                Some(edge.answer_max_age),
-                MILLISECOND,
-                30 * DAY,
-                "use 1ms to 30days",
-            ),
-            (
-                "edge.revisionWait",
-                Some(edge.revision_wait),
-                Duration::ZERO,
-                MINUTE,
-                "use 0s to 1m",
-            ),
-            (
-                "drainDelay",
-                Some(self.drain_delay),
-                Duration::ZERO,
-                HOUR,
-                "use 0s to 1h",
-            ),
-            (
-                "shutdownTimeout",
-                Some(self.shutdown_timeout),
-                MILLISECOND,
-                HOUR,
-                "use 1ms to 1h",
-            ),
-        ];
-        for (setting, value, least, most, remedy) in ranges {
-            let Some(value) = value else { continue };
-            need(
-                (least..=most).contains(&value),
-                setting,
-                humantime_serde::re::humantime::format_duration(value),
-                remedy,
-            )?;
-        }
-        Ok(())
     }
 }
 
@@ -267,11 +147,13 @@ fn engine(url: &str) -> Option<&'static str> {
     }
 }
 
-fn need(
+/// # Errors
+/// [`ConfigError::Setting`] unless it holds.
+pub(super) fn need(
     holds: bool,
     setting: &'static str,
     value: impl ToString,
-    remedy: &'static str,
+    remedy: impl Into<String>,
 ) -> Result<(), ConfigError> {
     if holds {
         return Ok(());
@@ -279,7 +161,7 @@ fn need(
     Err(ConfigError::Setting {
         setting,
         value: value.to_string(),
-        remedy,
+        remedy: remedy.into(),
     })
 }
 
@@ -310,13 +192,13 @@ pub(crate) fn is_host_port(text: &str) -> bool {
     known && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Whether the text is `http://host:port`.
+/// Whether the text is `http://host:port`, or the same with `https`.
 fn is_node_url(text: &str) -> bool {
     let Ok(url) = text.parse::<Uri>() else {
         return false;
     };
     let address = url.authority().map_or("", |authority| authority.as_str());
-    url.scheme_str() == Some("http")
+    matches!(url.scheme_str(), Some("http" | "https"))
         && is_host_port(address)
         && url.path_and_query().is_none_or(|path| path.as_str() == "/")
 }

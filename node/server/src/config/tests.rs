@@ -1,6 +1,14 @@
+mod environment;
+mod table;
+
 use super::*;
 
 fn load(text: &str) -> Result<Config, ConfigError> {
+    load_with(text, &[])
+}
+
+/// As [`load`], with these variables.
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("node.yaml");
     std::fs::write(&file, text).unwrap();
@@ -11,7 +19,12 @@ fn load(text: &str) -> Result<Config, ConfigError> {
         datastore_read_replica_url: None,
         kafka_bootstrap: None,
     }
-    .load()
+    .load(&environment(variables))
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    variables.iter().map(owned).collect()
 }
 
 #[test]
@@ -82,9 +95,9 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "http://host:port",
         ),
         (
-            "upstream: ['https://regional:8082']",
+            "upstream: ['grpc://regional:8082']",
             "upstream",
-            "https://regional:8082",
+            "grpc://regional:8082",
             "http://",
         ),
         (

@@ -19,6 +19,7 @@ use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 
 use crate::cli::stop_signal;
+use crate::config::authn::{Nodes, Secrets};
 use crate::config::{Config, Datastore, Edge, Kafka, Listen};
 use crate::roles::{self, Node};
 use crate::telemetry::Logging;
@@ -102,7 +103,13 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
             .with_context(|| format!("cannot make topic {topic}"))?;
     }
     tour::step("Kafka, in this process");
+    // Others on this machine have no business between the nodes.
+    let token = ulid::Ulid::generate().to_string();
     let settings = |role: &str, ports: u16, upstream: Vec<String>| Config {
+        nodes: Nodes {
+            tokens: Secrets::new([token.clone()]),
+            ..Nodes::default()
+        },
         name: "dev".into(),
         region: "dev".into(),
         listen: Listen {

@@ -236,6 +236,8 @@ impl Health {
 fn is_away(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Unimplemented => true,
+        // Of this node's token; what the caller is let in by is no node's.
+        Code::Unauthenticated => true,
         Code::Cancelled => is_by_connection(status),
         _ => is_unsent(status),
     }
@@ -246,9 +248,9 @@ fn is_by_connection(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
-/// Whether the request certainly never left this node.
+/// Whether the request certainly never left this node, or was not looked at.
 fn is_unsent(status: &Status) -> bool {
-    has_source::<tonic::ConnectError>(status)
+    status.code() == Code::Unauthenticated || has_source::<tonic::ConnectError>(status)
 }
 
 fn has_source<E: std::error::Error + 'static>(status: &Status) -> bool {

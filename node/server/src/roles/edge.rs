@@ -14,6 +14,7 @@ use super::{Behaviour, Building, Node};
 use crate::admin::Tiering;
 use crate::config::Config;
 use crate::peer::Peers;
+use crate::peer::trust::Trust;
 use crate::routing::Upwards;
 use crate::routing::answers::Answers;
 use crate::routing::edge::{Edge, Parts};
@@ -27,7 +28,8 @@ use crate::status::{self, Holds};
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
     config.check_has_upstream()?;
     let mut building = Building::new("edge", config, false).await?;
-    let peers = || Peers::new(&config.upstream).map(Peers::for_edge);
+    let trust = Trust::read(&config.nodes)?;
+    let peers = || Peers::trusting(&config.upstream, &trust).map(Peers::for_edge);
     let beginning = Instant::now();
     let answers = Arc::new(Answers::new(
         config.edge.max_answers,

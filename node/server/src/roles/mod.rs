@@ -21,20 +21,25 @@ use meridian_sync::kafka::probe::Probe;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
+use tonic::service::{Routes, RoutesBuilder};
 
 use crate::admin::{Admin, Tiering};
 use crate::api::grpc::{Grpc, Readiness, common_services};
-use crate::api::serve::{self, Drain};
-use crate::api::{Api, http};
+use crate::api::serve::{self, Drain, Port};
+use crate::api::{Api, cors, http};
+use crate::authn::Authenticator;
 use crate::calls::{Calls, ServedBy};
 use crate::commands::Local;
 use crate::config::Config;
+use crate::config::authn::Secrets;
+use crate::config::transport::Tls;
 use crate::node_service::Nodes;
 use crate::peer::Peers;
+use crate::peer::trust::guarded;
 use crate::routing::Own;
 use crate::routing::replica::Replicated;
 use crate::status::{self, Holds, NodeStatus};
+use crate::tls::{H2, HTTP_1, Identity};
 pub use central::start as central;
 pub use edge::start as edge;
 pub use regional::start as regional;
@@ -79,13 +84,36 @@ impl Node {
 struct Building {
     name: ServedBy,
     config: Config,
+    authenticator: Arc<Authenticator>,
     grpc: TcpListener,
     http: TcpListener,
     nodes: Option<TcpListener>,
+    tls: Identities,
     services: RoutesBuilder,
     readiness: Readiness,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+}
+
+/// What its ports show who they are by.
+struct Identities {
+    grpc: Option<Arc<Identity>>,
+    http: Option<Arc<Identity>>,
+    nodes: Option<Arc<Identity>>,
+}
+
+impl Identities {
+    fn load(tls: &Tls) -> anyhow::Result<Self> {
+        Ok(Self {
+            grpc: Identity::load(&tls.grpc, &[H2]).context("tls.grpc")?,
+            http: Identity::load(&tls.http, &[H2, HTTP_1]).context("tls.http")?,
+            nodes: Identity::load(&tls.nodes, &[H2]).context("tls.nodes")?,
+        })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        [&self.grpc, &self.http, &self.nodes].into_iter().flatten()
+    }
 }
 
 /// What a node does, once it is put together.
@@ -108,6 +136,8 @@ impl Building {
             name,
             services,
             readiness,
+            authenticator: Arc::new(Authenticator::new(&config.authn)?),
+            tls: Identities::load(&config.tls)?,
             grpc: listen(config.listen.grpc, "listen.grpc").await?,
             http: listen(config.listen.http, "listen.http").await?,
             nodes: if has_nodes {
@@ -185,59 +215,61 @@ impl Building {
         } = behaviour;
         let (mut services, readiness) = (self.services, self.readiness);
         services.add_service(AdminServiceServer::from_arc(admin));
+        let (limits, tls) = (self.config.limits, self.tls);
+        for identity in tls.iter() {
+            let every = self.config.tls.reload_interval;
+            let follow = Arc::clone(identity).follow(every, self.stop.clone());
+            self.tasks.spawn(follow);
+        }
+        let (authenticator, stop) = (Arc::clone(&self.authenticator), self.stop.clone());
+        self.tasks
+            .spawn(async move { authenticator.run(stop).await });
         let authzen = self.config.authzen();
         if authzen.enabled && authzen.base_url.is_none() {
             tracing::warn!(
                 "AuthZEN is served without its metadata document, which needs authzen.baseUrl"
             );
         }
-        let api = Api::new(calls, self.name.clone(), self.config.limits).with_authzen(authzen);
-        let api = Arc::new(api);
+        let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
+        let api = Arc::new(api.for_callers(Arc::clone(&self.authenticator)));
         let addresses = (self.grpc.local_addr()?, self.http.local_addr()?);
         let drain = CancellationToken::new();
         let patience = Drain(self.config.shutdown_timeout);
         let mut servers = JoinSet::new();
         let router = http::router(Arc::clone(&api), readiness.clone());
+        let router = router.layer(cors::layer(&self.config.http));
         servers.spawn(serve::grpc(
             Arc::new(Grpc::new(api, services)),
-            self.grpc,
+            Port::new(self.grpc, tls.grpc),
             drain.clone().cancelled_owned(),
             patience,
-            self.config.limits,
+            limits,
         ));
         servers.spawn(serve::http(
             router,
-            self.http,
+            Port::new(self.http, tls.http),
             drain.clone().cancelled_owned(),
             patience,
-            self.config.limits,
+            limits,
         ));
         let mut nodes_address = None;
         if let (Some(nodes), Some(listener)) = (nodes, self.nodes) {
             nodes_address = Some(listener.local_addr()?);
-            let admin = AdminServiceServer::from_arc(Arc::clone(&nodes.admin));
-            let server = tonic::transport::Server::builder()
-                .add_service(NodeServiceServer::new(nodes))
-                .add_service(admin);
-            let (stop, name) = (drain.clone(), self.name.clone());
-            servers.spawn(async move {
-                let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-                let drained = async { tokio::time::sleep(patience.0).await };
-                let serve = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-                tokio::select! {
-                    served = serve => if let Err(error) = served {
-                        tracing::error!(node = name.as_str(), error = %error, "serving the nodes below ended");
-                    },
-                    () = async { stop.cancelled().await; drained.await } => {}
-                }
-            });
+            let router = node_services(nodes, &self.config.nodes.tokens);
+            servers.spawn(serve::services(
+                router,
+                Port::new(listener, tls.nodes),
+                drain.clone().cancelled_owned(),
+                patience,
+                limits,
+            ));
         }
         let (set, name) = (readiness.clone(), self.name.clone());
-        let drained = drain.clone();
+        let (drained, authenticator) = (drain.clone(), self.authenticator);
         self.tasks.spawn(async move {
             tokio::select! {
                 () = drained.cancelled() => {}
-                () = ready => {
+                ((), ()) = async { tokio::join!(ready, authenticator.ready()) } => {
                     set.set(true).await;
                     tracing::info!(node = name.as_str(), "ready");
                 }
@@ -258,6 +290,20 @@ impl Building {
             tasks: self.tasks,
         })
     }
+}
+
+/// What a node gives the nodes below that show one of `tokens`.
+fn node_services(nodes: Nodes, tokens: &Secrets) -> axum::Router {
+    if tokens.iter().next().is_none() {
+        tracing::warn!(
+            "nodes.tokens is empty: whoever reaches listen.nodes can read and write all"
+        );
+    }
+    let mut services = Routes::builder();
+    services
+        .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))
+        .add_service(NodeServiceServer::new(nodes));
+    guarded(services.routes().prepare().into_axum_router(), tokens)
 }
 
 /// Opens the node's datastore. The database may be away: [`crate::schema::bring_up`] waits for it.

@@ -16,6 +16,7 @@ use crate::commands::Local;
 use crate::config::Config;
 use crate::node_service::{Clock, Nodes};
 use crate::peer::Peers;
+use crate::peer::trust::Trust;
 use crate::retention;
 use crate::routing::Upwards;
 use crate::routing::regional::Regional;
@@ -30,7 +31,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     config.check_has_upstream()?;
     let mut building = Building::new("regional", config, true).await?;
     let datastore = open_datastore(config)?;
-    let peers = || Peers::new(&config.upstream);
+    let trust = Trust::read(&config.nodes)?;
+    let peers = || Peers::trusting(&config.upstream, &trust);
     let (applied, beginning) = (Arc::new(Notify::new()), Instant::now());
     let (heartbeat, freshness) = (
         watch::Sender::new(None),

@@ -156,7 +156,7 @@ impl Edge {
             min_position: cx
                 .min_position
                 .max(shown.map(|shown| shown.view.position())),
-            ..*cx
+            ..cx.clone()
         }
     }
 

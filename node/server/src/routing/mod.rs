@@ -86,7 +86,7 @@ impl Upwards {
             .filter(|floor| *floor != meridian_model::Position::default());
         Context {
             min_position: cx.min_position.max(floor),
-            ..*cx
+            ..cx.clone()
         }
     }
 

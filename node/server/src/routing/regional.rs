@@ -326,6 +326,7 @@ mod tests {
             deadline: deadline(),
             min_position: None,
             request_id: 0,
+            caller: None,
         };
         let request = v1::ReadChangesRequest {
             store_id: STORE.into(),

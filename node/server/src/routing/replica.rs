@@ -102,7 +102,7 @@ impl Replicated {
             .filter(|floor| *floor != Position::default());
         Some(Context {
             min_position: cx.min_position.max(floor),
-            ..*cx
+            ..cx.clone()
         })
     }
 

@@ -144,43 +144,7 @@ impl Node {
         message: &[u8],
         headers: &[(&str, &str)],
     ) -> RawReply {
-        let mut frame = BytesMut::with_capacity(message.len() + 5);
-        frame.put_u8(0);
-        frame.put_u32(message.len().try_into().unwrap());
-        frame.put_slice(message);
-        let stream = TcpStream::connect(self.grpc).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("http://{}/{path}", self.grpc))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = sender
-            .send_request(request.body(Full::new(frame.freeze())).unwrap())
-            .await
-            .unwrap();
-        let headers = response.headers().clone();
-        let body = response.into_body().collect().await.unwrap();
-        let trailers = body.trailers().cloned().unwrap_or_default();
-        let find = |name: &str| {
-            headers
-                .get(name)
-                .or(trailers.get(name))
-                .map(|value| value.to_str().unwrap().to_owned())
-        };
-        RawReply {
-            status: find("grpc-status").expect("grpc-status").parse().unwrap(),
-            message: find("grpc-message").unwrap_or_default(),
-            body: body.to_bytes(),
-            headers,
-        }
+        raw_rpc(self.grpc, path, message, headers).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> JsonReply {
@@ -248,6 +212,52 @@ impl Node {
             &json!({"tuple_key": {"user": user, "relation": relation, "object": object}}),
         )
         .await
+    }
+}
+
+/// One gRPC call of any node, seen at the HTTP/2 level.
+pub(crate) async fn raw_rpc(
+    address: SocketAddr,
+    path: &str,
+    message: &[u8],
+    headers: &[(&str, &str)],
+) -> RawReply {
+    let mut frame = BytesMut::with_capacity(message.len() + 5);
+    frame.put_u8(0);
+    frame.put_u32(message.len().try_into().unwrap());
+    frame.put_slice(message);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{}/{path}", address))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender
+        .send_request(request.body(Full::new(frame.freeze())).unwrap())
+        .await
+        .unwrap();
+    let headers = response.headers().clone();
+    let body = response.into_body().collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let find = |name: &str| {
+        headers
+            .get(name)
+            .or(trailers.get(name))
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    RawReply {
+        status: find("grpc-status").expect("grpc-status").parse().unwrap(),
+        message: find("grpc-message").unwrap_or_default(),
+        body: body.to_bytes(),
+        headers,
     }
 }
 

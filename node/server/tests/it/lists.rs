@@ -223,7 +223,8 @@ async fn contextual_tuples_are_listed_through() {
 #[tokio::test]
 async fn a_listing_that_a_limit_cuts_short_says_so() {
     let shop = Shop::with(Limits {
-        list_results: 1,
+        list_objects_results: 1,
+        list_users_results: 1,
         ..Limits::default()
     })
     .await;

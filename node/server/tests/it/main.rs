@@ -9,10 +9,12 @@
 )]
 
 mod assertions;
+mod authn;
 mod authzen;
 mod bad_input;
 mod check;
 mod command_line;
+mod cors;
 mod database_away;
 mod dev;
 mod edge;
@@ -20,9 +22,11 @@ mod edge_lists;
 mod harness;
 mod health;
 mod life;
+mod limits;
 mod lists;
 mod process;
 mod starting;
 mod status;
+mod tls;
 mod unreachable;
 mod wire;

@@ -148,7 +148,7 @@ fn inner_colon(text: &str) -> bool {
 }
 
 impl Fields for v1::ReadChangesRequest {
-    fn check_fields(&self, _: &Limits) -> Result<(), InvalidFields> {
+    fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields> {
         let mut report = Report::of("ReadChangesRequest");
         report.store_id(&self.store_id);
         report.pattern(
@@ -156,7 +156,7 @@ impl Fields for v1::ReadChangesRequest {
             self.r#type.is_empty() || is_plain(&self.r#type, 1, MAX_TYPE_LEN, b":#"),
             TYPE_FILTER,
         );
-        report.page_size(self.page_size);
+        report.changes_page_size(self.page_size, limits.read_changes_page_size);
         report.token(&self.continuation_token);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

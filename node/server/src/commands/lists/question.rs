@@ -6,10 +6,15 @@ use meridian_model::{ApiError, Code, Tuple, TypeSystem, validate};
 use meridian_proto::google::struct_to_json;
 use meridian_proto::openfga::v1;
 
+use crate::limits::{Limits, ListLimits};
+
 /// A listing to be made.
 pub(crate) trait Question: Send + Sync {
     /// The model it is asked under; empty for the latest.
     fn model_id(&self) -> &str;
+
+    /// What it may take.
+    fn limits(&self, all: &Limits) -> ListLimits;
 
     /// Checks it by the model, and begins it.
     ///
@@ -54,6 +59,10 @@ impl Question for v1::ListObjectsRequest {
         &self.authorization_model_id
     }
 
+    fn limits(&self, all: &Limits) -> ListLimits {
+        all.list_objects()
+    }
+
     fn begin(&self, types: &TypeSystem) -> Result<Begun, ApiError> {
         known_relation(types, &self.r#type, &self.relation)?;
         let given = self.contextual_tuples.as_ref();
@@ -78,6 +87,10 @@ impl Question for v1::ListObjectsRequest {
 impl Question for v1::ListUsersRequest {
     fn model_id(&self) -> &str {
         &self.authorization_model_id
+    }
+
+    fn limits(&self, all: &Limits) -> ListLimits {
+        all.list_users()
     }
 
     fn begin(&self, types: &TypeSystem) -> Result<Begun, ApiError> {

@@ -55,6 +55,7 @@ fn context() -> Context {
         deadline: late(),
         min_position: None,
         request_id: 0,
+        caller: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use meridian_engine::view::CompiledModel;
-use meridian_engine::{Budget, Limits as EngineLimits, Outcome, Scratch, View};
+use meridian_engine::{Budget, Outcome, Scratch, View};
 use meridian_model::{ApiError, ModelId, Position, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::{Shown, Views};
@@ -111,10 +111,7 @@ impl Held {
     }
 
     pub(super) fn inline_budget(&self) -> Budget<'static> {
-        Budget::of(EngineLimits {
-            work: self.limits.check_inline_work,
-            ..EngineLimits::default()
-        })
+        Budget::of(self.limits.evaluation(self.limits.check_inline_work))
     }
 
     /// Evaluates on a blocking thread until it is done or the caller's time is up; `None` when no more may run now.
@@ -141,10 +138,7 @@ impl Held {
         run: impl FnOnce(Budget<'_>) -> T + Send + 'static,
     ) -> Option<Result<T, ApiError>> {
         let slot = self.long_checks.slot_now(store)?;
-        let limits = EngineLimits {
-            work: self.limits.check_work,
-            ..EngineLimits::default()
-        };
+        let limits = self.limits.evaluation(self.limits.check_work);
         let run = move |interrupted: &dyn Fn() -> bool| {
             run(Budget {
                 limits,

@@ -24,10 +24,8 @@ impl Edge {
         cx: &Context,
         request: v1::ListObjectsRequest,
     ) -> Answer<v1::ListObjectsResponse> {
-        let (store, most) = (
-            asked(&request, request.consistency),
-            self.held.limits.list_results,
-        );
+        let store = asked(&request, request.consistency);
+        let most = request.limits(&self.held.limits).results;
         match self.list(cx, store, &request, most).await {
             Some(listed) => Ok(listed?.objects(&self.held.name)),
             None => self.above::<ListObjects>(cx, &request).await,
@@ -39,10 +37,8 @@ impl Edge {
         cx: &Context,
         request: v1::ListUsersRequest,
     ) -> Answer<v1::ListUsersResponse> {
-        let (store, most) = (
-            asked(&request, request.consistency),
-            self.held.limits.list_results,
-        );
+        let store = asked(&request, request.consistency);
+        let most = request.limits(&self.held.limits).results;
         match self.list(cx, store, &request, most).await {
             Some(listed) => Ok(listed?.users(&self.held.name)),
             None => self.above::<ListUsers>(cx, &request).await,
@@ -58,7 +54,7 @@ impl Edge {
         let store = asked(&request, request.consistency);
         let patience = self.held.limits.request_timeout;
         let Some(listed) = self.list(cx, store, &unary(request.clone()), 0).await else {
-            let cx = store.map_or(*cx, |store| self.above_view(cx, store));
+            let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
             return self
                 .upwards
                 .stream_objects(&cx, request, found, patience)
@@ -113,7 +109,7 @@ impl Edge {
         if progress == Progress::OutOfWork {
             let (again, view, model_id) =
                 (begin().ok()?, view.clone(), question.model_id().to_owned());
-            let deadline = self.held.limits.list_deadline_of(cx.deadline);
+            let deadline = question.limits(&self.held.limits).deadline_of(cx.deadline);
             let run = move |budget: Budget<'_>| go(again, &view, &model_id, most, budget);
             (listing, progress) = match self.held.long(store, deadline, run).await? {
                 Ok(listed) => listed?,
@@ -174,7 +170,7 @@ impl Edge {
 
     async fn above<O: Operation>(&self, cx: &Context, request: &O::Request) -> Answer<O::Response> {
         let store = request.store_id().parse().ok();
-        let cx = store.map_or(*cx, |store| self.above_view(cx, store));
+        let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
         self.upwards.forward::<O>(&cx, store, request, false).await
     }
 }

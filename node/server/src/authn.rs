@@ -1,0 +1,101 @@
+//! Who calls: nobody is asked, a shared key, or a token of an OIDC issuer; as OpenFGA's server.
+//!
+//! A request is authenticated before anything else is done for it, its body included. Health checks are not: whoever asks
+//! them has no token. What a token says is never logged, nor the token itself.
+
+mod claims;
+mod fetch;
+mod oidc;
+mod shared;
+mod token;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use meridian_model::{ApiError, Code};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::authn::{Authn, Method};
+pub use claims::Caller;
+pub(crate) use fetch::FetchError;
+use oidc::Oidc;
+pub(crate) use shared::SharedKeys;
+
+/// How callers show who they are.
+pub enum Authenticator {
+    /// Not at all.
+    None,
+    /// By one of several keys.
+    Preshared(SharedKeys),
+    /// By a token of an issuer.
+    Oidc(Arc<Oidc>),
+}
+
+impl Authenticator {
+    /// By these settings. Nothing is fetched yet: see [`Authenticator::run`].
+    ///
+    /// # Errors
+    /// When the system's certificates, by which an issuer is trusted, cannot be read.
+    pub fn new(settings: &Authn) -> Result<Self, FetchError> {
+        Ok(match settings.method {
+            Method::None => {
+                tracing::info!("authn.method is none: whoever reaches a port may do everything");
+                Self::None
+            }
+            Method::Preshared => Self::Preshared(SharedKeys::new(&settings.preshared.keys)),
+            Method::Oidc => Self::Oidc(Arc::new(Oidc::new(settings.oidc.clone())?)),
+        })
+    }
+
+    /// Whether callers have to show anything.
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Fetches the issuer's keys, again and again until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        if let Self::Oidc(oidc) = self {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = oidc.keep_keys() => {}
+            }
+        }
+    }
+
+    /// Waits until callers can be told apart.
+    pub async fn ready(&self) {
+        if let Self::Oidc(oidc) = self {
+            oidc.ready().await;
+        }
+    }
+
+    /// Finds out who sent a request with these headers.
+    ///
+    /// # Errors
+    /// `bearer_token_missing`, `unauthenticated` or `invalid_claims`, or unavailable while the issuer's keys were never
+    /// fetched.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        match self {
+            Self::None => Ok(Caller::default()),
+            Self::Preshared(keys) => {
+                if keys.accept(bearer(headers).ok_or_else(missing)?) {
+                    Ok(Caller::default())
+                } else {
+                    Err(ApiError::new(Code::Unauthenticated, "unauthenticated"))
+                }
+            }
+            Self::Oidc(oidc) => oidc.caller(bearer(headers).ok_or_else(missing)?).await,
+        }
+    }
+}
+
+fn missing() -> ApiError {
+    ApiError::new(Code::BearerTokenMissing, "missing bearer token")
+}
+
+/// The token of `authorization: Bearer <token>`; of several such headers the first counts.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}

@@ -1,0 +1,68 @@
+//! What a token claims, and whether that lets its bearer in.
+
+use serde_json::{Map, Value};
+
+use crate::config::authn::Oidc;
+
+/// Who calls. Empty where callers show a shared key, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub subject: Option<String>,
+    /// The client that the token was issued to, by the first of `authn.oidc.clientIdClaims` that it has.
+    pub client_id: Option<String>,
+}
+
+/// The claims of a token whose signature is right.
+pub(super) struct Claims(pub(super) Map<String, Value>);
+
+impl Claims {
+    /// Who the token is of, if it may be used here, at `now` (seconds since 1970). As OpenFGA's server: no leeway, expiry and
+    /// audience are required, a time of 0 counts as none.
+    pub(super) fn caller(&self, settings: &Oidc, now: f64) -> Option<Caller> {
+        let (expires, not_before, issued) =
+            (self.time("exp")?, self.time("nbf")?, self.time("iat")?);
+        let is_timely = expires.is_some_and(|time| now < time)
+            && not_before.is_none_or(|time| time <= now)
+            && issued.is_none_or(|time| time <= now);
+        let issuer = self.text("iss")?;
+        let aliases = &settings.issuer_aliases;
+        let is_ours = self.is_for(&settings.audience)
+            && (issuer == settings.issuer || aliases.iter().any(|alias| alias == issuer));
+        let subject = match self.0.get("sub") {
+            None => None,
+            Some(subject) => Some(subject.as_str()?),
+        };
+        let may = |subject| settings.subjects.iter().any(|allowed| allowed == subject);
+        let is_allowed = settings.subjects.is_empty() || subject.is_some_and(may);
+        (is_timely && is_ours && is_allowed).then(|| {
+            let mut client_ids = settings.client_id_claims.iter();
+            Caller {
+                subject: subject.map(str::to_owned),
+                client_id: client_ids.find_map(|claim| self.text(claim).map(str::to_owned)),
+            }
+        })
+    }
+
+    fn text(&self, claim: &str) -> Option<&str> {
+        self.0.get(claim)?.as_str()
+    }
+
+    /// The time of a claim, `Some(None)` where there is none; `None` where it is not a number.
+    fn time(&self, claim: &str) -> Option<Option<f64>> {
+        match self.0.get(claim) {
+            None => Some(None),
+            Some(value) => value.as_f64().map(|time| Some(time).filter(|t| *t != 0.0)),
+        }
+    }
+
+    fn is_for(&self, audience: &str) -> bool {
+        match self.0.get("aud") {
+            Some(Value::String(one)) => one == audience,
+            Some(Value::Array(several)) => {
+                several.iter().all(Value::is_string) && several.iter().any(|one| one == audience)
+            }
+            _ => false,
+        }
+    }
+}

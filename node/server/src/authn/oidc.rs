@@ -1,0 +1,136 @@
+//! Tokens of an OIDC issuer, checked with the keys that it publishes.
+//!
+//! The keys are fetched when the node starts, from time to time, and when a token names one that is not known: so an issuer
+//! may change them whenever it likes. While it is away the keys that were fetched go on counting, and a token that names
+//! another is refused. The hazard: whoever makes up names of keys must not have the issuer asked for each; so it is asked at
+//! most once in a while, by one request for all that wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use meridian_model::{ApiError, Code};
+use tokio::sync::{Mutex, watch};
+
+use super::claims::Caller;
+use super::fetch::{FetchError, Fetcher};
+use super::token::{Keys, Token};
+use crate::config::authn;
+use crate::outage::Outage;
+
+/// How long after a failure the issuer is asked again: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Checks the tokens of one issuer.
+pub struct Oidc {
+    settings: authn::Oidc,
+    fetcher: Fetcher,
+    keys: watch::Sender<Option<Arc<Keys>>>,
+    /// When the issuer was last asked for the sake of a token. Held while it is asked.
+    asked: Mutex<Option<Instant>>,
+    outage: Outage,
+}
+
+impl Oidc {
+    pub(super) fn new(settings: authn::Oidc) -> Result<Self, FetchError> {
+        Ok(Self {
+            fetcher: Fetcher::new(&settings.issuer)?,
+            settings,
+            keys: watch::Sender::new(None),
+            asked: Mutex::new(None),
+            outage: Outage::new(),
+        })
+    }
+
+    /// Fetches the keys now and from time to time.
+    pub(super) async fn keep_keys(&self) {
+        let (first, most) = RETRY;
+        let mut retry = first;
+        loop {
+            if self.fetch().await {
+                retry = first;
+                tokio::time::sleep(self.settings.refresh_interval).await;
+            } else {
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(most);
+            }
+        }
+    }
+
+    /// Waits until there are keys.
+    pub(super) async fn ready(&self) {
+        // The sender is `self.keys`, so the wait cannot fail.
+        let _ = self.keys.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Who bears the token.
+    ///
+    /// # Errors
+    /// `invalid_claims`; unavailable before there are keys.
+    pub(super) async fn caller(&self, token: &str) -> Result<Caller, ApiError> {
+        let invalid = || ApiError::new(Code::InvalidClaims, "invalid claims");
+        let token = Token::read(token).ok_or_else(invalid)?;
+        let keys = self.known();
+        let mut keys = keys.ok_or_else(no_keys)?;
+        if keys.find(&token.key_id).is_none() {
+            keys = self.fetched_for(&token.key_id).await.ok_or_else(invalid)?;
+        }
+        let key = keys.find(&token.key_id).ok_or_else(invalid)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        token
+            .verify(key)
+            .and_then(|claims| claims.caller(&self.settings, now))
+            .ok_or_else(invalid)
+    }
+
+    fn known(&self) -> Option<Arc<Keys>> {
+        self.keys.borrow().clone()
+    }
+
+    /// The keys, among them the one of this id; `None` where the issuer does not have it either, or was asked just now.
+    async fn fetched_for(&self, key_id: &str) -> Option<Arc<Keys>> {
+        let mut asked = self.asked.lock().await;
+        let has = |keys: &Arc<Keys>| keys.find(key_id).is_some();
+        // Fetched while this request waited for its turn.
+        if let Some(keys) = self.known().filter(has) {
+            return Some(keys);
+        }
+        if asked.is_some_and(|asked| asked.elapsed() < self.settings.refetch_pause) {
+            return None;
+        }
+        *asked = Some(Instant::now());
+        self.fetch().await;
+        self.known().filter(has)
+    }
+
+    /// Takes in the keys that the issuer has now; what was known stays where it does not answer. Whether it did.
+    async fn fetch(&self) -> bool {
+        match self.fetcher.keys().await {
+            Ok(keys) => {
+                if let Some(away) = self.outage.worked() {
+                    tracing::info!(?away, "the keys of authn.oidc.issuer can be fetched again");
+                }
+                self.keys.send_replace(Some(Arc::new(keys)));
+                true
+            }
+            Err(error) => {
+                if self.outage.failed() {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        has_keys = self.known().is_some(),
+                        "the keys of authn.oidc.issuer cannot be fetched"
+                    );
+                }
+                false
+            }
+        }
+    }
+}
+
+fn no_keys() -> ApiError {
+    ApiError::new(
+        Code::Unavailable,
+        "the keys of the token issuer have not been fetched yet; try again",
+    )
+}

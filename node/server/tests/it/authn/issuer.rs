@@ -1,0 +1,196 @@
+//! An OIDC issuer of the tests' own: keys that are made anew each time, discovery, and tokens of any kind.
+
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::ecdsa::EcdsaSig;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::sign::Signer;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// A running issuer.
+pub(crate) struct Issuer {
+    pub(crate) url: String,
+    pub(crate) published: Arc<Mutex<Published>>,
+}
+
+/// What it answers.
+pub(crate) struct Published {
+    pub(crate) is_up: bool,
+    pub(crate) keys: Vec<Value>,
+    /// How often the keys were asked for.
+    pub(crate) asked: usize,
+    url: String,
+}
+
+/// A key, and the id that tokens know it by.
+pub(crate) struct Key {
+    pub(crate) id: &'static str,
+    algorithm: &'static str,
+    pub(crate) private: PKey<Private>,
+}
+
+impl Issuer {
+    pub(crate) async fn start(keys: &[&Key]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let published = Arc::new(Mutex::new(Published {
+            is_up: true,
+            keys: keys.iter().map(|key| key.public()).collect(),
+            asked: 0,
+            url: url.clone(),
+        }));
+        let discovery = async |State(state): State<Arc<Mutex<Published>>>| {
+            let state = state.lock().unwrap();
+            let document = json!({"issuer": state.url, "jwks_uri": format!("{}/keys", state.url)});
+            answer(&state, document)
+        };
+        let keys = async |State(state): State<Arc<Mutex<Published>>>| {
+            let mut state = state.lock().unwrap();
+            state.asked += 1;
+            // What is not understood must not be in the way.
+            let mut keys = vec![json!({"kty": "OKP", "kid": "ed"}), json!(7)];
+            keys.extend(state.keys.clone());
+            answer(&state, json!({"keys": keys}))
+        };
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(discovery))
+            .route("/keys", get(keys))
+            .with_state(Arc::clone(&published));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, published }
+    }
+
+    pub(crate) fn is_up(&self, is_up: bool) {
+        self.published.lock().unwrap().is_up = is_up;
+    }
+
+    pub(crate) fn publish(&self, keys: &[&Key]) {
+        self.published.lock().unwrap().keys = keys.iter().map(|key| key.public()).collect();
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.published.lock().unwrap().asked
+    }
+
+    /// The claims of a token that is good.
+    pub(crate) fn claims(&self) -> Value {
+        json!({
+            "iss": self.url, "aud": ["other", "meridian"], "sub": "anne", "azp": "shop",
+            "iat": now() - 10, "nbf": now() - 10, "exp": now() + 600,
+        })
+    }
+
+    /// The same, with a claim changed; taken out where it is null.
+    pub(crate) fn claims_with(&self, name: &str, value: Value) -> Value {
+        let mut claims = self.claims();
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value;
+        }
+        claims
+    }
+}
+
+fn answer(state: &Published, document: Value) -> (StatusCode, Json<Value>) {
+    if state.is_up {
+        (StatusCode::OK, Json(document))
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, Json(Value::Null))
+    }
+}
+
+impl Key {
+    pub(crate) fn rsa(id: &'static str) -> Self {
+        let private = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        Self {
+            id,
+            algorithm: "RS256",
+            private,
+        }
+    }
+
+    pub(crate) fn p256(id: &'static str) -> Self {
+        let key = EcKey::generate(&p256()).unwrap();
+        Self {
+            id,
+            algorithm: "ES256",
+            private: PKey::from_ec_key(key).unwrap(),
+        }
+    }
+
+    fn public(&self) -> Value {
+        let text = |number: &openssl::bn::BigNumRef, len| {
+            BASE64.encode(number.to_vec_padded(len).unwrap())
+        };
+        if self.algorithm == "RS256" {
+            let key = self.private.rsa().unwrap();
+            let (n, e) = (text(key.n(), 256), text(key.e(), 3));
+            return json!({"kty": "RSA", "kid": self.id, "use": "sig", "alg": "RS256", "n": n, "e": e});
+        }
+        let key = self.private.ec_key().unwrap();
+        let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
+        let mut context = BigNumContext::new().unwrap();
+        let point = key.public_key();
+        point
+            .affine_coordinates(&p256(), &mut x, &mut y, &mut context)
+            .unwrap();
+        json!({"kty": "EC", "crv": "P-256", "kid": self.id, "x": text(&x, 32), "y": text(&y, 32)})
+    }
+
+    /// A token with these claims.
+    pub(crate) fn token(&self, claims: &Value) -> String {
+        let header = json!({"alg": self.algorithm, "kid": self.id, "typ": "JWT"});
+        self.token_with(&header, claims)
+    }
+
+    /// A token with this header too, whatever it says.
+    pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
+        let signed = unsigned(header, claims);
+        let mut signer = Signer::new(MessageDigest::sha256(), &self.private).unwrap();
+        let mut signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
+        if self.algorithm == "ES256" {
+            let parts = EcdsaSig::from_der(&signature).unwrap();
+            let part = |number: &openssl::bn::BigNumRef| number.to_vec_padded(32).unwrap();
+            signature = [part(parts.r()), part(parts.s())].concat();
+        }
+        format!("{signed}.{}", BASE64.encode(signature))
+    }
+}
+
+/// A token signed with a secret, as of a server that takes what the header says.
+pub(crate) fn hmac(header: &Value, claims: &Value, secret: &[u8]) -> String {
+    let signed = unsigned(header, claims);
+    let key = PKey::hmac(secret).unwrap();
+    let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
+    let signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64.encode(signature))
+}
+
+/// Header and claims, without a signature.
+pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| BASE64.encode(value.to_string());
+    format!("{}.{}", part(header), part(claims))
+}
+
+pub(crate) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap().as_secs()
+}
+
+fn p256() -> EcGroup {
+    EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()
+}
