@@ -14,6 +14,7 @@ mod client;
 mod conformance;
 mod control_plane;
 mod dev;
+mod differential;
 mod kafka;
 mod latency;
 mod load;

@@ -16,6 +16,7 @@ mod pair;
 mod stores;
 mod talk;
 
+pub(crate) use answer::Answer;
 pub(crate) use case::{Case, call, http};
 pub(crate) use pair::Pair;
 pub(crate) use talk::Talk;

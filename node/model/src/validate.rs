@@ -75,7 +75,7 @@ pub fn contextual(
     fits(types, key, condition).map_err(|fault| {
         let code = match fault {
             Fault::Condition(_) => Code::ValidationError,
-            Fault::Key(_) | Fault::Restriction => Code::InvalidTuple,
+            Fault::Key(_) => Code::InvalidTuple,
         };
         ApiError::new(code, fault.describe(key, condition))
     })
@@ -157,15 +157,10 @@ pub fn holds(types: &TypeSystem, tuple: &Tuple) -> bool {
         })
 }
 
-/// What is said last of a tuple whose condition is not the one of any restriction that admits its user.
-pub const OTHER_RESTRICTION: &str = "invalid condition for type restriction";
-
 /// Why a tuple does not fit.
 enum Fault {
     Key(String),
     Condition(String),
-    /// A condition that is not the one of any restriction that admits the subject.
-    Restriction,
 }
 
 impl Fault {
@@ -173,7 +168,6 @@ impl Fault {
         let reason = match self {
             Self::Key(reason) => return invalid(key, reason),
             Self::Condition(reason) => reason,
-            Self::Restriction => OTHER_RESTRICTION,
         };
         match condition {
             None => invalid(key, reason),
@@ -227,7 +221,9 @@ fn fits_condition(
         {
             Err(Fault::Condition("undefined condition".to_owned()))
         }
-        Some(_) => Err(Fault::Restriction),
+        Some(_) => Err(Fault::Condition(
+            "invalid condition for type restriction".to_owned(),
+        )),
     }
 }
 

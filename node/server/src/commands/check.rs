@@ -193,7 +193,7 @@ impl<'a> CheckedRequest<'a> {
     ///
     /// # Errors
     /// `validation_error` for a malformed question or one about unknown types and relations; `invalid_tuple` for a
-    /// contextual tuple that the model does not allow.
+    /// contextual tuple that the model does not allow, be it for its condition alone.
     pub fn new(types: &TypeSystem, request: &'a v1::CheckRequest) -> Result<Self, ApiError> {
         let key = request
             .tuple_key
@@ -203,7 +203,8 @@ impl<'a> CheckedRequest<'a> {
             .map_err(|why| invalid_question(&why))?;
         known_names(types, &question)?;
         let given = request.contextual_tuples.as_ref();
-        let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
+        let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))
+            .map_err(|error| ApiError::new(Code::InvalidTuple, error.message))?;
         Ok(Self {
             question,
             contextual,

@@ -2,10 +2,11 @@
 
 use meridian_condition::Context as Values;
 use meridian_engine::User;
-use meridian_model::{ApiError, Code, Tuple, TypeSystem, validate};
+use meridian_model::{ApiError, Code, Tuple, TypeSystem};
 use meridian_proto::google::struct_to_json;
 use meridian_proto::openfga::v1;
 
+use crate::commands::check::contextual;
 use crate::limits::{Limits, ListLimits};
 
 /// A listing to be made.
@@ -66,7 +67,7 @@ impl Question for v1::ListObjectsRequest {
     fn begin(&self, types: &TypeSystem) -> Result<Begun, ApiError> {
         known_relation(types, &self.r#type, &self.relation)?;
         let given = self.contextual_tuples.as_ref();
-        let contextual = given_tuples(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
+        let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))?;
         known_user(types, &self.user)?;
         Ok(Begun {
             what: What::Objects {
@@ -106,7 +107,7 @@ impl Question for v1::ListUsersRequest {
         } else {
             known_relation(types, &filter.r#type, &filter.relation)?;
         }
-        let contextual = given_tuples(types, &self.contextual_tuples)?;
+        let contextual = contextual(types, &self.contextual_tuples)?;
         let relation = Some(filter.relation.clone()).filter(|relation| !relation.is_empty());
         Ok(Begun {
             what: What::Users {
@@ -122,17 +123,6 @@ impl Question for v1::ListUsersRequest {
                 .unwrap_or_default(),
         })
     }
-}
-
-/// As upstream, which names a condition of another restriction otherwise than in a Check.
-fn given_tuples(types: &TypeSystem, tuples: &[v1::TupleKey]) -> Result<Vec<Tuple>, ApiError> {
-    let of_restriction = |error: ApiError| match error.code {
-        Code::InvalidTuple if error.message.ends_with(validate::OTHER_RESTRICTION) => {
-            ApiError::validation(error.message)
-        }
-        _ => error,
-    };
-    crate::commands::check::contextual(types, tuples).map_err(of_restriction)
 }
 
 fn known_type(types: &TypeSystem, object_type: &str) -> Result<(), ApiError> {

@@ -1,0 +1,197 @@
+//! Random models, tuples and questions: a node of ours must answer as OpenFGA's own server does.
+//!
+//! A world is a model with tuples; each is written to both servers, refused by both or by neither, and asked about with
+//! every call. What differs is made as small as it can be while it differs still, and printed with its seed.
+//!
+//! `MERIDIAN_SEED` sets the seed (the same every time if it is not set) and `MERIDIAN_QUESTIONS` how many questions are
+//! asked. By hand: `cargo build -p meridian-server`, then
+//! `MERIDIAN_SEED=7 MERIDIAN_QUESTIONS=100000 cargo test -p meridian-e2e --test it differential -- --nocapture`.
+
+mod answers;
+mod ask;
+mod conditions;
+mod constructs;
+mod draw;
+mod shrink;
+mod verdict;
+mod world;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::task::JoinSet;
+
+use crate::side_by_side::Pair;
+use ask::{Asked, Stores};
+use verdict::{Verdict, verdict};
+use world::{Call, Question, World};
+
+const SEED: u64 = 5;
+const QUESTIONS: usize = 20_000;
+/// Of one world.
+const QUESTIONS_A_WORLD: usize = 60;
+/// Worlds at a time: both servers have something to do while others wait.
+const WORKERS: usize = 6;
+/// Of one kind; more are counted, but not made small.
+const SHOWN: usize = 2;
+
+/// What was asked, by what it was, and how answers compared.
+#[derive(Default)]
+struct Tally {
+    counts: BTreeMap<String, usize>,
+    questions: usize,
+    different: Vec<Different>,
+}
+
+/// A question whose answers differ.
+struct Different {
+    seed: u64,
+    world: World,
+    question: Question,
+    /// The call and what came of it, for counts.
+    kind: String,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn differential_answers_are_the_same() {
+    let seed = number("MERIDIAN_SEED").unwrap_or(SEED);
+    let goal =
+        number("MERIDIAN_QUESTIONS").map_or(QUESTIONS, |goal| usize::try_from(goal).unwrap());
+    println!("MERIDIAN_SEED={seed} MERIDIAN_QUESTIONS={goal}");
+    let settings = [
+        ("OPENFGA_LIST_OBJECTS_DEADLINE", "0s"),
+        ("OPENFGA_LIST_USERS_DEADLINE", "0s"),
+    ];
+    let pair = Arc::new(Pair::start(&settings).await);
+    let start = Instant::now();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (pair, asked) = (Arc::clone(&pair), Arc::clone(&asked));
+        workers.spawn(async move {
+            let mut tally = Tally::default();
+            let mut turn = 0;
+            while asked.load(Ordering::Relaxed) < goal {
+                // Worlds have a seed of their own, so that one alone can be asked about again.
+                let seed = seed * 1_000_003 + turn * WORKERS as u64 + worker as u64;
+                let before = tally.questions;
+                one_world(&pair, seed, &mut tally).await;
+                asked.fetch_add(tally.questions - before, Ordering::Relaxed);
+                turn += 1;
+            }
+            tally
+        });
+    }
+    let mut tally = Tally::default();
+    for other in workers.join_all().await {
+        tally.add(other);
+    }
+    tally.print(start);
+    let mut kinds: BTreeMap<&str, Vec<&Different>> = BTreeMap::new();
+    for different in &tally.different {
+        kinds.entry(&different.kind).or_default().push(different);
+    }
+    let mut report = String::new();
+    for (kind, all) in &kinds {
+        println!("{:>8} DIFFERENT {kind}", all.len());
+        for different in all.iter().take(SHOWN) {
+            report += &shrink::smallest(&pair, different).await;
+        }
+    }
+    assert!(
+        tally.different.is_empty(),
+        "{} questions are answered differently, of which some, made small:\n{report}",
+        tally.different.len()
+    );
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+    )
+}
+
+async fn one_world(pair: &Pair, seed: u64, tally: &mut Tally) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = draw::world(&mut random);
+    let stores = match Stores::make(pair, &mut world).await {
+        Asked::Ready(stores, counts) => {
+            tally.count_all(counts);
+            stores
+        }
+        Asked::Refused(how) => {
+            tally.count(how);
+            return;
+        }
+        Asked::Different(question, _) => {
+            tally.different.push(Different {
+                seed,
+                world,
+                kind: format!("{} is refused by one", question.call.method()),
+                question,
+            });
+            return;
+        }
+    };
+    tally.count("model: written");
+    for turn in 0..QUESTIONS_A_WORLD {
+        let question = match turn {
+            0 => Question::of(Call::Read),
+            1 => Question::of(Call::ReadChanges),
+            _ => draw::question(&world, &mut random),
+        };
+        let answers = stores.ask(pair, &question).await;
+        tally.questions += 1;
+        tally.count(format!("call: {}", question.call.method()));
+        for construct in constructs::of(&world, &question) {
+            tally.count(format!("construct: {construct}"));
+        }
+        tally.count(format!("answer: {}", answers[1].kind()));
+        match verdict(pair, &stores, &world, &question, &answers).await {
+            Verdict::Same => {}
+            Verdict::OnPurpose(reason) => tally.count(format!("on purpose: {reason}")),
+            Verdict::Different => {
+                let world = world.clone();
+                let [ours, theirs] = answers.map(|answer| answer.kind());
+                tally.different.push(Different {
+                    seed,
+                    world,
+                    kind: format!("{}: ours {ours}, theirs {theirs}", question.call.method()),
+                    question,
+                });
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, what: impl Into<String>) {
+        *self.counts.entry(what.into()).or_default() += 1;
+    }
+
+    fn count_all(&mut self, counts: BTreeMap<String, usize>) {
+        for (what, count) in counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.count_all(other.counts);
+        self.questions += other.questions;
+        self.different.extend(other.different);
+    }
+
+    fn print(&self, start: Instant) {
+        println!("{} questions in {:.1?}", self.questions, start.elapsed());
+        for (what, count) in &self.counts {
+            println!("{count:>8} {what}");
+        }
+    }
+}

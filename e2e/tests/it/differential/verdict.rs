@@ -1,0 +1,331 @@
+//! Which differences are on purpose. Each is recognised by a rule, checked with OpenFGA itself where it can be, and
+//! counted; its reason is a row of the table in `docs/compatibility.md`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::answers::Outcome;
+use super::ask::{Asked, Stores};
+use super::conditions::INLINE;
+use super::constructs::{has_operator_in_cycle, reached};
+use super::world::{Bound, Call, Key, Question, Tuple, World};
+use crate::side_by_side::Pair;
+
+/// OpenFGA does not look where the model lets no user of that kind be found; ours looks, and meets a condition.
+pub(crate) const NOT_LOOKED_AT: &str = "A condition without an answer where the user cannot be";
+/// OpenFGA's listings fail by conditions on which no member of the list depends.
+pub(crate) const BESIDE_THE_WAY: &str = "A condition without an answer beside a listing's way";
+/// OpenFGA names fewer of the users that a wildcard in the same list covers.
+pub(crate) const BESIDE_A_WILDCARD: &str = "Users listed beside their wildcard";
+
+/// OpenFGA's search for entrypoints remembers one branch's way in the next, and so passes some by.
+pub(crate) const MISSED_ENTRYPOINTS: &str =
+    "Models with entrypoints that OpenFGA's search passes by";
+
+/// OpenFGA's Check says of each that is in one list alone what ours says.
+pub(crate) const CONTRADICTED: &str = "A list that OpenFGA's own Check contradicts";
+/// OpenFGA lists plain objects and wildcards of a type though usersets of it were asked for.
+pub(crate) const PLAIN_USERS: &str = "ListUsers of usersets";
+/// An inline expression's error ends OpenFGA's reading of a set, before a tuple that would allow.
+pub(crate) const INLINE_ERROR: &str = "An inline expression without an answer";
+
+/// OpenFGA ends a cycle as it meets it; ours decides by what else is known.
+pub(crate) const CYCLE: &str = "A cycle below an intersection or an exclusion";
+
+const INVALID: &str = "grpc 2000";
+const IDS: [&str; 3] = ["1", "2", "3"];
+
+/// How two answers compare.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Same,
+    /// For the reason of a row of the table.
+    OnPurpose(&'static str),
+    Different,
+}
+
+/// Compares ours and theirs.
+pub(crate) async fn verdict(
+    pair: &Pair,
+    stores: &Stores,
+    world: &World,
+    question: &Question,
+    [ours, theirs]: &[Outcome; 2],
+) -> Verdict {
+    if ours == theirs {
+        return Verdict::Same;
+    }
+    let judge = Judge {
+        pair,
+        stores,
+        world,
+        question,
+    };
+    let reason = match &question.call {
+        Call::Check(key) => judge.check(key, ours, theirs).await,
+        Call::BatchCheck(keys) => judge.batch(keys, ours, theirs).await,
+        Call::ListObjects { .. } => judge.objects(ours, theirs).await,
+        Call::ListUsers { .. } => judge.users(ours, theirs).await,
+        _ => None,
+    };
+    reason.map_or(Verdict::Different, Verdict::OnPurpose)
+}
+
+struct Judge<'a> {
+    pair: &'a Pair,
+    stores: &'a Stores,
+    world: &'a World,
+    question: &'a Question,
+}
+
+impl Judge<'_> {
+    async fn check(&self, key: &Key, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
+        let says = |outcome: &Outcome, allowed: bool| matches!(outcome, Outcome::Answered(body) if body["allowed"] == json!(allowed));
+        if is_invalid(ours) && says(theirs, false) && self.is_out_of_reach(&key.user) {
+            return Some(NOT_LOOKED_AT);
+        }
+        let is_inline = |bound: &Bound| bound.name == INLINE;
+        if says(ours, true)
+            && is_invalid(theirs)
+            && self.allowed_without(key, is_inline).await == Some(true)
+        {
+            return Some(INLINE_ERROR);
+        }
+        if says(ours, false)
+            && is_invalid(theirs)
+            && self.allowed_without(key, |_| true).await == Some(false)
+        {
+            return Some(BESIDE_THE_WAY);
+        }
+        let both_say = [true, false]
+            .iter()
+            .any(|allowed| says(ours, *allowed) && says(theirs, !*allowed));
+        let (kind, _) = key.object.split_once(':')?;
+        (both_say && has_operator_in_cycle(&self.world.model, kind, &key.relation)).then_some(CYCLE)
+    }
+
+    /// Each check of a batch by itself.
+    async fn batch(&self, keys: &[Key], ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
+        let (Outcome::Answered(ours), Outcome::Answered(theirs)) = (ours, theirs) else {
+            return None;
+        };
+        let outcome = |body: &Value, place: usize| {
+            let single = body["result"][place.to_string()].clone();
+            match single.get("error") {
+                Some(error) if error["input_error"] == json!("validation_error") => {
+                    Outcome::Failed(INVALID.into())
+                }
+                Some(error) => Outcome::Failed(error.to_string()),
+                None => Outcome::Answered(single),
+            }
+        };
+        let mut reason = None;
+        for (place, key) in keys.iter().enumerate() {
+            let [ours, theirs] = [ours, theirs].map(|body| outcome(body, place));
+            if ours != theirs {
+                reason = Some(self.check(key, &ours, &theirs).await?);
+            }
+        }
+        reason
+    }
+
+    async fn objects(&self, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
+        let Call::ListObjects {
+            kind,
+            relation,
+            user,
+            ..
+        } = &self.question.call
+        else {
+            return None;
+        };
+        let mut reason = BESIDE_THE_WAY;
+        let listed = match (ours, theirs) {
+            (Outcome::Answered(listed), Outcome::Answered(_)) => {
+                reason = CONTRADICTED;
+                listed.to_string()
+            }
+            (Outcome::Answered(listed), failed) | (failed, Outcome::Answered(listed))
+                if is_invalid(failed) =>
+            {
+                listed.to_string()
+            }
+            _ => return None,
+        };
+        if is_invalid(ours) && self.is_out_of_reach(user) {
+            return Some(NOT_LOOKED_AT);
+        }
+        for id in IDS {
+            let object = format!("{kind}:{id}");
+            let is_listed = listed.contains(&format!("\"{object}\""));
+            let allowed = self.allowed(&object, relation, user).await;
+            // What a check cannot decide by itself, no list may hold.
+            if allowed.unwrap_or(false) != is_listed {
+                return None;
+            }
+        }
+        Some(reason)
+    }
+
+    async fn users(&self, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
+        let Call::ListUsers {
+            object,
+            relation,
+            filter,
+        } = &self.question.call
+        else {
+            return None;
+        };
+        let (kind, of) = filter.split_once('#').unwrap_or((filter, ""));
+        let names = IDS.map(|id| match of {
+            "" => format!("{kind}:{id}"),
+            of => format!("{kind}:{id}#{of}"),
+        });
+        match (ours, theirs) {
+            (Outcome::Answered(ours), Outcome::Failed(code)) if code == INVALID => {
+                let (ours, everyone) = users(ours);
+                for name in &names {
+                    let allowed = self.allowed(object, relation, name).await;
+                    let allowed = allowed.unwrap_or(false);
+                    if allowed != ours.contains(name) && !(allowed && everyone) {
+                        return None;
+                    }
+                }
+                Some(BESIDE_THE_WAY)
+            }
+            (Outcome::Answered(ours), Outcome::Answered(theirs))
+                if !of.is_empty() && users(ours).0 == usersets(theirs) =>
+            {
+                Some(PLAIN_USERS)
+            }
+            (Outcome::Answered(ours), Outcome::Answered(theirs)) => {
+                let ((mut ours, everyone), (mut theirs, all)) = (users(ours), users(theirs));
+                let wildcard = format!("{kind}:*");
+                for (names, has_wildcard) in [(&mut ours, everyone), (&mut theirs, all)] {
+                    names.extend(has_wildcard.then(|| wildcard.clone()));
+                }
+                let mut reason = BESIDE_A_WILDCARD;
+                for name in ours.symmetric_difference(&theirs) {
+                    let allowed = self.allowed(object, relation, name).await?;
+                    if !(allowed && everyone && all) {
+                        reason = CONTRADICTED;
+                        if allowed != ours.contains(name) {
+                            return None;
+                        }
+                    }
+                }
+                Some(reason)
+            }
+            (Outcome::Failed(code), Outcome::Answered(theirs)) if code == INVALID => {
+                if self.is_out_of_reach(&names[0]) {
+                    return Some(NOT_LOOKED_AT);
+                }
+                let (theirs, everyone) = users(theirs);
+                for name in &names {
+                    let allowed = self.allowed(object, relation, name).await;
+                    let allowed = allowed.unwrap_or(false);
+                    if allowed != theirs.contains(name) && !(allowed && everyone) {
+                        return None;
+                    }
+                }
+                Some(BESIDE_THE_WAY)
+            }
+            _ => None,
+        }
+    }
+
+    /// What OpenFGA's Check says; none if it is an error, and would be one without inline expressions.
+    async fn allowed(&self, object: &str, relation: &str, user: &str) -> Option<bool> {
+        let key = Key {
+            object: object.into(),
+            relation: relation.into(),
+            user: user.into(),
+        };
+        let question = self.about(&key);
+        let [_, theirs] = self.stores.ask(self.pair, &question).await;
+        match theirs {
+            Outcome::Answered(body) => body["allowed"].as_bool(),
+            Outcome::Failed(_) => {
+                self.allowed_without(&key, |bound| bound.name == INLINE)
+                    .await
+            }
+        }
+    }
+
+    /// What OpenFGA's Check says of the world without the tuples with some conditions; none if there are none, or it is
+    /// an error.
+    async fn allowed_without(&self, key: &Key, without: impl Fn(&Bound) -> bool) -> Option<bool> {
+        let is_plain = |tuple: &Tuple| !tuple.condition.as_ref().is_some_and(&without);
+        let (mut world, mut question) = (self.world.clone(), self.about(key));
+        world.tuples.retain(is_plain);
+        question.contextual.retain(is_plain);
+        if world == *self.world && question.contextual == self.question.contextual {
+            return None;
+        }
+        let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
+            return None;
+        };
+        let [_, theirs] = stores.ask(self.pair, &question).await;
+        match theirs {
+            Outcome::Answered(body) => body["allowed"].as_bool(),
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    fn about(&self, key: &Key) -> Question {
+        Question {
+            call: Call::Check(key.clone()),
+            ..self.question.clone()
+        }
+    }
+
+    /// Whether some relation that the question leads to can have no such user.
+    fn is_out_of_reach(&self, user: &str) -> bool {
+        let targets = self.question.call.target();
+        let all = targets
+            .iter()
+            .flat_map(|(kind, relation)| reached(&self.world.model, kind, relation).0);
+        all.into_iter().any(|(kind, relation)| {
+            let (relations, facets) = reached(&self.world.model, &kind, &relation);
+            let (object, of) = user.split_once('#').unwrap_or((user, ""));
+            let (user_kind, id) = object.split_once(':').unwrap_or((object, ""));
+            let wildcard = format!("{user_kind}:*");
+            let is_reached = match (id, of) {
+                ("*", _) => facets.contains(&wildcard),
+                (_, "") => facets.contains(user_kind) || facets.contains(&wildcard),
+                (_, of) => relations.contains(&(user_kind.to_owned(), of.to_owned())),
+            };
+            !is_reached
+        })
+    }
+}
+
+fn is_invalid(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(code) if code == INVALID)
+}
+
+/// The usersets in a list of users.
+fn usersets(body: &Value) -> BTreeSet<String> {
+    let (mut names, _) = users(body);
+    names.retain(|name| name.contains('#'));
+    names
+}
+
+/// The names in a list of users, and whether there is a wildcard among them.
+fn users(body: &Value) -> (BTreeSet<String>, bool) {
+    let mut names = BTreeSet::new();
+    let mut everyone = false;
+    for user in body["users"].as_array().into_iter().flatten() {
+        let text = |at: &str| user.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        if user.get("wildcard").is_some() {
+            everyone = true;
+        } else if user.get("object").is_some() {
+            names.insert(format!("{}:{}", text("/object/type"), text("/object/id")));
+        } else {
+            let (kind, id) = (text("/userset/type"), text("/userset/id"));
+            names.insert(format!("{kind}:{id}#{}", text("/userset/relation")));
+        }
+    }
+    (names, everyone)
+}
