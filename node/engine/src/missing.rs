@@ -24,7 +24,7 @@ pub(crate) enum Missing {
 }
 
 impl Missing {
-    /// By name; `None` for what cannot be stored anyway. `user` is whom a direct relation is asked about.
+    /// By name; `None` only for what a datastore is never asked, a set of a typed wildcard. `user` is whom a direct relation is asked about.
     pub(crate) fn name(
         self,
         overlay: &Overlay,
@@ -32,9 +32,8 @@ impl Missing {
         user: Option<&Arc<TupleSubject>>,
     ) -> Option<Read> {
         let set = |key: SetKey| {
-            let object: Object = overlay.name(facts, key.object()).parse().ok()?;
             let relation = facts.symbols().relation_name(key.relation());
-            Some((object, relation.into()))
+            Some((object(overlay.name(facts, key.object()))?, relation.into()))
         };
         Some(match self {
             Self::Direct(key) => {
@@ -66,5 +65,13 @@ impl Missing {
                 relation: facts.symbols().relation_name(relation).into(),
             },
         })
+    }
+}
+
+/// An object, as long as a user may be: a userset of one that is too long to have tuples can be asked about.
+fn object(name: &str) -> Option<Object> {
+    match name.parse().ok()? {
+        TupleSubject::Object(object) => Some(object),
+        TupleSubject::Wildcard(_) | TupleSubject::Userset(..) => None,
     }
 }

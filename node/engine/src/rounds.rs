@@ -206,7 +206,9 @@ impl Facts for RoundFacts {
     }
 
     fn members(&self, _: TypeId, set: SetKey) -> Option<SetRef<'_>> {
-        self.members.get(&set).map(Set::as_ref)
+        let read = self.members.get(&set).map(Set::as_ref);
+        // No tuple has a typed wildcard as its object, but ListUsers may be asked about one.
+        read.or_else(|| self.is_wildcard(set.object()).then_some(SetRef::EMPTY))
     }
 
     fn objects_of(
