@@ -478,15 +478,16 @@ async fn what_the_model_does_not_know_has_a_code_of_its_own() {
 #[tokio::test]
 async fn what_cannot_be_stored_is_not_read_for_ever() {
     let limits = Limits {
-        list_deadline: LONG,
+        list_objects_deadline: LONG,
+        list_users_deadline: LONG,
         request_timeout: LONG,
         ..Limits::default()
     };
     let shop = Shop::with(limits).await;
-    let users = |id: &str, filter: Value| {
-        json!({"object": {"type": "team", "id": id}, "relation": "member", "user_filters": [filter]})
-    };
-    let answer = shop.ask("list-users", &users("*", json!({"type": "user"}))).await;
+    let users = |id: &str, filter: Value| json!({"object": {"type": "team", "id": id}, "relation": "member", "user_filters": [filter]});
+    let answer = shop
+        .ask("list-users", &users("*", json!({"type": "user"})))
+        .await;
     assert_eq!(answer, (200, json!({"users": []})));
     let own = json!({"type": "team", "relation": "member"});
     let answer = shop.ask("list-users", &users("*", own)).await;
