@@ -52,6 +52,7 @@ pub struct Scratch {
     pub(crate) missed: Vec<Missing>,
     pub(crate) reads: Vec<Read>,
     pub(crate) fault: Option<String>,
+    pub(crate) steps: u32,
 }
 
 /// What a request brings along.
@@ -67,6 +68,11 @@ impl Scratch {
     /// After [`Outcome::Unclear`]: which condition has no answer, on which tuple, and why.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// How many steps through usersets and parents the evaluation went at its deepest.
+    pub fn steps(&self) -> u32 {
+        self.steps
     }
 
     /// After [`Outcome::Unknown`]: what was read outside coverage, each once.
@@ -125,6 +131,7 @@ impl Scratch {
         self.missed.clear();
         self.reads.clear();
         self.fault = None;
+        self.steps = 0;
     }
 
     /// Says by name what was missed in checks for `user`.

@@ -67,6 +67,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         depth: u32,
     ) -> Outcome {
         let found = self.set(object, object_type, relation, depth);
+        self.scratch.steps = depth.saturating_sub(found.fewest_left);
         let fault = self.fault.take();
         let is_faulty = fault.is_some() || self.scratch.fault.is_some();
         self.scratch.fault = self.scratch.fault.take().or(fault);

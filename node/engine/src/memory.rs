@@ -31,7 +31,7 @@ pub(crate) struct Found {
     /// Positions on the path that were hit as cycles below here.
     hits: u128,
     /// The fewest steps that were left anywhere below here.
-    fewest_left: u32,
+    pub(crate) fewest_left: u32,
 }
 
 impl Found {

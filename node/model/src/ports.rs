@@ -1,6 +1,8 @@
 //! What a node needs from the outside, as traits beside the types they speak of. Adapters live in other crates; only
 //! `node/server` names them.
 
+mod measured;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use crate::authorization_model::AuthorizationModel;
 use crate::change::{ChangeSet, StoreInfo, StoredModel, Tiers};
 use crate::ids::{Epoch, ModelId, Position, Revision, StoreId, Timestamp};
 use crate::tuple::{Object, Subject, Tuple, TupleKey};
+pub use measured::{Connections, Measured, Sizes};
 
 /// Why a datastore did not do what it was asked. Nothing is half done: a failed call changed nothing, except that after
 /// [`DatastoreError::Unavailable`] or [`DatastoreError::DeadlineExceeded`] a commit may have happened unseen.
@@ -280,7 +283,7 @@ pub struct OutboxRow {
 /// Every call has a deadline, which bounds the wait for a connection too. Each writing call is one transaction and one
 /// revision, numbered under the store's row lock.
 #[async_trait]
-pub trait Datastore: Send + Sync + 'static {
+pub trait Datastore: Measured + Send + Sync + 'static {
     /// Brings the schema to this program's version. Idempotent.
     async fn migrate(&self) -> Result<()>;
 

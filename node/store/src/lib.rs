@@ -4,8 +4,10 @@ mod history;
 pub mod memory;
 mod settings;
 pub mod sql;
+mod watched;
 
 pub use settings::{DatastoreSettings, OpenError, PoolSettings, open};
+pub use watched::{Watcher, watched};
 
 #[cfg(test)]
 extern crate self as meridian_store;

@@ -3,6 +3,7 @@
 //! Its history ends with the process, so its epoch is the time it was made: whatever consumed an earlier life takes the
 //! stores over anew.
 
+mod measured;
 mod replacement;
 mod snapshot;
 mod state;

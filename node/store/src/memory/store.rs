@@ -196,6 +196,10 @@ impl Store {
             .insert(tuple.key, (tuple.condition, tuple.timestamp));
     }
 
+    pub(super) fn tuple_count(&self) -> usize {
+        self.tuples.len()
+    }
+
     /// Tuples that match, in key order, from behind `after`.
     pub(super) fn filtered<'a>(
         &'a self,

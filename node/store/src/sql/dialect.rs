@@ -58,6 +58,8 @@ pub(crate) struct Dialect {
     pub(crate) or_update: fn(key: &str, columns: &[&str]) -> String,
     /// Has the planner look at the tuples table again; empty where it does not go by statistics.
     pub(crate) analyze: &'static str,
+    /// Selects how many tuples there are, as `tuples`: counted, or estimated where that reads them all.
+    pub(crate) tuples: &'static str,
     /// Whether one connection does all the writing.
     pub(crate) single_writer: bool,
     /// What every new connection runs first.
@@ -111,6 +113,7 @@ pub(crate) static SQLITE: Dialect = Dialect {
     is_userset: "t.user_relation <> ''",
     or_update: on_conflict,
     analyze: "",
+    tuples: "SELECT COUNT(*) AS tuples FROM tuples",
     single_writer: true,
     on_connect: |settings| {
         let busy = settings.acquire_timeout.as_millis();
@@ -140,6 +143,7 @@ pub(crate) static POSTGRES: Dialect = Dialect {
     is_userset: "t.user_relation <> ''",
     or_update: on_conflict,
     analyze: "ANALYZE tuples",
+    tuples: "SELECT GREATEST(CAST(reltuples AS BIGINT), 0) AS tuples FROM pg_class WHERE oid = CAST('tuples' AS regclass)",
     single_writer: false,
     on_connect: |settings| {
         format!(
@@ -172,6 +176,8 @@ pub(crate) static MYSQL: Dialect = Dialect {
     or_update: on_duplicate_key,
     // Its indexes are named wherever it might take another.
     analyze: "",
+    tuples: "SELECT CAST(table_rows AS SIGNED) AS tuples FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = 'tuples'",
     single_writer: false,
     on_connect: |settings| {
         let timeout = settings.statement_timeout;

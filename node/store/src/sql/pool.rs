@@ -1,14 +1,17 @@
 //! Connections, and the deadline that bounds all that is done with one.
 
+mod measured;
+mod watch;
+
 use std::future::Future;
 use std::io;
 use std::ops::{ControlFlow, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use meridian_model::ports::{DatastoreError, Result};
+use meridian_model::ports::{Connections, DatastoreError, Result};
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, SqlSafeStr};
@@ -20,6 +23,7 @@ use super::error::{classify, is_full};
 use super::statement::Statement;
 use crate::history::check_deadline;
 use crate::settings::PoolSettings;
+use watch::Watch;
 
 /// A pool that tells "all connections are taken" from "none can be made".
 ///
@@ -34,7 +38,15 @@ pub(crate) struct Pool {
     bulk: Arc<Semaphore>,
     /// Whether a wait that was long enough to tell found no database, and none has been found since.
     is_away: Arc<AtomicBool>,
+    waits: Arc<Waits>,
     settings: PoolSettings,
+}
+
+/// How often somebody had to wait for a connection, and how long in all, in microseconds.
+#[derive(Default)]
+struct Waits {
+    count: AtomicU64,
+    micros: AtomicU64,
 }
 
 /// Of this many connections one may be held by what reads a whole store.
@@ -42,8 +54,6 @@ const BULK_SHARE: u32 = 4;
 
 /// Who waited in vain for less than this, because the request's time ended, has learned nothing about the database.
 const TELLING_WAIT: Duration = Duration::from_secs(1);
-/// A statement that takes longer is logged.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// A connection on its own.
 pub(crate) type Reading = Session<PoolConnection<Any>>;
@@ -84,7 +94,21 @@ impl Pool {
             permits: permits(settings.max_connections),
             bulk: permits((settings.max_connections / BULK_SHARE).max(1)),
             is_away: Arc::default(),
+            waits: Arc::default(),
             settings,
+        }
+    }
+
+    /// How its connections stand.
+    pub(crate) fn status(&self) -> Connections {
+        let max = self.settings.max_connections;
+        let free = u32::try_from(self.permits.available_permits()).unwrap_or(max);
+        Connections {
+            max,
+            open: self.connections.size(),
+            in_use: max.saturating_sub(free),
+            waits: self.waits.count.load(Ordering::Relaxed),
+            waited: Duration::from_micros(self.waits.micros.load(Ordering::Relaxed)),
         }
     }
 
@@ -159,9 +183,14 @@ impl Pool {
         max: u32,
         deadline: Instant,
     ) -> Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(of).try_acquire_owned() {
+            return Ok(permit);
+        }
         let started = Instant::now();
         let until = deadline.min(started + self.settings.acquire_timeout);
-        match timeout_at(until.into(), Arc::clone(of).acquire_owned()).await {
+        let permit = timeout_at(until.into(), Arc::clone(of).acquire_owned()).await;
+        self.waits.add(started.elapsed());
+        match permit {
             Ok(permit) => permit.map_err(|closed| DatastoreError::Unavailable(Box::new(closed))),
             Err(_) if until == deadline => Err(DatastoreError::DeadlineExceeded),
             Err(_) => Err(DatastoreError::Exhausted {
@@ -196,6 +225,14 @@ impl Pool {
     }
 }
 
+impl Waits {
+    fn add(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
 /// Bounds a call to the database by a deadline.
 pub(crate) async fn within<T>(
     deadline: Instant,
@@ -222,16 +259,14 @@ impl<C> Session<C> {
 impl<C: DerefMut<Target = AnyConnection>> Session<C> {
     /// All rows.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>> {
-        let (deadline, watch) = (self.deadline, Watch::new(&statement));
-        let rows = within(
+        let (deadline, _watch) = (self.deadline, Watch::new(&statement));
+        within(
             deadline,
             statement
                 .into_query(self.dialect)
                 .fetch_all(&mut *self.connection),
         )
-        .await;
-        watch.done();
-        rows
+        .await
     }
 
     /// One row after the other, until `take` says that it is enough. What it does not want is never held here.
@@ -240,7 +275,7 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
         statement: Statement,
         mut take: impl FnMut(AnyRow) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let deadline = self.deadline;
+        let (deadline, _watch) = (self.deadline, Watch::of_many(&statement));
         let mut rows = statement
             .into_query(self.dialect)
             .fetch(&mut *self.connection);
@@ -254,21 +289,19 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
 
     /// The first row, if any.
     pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<AnyRow>> {
-        let (deadline, watch) = (self.deadline, Watch::new(&statement));
-        let row = within(
+        let (deadline, _watch) = (self.deadline, Watch::new(&statement));
+        within(
             deadline,
             statement
                 .into_query(self.dialect)
                 .fetch_optional(&mut *self.connection),
         )
-        .await;
-        watch.done();
-        row
+        .await
     }
 
     /// How many rows were affected.
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64> {
-        let (deadline, watch) = (self.deadline, Watch::new(&statement));
+        let (deadline, _watch) = (self.deadline, Watch::new(&statement));
         let done = within(
             deadline,
             statement
@@ -276,35 +309,7 @@ impl<C: DerefMut<Target = AnyConnection>> Session<C> {
                 .execute(&mut *self.connection),
         )
         .await;
-        watch.done();
         Ok(done?.rows_affected())
-    }
-}
-
-/// Logs a statement that was slow, in one line: its text may be as long as what is asked for.
-struct Watch {
-    started: Instant,
-    statement: String,
-    values: usize,
-}
-
-impl Watch {
-    fn new(statement: &Statement) -> Self {
-        Self {
-            started: Instant::now(),
-            statement: statement.name(),
-            values: statement.values(),
-        }
-    }
-
-    fn done(self) {
-        let took = self.started.elapsed();
-        if took >= SLOW {
-            let Self {
-                statement, values, ..
-            } = self;
-            tracing::warn!(statement, values, ?took, "a statement was slow");
-        }
     }
 }
 

@@ -52,6 +52,7 @@ suite! {
     super::replication::the_oldest_change_says_from_where_the_changelog_is_whole => the_oldest_change_says_from_where_the_changelog_is_whole,
     super::assertions::assertions_are_kept_by_model => assertions_are_kept_by_model,
     super::outbox::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
+    super::outbox::it_is_told_how_much_there_is => it_is_told_how_much_there_is,
     super::outbox::a_scan_of_the_outbox_ends_where_it_weighs_enough => a_scan_of_the_outbox_ends_where_it_weighs_enough,
     super::replication::trimmed_history_is_an_error => trimmed_history_is_an_error,
 }

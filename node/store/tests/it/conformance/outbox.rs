@@ -46,6 +46,22 @@ pub(super) async fn the_outbox_holds_every_revision_in_order(db: Db) {
     );
 }
 
+pub(super) async fn it_is_told_how_much_there_is(db: Db) {
+    let empty = db.sizes(deadline()).await.unwrap();
+    assert_eq!((empty.tuples, empty.outbox), (0, 0));
+    fill(db.as_ref()).await;
+    let revisions = history(db.as_ref()).await.len() as u64;
+    let rows = db.outbox(1, deadline()).await.unwrap();
+    db.outbox_delete(&[rows[0].sequence], deadline())
+        .await
+        .unwrap();
+    assert_eq!(db.sizes(deadline()).await.unwrap().outbox, revisions - 1);
+    if let Some(connections) = db.connections() {
+        assert!(connections.open > 0 && connections.in_use == 0);
+        assert!(connections.max >= connections.open);
+    }
+}
+
 /// What a scan leaves, the next one brings.
 pub(super) async fn a_scan_of_the_outbox_ends_where_it_weighs_enough(db: Db) {
     db.create_store(store_id(1), "one", deadline())
