@@ -55,7 +55,13 @@ pub(super) struct Pod<'a> {
 /// The template of a role's pods. A change of the configuration, which changes the ConfigMap's name, or of a value it
 /// reads of a Secret changes it, and so rolls them.
 pub(super) fn template(pod: Pod<'_>) -> PodTemplateSpec {
-    let annotations = BTreeMap::from([("meridian.dev/secrets".to_owned(), pod.secrets.clone())]);
+    // By the last three Prometheus finds what to scrape, as it is commonly set up.
+    let annotations = BTreeMap::from([
+        ("meridian.dev/secrets".to_owned(), pod.secrets.clone()),
+        ("prometheus.io/path".to_owned(), "/metrics".to_owned()),
+        ("prometheus.io/port".to_owned(), METRICS_PORT.to_string()),
+        ("prometheus.io/scrape".to_owned(), "true".to_owned()),
+    ]);
     let mut spec = base(pod.image, pod.account, pod.placement);
     spec.termination_grace_period_seconds = Some(DRAIN_SECONDS + SHUTDOWN_SECONDS + GRACE_SECONDS);
     spec.topology_spread_constraints = Some(spread(&pod.labels));
