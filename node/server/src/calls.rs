@@ -19,15 +19,24 @@ pub struct Context {
     pub deadline: Instant,
     /// Answer at this position or a later one (`meridian-min-revision`).
     pub min_position: Option<Position>,
-    /// Names the call in logs and in the answer's `x-request-id`.
-    pub request_id: u64,
     /// Who calls, where callers have to show it and the call was made at this node.
     pub caller: Option<Arc<Caller>>,
 }
 
 /// A node's name as it stands in `meridian-served-by`; cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServedBy(HeaderValue);
+#[derive(Debug, Clone)]
+pub struct ServedBy {
+    name: HeaderValue,
+    kept: bool,
+}
+
+impl PartialEq for ServedBy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for ServedBy {}
 
 /// Why a text cannot be a node's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,19 +52,29 @@ impl ServedBy {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(InvalidName);
         }
-        HeaderValue::from_str(name)
-            .map(Self)
-            .map_err(|_| InvalidName)
+        let name = HeaderValue::from_str(name).map_err(|_| InvalidName)?;
+        Ok(Self { name, kept: false })
+    }
+
+    /// The same node, answering what it has kept of another's answer.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    /// Whether the node answered what it has kept of another's answer.
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.name.to_str().unwrap_or_default()
     }
 
     /// The name as a header's value.
     pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+        self.name.clone()
     }
 }
 

@@ -9,11 +9,12 @@ use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use meridian_model::{StoreId, dsl};
 
 use crate::client::{Access, Client, parse_model, parse_tuple};
+use crate::config::tracing::Tracing;
 use crate::config::{Config, Environment, Source};
 use crate::dev::{self, Dev};
 use crate::roles::Node;
 use crate::schema::{self, Migrate};
-use crate::telemetry::{self, Logging};
+use crate::telemetry::{self, Logging, Measuring, traces};
 
 /// Authorization that answers next to the user.
 #[derive(Debug, Parser)]
@@ -226,6 +227,8 @@ struct NodeOptions {
     source: Source,
     #[command(flatten)]
     logging: Logging,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 /// A node's binary, whose help begins with `about`: reads its settings, starts, and stops in order when told to.
@@ -247,12 +250,16 @@ pub fn node(
             tracing::warn!("{told}");
         }
         if let Some(address) = config.listen.metrics {
-            telemetry::serve_metrics(address).context("listen.metrics")?;
+            telemetry::serve_metrics(address, &options.measuring).context("listen.metrics")?;
+        }
+        if let Some(tracing) = Tracing::from_environment()? {
+            traces::start(&tracing, &config.name)?;
         }
         let node = start(&config).await?;
         let signal = stop_signal().await?;
         tracing::info!(signal, "stopping");
         node.stop().await;
+        traces::stop().await;
         Ok(())
     };
     to_the_end(run)

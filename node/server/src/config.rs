@@ -13,6 +13,7 @@ mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
+pub mod tracing;
 pub mod transport;
 
 use std::borrow::Cow;

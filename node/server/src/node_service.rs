@@ -76,7 +76,6 @@ fn context<T>(request: &Request<T>, min: Option<wire::Position>) -> Context {
     Context {
         deadline: deadline(request, TIMEOUT),
         min_position: min.map(position_from_wire),
-        request_id: 0,
         caller: None,
     }
 }

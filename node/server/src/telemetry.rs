@@ -1,18 +1,24 @@
-//! Logs and metrics of a process.
+//! Logs, metrics and traces of a process.
 
+pub(crate) mod below;
 #[cfg(test)]
 pub(crate) mod captured;
+mod counted;
+mod exposition;
+pub(crate) mod request;
+pub mod traces;
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::Logs;
+pub(crate) use counted::Counted;
+pub(crate) use exposition::has_rpc_histograms;
+pub use exposition::serve_metrics;
 
 /// How a process logs.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +30,14 @@ pub struct Logging {
     /// How a line looks; text unless set.
     #[arg(long = "log-format", env = "MERIDIAN_LOG_FORMAT", value_enum)]
     format: Option<Format>,
+}
+
+/// What a process measures beside what it always does.
+#[derive(Debug, Clone, Args)]
+pub struct Measuring {
+    /// Measures every call's time under the name that Go's gRPC library has for it, grpc_server_handling_seconds.
+    #[arg(long, env = "OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS")]
+    pub rpc_histograms: bool,
 }
 
 /// How a line of the log looks.
@@ -74,15 +88,4 @@ fn read(filter: &str) -> anyhow::Result<EnvFilter> {
         );
     }
     Ok(filter.parse()?)
-}
-
-/// Serves Prometheus metrics at `address`.
-///
-/// # Errors
-/// When the address cannot be listened on.
-pub fn serve_metrics(address: SocketAddr) -> anyhow::Result<()> {
-    PrometheusBuilder::new()
-        .with_http_listener(address)
-        .install()
-        .with_context(|| format!("cannot serve metrics on {address}"))
 }

@@ -34,6 +34,8 @@ use crate::calls::Refusal;
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
 const PATH: &str = "/openfga.v1.OpenFGAService/";
+/// The full name of AuthZEN's.
+pub(super) const AUTHZEN_SERVICE: &str = "authzen.v1.AuthZenService";
 const AUTHZEN_PATH: &str = "/authzen.v1.AuthZenService/";
 /// Whoever asks this shows nothing, as upstream.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -345,7 +347,16 @@ fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
     let Rejection::Refused(refusal) = rejection else {
         return Status::with_metadata(Code::InvalidArgument, rejection.message(), metadata);
     };
-    let code = match refusal.error.code {
+    let code = code_of(refusal.error.code);
+    let mut status = Status::with_metadata(code, &refusal.error.message, metadata);
+    if code == Code::Unknown {
+        status.set_source(Arc::new(refusal.error));
+    }
+    status
+}
+
+fn code_of(code: ApiCode) -> Code {
+    match code {
         ApiCode::Aborted => Code::Aborted,
         ApiCode::ResourceExhausted => Code::ResourceExhausted,
         ApiCode::Unavailable => Code::Unavailable,
@@ -353,12 +364,20 @@ fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
         ApiCode::FailedPrecondition => Code::FailedPrecondition,
         ApiCode::InvalidArgument => Code::InvalidArgument,
         _ => Code::Unknown,
-    };
-    let mut status = Status::with_metadata(code, &refusal.error.message, metadata);
-    if code == Code::Unknown {
-        status.set_source(Arc::new(refusal.error));
     }
-    status
+}
+
+impl Rejection {
+    /// The code in `grpc-status` by the name that Go's gRPC, and with it OpenFGA's metrics, has for it.
+    pub(super) fn grpc_code(&self) -> String {
+        match self {
+            Self::Fields(_) => format!("{:?}", Code::InvalidArgument),
+            Self::Refused(refusal) => match code_of(refusal.error.code) {
+                Code::Unknown => format!("Code({})", refusal.error.code.number()),
+                code => format!("{code:?}"),
+            },
+        }
+    }
 }
 
 /// An error that goes out as OpenFGA's number.

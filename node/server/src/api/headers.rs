@@ -8,18 +8,18 @@ use meridian_model::{ModelId, Position};
 
 use crate::api::fields::{self, Fields, InvalidFields};
 use crate::calls::ServedBy;
+use crate::telemetry::request::{REQUEST_ID, RequestId};
 
 const MIN_REVISION: HeaderName = HeaderName::from_static("meridian-min-revision");
 const REVISION: HeaderName = HeaderName::from_static("meridian-revision");
-const SERVED_BY: HeaderName = HeaderName::from_static("meridian-served-by");
+pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("meridian-served-by");
 const TRUNCATED: HeaderName = HeaderName::from_static("meridian-truncated");
-const STORE_ID: HeaderName = HeaderName::from_static("openfga-store-id");
-const MODEL_ID: HeaderName = HeaderName::from_static("openfga-authorization-model-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const STORE_ID: HeaderName = HeaderName::from_static("openfga-store-id");
+pub(super) const MODEL_ID: HeaderName = HeaderName::from_static("openfga-authorization-model-id");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The headers an answer has however the call goes. Sized for all that [`add_origin`] and [`add_model`] add.
-pub(super) fn for_request(request_id: u64, request: &impl Fields) -> HeaderMap {
+pub(super) fn for_request(request_id: RequestId, request: &impl Fields) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     add_request_id(&mut headers, request_id);
     if !request.store_id().is_empty() {
@@ -29,8 +29,8 @@ pub(super) fn for_request(request_id: u64, request: &impl Fields) -> HeaderMap {
 }
 
 /// Names the request.
-pub(super) fn add_request_id(headers: &mut HeaderMap, request_id: u64) {
-    if let Ok(mut id) = HeaderValue::try_from(format!("{request_id:016x}")) {
+pub(super) fn add_request_id(headers: &mut HeaderMap, request_id: RequestId) {
+    if let Ok(mut id) = HeaderValue::try_from(request_id.to_string()) {
         // New every time: marked so, it is kept out of HPACK's table and pushes none of the others out.
         id.set_sensitive(true);
         headers.insert(REQUEST_ID, id);
@@ -67,6 +67,12 @@ pub(super) fn add_truncated(headers: &mut HeaderMap) {
 /// Names the model an answer was made under.
 pub(super) fn add_model(headers: &mut HeaderMap, model_id: &str) {
     add(headers, MODEL_ID, model_id.to_owned());
+}
+
+/// A header's value; empty where there is none.
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// Leaves out what cannot stand in a header: a malformed store id is told in the error's message.

@@ -1,41 +1,168 @@
-//! What is counted of every request, in one place for both transports. The handles of the frequent ones are made once.
+//! What is counted of every request, in one place for both transports: under Meridian's names, and under OpenFGA's where
+//! its dashboards go by them. The handles of what is frequent are made once.
 
+use std::any::Any;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use meridian_proto::openfga::v1;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
-use crate::api::operations::{Served, names};
+use super::Rejection;
+use super::grpc::SERVICE;
+use super::operations::{COUNT, names, service};
+use crate::calls::ServedBy;
+use crate::telemetry::has_rpc_histograms;
 
 const REQUESTS: &str = "meridian_requests_total";
 const SECONDS: &str = "meridian_request_duration_seconds";
 const ERRORS: &str = "meridian_request_errors_total";
 const REFUSED: &str = "meridian_refused_callers_total";
+const CHECKS: &str = "meridian_checks_total";
+const STARTED: &str = "grpc_server_started_total";
+const HANDLED: &str = "grpc_server_handled_total";
+const HANDLING: &str = "grpc_server_handling_seconds";
+const MILLIS: &str = "openfga_request_duration_ms";
+const QUERIES: &str = "openfga_datastore_query_count";
+const RESULTS: &str = "openfga_check_result_count";
+const WRITES: &str = "openfga_write_duration_ms";
+
+/// The place of StreamedListObjects, which is no [`super::operations::Served`], behind those that are.
+pub(super) const STREAMED: usize = COUNT;
+pub(super) const STREAMED_NAME: &str = "StreamedListObjects";
+/// The calls that OpenFGA times by the queries they take.
+const TIMED: [&str; 5] = [
+    "Check",
+    "BatchCheck",
+    "ListObjects",
+    STREAMED_NAME,
+    "ListUsers",
+];
+/// OpenFGA's buckets of queries a call, as they stand in a label.
+const BUCKETS: [(u32, &str); 2] = [(50, "50"), (200, "200")];
+const MORE: &str = "+Inf";
+const CONSISTENCIES: [&str; 3] = ["UNSPECIFIED", "MINIMIZE_LATENCY", "HIGHER_CONSISTENCY"];
 
 pub(super) struct Meters {
-    /// By [`Served::INDEX`].
-    operations: Vec<(Counter, Histogram)>,
+    operations: Vec<OfOperation>,
+    /// By who knew the answer, and by the answer.
+    checks: [[Counter; 3]; 3],
+    /// Denied, allowed.
+    results: [Counter; 2],
+}
+
+struct OfOperation {
+    service: &'static str,
+    name: &'static str,
+    requests: Counter,
+    seconds: Histogram,
+    started: Counter,
+    handled: Counter,
+    handling: Option<Histogram>,
+    timed: Option<Timed>,
+}
+
+struct Timed {
+    queries: Histogram,
+    /// By bucket and consistency; made when first used.
+    millis: [[OnceLock<Histogram>; 3]; 3],
+}
+
+/// What the meters need of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Traits {
+    consistency: usize,
+    /// What a Write does about tuples that are so already, as it says.
+    write: Option<(&'static str, &'static str)>,
+}
+
+impl Traits {
+    pub(super) fn of<R: Any>(request: &R) -> Self {
+        let request: &dyn Any = request;
+        let consistency = None
+            .or_else(|| {
+                request
+                    .downcast_ref()
+                    .map(|check: &v1::CheckRequest| check.consistency)
+            })
+            .or_else(|| {
+                request
+                    .downcast_ref()
+                    .map(|batch: &v1::BatchCheckRequest| batch.consistency)
+            })
+            .or_else(|| {
+                request
+                    .downcast_ref()
+                    .map(|list: &v1::ListObjectsRequest| list.consistency)
+            })
+            .or_else(|| {
+                request
+                    .downcast_ref()
+                    .map(|list: &v1::StreamedListObjectsRequest| list.consistency)
+            })
+            .or_else(|| {
+                request
+                    .downcast_ref()
+                    .map(|list: &v1::ListUsersRequest| list.consistency)
+            });
+        let write = request.downcast_ref().map(|write: &v1::WriteRequest| {
+            let writes = write
+                .writes
+                .as_ref()
+                .map(|writes| writes.on_duplicate.as_str());
+            let deletes = write
+                .deletes
+                .as_ref()
+                .map(|deletes| deletes.on_missing.as_str());
+            (known(writes), known(deletes))
+        });
+        Self {
+            consistency: match consistency {
+                Some(100) => 1,
+                Some(200) => 2,
+                _ => 0,
+            },
+            write,
+        }
+    }
+}
+
+/// Only what the API defines becomes a label.
+fn known(option: Option<&str>) -> &'static str {
+    match option {
+        Some("ignore") => "ignore",
+        Some("error") => "error",
+        _ => "",
+    }
+}
+
+/// What became of a request.
+pub(super) struct Done<'a, T> {
+    pub(super) took: Duration,
+    /// Statements that the datastore of this node ran for it.
+    pub(super) statements: u32,
+    pub(super) result: Result<&'a T, &'a Rejection>,
+    /// Who answered, and who was traits.
+    pub(super) served_by: Option<&'a ServedBy>,
+    pub(super) here: &'a ServedBy,
 }
 
 impl Meters {
     /// Registers with the recorder installed at this moment.
     pub(super) fn new() -> Self {
-        describe_counter!(REQUESTS, "Requests by operation, failed ones included");
-        describe_histogram!(
-            SECONDS,
-            metrics::Unit::Seconds,
-            "Time from decoded request to answer, by operation"
-        );
-        describe_counter!(ERRORS, "Failed requests by operation and error code");
-        describe_counter!(REFUSED, "Requests of nobody known, by error code");
-        let operations = names()
-            .map(|name| {
-                (
-                    counter!(REQUESTS, "operation" => name),
-                    histogram!(SECONDS, "operation" => name),
-                )
-            })
-            .collect();
-        Self { operations }
+        describe();
+        let names = names().chain([STREAMED_NAME]).enumerate();
+        let checks = |served| {
+            ["allowed", "denied", "error"]
+                .map(|outcome| counter!(CHECKS, "served" => served, "outcome" => outcome))
+        };
+        Self {
+            operations: names
+                .map(|(index, name)| OfOperation::new(service(index), name))
+                .collect(),
+            checks: ["here", "kept", "upstream"].map(checks),
+            results: ["false", "true"].map(|allowed| counter!(RESULTS, "allowed" => allowed)),
+        }
     }
 
     /// Counts a request that was not let in.
@@ -43,13 +170,151 @@ impl Meters {
         counter!(REFUSED, "code" => code).increment(1);
     }
 
-    pub(super) fn record<O: Served>(&self, took: Duration, error: Option<&'static str>) {
-        if let Some((requests, seconds)) = self.operations.get(O::INDEX) {
-            requests.increment(1);
-            seconds.record(took);
-        }
-        if let Some(code) = error {
-            counter!(ERRORS, "operation" => O::NAME, "code" => code).increment(1);
+    /// A request has come in.
+    pub(super) fn started(&self, index: usize) {
+        if let Some(of) = self.operations.get(index) {
+            of.started.increment(1);
         }
     }
+
+    /// A request is done.
+    pub(super) fn done<T: Any>(&self, index: usize, traits: Traits, done: &Done<'_, T>) {
+        let Some(of) = self.operations.get(index) else {
+            return;
+        };
+        of.requests.increment(1);
+        of.seconds.record(done.took);
+        if let Some(handling) = &of.handling {
+            handling.record(done.took);
+        }
+        match done.result {
+            Ok(body) => {
+                of.handled.increment(1);
+                if let Some(timed) = &of.timed {
+                    timed.record(of.name, traits, done.took, done.statements);
+                }
+                self.answered(body, done);
+            }
+            Err(rejection) => {
+                let (operation, code) = (of.name, rejection.code());
+                counter!(ERRORS, "operation" => operation, "code" => code).increment(1);
+                of.handled(rejection.grpc_code()).increment(1);
+                if operation == "Check" {
+                    self.check(done, 2);
+                }
+            }
+        }
+        if let Some((duplicate, missing)) = traits.write {
+            histogram!(WRITES, "require_authorize_check" => "false", "on_duplicate_write" => duplicate, "on_missing_delete" => missing)
+                .record(millis(done.took));
+        }
+    }
+
+    fn answered<T: Any>(&self, body: &T, done: &Done<'_, T>) {
+        let body: &dyn Any = body;
+        if let Some(check) = body.downcast_ref::<v1::CheckResponse>() {
+            let [denied, allowed] = &self.results;
+            if check.allowed { allowed } else { denied }.increment(1);
+            self.check(done, usize::from(!check.allowed));
+        }
+    }
+
+    fn check<T>(&self, done: &Done<'_, T>, outcome: usize) {
+        let served = match done.served_by {
+            Some(node) if node != done.here => 2,
+            Some(node) if node.is_kept() => 1,
+            _ => 0,
+        };
+        if let Some(counter) = self.checks.get(served).and_then(|of| of.get(outcome)) {
+            counter.increment(1);
+        }
+    }
+}
+
+impl OfOperation {
+    fn new(service: &'static str, name: &'static str) -> Self {
+        let timed = TIMED.contains(&name).then(|| Timed {
+            queries: histogram!(QUERIES, "grpc_service" => SERVICE, "grpc_method" => name),
+            millis: Default::default(),
+        });
+        let this = Self {
+            service,
+            name,
+            requests: counter!(REQUESTS, "operation" => name),
+            seconds: histogram!(SECONDS, "operation" => name),
+            started: counter!(STARTED, "grpc_service" => service, "grpc_method" => name, "grpc_type" => kind(name)),
+            handled: Counter::noop(),
+            handling: has_rpc_histograms().then(|| histogram!(HANDLING, "grpc_service" => service, "grpc_method" => name, "grpc_type" => kind(name))),
+            timed,
+        };
+        Self {
+            handled: this.handled("OK".to_owned()),
+            ..this
+        }
+    }
+
+    fn handled(&self, code: String) -> Counter {
+        counter!(HANDLED, "grpc_service" => self.service, "grpc_method" => self.name, "grpc_type" => kind(self.name), "grpc_code" => code)
+    }
+}
+
+impl Timed {
+    fn record(&self, name: &'static str, traits: Traits, took: Duration, statements: u32) {
+        self.queries.record(f64::from(statements));
+        let bucket = BUCKETS.iter().position(|(most, _)| statements <= *most);
+        let bucket = bucket.unwrap_or(BUCKETS.len());
+        let of = self
+            .millis
+            .get(bucket)
+            .and_then(|of| of.get(traits.consistency));
+        let Some(cell) = of else { return };
+        let make = || {
+            let queries = BUCKETS.get(bucket).map_or(MORE, |(_, label)| label);
+            let consistency = CONSISTENCIES
+                .get(traits.consistency)
+                .copied()
+                .unwrap_or_default();
+            // Nothing is dispatched here, so all calls are in the first bucket.
+            histogram!(MILLIS, "grpc_service" => SERVICE, "grpc_method" => name, "datastore_query_count" => queries, "dispatch_count" => "50", "consistency" => consistency)
+        };
+        cell.get_or_init(make).record(millis(took));
+    }
+}
+
+fn kind(name: &str) -> &'static str {
+    if name == STREAMED_NAME {
+        "server_stream"
+    } else {
+        "unary"
+    }
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "Requests by operation, failed ones included");
+    describe_histogram!(
+        SECONDS,
+        metrics::Unit::Seconds,
+        "Time from decoded request to answer, by operation"
+    );
+    describe_counter!(ERRORS, "Failed requests by operation and error code");
+    describe_counter!(REFUSED, "Requests of nobody known, by error code");
+    describe_counter!(
+        CHECKS,
+        "Checks by where the answer came from and what it was"
+    );
+    describe_counter!(STARTED, "Calls begun, over both transports");
+    describe_counter!(HANDLED, "Calls done, over both transports, by gRPC code");
+    describe_histogram!(
+        HANDLING,
+        metrics::Unit::Seconds,
+        "Time of calls, over both transports"
+    );
+    describe_histogram!(MILLIS, "Time of calls that evaluate, in milliseconds");
+    describe_histogram!(QUERIES, "Datastore queries of a call that evaluates");
+    describe_counter!(RESULTS, "Checks answered, by the answer");
+    describe_histogram!(WRITES, "Time of Writes, in milliseconds");
 }

@@ -10,15 +10,14 @@ pub mod fields;
 pub mod grpc;
 mod headers;
 pub mod http;
+pub(crate) mod log;
 mod meters;
 pub mod operations;
 pub mod serve;
 pub mod streamed;
 mod timely;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ::http::{Extensions, HeaderMap, Request};
@@ -27,11 +26,12 @@ use meridian_model::{ApiError, Code};
 use crate::authn::Authenticator;
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::limits::Limits;
+use crate::telemetry::request::{self, Begun, RequestId, stage};
 use authzen::AuthZen;
 use fields::{Fields, InvalidFields};
 pub(crate) use headers::timeout;
-use meters::Meters;
-use operations::{Asked, Served};
+use meters::{Done, Meters, Traits};
+use operations::{Asked, Served, service};
 
 /// The API of one node, shared by its transports.
 pub struct Api {
@@ -40,8 +40,7 @@ pub struct Api {
     limits: Limits,
     authzen: AuthZen,
     authenticator: Arc<Authenticator>,
-    meters: Meters,
-    next_request_id: AtomicU64,
+    meters: Arc<Meters>,
 }
 
 /// A request's result as both transports show it.
@@ -84,16 +83,13 @@ impl Rejection {
 impl Api {
     /// The API of the node `name`, answered by `calls`.
     pub fn new(calls: Arc<dyn Calls>, name: ServedBy, limits: Limits) -> Self {
-        // Ids of different starts and nodes differ; they need not be secret.
-        let first = RandomState::new().hash_one(name.as_str());
         Self {
             calls,
             name,
             limits,
             authzen: AuthZen::default(),
             authenticator: Arc::new(Authenticator::None),
-            meters: Meters::new(),
-            next_request_id: AtomicU64::new(first),
+            meters: Arc::new(Meters::new()),
         }
     }
 
@@ -135,13 +131,9 @@ impl Api {
     /// Completes the headers of an answer to a request that never became a call.
     fn sign(&self, headers: &mut HeaderMap) {
         if !headers::has_origin(headers) {
-            headers::add_request_id(headers, self.request_id());
+            headers::add_request_id(headers, RequestId::new());
             headers::add_origin(headers, None, &self.name);
         }
-    }
-
-    fn request_id(&self) -> u64 {
-        self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Runs one call. `headers` are the request's headers or gRPC metadata; `extensions` are of the same request.
@@ -152,18 +144,29 @@ impl Api {
         request: O::Request,
     ) -> Outcome<O::Response> {
         let started = Instant::now();
-        let request_id = self.request_id();
+        self.meters.started(O::INDEX);
+        let begun = request::begin(headers, O::NAME);
+        let traits = Traits::of(&request);
+        let request_id = begun.id;
         let mut answer_headers = headers::for_request(request_id, &request);
+        let mut statements = 0;
         let answer = self
-            .answer::<O>((headers, extensions), request, started, request_id)
+            .answer::<O>(
+                (headers, extensions),
+                request,
+                started,
+                &begun,
+                &mut statements,
+            )
             .await;
+        let mut served_by = None;
         let result = match answer {
             Ok(Ok(reply)) => {
                 headers::add_origin(&mut answer_headers, reply.position, &reply.served_by);
                 if reply.truncated {
                     tracing::info!(
                         call = O::NAME,
-                        request_id = format_args!("{request_id:016x}"),
+                        %request_id,
                         "a listing was cut short by its limit, its deadline or the work it may take"
                     );
                     headers::add_truncated(&mut answer_headers);
@@ -171,13 +174,15 @@ impl Api {
                 if let Some(model) = reply.model {
                     headers::add_model(&mut answer_headers, model.as_str());
                 }
+                served_by = Some(reply.served_by);
                 Ok(reply.body)
             }
             Ok(Err(refusal)) => {
+                served_by.clone_from(&refusal.served_by);
                 headers::add_origin(
                     &mut answer_headers,
                     refusal.position,
-                    refusal.served_by.as_ref().unwrap_or(&self.name),
+                    served_by.as_ref().unwrap_or(&self.name),
                 );
                 Err(Rejection::Refused(refusal))
             }
@@ -186,10 +191,15 @@ impl Api {
                 Err(Rejection::Fields(fields))
             }
         };
-        self.meters.record::<O>(
-            started.elapsed(),
-            result.as_ref().err().map(Rejection::code),
-        );
+        let done = Done {
+            took: started.elapsed(),
+            statements,
+            result: result.as_ref(),
+            served_by: served_by.as_ref(),
+            here: &self.name,
+        };
+        self.meters.done(O::INDEX, traits, &done);
+        log::done((service(O::INDEX), O::NAME), begun, &answer_headers, &done);
         Outcome {
             result,
             headers: answer_headers,
@@ -200,26 +210,35 @@ impl Api {
         &self,
         (headers, extensions): (&HeaderMap, &Extensions),
         started: Instant,
-        request_id: u64,
     ) -> Result<Context, InvalidFields> {
         let limit = self.limits.request_timeout;
         Ok(Context {
             deadline: started + timeout(headers).map_or(limit, |asked| asked.min(limit)),
             min_position: headers::min_position(headers)?,
-            request_id,
             caller: extensions.get().cloned(),
         })
     }
 
+    /// A sampled request has its stages recorded; any other is answered at once if possible, with nothing around it.
     async fn answer<O: Served>(
         &self,
         about: (&HeaderMap, &Extensions),
         request: O::Request,
         started: Instant,
-        request_id: u64,
+        begun: &Begun,
+        statements: &mut u32,
     ) -> Result<Answer<O::Response>, InvalidFields> {
-        let cx = self.context(about, started, request_id)?;
-        request.check_fields(&self.limits)?;
+        let sampled = begun.current_if_sampled();
+        let validate = || {
+            let _stage = stage("validate");
+            let cx = self.context(about, started)?;
+            request.check_fields(&self.limits)?;
+            Ok::<_, InvalidFields>(cx)
+        };
+        let cx = match &sampled {
+            None => validate()?,
+            Some(current) => current.work(validate)?,
+        };
         let asked = Asked {
             calls: &*self.calls,
             cx: &cx,
@@ -228,13 +247,20 @@ impl Api {
             authzen: &self.authzen,
             name: &self.name,
         };
-        if let Some(answer) = O::now(asked, &request) {
+        let now = || O::now(asked, &request);
+        let answer = match &sampled {
+            None => now(),
+            Some(current) => current.work(now),
+        };
+        if let Some(answer) = answer {
             return Ok(answer);
         }
+        let current = sampled.unwrap_or_else(|| begun.current());
         let run = O::answer(asked, request);
-        Ok(tokio::time::timeout_at(cx.deadline.into(), run)
-            .await
-            .unwrap_or_else(|_| Err(deadline_exceeded().into())))
+        let run = tokio::time::timeout_at(cx.deadline.into(), run);
+        let answer = current.clone().run(run).await;
+        *statements = current.statements();
+        Ok(answer.unwrap_or_else(|_| Err(deadline_exceeded().into())))
     }
 }
 

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::authzen::{self, AuthZen, evaluations, searches};
 use crate::api::fields::Fields;
+use crate::api::grpc::{AUTHZEN_SERVICE, SERVICE};
 use crate::calls::{Answer, Calls, Context, ServedBy};
 use crate::limits::Limits;
 
@@ -66,6 +67,18 @@ pub trait Operation: Served {
 /// Every call's name, by [`Served::INDEX`].
 pub fn names() -> impl Iterator<Item = &'static str> {
     NAMES.iter().chain(AUTHZEN_NAMES).copied()
+}
+
+/// How many they are.
+pub(super) const COUNT: usize = NAMES.len() + AUTHZEN_NAMES.len();
+
+/// The service of the call at a place in [`names`], and of any behind it.
+pub(super) fn service(index: usize) -> &'static str {
+    if (NAMES.len()..COUNT).contains(&index) {
+        AUTHZEN_SERVICE
+    } else {
+        SERVICE
+    }
 }
 
 /// Hands a call's type, found by its name, to a generic action.

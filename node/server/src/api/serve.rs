@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use metrics::{describe_gauge, gauge};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,8 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::api::grpc::Grpc;
 use crate::limits::Limits;
 use crate::outage::Outage;
+use crate::telemetry::Counted;
 use crate::tls::Identity;
 use turns::{Together, Turns};
+
+const CONNECTIONS: &str = "meridian_connections";
 
 /// How long connections may go on after the stop.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
 /// What is done with a connection. The watcher tells it when to stop, and holds up the drain until it is dropped.
 trait Serve: Clone + Send + 'static {
+    /// What it is called in metrics.
+    const TRANSPORT: &'static str;
+
     fn serve(self, io: impl Io, watcher: Watcher) -> impl Future<Output = ()> + Send;
 }
 
@@ -86,6 +93,8 @@ struct GrpcConnection {
 }
 
 impl Serve for GrpcConnection {
+    const TRANSPORT: &'static str = "grpc";
+
     async fn serve(self, io: impl Io, watcher: Watcher) {
         let grpc = self.grpc;
         let service = service_fn(move |request| {
@@ -124,6 +133,8 @@ struct ServicesConnection {
 }
 
 impl Serve for ServicesConnection {
+    const TRANSPORT: &'static str = "nodes";
+
     async fn serve(self, io: impl Io, watcher: Watcher) {
         let service = TowerToHyperService::new(self.router);
         let connection =
@@ -181,6 +192,8 @@ struct HttpConnection {
 }
 
 impl Serve for HttpConnection {
+    const TRANSPORT: &'static str = "http";
+
     async fn serve(self, io: impl Io, watcher: Watcher) {
         let service = TowerToHyperService::new(self.router);
         let connection = self.builder.serve_connection(TokioIo::new(io), service);
@@ -189,19 +202,22 @@ impl Serve for HttpConnection {
 }
 
 /// Serves each connection in a task of its own until `stop`, then lets those that are open finish.
-async fn listen(
+async fn listen<S: Serve>(
     Port { listener, tls }: Port,
     stop: impl Future<Output = ()>,
     drain: Drain,
     limits: Limits,
-    connection: impl Serve,
+    connection: S,
 ) {
+    describe_gauge!(CONNECTIONS, "Open connections, by transport");
+    let open = gauge!(CONNECTIONS, "transport" => S::TRANSPORT);
     let connections = GracefulShutdown::new();
     accept(listener, stop, limits.connections, |stream, permit| {
         let (connection, watcher) = (connection.clone(), connections.watcher());
         let tls = tls.clone();
+        let open = Counted::new(&open);
         tokio::spawn(async move {
-            let _open = permit;
+            let _open = (permit, open);
             match tls {
                 None => connection.serve(stream, watcher).await,
                 Some(tls) => match tls.accept(stream).await {

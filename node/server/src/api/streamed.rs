@@ -8,9 +8,12 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Api, Outcome, Rejection, headers};
+use super::grpc::SERVICE;
+use super::meters::{Done, Meters, STREAMED, STREAMED_NAME as NAME, Traits};
+use super::{Api, Outcome, Rejection, headers, log};
 use crate::api::fields::Fields;
-use crate::calls::Answer;
+use crate::calls::{Context, Reply, ServedBy};
+use crate::telemetry::request::{self, Begun, Current};
 
 /// Findings that wait for a slow client; then the listing waits.
 const AHEAD: usize = 256;
@@ -19,7 +22,7 @@ const AHEAD: usize = 256;
 pub struct Objects {
     first: Option<String>,
     names: mpsc::Receiver<String>,
-    listing: Option<AbortOnDropHandle<Answer<()>>>,
+    listing: Option<AbortOnDropHandle<Result<Reply<()>, Rejection>>>,
 }
 
 impl Objects {
@@ -40,9 +43,34 @@ impl Objects {
                 }
                 None
             }
-            Ok(Err(refusal)) => Some(Err(refusal.into())),
+            Ok(Err(rejection)) => Some(Err(rejection)),
             Err(_) => None,
         }
+    }
+}
+
+/// What is noted when a listing ends; of one that its client gives up, nothing.
+struct End {
+    meters: Arc<Meters>,
+    here: ServedBy,
+    traits: Traits,
+    headers: HeaderMap,
+    current: Current,
+    begun: Begun,
+    started: Instant,
+}
+
+impl End {
+    fn note(self, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
+        let done = Done {
+            took: self.started.elapsed(),
+            statements: self.current.statements(),
+            result,
+            served_by,
+            here: &self.here,
+        };
+        self.meters.done(STREAMED, self.traits, &done);
+        log::done((SERVICE, NAME), self.begun, &self.headers, &done);
     }
 }
 
@@ -54,12 +82,33 @@ impl Api {
         request: v1::StreamedListObjectsRequest,
     ) -> Outcome<Objects> {
         let started = Instant::now();
-        let request_id = self.request_id();
-        let mut answer_headers = headers::for_request(request_id, &request);
+        self.meters.started(STREAMED);
+        let begun = request::begin(request_headers, NAME);
+        let mut answer_headers = headers::for_request(begun.id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
-        let result = self
-            .begin((request_headers, extensions), request, started, request_id)
-            .await;
+        let end = End {
+            meters: Arc::clone(&self.meters),
+            here: self.name.clone(),
+            traits: Traits::of(&request),
+            headers: answer_headers.clone(),
+            current: begun.current(),
+            begun,
+            started,
+        };
+        let checked = self
+            .context((request_headers, extensions), started)
+            .and_then(|cx| {
+                request.check_fields(&self.limits)?;
+                Ok(cx)
+            });
+        let result = match checked {
+            Ok(cx) => self.begin(cx, request, end).await,
+            Err(fields) => {
+                let rejection = Rejection::Fields(fields);
+                end.note(None, Err(&rejection));
+                Err(rejection)
+            }
+        };
         Outcome {
             result,
             headers: answer_headers,
@@ -68,22 +117,33 @@ impl Api {
 
     async fn begin(
         &self,
-        about: (&HeaderMap, &Extensions),
+        cx: Context,
         request: v1::StreamedListObjectsRequest,
-        started: Instant,
-        request_id: u64,
+        end: End,
     ) -> Result<Objects, Rejection> {
-        let cx = self.context(about, started, request_id)?;
-        request.check_fields(&self.limits)?;
         let (found, mut names) = mpsc::channel(AHEAD);
         let calls = Arc::clone(&self.calls);
-        let listing =
-            tokio::spawn(async move { calls.streamed_list_objects(&cx, request, found).await });
+        let listing = tokio::spawn(async move {
+            let listing = calls.streamed_list_objects(&cx, request, found);
+            let answer = end.current.clone().run(listing).await;
+            match answer {
+                Ok(reply) => {
+                    end.note(Some(&reply.served_by), Ok(&()));
+                    Ok(reply)
+                }
+                Err(refusal) => {
+                    let served_by = refusal.served_by.clone();
+                    let rejection = Rejection::Refused(refusal);
+                    end.note(served_by.as_ref(), Err(&rejection));
+                    Err(rejection)
+                }
+            }
+        });
         let mut listing = AbortOnDropHandle::new(listing);
         let Some(first) = names.recv().await else {
             // Nothing was found: the end says whether that is the answer.
-            if let Ok(Err(refusal)) = (&mut listing).await {
-                return Err(refusal.into());
+            if let Ok(Err(rejection)) = (&mut listing).await {
+                return Err(rejection);
             }
             return Ok(Objects {
                 first: None,

@@ -28,6 +28,7 @@ use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
 use crate::limits::Limits;
+use crate::telemetry::request::stage;
 
 /// More sets than this are named by the types they can be of.
 const MAX_SET_HASHES: usize = 32;
@@ -123,12 +124,16 @@ impl Local {
         mut evaluation: Evaluation,
     ) -> Result<Option<(bool, RoundFacts)>, ApiError> {
         let mut left = self.limits.check_reads;
+        let mut rounds = 0;
         loop {
             let outcome;
             (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
             match outcome {
-                Outcome::Allowed => return Ok(Some((true, evaluation.facts))),
-                Outcome::Denied => return Ok(Some((false, evaluation.facts))),
+                Outcome::Allowed | Outcome::Denied => {
+                    self.evaluations.evaluated(outcome, &evaluation.scratch);
+                    self.evaluations.read(rounds);
+                    return Ok(Some((outcome == Outcome::Allowed, evaluation.facts)));
+                }
                 Outcome::Unknown => {}
                 Outcome::OutOfWork if evaluation.slot.is_none() => return Ok(None),
                 Outcome::TooDeep | Outcome::OutOfWork => return Err(too_complex()),
@@ -144,6 +149,7 @@ impl Local {
                 .ok_or_else(too_complex)?;
             left = left.saturating_sub(found.iter().map(Vec::len).sum());
             evaluation.facts.add(reads, &found);
+            rounds += 1;
         }
     }
 
@@ -346,6 +352,7 @@ impl Evaluation {
     }
 
     fn run(&mut self, budget: Budget<'_>) -> Result<Outcome, ApiError> {
+        let _stage = stage("evaluate");
         let [object, relation, user] = &self.asked;
         let question =
             Question::parse(object, relation, user).map_err(|why| invalid_question(&why))?;

@@ -8,15 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use meridian_model::{ApiError, Code, StoreId};
+use metrics::{Gauge, describe_gauge, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::deadline_exceeded;
+use crate::telemetry::Counted;
+use crate::telemetry::request::along;
+
+const LONG: &str = "meridian_long_checks";
 
 /// The slots of a node.
 pub(crate) struct LongChecks {
     slots: Arc<Semaphore>,
     per_store: usize,
+    running: Gauge,
+    waiting: Gauge,
     /// Of stores that hold or await a slot.
     stores: Mutex<HashMap<StoreId, Arc<Semaphore>>>,
 }
@@ -25,13 +32,20 @@ pub(crate) struct LongChecks {
 pub(crate) struct Slot {
     _store: OwnedSemaphorePermit,
     _node: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl LongChecks {
     /// As many slots as are given, at least one.
     pub(crate) fn new(slots: usize) -> Self {
         let slots = slots.max(1);
+        describe_gauge!(
+            LONG,
+            "Long computations, by whether they run or wait for a slot"
+        );
         Self {
+            running: gauge!(LONG, "state" => "running"),
+            waiting: gauge!(LONG, "state" => "waiting"),
             slots: Arc::new(Semaphore::new(slots)),
             per_store: slots.div_ceil(2),
             stores: Mutex::default(),
@@ -43,15 +57,19 @@ impl LongChecks {
     /// # Errors
     /// `deadline_exceeded` when no slot was free in time.
     pub(crate) async fn slot(&self, store: StoreId, deadline: Instant) -> Result<Slot, ApiError> {
+        let waiting = Counted::new(&self.waiting);
         let slot = async {
             let of_store = self.of(store).acquire_owned().await?;
             let of_node = Arc::clone(&self.slots).acquire_owned().await?;
             Ok::<_, tokio::sync::AcquireError>(Slot {
                 _store: of_store,
                 _node: of_node,
+                _counted: Counted::new(&self.running),
             })
         };
-        match tokio::time::timeout_at(deadline.into(), slot).await {
+        let slot = tokio::time::timeout_at(deadline.into(), slot).await;
+        drop(waiting);
+        match slot {
             Ok(Ok(slot)) => Ok(slot),
             _ => Err(deadline_exceeded()),
         }
@@ -62,6 +80,7 @@ impl LongChecks {
         Some(Slot {
             _store: self.of(store).try_acquire_owned().ok()?,
             _node: Arc::clone(&self.slots).try_acquire_owned().ok()?,
+            _counted: Counted::new(&self.running),
         })
     }
 
@@ -91,11 +110,11 @@ impl Slot {
     ) -> Result<(T, Self), ApiError> {
         let caller_gone = CancellationToken::new();
         let _on_drop = caller_gone.clone().drop_guard();
-        let task = tokio::task::spawn_blocking(move || {
+        let run = along(move || {
             let done = run(&|| caller_gone.is_cancelled() || Instant::now() >= deadline);
             (done, self)
         });
-        task.await.map_err(|why| {
+        tokio::task::spawn_blocking(run).await.map_err(|why| {
             tracing::error!(error = %why, "a computation ended unexpectedly");
             ApiError::new(Code::Internal, "Internal Server Error")
         })
@@ -201,7 +220,6 @@ mod tests {
         let cx = Context {
             deadline: late(),
             min_position: None,
-            request_id: 0,
             caller: None,
         };
         let request = v1::CheckRequest {

@@ -6,6 +6,7 @@ mod batch;
 mod changes;
 pub mod check;
 pub(crate) mod errors;
+pub(crate) mod evaluations;
 pub(crate) mod expand;
 mod ids;
 pub(crate) mod lists;
@@ -25,6 +26,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
 use crate::limits::Limits;
+use evaluations::Evaluations;
 use ids::Ids;
 use long_checks::LongChecks;
 pub use models::{Compiled, Models};
@@ -37,6 +39,7 @@ pub struct Local {
     limits: Limits,
     name: ServedBy,
     long_checks: LongChecks,
+    evaluations: Evaluations,
     committed: Arc<Notify>,
 }
 
@@ -55,6 +58,7 @@ impl Local {
             limits,
             name,
             long_checks: LongChecks::new(limits.concurrent_long_checks),
+            evaluations: Evaluations::by_rounds(),
             committed,
         }
     }

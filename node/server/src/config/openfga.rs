@@ -51,6 +51,13 @@ pub(super) const OWN: &[&str] = &[
     LOG_FORMAT,
     "OPENFGA_GRPC_TLS_ENABLED",
     "OPENFGA_HTTP_TLS_ENABLED",
+    "OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS",
+    "OPENFGA_TRACE_ENABLED",
+    "OPENFGA_TRACE_OTLP_ENDPOINT",
+    "OPENFGA_TRACE_OTLP_TLS_ENABLED",
+    "OPENFGA_TRACE_SAMPLER",
+    "OPENFGA_TRACE_SAMPLE_RATIO",
+    "OPENFGA_TRACE_SERVICE_NAME",
 ];
 
 /// A variable, and the values of it that ask for what is done anyway.
@@ -69,12 +76,6 @@ pub(super) const NO_EFFECT: &[(&str, &[Variable])] = &[
             ("OPENFGA_ACCESS_CONTROL_ENABLED", &["false"]),
             ("OPENFGA_ACCESS_CONTROL_STORE_ID", &[]),
             ("OPENFGA_ACCESS_CONTROL_MODEL_ID", &[]),
-            ("OPENFGA_TRACE_ENABLED", &["false"]),
-            ("OPENFGA_TRACE_OTLP_ENDPOINT", &[]),
-            ("OPENFGA_TRACE_OTLP_TLS_ENABLED", &[]),
-            ("OPENFGA_TRACE_SAMPLE_RATIO", &[]),
-            ("OPENFGA_TRACE_SAMPLER", &[]),
-            ("OPENFGA_TRACE_SERVICE_NAME", &[]),
         ],
     ),
     (
@@ -164,7 +165,6 @@ pub(super) const NO_EFFECT: &[(&str, &[Variable])] = &[
         "metrics and log lines have one form here",
         &[
             ("OPENFGA_DATASTORE_METRICS_ENABLED", &["false"]),
-            ("OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS", &["false"]),
             (
                 "OPENFGA_REQUEST_DURATION_DATASTORE_QUERY_COUNT_BUCKETS",
                 &[],

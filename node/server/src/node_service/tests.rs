@@ -269,7 +269,6 @@ async fn a_listing_goes_below_in_parts_and_ends_when_nobody_is_there() {
         let cx = Context {
             deadline: soon(),
             min_position: None,
-            request_id: 0,
             caller: None,
         };
         let request = v1::StreamedListObjectsRequest {

@@ -15,6 +15,7 @@ use tonic::{Code, Response, Status};
 
 use super::Client;
 use crate::outage::Outage;
+use crate::telemetry::request::asking;
 
 /// What the message begins and ends with when no node above can answer.
 const NOBODY: &str = "no node above can answer: ";
@@ -80,7 +81,8 @@ impl Line {
         let mut failed = Vec::new();
         for peer in self.in_turn() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(outcome) = tokio::time::timeout(left, call(peer.client.clone())).await else {
+            let call = asking(&peer.setting, call(peer.client.clone()));
+            let Ok(outcome) = tokio::time::timeout(left, call).await else {
                 return Err(peer.too_late());
             };
             let failure = match outcome.map_err(Into::into) {

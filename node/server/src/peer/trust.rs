@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, ClientTlsConfig};
 use crate::authn::{SharedKeys, bearer};
 use crate::config::ConfigError;
 use crate::config::authn::{Nodes, Secrets};
+use crate::telemetry::request::carry;
 
 const REFUSED: &str = "this node shows no token that is known there: one of its nodes.tokens, the first, must be among those of the node above";
 
@@ -59,7 +60,7 @@ impl Trust {
     }
 }
 
-/// Shows the token with every request.
+/// Shows the token with every request, and says on whose behalf it is.
 impl Interceptor for Trust {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(token) = &self.token {
@@ -67,6 +68,7 @@ impl Interceptor for Trust {
                 .metadata_mut()
                 .insert("authorization", token.clone());
         }
+        carry(request.metadata_mut().as_mut());
         Ok(request)
     }
 }

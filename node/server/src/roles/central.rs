@@ -6,7 +6,7 @@ use meridian_sync::kafka::probe::Probe;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, open_datastore, own};
+use super::{Behaviour, Building, Holding, Node, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
@@ -72,6 +72,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         address: schema::address(&config.datastore.url),
         schema: schema.subscribe(),
     };
+    building.measure(Holding::Database(Arc::clone(&datastore)), None);
     let admin = building.admin(tiering, own_kafka, None, holds);
     let own = own(config, &local)?;
     let behaviour = Behaviour {

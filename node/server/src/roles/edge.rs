@@ -10,14 +10,14 @@ use meridian_sync::views::Views;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Behaviour, Building, Node};
+use super::{Behaviour, Below, Building, Holding, Node};
 use crate::admin::Tiering;
 use crate::config::Config;
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
-use crate::routing::Upwards;
 use crate::routing::answers::Answers;
 use crate::routing::edge::{Edge, Parts};
+use crate::routing::{Upwards, wall_clock};
 use crate::snapshots::Snapshots;
 use crate::status::{self, Holds};
 
@@ -58,7 +58,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
 
     let edge = Edge::new(Parts {
         views: Arc::clone(&views),
-        answers,
+        answers: Arc::clone(&answers),
         upwards: Upwards::new(peers()?),
         name: building.name.clone(),
         limits: config.limits,
@@ -69,6 +69,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         probe: Probe::new(kafka.clone(), kafka.edge_topic(&config.region)),
         relay: None,
     };
+    let aging = Arc::clone(&views);
+    let below = Below {
+        age: Box::new(move || aging.freshness().age(wall_clock(), beginning.elapsed())),
+        start: beginning,
+        upstream: peers()?,
+    };
+    let holding = Holding::Memory(Arc::clone(&views), Arc::clone(&answers));
+    building.measure(holding, Some(below));
     let admin = building.admin(
         Tiering::Below(peers()?),
         own_kafka,

@@ -6,6 +6,7 @@
 mod brokers;
 mod central;
 mod edge;
+mod gauges;
 mod regional;
 
 use std::net::SocketAddr;
@@ -39,7 +40,10 @@ use crate::peer::trust::guarded;
 use crate::routing::Own;
 use crate::routing::replica::Replicated;
 use crate::status::{self, Holds, NodeStatus};
+use crate::telemetry::below::Observe;
 use crate::tls::{H2, HTTP_1, Identity};
+use gauges::{Below, Gauges, Holding};
+
 pub use central::start as central;
 pub use edge::start as edge;
 pub use regional::start as regional;
@@ -167,6 +171,18 @@ impl Building {
         self.spawn(brokers::watch(probe, bootstrap, self.stop.clone()));
     }
 
+    /// Has the node's figures measured, where somebody sees them.
+    fn measure(&mut self, holding: Holding, below: Option<Below>) {
+        if self.config.listen.metrics.is_some() {
+            let gauges = Gauges {
+                readiness: self.readiness.clone(),
+                holding,
+                below,
+            };
+            self.spawn(gauges.run(self.stop.clone()));
+        }
+    }
+
     fn kafka(&self) -> anyhow::Result<kafka::Settings> {
         let config = &self.config.kafka;
         let settings = kafka::Settings {
@@ -255,7 +271,7 @@ impl Building {
         let mut nodes_address = None;
         if let (Some(nodes), Some(listener)) = (nodes, self.nodes) {
             nodes_address = Some(listener.local_addr()?);
-            let router = node_services(nodes, &self.config.nodes.tokens);
+            let router = node_services(nodes, self.name.clone(), &self.config.nodes.tokens);
             servers.spawn(serve::services(
                 router,
                 Port::new(listener, tls.nodes),
@@ -293,7 +309,7 @@ impl Building {
 }
 
 /// What a node gives the nodes below that show one of `tokens`.
-fn node_services(nodes: Nodes, tokens: &Secrets) -> axum::Router {
+fn node_services(nodes: Nodes, node: ServedBy, tokens: &Secrets) -> axum::Router {
     if tokens.iter().next().is_none() {
         tracing::warn!(
             "nodes.tokens is empty: whoever reaches listen.nodes can read and write all"
@@ -303,7 +319,8 @@ fn node_services(nodes: Nodes, tokens: &Secrets) -> axum::Router {
     services
         .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))
         .add_service(NodeServiceServer::new(nodes));
-    guarded(services.routes().prepare().into_axum_router(), tokens)
+    let router = services.routes().prepare().into_axum_router();
+    guarded(router.layer(Observe { node }), tokens)
 }
 
 /// Opens the node's datastore. The database may be away: [`crate::schema::bring_up`] waits for it.

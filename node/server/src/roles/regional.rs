@@ -10,7 +10,7 @@ use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use meridian_sync::regional::{Applier, Regional as Replication, RegionalSettings};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Node, open_datastore, own};
+use super::{Behaviour, Below, Building, Holding, Node, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
@@ -18,8 +18,8 @@ use crate::node_service::{Clock, Nodes};
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
 use crate::retention;
-use crate::routing::Upwards;
 use crate::routing::regional::Regional;
+use crate::routing::{Upwards, wall_clock};
 use crate::schema::{self, Schema};
 use crate::status::{self, Holds};
 
@@ -102,6 +102,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let regional = Arc::new(Regional::new(local, own, Upwards::new(peers()?)));
     let known = freshness.subscribe();
     let tiering = Tiering::Below(peers()?);
+    let aging = freshness.subscribe();
+    let below = Below {
+        age: Box::new(move || aging.borrow().age(wall_clock(), beginning.elapsed())),
+        start: beginning,
+        upstream: peers()?,
+    };
+    building.measure(Holding::Database(Arc::clone(&datastore)), Some(below));
     let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);
     let behaviour = Behaviour {
         calls: Arc::clone(&regional) as _,

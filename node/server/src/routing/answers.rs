@@ -14,6 +14,9 @@ use meridian_model::{ModelId, Position, StoreId};
 use meridian_sync::edge::Touched;
 use meridian_sync::touches::Touches;
 use meridian_sync::views::Observer;
+use metrics::{Counter, counter, describe_counter};
+
+const LOOKUPS: &str = "meridian_kept_answer_lookups_total";
 
 /// What an answer is an answer to. Questions with contextual tuples or a condition context are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,12 +59,20 @@ pub struct Answers {
     start: Instant,
     /// When touches were last forgotten, since `start`.
     swept: Mutex<Duration>,
+    used: Counter,
+    touched: Counter,
+    absent: Counter,
 }
 
 impl Answers {
     /// Keeps at most `capacity` answers, none longer than `max_age`.
     pub fn new(capacity: u64, max_age: Duration) -> Self {
+        describe_counter!(LOOKUPS, "Look-ups of kept answers, by what was found");
+        let found = |outcome: &'static str| counter!(LOOKUPS, "outcome" => outcome);
         Self {
+            used: found("used"),
+            touched: found("touched"),
+            absent: found("absent"),
             kept: moka::sync::Cache::builder()
                 .max_capacity(capacity)
                 .time_to_live(max_age)
@@ -75,17 +86,27 @@ impl Answers {
 
     /// An answer that still holds.
     pub fn get(&self, key: &AnswerKey) -> Option<Arc<Answer>> {
-        let answer = self.kept.get(key)?;
-        let touches = self.stores.get(&key.store)?;
+        let Some((answer, touches)) = self.kept.get(key).zip(self.stores.get(&key.store)) else {
+            self.absent.increment(1);
+            return None;
+        };
         let holds = touches
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .leave(answer.position, &answer.reads);
         drop(touches);
         if !holds {
+            self.touched.increment(1);
             self.kept.invalidate(key);
+            return None;
         }
-        holds.then_some(answer)
+        self.used.increment(1);
+        Some(answer)
+    }
+
+    /// How many are kept.
+    pub fn count(&self) -> u64 {
+        self.kept.entry_count()
     }
 
     /// Keeps an answer from upstream.

@@ -22,10 +22,12 @@ use meridian_sync::views::{Shown, Views};
 use crate::api::fields::Fields;
 use crate::api::operations::Operation;
 use crate::calls::{Answer, Context, Reply, ServedBy};
+use crate::commands::evaluations::Evaluations;
 use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
 use crate::routing::answers::{Answer as KeptAnswer, AnswerKey, Answers};
 use crate::routing::{Decided, Upwards, wants_primary};
+use crate::telemetry::request::stage;
 use held::{Found, Held};
 
 /// The calls of an edge.
@@ -73,6 +75,7 @@ impl Edge {
                 limits,
                 max_staleness,
                 long_checks: LongChecks::new(limits.concurrent_long_checks),
+                evaluations: Evaluations::new(),
             }),
             answers,
             upwards,
@@ -134,12 +137,17 @@ impl Edge {
         let answer = match found {
             Found::Decided(answer) => answer,
             Found::Unknown(model) if may_keep(view, model, request) => {
-                let kept = self.answers.get(&answer_key(store, model, request)?)?;
+                let kept = {
+                    let _stage = stage("cache");
+                    self.answers.get(&answer_key(store, model, request)?)?
+                };
                 // The model in force here may not be where the answer comes from.
                 if request.authorization_model_id.is_empty() && kept.position > view.position() {
                     return None;
                 }
-                Ok(self.held.reply(view, model, kept.allowed, kept.position))
+                let mut reply = self.held.reply(view, model, kept.allowed, kept.position);
+                reply.served_by = reply.served_by.kept();
+                Ok(reply)
             }
             Found::Unknown(_) | Found::Long | Found::Nothing => return None,
         };

@@ -10,10 +10,10 @@ pub mod floors;
 pub mod regional;
 pub mod replica;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use meridian_model::{Code, StoreId};
+use meridian_model::{Code, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
@@ -175,6 +175,14 @@ fn is_about_here(refusal: &Refusal) -> bool {
         | Code::AuthorizationModelNotFound => true,
         _ => false,
     }
+}
+
+/// This machine's wall clock, which the writer's heartbeats are compared with.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn wants_primary(consistency: i32) -> bool {

@@ -325,7 +325,6 @@ mod tests {
         let cx = Context {
             deadline: deadline(),
             min_position: None,
-            request_id: 0,
             caller: None,
         };
         let request = v1::ReadChangesRequest {

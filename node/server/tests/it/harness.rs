@@ -366,6 +366,13 @@ pub(crate) fn github_model() -> Value {
     })
 }
 
+/// Tells a process to end.
+pub(crate) fn terminate(process: &tokio::process::Child) {
+    let id = process.id().unwrap().cast_signed();
+    let id = rustix::process::Pid::from_raw(id).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+}
+
 /// Sends raw bytes and returns whatever comes back until the connection ends.
 pub(crate) async fn speak(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -24,6 +24,7 @@ mod health;
 mod life;
 mod limits;
 mod lists;
+mod observed;
 mod process;
 mod starting;
 mod status;

@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{check_request, github_model};
+use crate::harness::{check_request, github_model, terminate};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -82,9 +82,7 @@ impl Central {
     }
 
     fn terminate(&self) {
-        let id = self.process.id().unwrap().cast_signed();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        terminate(&self.process);
     }
 
     async fn store(&self) -> String {

@@ -3,10 +3,11 @@
 //! A change set that is larger than the topic takes is announced in its place, and whoever reads that asks upstream for
 //! it. So it holds up no other store, and no heartbeat sent after it vouches for something that nobody heard of.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use meridian_model::change::ChangeSet;
-use meridian_model::ids::{Position, StoreId};
+use meridian_model::ids::{Position, StoreId, Timestamp};
+use metrics::{Histogram, describe_histogram, histogram};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
@@ -17,17 +18,21 @@ use crate::envelope::{Heartbeat, Record};
 /// How many bytes of records may be on their way at a time. Far below librdkafka's queue, far above a broker's pace.
 const ON_THE_WAY: usize = 32 * 1024 * 1024;
 
+const DELAY: &str = "meridian_relay_delay_seconds";
+
 /// A topic to write to.
 pub(super) struct Outlet {
     producer: FutureProducer<Quiet>,
     topic: String,
     partitions: usize,
+    delay: Histogram,
 }
 
 /// A change set on its way.
 struct Sent {
     store: StoreId,
     position: Position,
+    committed_at: Timestamp,
     bytes: usize,
     delivery: Result<DeliveryFuture, Trouble>,
 }
@@ -53,10 +58,16 @@ impl Outlet {
             .client(&own)
             .create_with_context(Quiet)
             .map_err(Error::options)?;
+        describe_histogram!(
+            DELAY,
+            metrics::Unit::Seconds,
+            "Time from a revision's commit at central to the brokers' acknowledgement, by their clocks"
+        );
         Ok(Self {
             producer,
             topic: topic.to_owned(),
             partitions,
+            delay: histogram!(DELAY),
         })
     }
 
@@ -72,7 +83,7 @@ impl Outlet {
     ) -> Result<(), Trouble> {
         let (mut sent, mut on_the_way) = (Vec::new(), 0);
         for set in sets {
-            let (store, position) = (set.store, set.position());
+            let (store, position, committed_at) = (set.store, set.position(), set.committed_at);
             let payload = Record::ChangeSet(set).encode();
             let bytes = payload.len();
             if on_the_way + bytes > ON_THE_WAY {
@@ -85,6 +96,7 @@ impl Outlet {
             sent.push(Sent {
                 store,
                 position,
+                committed_at,
                 bytes,
                 delivery,
             });
@@ -111,6 +123,7 @@ impl Outlet {
         for Sent {
             store,
             position,
+            committed_at,
             bytes,
             delivery,
         } in sent
@@ -120,7 +133,7 @@ impl Outlet {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => {}
+                Ok(()) => self.delay.record(age(committed_at)),
                 Err(error) if is_too_large(&error) => {
                     tracing::error!(topic = %self.topic, %store, %position, bytes, "a change set is larger than the topic takes; announced, and nodes below ask for it over gRPC. Set the topic's max.message.bytes to {MAX_RECORD}");
                     let payload = Record::Announced { store, position }.encode();
@@ -164,6 +177,13 @@ impl Outlet {
             source: Box::new(source),
         }
     }
+}
+
+fn age(committed_at: Timestamp) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let committed = u64::try_from(committed_at.0).unwrap_or_default();
+    now.unwrap_or_default()
+        .saturating_sub(Duration::from_micros(committed))
 }
 
 fn is_too_large(trouble: &Trouble) -> bool {

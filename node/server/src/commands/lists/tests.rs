@@ -54,7 +54,6 @@ fn context() -> Context {
     Context {
         deadline: late(),
         min_position: None,
-        request_id: 0,
         caller: None,
     }
 }

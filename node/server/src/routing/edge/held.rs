@@ -2,19 +2,22 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use meridian_engine::view::CompiledModel;
 use meridian_engine::{Budget, Outcome, Scratch, View};
-use meridian_model::{ApiError, ModelId, Position, StoreId, Timestamp};
+use meridian_model::{ApiError, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::{Shown, Views};
 
 use crate::api::deadline_exceeded;
 use crate::calls::{Answer, Refusal, Reply, ServedBy};
 use crate::commands::check::{CheckedRequest, too_complex, unclear};
+use crate::commands::evaluations::Evaluations;
 use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
+use crate::routing::wall_clock;
+use crate::telemetry::request::stage;
 
 /// What an edge holds, and how it decides by it.
 pub(super) struct Held {
@@ -23,6 +26,7 @@ pub(super) struct Held {
     pub(super) limits: Limits,
     pub(super) max_staleness: Duration,
     pub(super) long_checks: LongChecks,
+    pub(super) evaluations: Evaluations,
 }
 
 /// What came of evaluating over a view.
@@ -77,7 +81,13 @@ impl Held {
                 scratch,
             )
         };
-        let allowed = match SCRATCH.with_borrow_mut(check) {
+        let evaluate = |scratch: &mut Scratch| {
+            let _stage = stage("evaluate");
+            let outcome = check(scratch);
+            self.evaluations.evaluated(outcome, scratch);
+            outcome
+        };
+        let allowed = match SCRATCH.with_borrow_mut(evaluate) {
             Outcome::Allowed => true,
             Outcome::Denied => false,
             Outcome::TooDeep => return refuse(too_complex()),
@@ -166,12 +176,4 @@ pub(super) fn refusal(view: &View, error: ApiError) -> Refusal {
         position: Some(view.position()),
         served_by: None,
     }
-}
-
-/// This machine's wall clock, which the writer's heartbeats are compared with.
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

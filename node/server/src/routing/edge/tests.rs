@@ -179,7 +179,6 @@ async fn a_position_that_upstream_has_shown_is_asked_for_when_a_check_waits_for_
     let cx = Context {
         deadline: Instant::now() + soon,
         min_position: Some(later),
-        request_id: 1,
         caller: None,
     };
     // Nothing above takes the question itself.

@@ -1,0 +1,270 @@
+//! The request a task works on: its name in all logs, the statements it took, and the span that its stages hang under.
+//!
+//! What a request is told by goes with the task and not through every call, since the nodes above and the database are
+//! reached by code that knows of no request. A check that is answered at once and is not sampled does without all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use meridian_store::{Watcher, watched};
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, TraceFlags,
+    TraceId, Tracer as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::Span;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::traces;
+
+/// Names a request, towards clients and between nodes.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Longest name of a request that is taken from a node below.
+const MAX_ID: usize = 64;
+
+tokio::task_local! {
+    static CURRENT: Current;
+}
+
+/// Names a request: by its trace, or where there are none by a number of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestId {
+    Trace(TraceId),
+    Own(Uuid),
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Trace(id) => id.fmt(f),
+            Self::Own(id) => id.fmt(f),
+        }
+    }
+}
+
+impl RequestId {
+    /// A name that no other request has.
+    pub(crate) fn new() -> Self {
+        Self::Own(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
+    }
+}
+
+/// A request that has come in.
+pub(crate) struct Begun {
+    /// Its name.
+    pub(crate) id: RequestId,
+    /// Its span, if it is sampled.
+    pub(crate) span: Option<Box<Root>>,
+}
+
+/// The span of a request at this node.
+pub(crate) struct Root(Span);
+
+impl Begun {
+    /// What its task works on.
+    pub(crate) fn current(&self) -> Current {
+        Current::new(self.id.to_string(), self.span.as_deref())
+    }
+
+    /// The same, of a sampled request.
+    pub(crate) fn current_if_sampled(&self) -> Option<Current> {
+        self.span.is_some().then(|| self.current())
+    }
+}
+
+/// Takes in a request: whether it is sampled, and under which name it goes.
+pub(crate) fn begin(headers: &HeaderMap, name: &'static str) -> Begun {
+    match root(headers, name) {
+        None => Begun {
+            id: RequestId::new(),
+            span: None,
+        },
+        Some(span) => Begun {
+            id: RequestId::Trace(span.span_context().trace_id()),
+            span: span.is_recording().then(|| Box::new(Root(span))),
+        },
+    }
+}
+
+/// Takes in what a node below asks on behalf of a request: sampled if that is. One that is not says nothing of a trace,
+/// and so begins none here either.
+pub(crate) fn begin_below(headers: &HeaderMap, name: &'static str) -> Option<Box<Root>> {
+    let span = headers.contains_key(PARENT).then(|| root(headers, name));
+    let span = span.flatten().filter(Span::is_recording);
+    span.map(|span| Box::new(Root(span)))
+}
+
+fn root(headers: &HeaderMap, name: &'static str) -> Option<Span> {
+    let tracer = traces::tracer()?;
+    let parent = if headers.contains_key(PARENT) {
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+    } else {
+        Context::new()
+    };
+    let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
+    Some(tracer.build_with_context(builder, &parent))
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+impl Root {
+    /// Says something about the request.
+    pub(crate) fn say(&mut self, name: &'static str, value: impl Into<opentelemetry::Value>) {
+        self.0.set_attribute(KeyValue::new(name, value));
+    }
+
+    /// Says that the request failed.
+    pub(crate) fn failed(&mut self, code: &'static str) {
+        self.0.set_status(Status::error(code));
+    }
+
+    /// The name of its trace.
+    pub(crate) fn trace_id(&self) -> TraceId {
+        self.0.span_context().trace_id()
+    }
+}
+
+/// The request that a task works on.
+#[derive(Clone)]
+pub(crate) struct Current {
+    id: Arc<str>,
+    statements: Arc<AtomicU32>,
+    /// What stages hang under, if the request is sampled.
+    parent: Option<SpanContext>,
+}
+
+impl Current {
+    pub(crate) fn new(id: impl Into<Arc<str>>, root: Option<&Root>) -> Self {
+        Self {
+            id: id.into(),
+            statements: Arc::default(),
+            parent: root.map(|root| root.0.span_context().clone()),
+        }
+    }
+
+    /// How many statements it took so far.
+    pub(crate) fn statements(&self) -> u32 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Works on the request without waiting.
+    pub(crate) fn work<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
+    /// Works on the request. What is logged meanwhile says its name.
+    pub(crate) async fn run<F: Future>(self, work: F) -> F::Output {
+        let named = tracing::error_span!("request", request_id = &*self.id);
+        self.scope(work).instrument(named).await
+    }
+
+    async fn scope<F: Future>(self, work: F) -> F::Output {
+        let watcher = Arc::new(self.clone());
+        CURRENT.scope(self, watched(watcher, work)).await
+    }
+
+    /// A span under this one's.
+    fn child(&self, builder: SpanBuilder) -> Option<Span> {
+        let parent = Context::new().with_remote_span_context(self.parent.clone()?);
+        Some(traces::tracer()?.build_with_context(builder, &parent))
+    }
+}
+
+impl Watcher for Current {
+    fn statement(&self, text: &str, took: Duration) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        if self.parent.is_none() {
+            return;
+        }
+        let now = SystemTime::now();
+        let builder = SpanBuilder::from_name("query")
+            .with_kind(SpanKind::Client)
+            .with_start_time(now - took)
+            .with_attributes([KeyValue::new("db.query.text", text.to_owned())]);
+        if let Some(mut span) = self.child(builder) {
+            span.end_with_timestamp(now);
+        }
+    }
+}
+
+/// The same work, on behalf of the request that this task works on wherever it is done.
+pub(crate) fn along<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let current = CURRENT.try_with(Clone::clone).ok();
+    move || match current {
+        Some(current) => current.work(work),
+        None => work(),
+    }
+}
+
+/// A stage of a sampled request that does not wait; it ends when dropped. Of all others it is nothing.
+pub(crate) struct Stage(#[expect(dead_code, reason = "dropped, it ends")] Option<Span>);
+
+/// Begins a stage of the request that this task works on.
+pub(crate) fn stage(name: &'static str) -> Stage {
+    let span = CURRENT.try_with(|current| current.child(SpanBuilder::from_name(name)));
+    Stage(span.ok().flatten())
+}
+
+/// Asks another node on behalf of the request that this task works on. What that node does hangs under it.
+pub(crate) async fn asking<F: Future>(node: &str, work: F) -> F::Output {
+    let begun = CURRENT.try_with(|current| {
+        let builder = SpanBuilder::from_name("upstream")
+            .with_kind(SpanKind::Client)
+            .with_attributes([KeyValue::new("meridian.upstream", node.to_owned())]);
+        Some((current.clone(), current.child(builder)?))
+    });
+    match begun {
+        Ok(Some((current, span))) => {
+            let below = Current {
+                parent: Some(span.span_context().clone()),
+                ..current
+            };
+            let done = below.scope(work).await;
+            drop(span);
+            done
+        }
+        _ => work.await,
+    }
+}
+
+/// Says in a request to another node on whose behalf it is.
+pub(crate) fn carry(headers: &mut HeaderMap) {
+    let carry = |current: &Current| {
+        if let Ok(id) = HeaderValue::try_from(&*current.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(parent) = current.parent.as_ref().and_then(traceparent) {
+            headers.insert(PARENT, parent);
+        }
+    };
+    // What replication asks is nobody's request.
+    let _ = CURRENT.try_with(carry);
+}
+
+fn traceparent(span: &SpanContext) -> Option<HeaderValue> {
+    let flags = span.trace_flags() & TraceFlags::SAMPLED;
+    let (trace, span) = (span.trace_id(), span.span_id());
+    HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}")).ok()
+}
+
+/// The name that a node below gives the request it asks on behalf of.
+pub(crate) fn carried_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    (1..=MAX_ID).contains(&id.len()).then_some(id)
+}
