@@ -96,11 +96,11 @@ async fn a_node_below_without_a_node_above_does_not_start() {
 #[tokio::test]
 async fn a_datastore_that_cannot_be_is_named_without_its_password() {
     let mut config = config(&[]);
-    config.datastore.url = "mysql://meridian:hunter2@db/meridian".into();
+    config.datastore.url = "mssql://meridian:hunter2@db/meridian".into();
     let [central, regional, _] = told(&config).await;
     for told in [central, regional] {
         assert!(
-            told.starts_with("datastore.url: ") && told.contains("'mysql'"),
+            told.starts_with("datastore.url: ") && told.contains("'mssql'"),
             "{told}"
         );
         assert!(!told.contains("hunter2"), "{told}");
