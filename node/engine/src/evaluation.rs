@@ -215,7 +215,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         }
         for of in stored.into_iter().flat_map(|set| set.usersets.iter()) {
             let subject = Subject::Userset(of);
-            if self.admits(definition, subject) {
+            if self.admits(definition, subject) && !self.is_hidden(key, subject) {
                 conditions.note(Holds::Yes);
                 if self.userset(&mut any, of, left) {
                     return any.found;
@@ -227,6 +227,9 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                 let Subject::Userset(of) = subject else {
                     continue;
                 };
+                if self.is_hidden(key, subject) {
+                    continue;
+                }
                 let holds = self.bound(definition, key, subject, binding);
                 if conditions.note(holds) && self.userset(&mut any, of, left) {
                     return any.found;
@@ -257,6 +260,11 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     fn admits(&self, definition: &Relation, subject: Subject) -> bool {
         let facet = self.scratch.overlay.facet(self.facts, subject);
         facet.is_some_and(|facet| definition.admits(facet))
+    }
+
+    /// Whether a contextual tuple of the same key stands in a stored one's place.
+    fn is_hidden(&self, set: SetKey, subject: Subject) -> bool {
+        self.scratch.overlay.find(set, subject).is_some()
     }
 
     /// Whether a contextual tuple counts.
@@ -335,8 +343,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         value.or(Value::UNKNOWN)
     }
 
-    /// Whether a subject stands in a set by a tuple that counts. As upstream, a contextual tuple of the asked user itself hides
-    /// a stored one of the same key; one of a wildcard or of another's userset stands beside it.
+    /// Whether a subject stands in a set by a tuple that counts. A contextual tuple hides a stored one of the same key.
     fn member(
         &self,
         definition: &Relation,
@@ -348,21 +355,20 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         if !admitted {
             return Value::FALSE;
         }
-        let given = self.scratch.overlay.find(key, subject);
-        let given = given.map(|given| self.given(definition, given).value());
-        let hides = Some(subject) != self.asked.wildcard.map(Subject::Object);
-        let Some(stored) = stored.filter(|_| given.is_none() || !hides) else {
-            return given.unwrap_or(Value::FALSE);
+        if let Some(given) = self.scratch.overlay.find(key, subject) {
+            return self.given(definition, given).value();
+        }
+        let Some(stored) = stored else {
+            return Value::FALSE;
         };
         let is_plain = match subject {
             Subject::Object(id) => stored.objects.contains(id),
             Subject::Userset(set) => stored.usersets.contains(set),
         };
-        let stored = match stored.binding(subject) {
+        match stored.binding(subject) {
             Some(binding) => self.bound(definition, key, subject, binding).value(),
             None => Value::of(is_plain && self.admits(definition, subject)),
-        };
-        given.map_or(stored, |given| given.or(stored))
+        }
     }
 
     /// `computed from tupleset`: the relation at every parent.
@@ -397,7 +403,8 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             return any.found;
         };
         for parent in stored.objects.iter() {
-            if self.admits(definition, Subject::Object(parent)) {
+            let subject = Subject::Object(parent);
+            if self.admits(definition, subject) && !self.is_hidden(key, subject) {
                 conditions.note(Holds::Yes);
                 if self.parent(&mut any, parent, computed, left) {
                     return any.found;
@@ -409,6 +416,9 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                 let Subject::Object(parent) = subject else {
                     continue;
                 };
+                if self.is_hidden(key, subject) {
+                    continue;
+                }
                 let holds = self.bound(definition, key, subject, binding);
                 if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {
                     return any.found;

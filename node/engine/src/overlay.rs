@@ -159,10 +159,12 @@ impl Overlay {
 
     /// The contextual tuple of a set and subject.
     pub(crate) fn find(&self, set: SetKey, subject: Subject) -> Option<&Given> {
-        if self.members.is_empty() {
-            return None;
-        }
-        self.get(set).iter().find(|given| given.subject == subject)
+        let wanted = (set, subject);
+        let at = self
+            .members
+            .partition_point(|given| (given.set, given.subject) < wanted);
+        let given = self.members.get(at)?;
+        ((given.set, given.subject) == wanted).then_some(given)
     }
 
     /// The contextual tuples that a subject stands in.

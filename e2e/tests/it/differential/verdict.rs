@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use meridian_model::authorization_model::{Empty, Userset};
 use serde_json::{Value, json};
 
 use super::answers::Outcome;
 use super::ask::{Asked, Stores};
 use super::conditions::INLINE;
 use super::constructs::{has_operator_in_cycle, reached};
-use super::world::{Bound, Call, Key, Question, Tuple, World};
+use super::world::{Call, Key, Question, Tuple, World};
 use crate::side_by_side::Pair;
 
 /// OpenFGA does not look where the model lets no user of that kind be found; ours looks, and meets a condition.
@@ -29,6 +30,12 @@ pub(crate) const CONTRADICTED: &str = "A list that OpenFGA's own Check contradic
 pub(crate) const PLAIN_USERS: &str = "ListUsers of usersets";
 /// An inline expression's error ends OpenFGA's reading of a set, before a tuple that would allow.
 pub(crate) const INLINE_ERROR: &str = "An inline expression without an answer";
+
+/// On some ways OpenFGA lets a contextual tuple hide a stored one, on others both count.
+pub(crate) const SAME_KEY: &str = "A contextual tuple with the key of a stored one";
+
+/// OpenFGA says false where another tuple of the user counts, though not where it is asked about.
+pub(crate) const TWO_HOPS: &str = "A condition without an answer on a way of two hops";
 
 /// OpenFGA ends a cycle as it meets it; ours decides by what else is known.
 pub(crate) const CYCLE: &str = "A cycle below an intersection or an exclusion";
@@ -69,6 +76,10 @@ pub(crate) async fn verdict(
         Call::ListUsers { .. } => judge.users(ours, theirs).await,
         _ => None,
     };
+    let reason = match reason {
+        None if judge.is_hidden(ours).await => Some(SAME_KEY),
+        reason => reason,
+    };
     reason.map_or(Verdict::Different, Verdict::OnPurpose)
 }
 
@@ -85,18 +96,24 @@ impl Judge<'_> {
         if is_invalid(ours) && says(theirs, false) && self.is_out_of_reach(&key.user) {
             return Some(NOT_LOOKED_AT);
         }
-        let is_inline = |bound: &Bound| bound.name == INLINE;
         if says(ours, true)
             && is_invalid(theirs)
-            && self.allowed_without(key, is_inline).await == Some(true)
+            && self.allowed_without(key, bound_by_inline).await == Some(true)
         {
             return Some(INLINE_ERROR);
         }
         if says(ours, false)
             && is_invalid(theirs)
-            && self.allowed_without(key, |_| true).await == Some(false)
+            && self.allowed_without(key, has_condition).await == Some(false)
         {
             return Some(BESIDE_THE_WAY);
+        }
+        if is_invalid(ours) && says(theirs, false) {
+            let unanswered = self.unanswered().await;
+            let is_one = |tuple: &Tuple| unanswered.contains(tuple);
+            if self.allowed_without(key, is_one).await == Some(false) {
+                return Some(TWO_HOPS);
+            }
         }
         let both_say = [true, false]
             .iter()
@@ -247,19 +264,73 @@ impl Judge<'_> {
         match theirs {
             Outcome::Answered(body) => body["allowed"].as_bool(),
             Outcome::Failed(_) => {
-                self.allowed_without(&key, |bound| bound.name == INLINE)
-                    .await
+                let unanswered = self.unanswered().await;
+                let is_one = |tuple: &Tuple| bound_by_inline(tuple) && unanswered.contains(tuple);
+                self.allowed_without(&key, is_one).await
             }
         }
     }
 
-    /// What OpenFGA's Check says of the world without the tuples with some conditions; none if there are none, or it is
-    /// an error.
-    async fn allowed_without(&self, key: &Key, without: impl Fn(&Bound) -> bool) -> Option<bool> {
-        let is_plain = |tuple: &Tuple| !tuple.condition.as_ref().is_some_and(&without);
+    /// The tuples whose conditions OpenFGA cannot answer, each asked about alone, in a relation of its tuples only.
+    async fn unanswered(&self) -> Vec<Tuple> {
+        let mut tuples: Vec<_> = self.world.tuples.clone();
+        tuples.extend(self.question.contextual.clone());
+        tuples.retain(has_condition);
+        let mut world = self.world.clone();
+        world.earlier = None;
+        world.tuples.clear();
+        for tuple in &tuples {
+            let (kind, _) = tuple.object.split_once(':').unwrap();
+            let types = &mut world.model.type_definitions;
+            let definition = types.iter_mut().find(|of| of.name == kind);
+            if let Some(of) = definition.and_then(|of| of.relations.get_mut(&tuple.relation)) {
+                *of = Userset::This(Empty {});
+            }
+        }
+        let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
+            return Vec::new();
+        };
+        let mut unanswered = Vec::new();
+        for tuple in tuples {
+            let question = Question {
+                call: Call::Check(Key {
+                    object: tuple.object.clone(),
+                    relation: tuple.relation.clone(),
+                    user: tuple.user.clone(),
+                }),
+                contextual: vec![tuple.clone()],
+                context: self.question.context.clone(),
+            };
+            let [_, theirs] = stores.ask(self.pair, &question).await;
+            if is_invalid(&theirs) {
+                unanswered.push(tuple);
+            }
+        }
+        unanswered
+    }
+
+    /// Whether OpenFGA answers as ours does, when the stored tuples are not there whose keys contextual ones have.
+    async fn is_hidden(&self, ours: &Outcome) -> bool {
+        let mut world = self.world.clone();
+        let given = &self.question.contextual;
+        let of = |tuple: &Tuple| [&tuple.object, &tuple.relation, &tuple.user].map(String::clone);
+        let is_given = |tuple: &Tuple| given.iter().any(|given| of(given) == of(tuple));
+        world.tuples.retain(|tuple| !is_given(tuple));
+        if world == *self.world {
+            return false;
+        }
+        let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
+            return false;
+        };
+        let [_, theirs] = stores.ask(self.pair, self.question).await;
+        *ours == theirs
+    }
+
+    /// What OpenFGA's Check says of the world without some tuples; none if there are none, or it is an error.
+    async fn allowed_without(&self, key: &Key, without: impl Fn(&Tuple) -> bool) -> Option<bool> {
         let (mut world, mut question) = (self.world.clone(), self.about(key));
-        world.tuples.retain(is_plain);
-        question.contextual.retain(is_plain);
+        world.tuples.retain(|tuple| !without(tuple));
+        question.contextual.retain(|tuple| !without(tuple));
         if world == *self.world && question.contextual == self.question.contextual {
             return None;
         }
@@ -299,6 +370,15 @@ impl Judge<'_> {
             !is_reached
         })
     }
+}
+
+fn has_condition(tuple: &Tuple) -> bool {
+    tuple.condition.is_some()
+}
+
+fn bound_by_inline(tuple: &Tuple) -> bool {
+    let condition = tuple.condition.as_ref();
+    condition.is_some_and(|bound| bound.name == INLINE)
 }
 
 fn is_invalid(outcome: &Outcome) -> bool {

@@ -20,7 +20,7 @@ use crate::check::Scratch;
 use crate::evaluation::Evaluation;
 use crate::facts::{Facts, SetKey, Subject};
 use crate::missing::Missing;
-use crate::overlay::{Asked, Given, Overlay};
+use crate::overlay::{Asked, Overlay};
 use crate::program::{Facet, Node, Program, Relation};
 use crate::symbols::{RelationId, TypeId};
 
@@ -348,10 +348,9 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             if !self.meter.spend() {
                 return false;
             }
-            let Some((facet, certain)) = self.admitted(definition, set, subject, binding) else {
+            let Some(facet) = self.admitted(definition, set, subject, binding) else {
                 continue;
             };
-            let proven = proven && certain;
             match (subject, facet) {
                 (Subject::Object(_), Facet::Object(of) | Facet::Wildcard(of))
                     if self.filter == (of, None) && !(self.met)(subject, proven) =>
@@ -367,28 +366,29 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         true
     }
 
-    /// The restriction by which a tuple counts, and whether it certainly does: one that a contextual tuple of the same key may
-    /// hide is left to a check. As upstream, a condition without an answer fails the whole listing.
+    /// The restriction by which a tuple counts; a contextual tuple hides a stored one of the same key. As upstream, a
+    /// condition without an answer fails the whole listing.
     fn admitted(
         &mut self,
         definition: &Relation,
         set: SetKey,
         subject: Subject,
         binding: Option<&Binding>,
-    ) -> Option<(Facet, bool)> {
+    ) -> Option<Facet> {
         let (facts, overlay, _) = self.around;
         let facet = overlay.facet(facts, subject)?;
+        let is_hidden = overlay.find(set, subject).is_some_and(|given| {
+            given.binding.as_ref().map(ptr::from_ref) != binding.map(ptr::from_ref)
+        });
+        if is_hidden {
+            return None;
+        }
         let Some(binding) = binding else {
-            let stands_before = |given: &Given| given.binding.is_some();
-            let is_masked = overlay.find(set, subject).is_some_and(stands_before);
-            return definition.admits(facet).then_some((facet, !is_masked));
+            return definition.admits(facet).then_some(facet);
         };
         let declared = definition.admits_bound(facet, &binding.stored().name)?;
-        let given = overlay.find(set, subject).map(|given| &given.binding);
-        let is_hidden =
-            given.is_some_and(|own| own.as_ref().is_none_or(|own| !ptr::eq(own, binding)));
         match binding.is_met(declared, self.circumstances) {
-            Ok(met) => met.then_some((facet, !is_hidden)),
+            Ok(met) => met.then_some(facet),
             Err(why) => {
                 let describe = || why.on(binding, &overlay.describe(facts, set, subject));
                 self.walk.fault.get_or_insert_with(describe);
@@ -423,13 +423,11 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                 return false;
             }
             if let Subject::Object(parent) = subject
-                && let Some((Facet::Object(at), certain)) =
-                    self.admitted(definition, key, subject, binding)
+                && let Some(Facet::Object(at)) = self.admitted(definition, key, subject, binding)
                 && program.relation(at, computed).is_some()
             {
                 let of = SetKey::new(parent, computed);
-                self.walk
-                    .reach(of, at, proven && certain, steps.saturating_add(1));
+                self.walk.reach(of, at, proven, steps.saturating_add(1));
             }
         }
         true

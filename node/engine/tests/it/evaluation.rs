@@ -315,3 +315,56 @@ fn reversed(model: &AuthorizationModel) -> AuthorizationModel {
         .for_each(turn);
     model
 }
+
+/// Whatever way leads to it: of a wildcard, of a userset, of a parent.
+#[test]
+fn a_given_tuple_stands_in_the_place_of_the_stored_one() {
+    let model = "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user, user:* with is_one]\n\
+                 type doc\n  relations\n    define parent: [group with is_one]\n    define viewer: [group#member with is_one]\n\
+                 \x20   define reader: member from parent\ncondition is_one(x: int) {\n  x == 1\n}\n";
+    let model = meridian_model::change::StoredModel {
+        id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+        model: Arc::new(meridian_model::dsl::parse(model).unwrap()),
+    };
+    let bound = |context: &str| {
+        Some(TupleCondition {
+            name: "is_one".into(),
+            context: context.into(),
+        })
+    };
+    let key = |object, relation, user| TupleKey::parse(object, relation, user).unwrap();
+    let everyone = key("group:1", "member", "user:*");
+    let parent = key("doc:1", "parent", "group:2");
+    let members = key("doc:1", "viewer", "group:2#member");
+    let met = |key: &TupleKey| (key.clone(), bound(r#"{"x":1}"#));
+    let anne = (key("group:2", "member", "user:anne"), None);
+    let view = View::new(Position::new(1, 1))
+        .with_models([model])
+        .cover("group", [met(&everyone), anne])
+        .cover("doc", [met(&parent), met(&members)]);
+    let program = &view.model(None).unwrap().compiled.as_ref().unwrap().program;
+    let ask = |question: (&str, &str), tuples: &[Tuple]| {
+        let question = Question::parse(question.0, question.1, "user:anne").unwrap();
+        let context = &meridian_condition::Context::new();
+        let given = Given { tuples, context };
+        check(
+            &view,
+            program,
+            &question,
+            given,
+            budget(),
+            &mut Scratch::default(),
+        )
+    };
+    for (question, stored) in [
+        (("group:1", "member"), everyone),
+        (("doc:1", "reader"), parent),
+        (("doc:1", "viewer"), members),
+    ] {
+        assert_eq!(ask(question, &[]), Outcome::Allowed, "{stored}");
+        let unmet = tuple((&stored, &bound(r#"{"x":2}"#)));
+        assert_eq!(ask(question, &[unmet]), Outcome::Denied, "{stored}");
+        let unclear = tuple((&stored, &bound("{}")));
+        assert_eq!(ask(question, &[unclear]), Outcome::Unclear, "{stored}");
+    }
+}

@@ -159,13 +159,9 @@ impl Reference<'_> {
                                 values = union(&values, &found);
                             }
                             usersets.push(holds);
-                            if subject == user {
-                                self.stands(definition, &tuple, user)
-                            } else {
-                                Some(false)
-                            }
+                            if subject == user { holds } else { Some(false) }
                         }
-                        (subject, user) if subject == user => self.stands(definition, &tuple, user),
+                        (subject, user) if subject == user => self.holds(definition, &tuple),
                         (Subject::Wildcard(object_type), user)
                             if **object_type == *user.subject_type()
                                 && !matches!(user, Subject::Userset(..)) =>
@@ -220,22 +216,16 @@ impl Reference<'_> {
         }
     }
 
+    /// A contextual tuple hides a stored one of the same key.
     fn members(&self, object: &Object, relation: &str, known: bool) -> Vec<Tuple> {
-        let stored = self.tuples.iter().filter(|_| known);
+        let is_hidden = |key: &TupleKey| self.contextual.iter().any(|given| given.key == *key);
+        let stored = self.tuples.iter();
+        let stored = stored.filter(|(key, _)| known && !is_hidden(key));
         stored
             .map(tuple)
             .chain(self.contextual.iter().cloned())
             .filter(|tuple| tuple.key.object == *object && *tuple.key.relation == *relation)
             .collect()
-    }
-
-    /// Whether the user itself stands in a set by this tuple. A contextual one hides a stored one of the same key.
-    fn stands(&self, definition: &Relation, tuple: &Tuple, user: &Subject) -> Option<bool> {
-        let given = self.contextual.iter().find(|given| given.key == tuple.key);
-        let tuple = given
-            .filter(|_| !matches!(user, Subject::Wildcard(_)))
-            .unwrap_or(tuple);
-        self.holds(definition, tuple)
     }
 
     /// Whether a tuple counts; `None` where its condition has no answer.
