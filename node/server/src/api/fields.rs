@@ -176,6 +176,32 @@ impl Report {
         }
     }
 
+    fn at_most_pairs(&mut self, field: &str, count: usize, max: usize) {
+        if count > max {
+            self.add(
+                Code::ValidationError.name(),
+                field,
+                &format!("value must contain no more than {max} pair(s)"),
+            );
+        }
+    }
+
+    fn at_most_bytes(&mut self, field: &str, text: &str, max: usize) {
+        if text.len() > max {
+            self.add(
+                Code::ValidationError.name(),
+                field,
+                &format!("value length must be at most {max} bytes"),
+            );
+        }
+    }
+
+    fn required<T>(&mut self, field: &str, part: Option<&T>) {
+        if part.is_none() {
+            self.add(Code::ValidationError.name(), field, requests::REQUIRED);
+        }
+    }
+
     fn context(&mut self, context: Option<&Struct>) {
         self.nesting("Context", context);
     }

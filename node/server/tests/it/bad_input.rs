@@ -317,6 +317,58 @@ async fn models_that_break_a_rule() {
 }
 
 #[tokio::test]
+async fn models_with_fields_out_of_bounds() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let path = format!("/stores/{store}/authorization-models");
+    let related = |reference: Value| json!({"relations": {"a": {"directly_related_user_types": [reference]}}});
+    let of = |rewrite: Value, metadata: Value| json!([{"type": "user", "relations": {"a": rewrite}, "metadata": metadata}]);
+    let user = || json!([{"type": "user"}]);
+    let condition = |expression: String| json!({"c": {"name": "c", "expression": expression}});
+    let base = json!({"base": {"this": {}}});
+    for (types, conditions, message) in [
+        (
+            of(
+                json!({"this": {}}),
+                related(json!({"type": "user", "relation": ""})),
+            ),
+            json!({}),
+            "invalid RelationReference.Relation: value does not match regex pattern \"^[^:#@\\\\s]{1,50}$\"",
+        ),
+        (
+            of(json!({"difference": base}), json!({})),
+            json!({}),
+            "invalid Difference.Subtract: value is required",
+        ),
+        (
+            of(
+                json!({"tupleToUserset": {"tupleset": {"relation": "a"}}}),
+                json!({}),
+            ),
+            json!({}),
+            "invalid TupleToUserset.ComputedUserset: value is required",
+        ),
+        (
+            user(),
+            condition("true || ".repeat(64) + "true"),
+            "invalid Condition.Expression: value length must be at most 512 bytes",
+        ),
+    ] {
+        let model =
+            json!({"schema_version": "1.1", "type_definitions": types, "conditions": conditions});
+        let reply = node.post(&path, &model).await;
+        reply.assert_error(400, "validation_error", message);
+        let mut raw: v1::WriteAuthorizationModelRequest = serde_json::from_value(model).unwrap();
+        raw.store_id.clone_from(&store);
+        assert_eq!(
+            node.rpc("WriteAuthorizationModel", &raw).await.status,
+            3,
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn tokens_that_are_not_ours() {
     let node = Node::start().await;
     let store = node.store().await;

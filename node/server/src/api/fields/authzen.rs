@@ -5,7 +5,6 @@
 
 use meridian_proto::authzen::v1;
 
-use super::requests::REQUIRED;
 use super::*;
 
 const SUBJECT_ID: &str = r"^[^:#@\s]{1,500}$";
@@ -20,12 +19,6 @@ impl Report {
         check(&mut part);
         if part.found.is_some() {
             self.found = part.found;
-        }
-    }
-
-    fn required<T>(&mut self, field: &str, part: Option<&T>) {
-        if part.is_none() {
-            self.add(Code::ValidationError.name(), field, REQUIRED);
         }
     }
 
