@@ -288,7 +288,7 @@ fn metadata_to_wire(metadata: &Metadata) -> v1::Metadata {
 fn reference_from_wire(reference: v1::RelationReference) -> RelationReference {
     use v1::relation_reference::RelationOrWildcard as Wire;
     let (relation, wildcard) = match reference.relation_or_wildcard {
-        Some(Wire::Relation(relation)) if !relation.is_empty() => (Some(relation), None),
+        Some(Wire::Relation(relation)) => (Some(relation), None),
         Some(Wire::Wildcard(_)) => (None, Some(Empty {})),
         _ => (None, None),
     };

@@ -188,8 +188,13 @@ impl Report {
 
     fn at_most_bytes(&mut self, field: &str, text: &str, max: usize) {
         if text.len() > max {
+            let code = match field {
+                "Object" => "object_too_long",
+                "Relation" => "relation_too_long",
+                _ => Code::ValidationError.name(),
+            };
             self.add(
-                Code::ValidationError.name(),
+                code,
                 field,
                 &format!("value length must be at most {max} bytes"),
             );
@@ -198,7 +203,12 @@ impl Report {
 
     fn required<T>(&mut self, field: &str, part: Option<&T>) {
         if part.is_none() {
-            self.add(Code::ValidationError.name(), field, requests::REQUIRED);
+            let code = match field {
+                "Base" => "difference_base_missing_value",
+                "Subtract" => "subtract_base_missing_value",
+                _ => Code::ValidationError.name(),
+            };
+            self.add(code, field, requests::REQUIRED);
         }
     }
 

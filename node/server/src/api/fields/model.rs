@@ -71,7 +71,7 @@ fn type_definition(report: &mut Report, definition: &v1::TypeDefinition) {
         if let Some(v1::relation_reference::RelationOrWildcard::Relation(relation)) =
             &reference.relation_or_wildcard
         {
-            report.pattern("Relation", is_name(relation), NAME);
+            report.pattern("Relation", relation.is_empty() || is_name(relation), NAME);
         }
         report.pattern(
             "Condition",
