@@ -8,13 +8,17 @@
 //! `cargo test -p meridian-e2e --test it side_by_side -- --nocapture`.
 
 mod answer;
+mod authzen;
 mod case;
 mod checks;
 mod grpc;
 mod http;
+mod models;
 mod pair;
+mod requests;
 mod stores;
 mod talk;
+mod tuples;
 
 pub(crate) use answer::Answer;
 pub(crate) use case::{Case, call, http};

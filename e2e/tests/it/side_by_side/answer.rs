@@ -18,7 +18,7 @@ const CHOSEN: [&str; 8] = [
 ];
 
 /// Lists whose order OpenFGA leaves open.
-const SETS: [&str; 2] = ["objects", "users"];
+const SETS: [&str; 3] = ["objects", "results", "users"];
 const TIMES: [&str; 4] = ["created_at", "timestamp", "updated_at", "deleted_at"];
 
 /// An answer over either transport.

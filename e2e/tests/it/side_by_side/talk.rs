@@ -187,10 +187,28 @@ fn model_header([ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
 /// begin with the way to a field inside others.
 fn words_rule(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     let (ours, theirs) = (ours.message()?, theirs.message()?);
-    if ours.starts_with(theirs) {
+    if ours.starts_with(theirs) || topic(ours).is_some_and(|of| topic(theirs) == Some(of)) {
         return Some("Error messages");
     }
-    (ours == innermost(theirs)).then_some("Error messages of a field inside others")
+    if ours.starts_with("malformed JSON") {
+        return Some("Malformed JSON, and queries that do not parse");
+    }
+    // Over HTTP, of several fields the last alone.
+    let is_last = ours.ends_with(&format!("; {theirs}"));
+    (ours == innermost(theirs) || is_last).then_some("Error messages of a field inside others")
+}
+
+/// What a message is about, of kinds whose reasons are in words of their own.
+fn topic(message: &str) -> Option<(&str, &str)> {
+    const KINDS: [(&str, char); 3] = [
+        ("failed to convert context parameter '", '\''),
+        ("failed to compile expression on condition '", '\''),
+        ("undefined relation: ", ' '),
+    ];
+    KINDS.into_iter().find_map(|(kind, end)| {
+        let (_, rest) = message.split_once(kind)?;
+        Some((kind, rest.split(end).next()?))
+    })
 }
 
 /// `invalid A.B: embedded message failed validation | caused by: invalid C.D: …` without all but the last part; of each
