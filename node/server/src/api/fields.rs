@@ -5,7 +5,7 @@
 //! names a code by field. Checks are byte scans, since a Check passes here on its way to an answer of microseconds.
 
 use meridian_model::tuple::{MAX_OBJECT_LEN, MAX_RELATION_LEN, MAX_TYPE_LEN, MAX_USER_LEN};
-use meridian_model::{Code, Position, StoreId};
+use meridian_model::{ApiError, Code, Position, StoreId};
 use meridian_proto::google::value::Kind;
 use meridian_proto::google::{Struct, Value};
 use meridian_proto::openfga::v1;
@@ -35,6 +35,14 @@ pub trait Fields {
     /// # Errors
     /// [`InvalidFields`] naming each field that breaks a rule.
     fn check_fields(&self, limits: &Limits) -> Result<(), InvalidFields>;
+
+    /// What is wrong with a request of which each field keeps its rules.
+    ///
+    /// # Errors
+    /// `validation_error`, with its number on gRPC.
+    fn check_whole(&self, _: &Limits) -> Result<(), ApiError> {
+        Ok(())
+    }
 
     /// The store the request is about, as text; empty for calls that name none.
     fn store_id(&self) -> &str;

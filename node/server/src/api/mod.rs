@@ -239,6 +239,9 @@ impl Api {
             None => validate()?,
             Some(current) => current.work(validate)?,
         };
+        if let Err(error) = request.check_whole(&self.limits) {
+            return Ok(Err(error.into()));
+        }
         let asked = Asked {
             calls: &*self.calls,
             cx: &cx,

@@ -15,7 +15,12 @@ macro_rules! objects_request {
                 report.optional_id("AuthorizationModelId", &self.authorization_model_id);
                 report.pattern("Type", is_type(&self.r#type), TYPE);
                 report.pattern("Relation", is_name(&self.relation), NAME);
-                report.pattern("User", is_check_user(&self.user), CHECK_USER);
+                if !(1..=MAX_USER_LEN).contains(&self.user.len()) {
+                    let why = format!(
+                        "value length must be between 1 and {MAX_USER_LEN} bytes, inclusive"
+                    );
+                    report.add(Code::ValidationError.name(), "User", &why);
+                }
                 report.consistency(self.consistency);
                 report.context(self.context.as_ref());
                 contextual(&mut report, given(self.contextual_tuples.as_ref()), limits);
@@ -107,8 +112,6 @@ impl Fields for v1::BatchCheckRequest {
             let why = "value must contain at least 1 item(s)";
             report.add(Code::ValidationError.name(), "Checks", why);
         }
-        report.at_most("Checks", self.checks.len(), limits.checks_per_batch);
-        let mut ids = BTreeSet::new();
         for check in &self.checks {
             let report = report.within("BatchCheckItem");
             if check.tuple_key.is_none() {
@@ -117,10 +120,6 @@ impl Fields for v1::BatchCheckRequest {
             report.context(check.context.as_ref());
             let id = &check.correlation_id;
             report.pattern("CorrelationId", is_correlation_id(id), CORRELATION_ID);
-            if !ids.insert(id) {
-                let why = format!("received duplicate correlation id: {id}");
-                report.add(Code::ValidationError.name(), "CorrelationId", &why);
-            }
             if let Some(key) = &check.tuple_key {
                 let report = report.within("CheckRequestTupleKey");
                 report.pattern("User", is_check_user(&key.user), CHECK_USER);
@@ -130,6 +129,25 @@ impl Fields for v1::BatchCheckRequest {
             contextual(report, given(check.contextual_tuples.as_ref()), limits);
         }
         report.done()
+    }
+
+    fn check_whole(&self, limits: &Limits) -> Result<(), ApiError> {
+        let (count, most) = (self.checks.len(), limits.checks_per_batch);
+        if count > most {
+            return Err(ApiError::validation(format!(
+                "batchCheck received {count} checks, the maximum allowed is {most}"
+            )));
+        }
+        let mut ids = BTreeSet::new();
+        for check in &self.checks {
+            let id = &check.correlation_id;
+            if !ids.insert(id) {
+                return Err(ApiError::validation(format!(
+                    "received duplicate correlation id: {id}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn store_id(&self) -> &str {
