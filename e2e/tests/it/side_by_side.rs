@@ -9,10 +9,13 @@
 
 mod answer;
 mod authzen;
+mod batches;
 mod case;
 mod checks;
 mod grpc;
 mod http;
+mod limits;
+mod lists;
 mod models;
 mod pair;
 mod requests;

@@ -61,13 +61,18 @@ impl Answer {
 
     /// What an error says.
     pub(crate) fn message(&self) -> Option<&str> {
-        self.body.get("message")?.as_str()
+        let error = self.body.get("error").unwrap_or(&self.body);
+        error.get("message")?.as_str()
     }
 
     pub(crate) fn without_message(&self) -> Self {
         let mut other = self.clone();
-        if let Value::Object(body) = &mut other.body {
-            body.remove("message");
+        let error = match other.body.get_mut("error") {
+            Some(error) => Some(error),
+            None => Some(&mut other.body),
+        };
+        if let Some(Value::Object(error)) = error {
+            error.remove("message");
         }
         other
     }

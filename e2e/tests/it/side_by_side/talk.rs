@@ -78,7 +78,7 @@ impl<'a> Talk<'a> {
             let (ours, theirs) = tokio::join!(ours, theirs);
             let mut answers = [ours, theirs];
             ours_alone(&mut answers);
-            if let Some(reason) = model_header(&mut answers) {
+            if let Some(reason) = model_header(&case, &mut answers) {
                 *self.on_purpose.entry(row(reason)).or_default() += 1;
             }
             for (names, answer) in self.names.iter_mut().zip(&mut answers) {
@@ -166,15 +166,21 @@ fn ours_alone([ours, theirs]: &mut [Answer; 2]) {
     }
 }
 
-/// Theirs names the model on errors too; ours on answers alone, also on those that are about the model itself.
-fn model_header([ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
+/// Theirs names the model on errors too, and on streams; ours on answers alone, also on those that are about the model
+/// itself.
+fn model_header(case: &Case, [ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
     const MODEL: &str = "openfga-authorization-model-id";
     let is_answer = ours.message().is_none();
     let is_about_model = ["/authorization_model_id", "/authorization_model"]
         .map(|at| ours.body.pointer(at).is_some());
+    let is_stream =
+        matches!(&case.over, Over::Call { method, .. } if *method == "StreamedListObjects");
+    if theirs.headers.contains_key(MODEL) && ours.headers.contains_key(MODEL) {
+        return None;
+    }
     let odd = if is_answer && is_about_model.contains(&true) {
         &mut *ours
-    } else if is_answer {
+    } else if is_answer && !is_stream {
         return None;
     } else {
         &mut *theirs
@@ -183,11 +189,12 @@ fn model_header([ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
     Some("`openfga-authorization-model-id`")
 }
 
-/// The row that explains why words differ, where a rule does: ours go on where theirs end, and say what to do; or theirs
+/// The row that explains why words differ, where a rule does: one of them says all that the other does, and more; or theirs
 /// begin with the way to a field inside others.
 fn words_rule(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     let (ours, theirs) = (ours.message()?, theirs.message()?);
-    if ours.starts_with(theirs) || topic(ours).is_some_and(|of| topic(theirs) == Some(of)) {
+    let says_more = has_more(ours, theirs) || has_more(theirs, ours);
+    if says_more || topic(ours).is_some_and(|of| topic(theirs) == Some(of)) {
         return Some("Error messages");
     }
     if ours.starts_with("malformed JSON") {
@@ -198,12 +205,23 @@ fn words_rule(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     (ours == innermost(theirs) || is_last).then_some("Error messages of a field inside others")
 }
 
+/// Whether one message is the other with something put into it, or before or after it.
+fn has_more(long: &str, short: &str) -> bool {
+    let pairs = || long.bytes().zip(short.bytes());
+    let head = pairs().take_while(|(a, b)| a == b).count();
+    let tail = long.bytes().rev().zip(short.bytes().rev());
+    let tail = tail.take_while(|(a, b)| a == b).count();
+    long.len() > short.len() && head + tail >= short.len()
+}
+
 /// What a message is about, of kinds whose reasons are in words of their own.
 fn topic(message: &str) -> Option<(&str, &str)> {
-    const KINDS: [(&str, char); 3] = [
+    const KINDS: [(&str, char); 4] = [
         ("failed to convert context parameter '", '\''),
         ("failed to compile expression on condition '", '\''),
         ("undefined relation: ", ' '),
+        // Of a tuple that is written in another way.
+        (". Reason: ", '\n'),
     ];
     KINDS.into_iter().find_map(|(kind, end)| {
         let (_, rest) = message.split_once(kind)?;
