@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use meridian_model::authorization_model::{Empty, Userset};
+use meridian_model::authorization_model::{Empty, RelationReference, Userset};
 use serde_json::{Value, json};
 
 use super::answers::Outcome;
@@ -98,7 +98,7 @@ impl Judge<'_> {
         }
         if says(ours, true)
             && is_invalid(theirs)
-            && self.allowed_without(key, bound_by_inline).await == Some(true)
+            && self.allowed_without_inline(key).await == Some(true)
         {
             return Some(INLINE_ERROR);
         }
@@ -179,7 +179,8 @@ impl Judge<'_> {
             let allowed = self.allowed(&object, relation, user).await;
             // What a check cannot decide by itself, no list may hold.
             if allowed.unwrap_or(false) != is_listed {
-                return None;
+                let in_cycle = has_operator_in_cycle(&self.world.model, kind, relation);
+                return in_cycle.then_some(CYCLE);
             }
         }
         Some(reason)
@@ -263,12 +264,15 @@ impl Judge<'_> {
         let [_, theirs] = self.stores.ask(self.pair, &question).await;
         match theirs {
             Outcome::Answered(body) => body["allowed"].as_bool(),
-            Outcome::Failed(_) => {
-                let unanswered = self.unanswered().await;
-                let is_one = |tuple: &Tuple| bound_by_inline(tuple) && unanswered.contains(tuple);
-                self.allowed_without(&key, is_one).await
-            }
+            Outcome::Failed(_) => self.allowed_without_inline(&key).await,
         }
+    }
+
+    /// [`Self::allowed_without`] the inline expressions that have no answer.
+    async fn allowed_without_inline(&self, key: &Key) -> Option<bool> {
+        let unanswered = self.unanswered().await;
+        let is_one = |tuple: &Tuple| bound_by_inline(tuple) && unanswered.contains(tuple);
+        self.allowed_without(key, is_one).await
     }
 
     /// The tuples whose conditions OpenFGA cannot answer, each asked about alone, in a relation of its tuples only.
@@ -283,8 +287,22 @@ impl Judge<'_> {
             let (kind, _) = tuple.object.split_once(':').unwrap();
             let types = &mut world.model.type_definitions;
             let definition = types.iter_mut().find(|of| of.name == kind);
-            if let Some(of) = definition.and_then(|of| of.relations.get_mut(&tuple.relation)) {
+            let Some(definition) = definition else {
+                continue;
+            };
+            if let Some(of) = definition.relations.get_mut(&tuple.relation) {
                 *of = Userset::This(Empty {});
+            }
+            // So that it has an entrypoint without what it was computed from.
+            let metadata = definition.metadata.as_mut();
+            let relation = metadata.and_then(|of| of.relations.get_mut(&tuple.relation));
+            if let Some(of) = relation {
+                of.directly_related_user_types.push(RelationReference {
+                    type_name: "user".into(),
+                    relation: None,
+                    wildcard: None,
+                    condition: String::new(),
+                });
             }
         }
         let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
