@@ -16,6 +16,7 @@ mod control_plane;
 mod dev;
 mod differential;
 mod kafka;
+mod kept;
 mod latency;
 mod load;
 mod oracle;

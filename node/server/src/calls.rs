@@ -11,6 +11,7 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::authn::Caller;
+use crate::routing::batch::BatchResult;
 
 /// What a call knows beside its request message.
 #[derive(Debug, Clone)]
@@ -215,6 +216,14 @@ pub trait Calls: Send + Sync {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse>;
+
+    /// Many checks at one revision, each result sent as it is decided. `found` has room for one of each check.
+    async fn streamed_batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+        found: mpsc::Sender<BatchResult>,
+    ) -> Answer<()>;
 
     /// What one level of a relation is made of.
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse>;

@@ -27,6 +27,7 @@ use meridian_store::PoolSettings;
 use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 
+use crate::commands::decisions;
 use crate::limits::Limits;
 use authn::{Authn, Nodes};
 use authzen::AuthZen;
@@ -77,6 +78,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// URLs of the nodes above, nearest first (regional and edge): their `listen.nodes` address.
     pub upstream: Vec<String>,
+    /// The answers that are kept beside a database (central and regional).
+    pub check_cache: CheckCache,
     /// What an edge keeps.
     pub edge: Edge,
     /// How callers show who they are.
@@ -182,6 +185,21 @@ pub struct Kafka {
     pub properties_file: Option<PathBuf>,
 }
 
+/// The answers of checks that a node with a database keeps.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CheckCache {
+    /// Answers kept at most; 0 for none.
+    pub max_answers: u64,
+    /// How long an answer is kept at most.
+    #[serde(with = "humantime_serde")]
+    pub answer_max_age: Duration,
+    /// How old what the node knows of a store's changes may be when it takes a kept answer. With 0 it reads up to where the
+    /// store stands each time, and so never takes one that has changed.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+}
+
 /// What an edge keeps, and how far it trusts it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -214,6 +232,7 @@ impl Default for Config {
             datastore: Datastore::default(),
             kafka: Kafka::default(),
             upstream: Vec::new(),
+            check_cache: CheckCache::default(),
             edge: Edge::default(),
             authn: Authn::default(),
             nodes: Nodes::default(),
@@ -270,6 +289,21 @@ impl Default for Kafka {
             replication_factor: 1,
             properties: BTreeMap::new(),
             properties_file: None,
+        }
+    }
+}
+
+impl Default for CheckCache {
+    fn default() -> Self {
+        let decisions::Settings {
+            max_answers,
+            max_age: answer_max_age,
+            window,
+        } = decisions::Settings::default();
+        Self {
+            max_answers,
+            answer_max_age,
+            window,
         }
     }
 }
@@ -391,6 +425,15 @@ impl serde_saphyr::MessageFormatter for Words {
 }
 
 impl Config {
+    /// How a node with a database keeps the answers of checks.
+    pub fn decision_settings(&self) -> decisions::Settings {
+        decisions::Settings {
+            max_answers: self.check_cache.max_answers,
+            max_age: self.check_cache.answer_max_age,
+            window: self.check_cache.window,
+        }
+    }
+
     /// The database's settings as its adapter takes them.
     pub fn datastore_settings(&self) -> meridian_store::DatastoreSettings {
         let Datastore {

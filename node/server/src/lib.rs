@@ -1,6 +1,7 @@
 //! Roles, configuration, API, routing; the binaries.
 
 pub mod admin;
+pub mod answers;
 pub mod api;
 pub mod authn;
 pub mod calls;

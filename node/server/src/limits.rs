@@ -50,6 +50,8 @@ pub struct Limits {
     pub check_work: u64,
     /// Checks of one BatchCheck.
     pub checks_per_batch: usize,
+    /// Checks of one streamed batch.
+    pub checks_per_streamed_batch: usize,
     /// Objects of one listing; 0 for all there are.
     pub list_objects_results: usize,
     /// Longest a listing of objects may take before what it found is answered; zero for as long as the call may.
@@ -126,6 +128,7 @@ impl Default for Limits {
             check_inline_work: 10_000,
             check_work: 20_000_000,
             checks_per_batch: 50,
+            checks_per_streamed_batch: 1000,
             list_objects_results: 1000,
             list_objects_deadline: Duration::from_secs(3),
             list_users_results: 1000,

@@ -1,5 +1,6 @@
 //! What this node gives the nodes below it: `meridian.v1.NodeService`.
 
+mod batch;
 mod bulk;
 mod list;
 #[cfg(test)]
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meridian_model::ports::{Datastore, DatastoreError, Snapshot};
-use meridian_model::{Position, Revision, StoreId, Tiers};
+use meridian_model::{ApiError, Position, Revision, StoreId, Tiers};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::node_service_server::NodeService;
 use meridian_sync::envelope::{
@@ -101,10 +102,10 @@ pub(crate) fn status(error: DatastoreError) -> Status {
     }
 }
 
-fn node_error(refusal: &Refusal) -> wire::NodeError {
+fn node_error(error: &ApiError) -> wire::NodeError {
     wire::NodeError {
-        code: u32::from(refusal.error.code.number()),
-        message: refusal.error.message.clone(),
+        code: u32::from(error.code.number()),
+        message: error.message.clone(),
     }
 }
 
@@ -167,12 +168,19 @@ impl NodeService for Nodes {
                 position: refusal.position.map(position_to_wire),
                 served_by: name_of(&refusal, &self.name),
                 outcome: Some(wire::evaluate_response::Outcome::Error(node_error(
-                    &refusal,
+                    &refusal.error,
                 ))),
                 ..wire::EvaluateResponse::default()
             },
         };
         Ok(Response::new(response))
+    }
+
+    async fn evaluate_batch(
+        &self,
+        request: Request<wire::EvaluateBatchRequest>,
+    ) -> Result<Response<wire::EvaluateBatchResponse>, Status> {
+        batch::evaluate(self, request).await
     }
 
     async fn forward(
@@ -200,7 +208,9 @@ impl NodeService for Nodes {
             .await?;
         Ok(Response::new(answered.unwrap_or_else(|refusal| {
             wire::ForwardResponse {
-                outcome: Some(wire::forward_response::Outcome::Error(node_error(&refusal))),
+                outcome: Some(wire::forward_response::Outcome::Error(node_error(
+                    &refusal.error,
+                ))),
                 position: refusal.position.map(position_to_wire),
                 served_by: name_of(&refusal, &self.name),
                 ..wire::ForwardResponse::default()

@@ -673,6 +673,339 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamedBatchCheckResponse {
+    /// Of the check in the request.
+    #[prost(string, tag = "1")]
+    pub correlation_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub result: ::core::option::Option<
+        super::super::openfga::v1::BatchCheckSingleResult,
+    >,
+}
+/// Generated client implementations.
+pub mod check_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Served by every node on the port of openfga.v1.OpenFGAService.
+    #[derive(Debug, Clone)]
+    pub struct CheckServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl CheckServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> CheckServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CheckServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CheckServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// As BatchCheck, but each result is sent as soon as it is decided, in no order. Equal checks are decided once. More checks
+        /// are allowed than in a BatchCheck. An error that concerns all of them ends the call; what was sent before it is true.
+        pub async fn streamed_batch_check(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                super::super::super::openfga::v1::BatchCheckRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StreamedBatchCheckResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.CheckService/StreamedBatchCheck",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("meridian.v1.CheckService", "StreamedBatchCheck"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod check_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CheckServiceServer.
+    #[async_trait]
+    pub trait CheckService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the StreamedBatchCheck method.
+        type StreamedBatchCheckStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::StreamedBatchCheckResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// As BatchCheck, but each result is sent as soon as it is decided, in no order. Equal checks are decided once. More checks
+        /// are allowed than in a BatchCheck. An error that concerns all of them ends the call; what was sent before it is true.
+        async fn streamed_batch_check(
+            &self,
+            request: tonic::Request<super::super::super::openfga::v1::BatchCheckRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::StreamedBatchCheckStream>,
+            tonic::Status,
+        >;
+    }
+    /// Served by every node on the port of openfga.v1.OpenFGAService.
+    #[derive(Debug)]
+    pub struct CheckServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CheckServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CheckServiceServer<T>
+    where
+        T: CheckService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/meridian.v1.CheckService/StreamedBatchCheck" => {
+                    #[allow(non_camel_case_types)]
+                    struct StreamedBatchCheckSvc<T: CheckService>(pub Arc<T>);
+                    impl<
+                        T: CheckService,
+                    > tonic::server::ServerStreamingService<
+                        super::super::super::openfga::v1::BatchCheckRequest,
+                    > for StreamedBatchCheckSvc<T> {
+                        type Response = super::StreamedBatchCheckResponse;
+                        type ResponseStream = T::StreamedBatchCheckStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::super::super::openfga::v1::BatchCheckRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CheckService>::streamed_batch_check(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StreamedBatchCheckSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CheckServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "meridian.v1.CheckService";
+    impl<T> tonic::server::NamedService for CheckServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EvaluateRequest {
     /// As it came from the client. Without an authorization model id: the latest at the answering node. With
@@ -709,6 +1042,57 @@ pub mod evaluate_response {
         Allowed(bool),
         #[prost(message, tag = "2")]
         Error(super::NodeError),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EvaluateBatchRequest {
+    /// Different checks; their correlation ids are not read. Otherwise as in EvaluateRequest.
+    #[prost(message, optional, tag = "1")]
+    pub batch: ::core::option::Option<super::super::openfga::v1::BatchCheckRequest>,
+    /// Answer at this position or a later one.
+    #[prost(message, optional, tag = "2")]
+    pub min_position: ::core::option::Option<Position>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EvaluateBatchResponse {
+    /// One for each check, in the order of the request; none when the whole batch is refused.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<evaluate_batch_response::Result>,
+    /// Why the whole batch is refused.
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<NodeError>,
+    /// No result is of an earlier position.
+    #[prost(message, optional, tag = "3")]
+    pub position: ::core::option::Option<Position>,
+    /// The model they were decided under.
+    #[prost(string, tag = "4")]
+    pub authorization_model_id: ::prost::alloc::string::String,
+    /// The node that decided, as in the header meridian-served-by.
+    #[prost(string, tag = "5")]
+    pub served_by: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `EvaluateBatchResponse`.
+pub mod evaluate_batch_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Result {
+        /// As in EvaluateResponse.
+        #[prost(fixed64, repeated, tag = "3")]
+        pub reads: ::prost::alloc::vec::Vec<u64>,
+        /// The position it holds at.
+        #[prost(message, optional, tag = "4")]
+        pub position: ::core::option::Option<super::Position>,
+        #[prost(oneof = "result::Outcome", tags = "1, 2")]
+        pub outcome: ::core::option::Option<result::Outcome>,
+    }
+    /// Nested message and enum types in `Result`.
+    pub mod result {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Outcome {
+            #[prost(bool, tag = "1")]
+            Allowed(bool),
+            #[prost(message, tag = "2")]
+            Error(super::super::NodeError),
+        }
     }
 }
 /// An OpenFGA error on its way to the client: its number cannot stand in grpc-status between nodes.
@@ -991,6 +1375,31 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Evaluate"));
             self.inner.unary(req, path, codec).await
         }
+        /// Decides many checks of one store and model, all at one revision where that can be.
+        pub async fn evaluate_batch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EvaluateBatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EvaluateBatchResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.NodeService/EvaluateBatch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.NodeService", "EvaluateBatch"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Runs an OpenFGA call at the node that may: writes, and reads that the asking node does not hold.
         pub async fn forward(
             &mut self,
@@ -1164,6 +1573,14 @@ pub mod node_service_server {
             tonic::Response<super::EvaluateResponse>,
             tonic::Status,
         >;
+        /// Decides many checks of one store and model, all at one revision where that can be.
+        async fn evaluate_batch(
+            &self,
+            request: tonic::Request<super::EvaluateBatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EvaluateBatchResponse>,
+            tonic::Status,
+        >;
         /// Runs an OpenFGA call at the node that may: writes, and reads that the asking node does not hold.
         async fn forward(
             &self,
@@ -1326,6 +1743,51 @@ pub mod node_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EvaluateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.NodeService/EvaluateBatch" => {
+                    #[allow(non_camel_case_types)]
+                    struct EvaluateBatchSvc<T: NodeService>(pub Arc<T>);
+                    impl<
+                        T: NodeService,
+                    > tonic::server::UnaryService<super::EvaluateBatchRequest>
+                    for EvaluateBatchSvc<T> {
+                        type Response = super::EvaluateBatchResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EvaluateBatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeService>::evaluate_batch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EvaluateBatchSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -52,9 +52,12 @@ fn reflection_knows_what_clients_call_and_every_import() {
         .flat_map(|file| file.service.iter().map(|service| service.name().to_owned()));
     let services: BTreeSet<_> = services.collect();
     assert!(
-        services
-            .iter()
-            .eq(["AdminService", "AuthZenService", "OpenFGAService"]),
+        services.iter().eq([
+            "AdminService",
+            "AuthZenService",
+            "CheckService",
+            "OpenFGAService"
+        ]),
         "{services:?}"
     );
 

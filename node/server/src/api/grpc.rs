@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use meridian_model::{ApiError, Code as ApiCode};
-use meridian_proto::openfga::v1;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -27,6 +26,7 @@ use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 
 use crate::api::operations::{self, AuthZenVisitor, Check, Operation, Served, Visitor};
+use crate::api::streamed::{StreamedBatchCheck, StreamedCall, StreamedListObjects};
 use crate::api::timely::{Timely, late};
 use crate::api::{Api, Outcome, Rejection};
 use crate::calls::Refusal;
@@ -39,6 +39,9 @@ pub(super) const AUTHZEN_SERVICE: &str = "authzen.v1.AuthZenService";
 const AUTHZEN_PATH: &str = "/authzen.v1.AuthZenService/";
 /// Whoever asks this shows nothing, as upstream.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The full name of what is served beyond OpenFGA's.
+pub(super) const CHECK_SERVICE: &str = "meridian.v1.CheckService";
+const STREAMED_BATCH_CHECK: &str = "/meridian.v1.CheckService/StreamedBatchCheck";
 
 /// The gRPC side of a node's API.
 pub struct Grpc {
@@ -160,7 +163,9 @@ impl Grpc {
         if let Some(name) = path.strip_prefix(PATH) {
             return match name {
                 "Check" => unary::<Check, B>(&self.api, request).await,
-                "StreamedListObjects" => Box::pin(streamed(&self.api, request)).await,
+                "StreamedListObjects" => {
+                    Box::pin(streamed::<StreamedListObjects, B>(&self.api, request)).await
+                }
                 name => {
                     let name = name.to_owned();
                     let api = &*self.api;
@@ -168,6 +173,9 @@ impl Grpc {
                     self.found(&name, found).await
                 }
             };
+        }
+        if path == STREAMED_BATCH_CHECK {
+            return Box::pin(streamed::<StreamedBatchCheck, B>(&self.api, request)).await;
         }
         if let Some(name) = path.strip_prefix(AUTHZEN_PATH) {
             let name = name.to_owned();
@@ -265,44 +273,41 @@ where
     numbered(api, response)
 }
 
-/// StreamedListObjects. An error that comes behind the first object stands in the trailers.
-async fn streamed<B>(api: &Api, request: Request<B>) -> Response<Body>
+/// A streamed call. An error that comes behind the first finding stands in the trailers.
+async fn streamed<S: StreamedCall, B>(api: &Api, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let late_number = Arc::new(OnceLock::new());
-    let call = tower::service_fn(
-        async |request: tonic::Request<v1::StreamedListObjectsRequest>| {
-            let (metadata, extensions, message) = request.into_parts();
-            let about = (metadata.as_ref(), &extensions);
-            let Outcome { result, headers } = api.stream_objects(about, message).await;
-            let metadata = MetadataMap::from_headers(headers);
-            let objects = result.map_err(|rejection| status(rejection, metadata.clone()))?;
+    let call = tower::service_fn(async |request: tonic::Request<S::Request>| {
+        let (metadata, extensions, message) = request.into_parts();
+        let about = (metadata.as_ref(), &extensions);
+        let Outcome { result, headers } = api.stream::<S>(about, message).await;
+        let metadata = MetadataMap::from_headers(headers);
+        let findings = result.map_err(|rejection| status(rejection, metadata.clone()))?;
+        let late_number = Arc::clone(&late_number);
+        let answers = futures::stream::unfold(findings, move |mut findings| {
             let late_number = Arc::clone(&late_number);
-            let answers = futures::stream::unfold(objects, move |mut objects| {
-                let late_number = Arc::clone(&late_number);
-                async move {
-                    let answer = match objects.next().await? {
-                        Ok(object) => Ok(v1::StreamedListObjectsResponse { object }),
-                        Err(rejection) => {
-                            let status = status(rejection, MetadataMap::new());
-                            raw_number(&status).map(|number| late_number.set(number));
-                            Err(status)
-                        }
-                    };
-                    Some((answer, objects))
-                }
-            });
-            Ok(tonic::Response::from_parts(
-                metadata,
-                answers,
-                Default::default(),
-            ))
-        },
-    );
-    let codec =
-        ProstCodec::<v1::StreamedListObjectsResponse, v1::StreamedListObjectsRequest>::default();
+            async move {
+                let answer = match findings.next().await? {
+                    Ok(found) => Ok(S::message(found)),
+                    Err(rejection) => {
+                        let status = status(rejection, MetadataMap::new());
+                        raw_number(&status).map(|number| late_number.set(number));
+                        Err(status)
+                    }
+                };
+                Some((answer, findings))
+            }
+        });
+        Ok(tonic::Response::from_parts(
+            metadata,
+            answers,
+            Default::default(),
+        ))
+    });
+    let codec = ProstCodec::<S::Response, S::Request>::default();
     let mut grpc = tonic::server::Grpc::new(codec)
         .max_decoding_message_size(api.limits().request_bytes)
         .accept_compressed(CompressionEncoding::Gzip);

@@ -30,6 +30,7 @@ use crate::api::operations::{
     ListUsers, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
     Served, Write, WriteAssertions, WriteAuthorizationModel,
 };
+use crate::api::streamed::{StreamedBatchCheck, StreamedListObjects};
 use crate::api::timely::late;
 use crate::api::{Api, Outcome, Rejection};
 use crate::calls::Refusal;
@@ -40,8 +41,9 @@ use streamed::{stream_refused, streamed};
 /// JSON takes more room than the protobuf message that the size limit is about.
 const JSON_FACTOR: usize = 2;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The route whose errors have another form.
-const STREAMED: &str = "/streamed-list-objects";
+/// The routes whose errors have another form.
+const STREAMED_LIST: &str = "/streamed-list-objects";
+const STREAMED_BATCH: &str = "/streamed-batch-check";
 const POST: MethodFilter = MethodFilter::POST;
 
 /// The variable parts of a path.
@@ -158,7 +160,14 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             &of_store("/list-objects"),
             body::<ListObjects>(StatusCode::OK, |request, ids| request.store_id = ids.store),
         )
-        .route(&of_store(STREAMED), on(MethodFilter::POST, streamed))
+        .route(
+            &of_store(STREAMED_LIST),
+            on(POST, streamed::<StreamedListObjects>),
+        )
+        .route(
+            &of_store(STREAMED_BATCH),
+            on(POST, streamed::<StreamedBatchCheck>),
+        )
         .route(
             &of_store("/list-users"),
             body::<ListUsers>(StatusCode::OK, |request, ids| request.store_id = ids.store),
@@ -183,10 +192,14 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
 async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     match api.admit(&mut request).await {
         Ok(()) => next.run(request).await,
-        Err(error) if request.uri().path().ends_with(STREAMED) => {
-            stream_refused(&Refusal::from(error).into())
+        Err(error) => {
+            let path = request.uri().path();
+            if path.ends_with(STREAMED_LIST) || path.ends_with(STREAMED_BATCH) {
+                stream_refused(&Refusal::from(error).into())
+            } else {
+                refused(&error)
+            }
         }
-        Err(error) => refused(&error),
     }
 }
 

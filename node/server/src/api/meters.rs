@@ -9,7 +9,7 @@ use meridian_proto::openfga::v1;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
 use super::Rejection;
-use super::grpc::SERVICE;
+use super::grpc::{CHECK_SERVICE, SERVICE};
 use super::operations::{COUNT, names, service};
 use crate::calls::ServedBy;
 use crate::telemetry::has_rpc_histograms;
@@ -27,15 +27,31 @@ const QUERIES: &str = "openfga_datastore_query_count";
 const RESULTS: &str = "openfga_check_result_count";
 const WRITES: &str = "openfga_write_duration_ms";
 
-/// The place of StreamedListObjects, which is no [`super::operations::Served`], behind those that are.
-pub(super) const STREAMED: usize = COUNT;
-pub(super) const STREAMED_NAME: &str = "StreamedListObjects";
+/// A streamed call, which is no [`super::operations::Served`]: its place is behind those that are.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed {
+    pub(super) index: usize,
+    pub(super) service: &'static str,
+    pub(super) name: &'static str,
+}
+
+pub(super) const STREAMED_LIST_OBJECTS: Streamed = Streamed {
+    index: COUNT,
+    service: SERVICE,
+    name: "StreamedListObjects",
+};
+pub(super) const STREAMED_BATCH_CHECK: Streamed = Streamed {
+    index: COUNT + 1,
+    service: CHECK_SERVICE,
+    name: "StreamedBatchCheck",
+};
+const STREAMED: [Streamed; 2] = [STREAMED_LIST_OBJECTS, STREAMED_BATCH_CHECK];
 /// The calls that OpenFGA times by the queries they take.
 const TIMED: [&str; 5] = [
     "Check",
     "BatchCheck",
     "ListObjects",
-    STREAMED_NAME,
+    STREAMED_LIST_OBJECTS.name,
     "ListUsers",
 ];
 /// OpenFGA's buckets of queries a call, as they stand in a label.
@@ -151,14 +167,18 @@ impl Meters {
     /// Registers with the recorder installed at this moment.
     pub(super) fn new() -> Self {
         describe();
-        let names = names().chain([STREAMED_NAME]).enumerate();
+        let unary = names()
+            .enumerate()
+            .map(|(index, name)| (service(index), name));
+        let streamed = STREAMED.map(|streamed| (streamed.service, streamed.name));
         let checks = |served| {
             ["allowed", "denied", "error"]
                 .map(|outcome| counter!(CHECKS, "served" => served, "outcome" => outcome))
         };
         Self {
-            operations: names
-                .map(|(index, name)| OfOperation::new(service(index), name))
+            operations: unary
+                .chain(streamed)
+                .map(|(service, name)| OfOperation::new(service, name))
                 .collect(),
             checks: ["here", "kept", "upstream"].map(checks),
             results: ["false", "true"].map(|allowed| counter!(RESULTS, "allowed" => allowed)),
@@ -282,7 +302,7 @@ impl Timed {
 }
 
 fn kind(name: &str) -> &'static str {
-    if name == STREAMED_NAME {
+    if STREAMED.iter().any(|streamed| streamed.name == name) {
         "server_stream"
     } else {
         "unary"

@@ -72,7 +72,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// How many they are.
 pub(super) const COUNT: usize = NAMES.len() + AUTHZEN_NAMES.len();
 
-/// The service of the call at a place in [`names`], and of any behind it.
+/// The service of the call at a place in [`names`].
 pub(super) fn service(index: usize) -> &'static str {
     if (NAMES.len()..COUNT).contains(&index) {
         AUTHZEN_SERVICE

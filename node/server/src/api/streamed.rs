@@ -1,40 +1,179 @@
-//! StreamedListObjects: findings go out as they are found.
+//! Calls whose findings go out as they are found.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Extensions, HeaderMap};
+use meridian_proto::meridian::v1 as meridian;
 use meridian_proto::openfga::v1;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::grpc::SERVICE;
-use super::meters::{Done, Meters, STREAMED, STREAMED_NAME as NAME, Traits};
+use super::meters::{Done, Meters, STREAMED_BATCH_CHECK, STREAMED_LIST_OBJECTS, Streamed, Traits};
 use super::{Api, Outcome, Rejection, headers, log};
 use crate::api::fields::Fields;
-use crate::calls::{Context, Reply, ServedBy};
+use crate::calls::{Answer, Calls, Context, Refusal, Reply, ServedBy};
+use crate::limits::Limits;
+use crate::routing::batch::BatchResult;
 use crate::telemetry::request::{self, Begun, Current};
 
-/// Findings that wait for a slow client; then the listing waits.
+/// Objects of a listing that wait for a slow client; then the listing waits.
 const AHEAD: usize = 256;
 
-/// The objects of a listing under way. Dropped, it ends the listing.
-pub struct Objects {
-    first: Option<String>,
-    names: mpsc::Receiver<String>,
-    listing: Option<AbortOnDropHandle<Result<Reply<()>, Rejection>>>,
+/// A streamed call on its way.
+type Running<'a> = Pin<Box<dyn Future<Output = Answer<()>> + Send + 'a>>;
+
+/// A call whose findings are streamed.
+pub trait StreamedCall: 'static {
+    /// How it is measured and logged.
+    const STREAMED: Streamed;
+    /// Its request message.
+    type Request: Fields + prost::Message + Default + DeserializeOwned + Send + 'static;
+    /// What is found.
+    type Found: Send + 'static;
+    /// A finding as gRPC's message.
+    type Response: prost::Message + Default + 'static;
+    /// A finding as HTTP shows it.
+    type Shown: Serialize;
+
+    /// The limits that a request is held to.
+    fn limits(limits: &Limits) -> Limits {
+        *limits
+    }
+
+    /// How many findings wait for a slow client.
+    fn ahead(request: &Self::Request) -> usize;
+
+    /// Puts in the store that an HTTP request names in its path.
+    fn place(request: &mut Self::Request, store: String);
+
+    /// Runs it.
+    fn run<'a>(
+        calls: &'a dyn Calls,
+        cx: &'a Context,
+        request: Self::Request,
+        found: mpsc::Sender<Self::Found>,
+    ) -> Running<'a>;
+
+    /// For gRPC.
+    fn message(found: Self::Found) -> Self::Response;
+
+    /// For HTTP.
+    fn show(found: Self::Found) -> Self::Shown;
 }
 
-impl Objects {
-    /// The next object; an error is the last there is.
-    pub async fn next(&mut self) -> Option<Result<String, Rejection>> {
+/// OpenFGA's StreamedListObjects.
+pub struct StreamedListObjects;
+
+impl StreamedCall for StreamedListObjects {
+    const STREAMED: Streamed = STREAMED_LIST_OBJECTS;
+    type Request = v1::StreamedListObjectsRequest;
+    type Found = String;
+    type Response = v1::StreamedListObjectsResponse;
+    type Shown = v1::StreamedListObjectsResponse;
+
+    fn ahead(_: &Self::Request) -> usize {
+        AHEAD
+    }
+
+    fn place(request: &mut Self::Request, store: String) {
+        request.store_id = store;
+    }
+
+    fn run<'a>(
+        calls: &'a dyn Calls,
+        cx: &'a Context,
+        request: Self::Request,
+        found: mpsc::Sender<String>,
+    ) -> Running<'a> {
+        calls.streamed_list_objects(cx, request, found)
+    }
+
+    fn message(object: String) -> Self::Response {
+        v1::StreamedListObjectsResponse { object }
+    }
+
+    fn show(object: String) -> Self::Shown {
+        Self::message(object)
+    }
+}
+
+/// `meridian.v1.CheckService/StreamedBatchCheck`.
+pub struct StreamedBatchCheck;
+
+/// A check's result, as HTTP shows it.
+#[derive(Serialize)]
+pub struct ShownResult {
+    correlation_id: String,
+    result: v1::BatchCheckSingleResult,
+}
+
+impl StreamedCall for StreamedBatchCheck {
+    const STREAMED: Streamed = STREAMED_BATCH_CHECK;
+    type Request = v1::BatchCheckRequest;
+    type Found = BatchResult;
+    type Response = meridian::StreamedBatchCheckResponse;
+    type Shown = ShownResult;
+
+    fn limits(limits: &Limits) -> Limits {
+        Limits {
+            checks_per_batch: limits.checks_per_streamed_batch,
+            ..*limits
+        }
+    }
+
+    fn ahead(request: &Self::Request) -> usize {
+        request.checks.len().max(1)
+    }
+
+    fn place(request: &mut Self::Request, store: String) {
+        request.store_id = store;
+    }
+
+    fn run<'a>(
+        calls: &'a dyn Calls,
+        cx: &'a Context,
+        request: Self::Request,
+        found: mpsc::Sender<BatchResult>,
+    ) -> Running<'a> {
+        calls.streamed_batch_check(cx, request, found)
+    }
+
+    fn message((correlation_id, result): BatchResult) -> Self::Response {
+        meridian::StreamedBatchCheckResponse {
+            correlation_id,
+            result: Some(result),
+        }
+    }
+
+    fn show((correlation_id, result): BatchResult) -> ShownResult {
+        ShownResult {
+            correlation_id,
+            result,
+        }
+    }
+}
+
+/// The findings of a call under way. Dropped, it ends the call.
+pub struct Findings<T> {
+    first: Option<T>,
+    found: mpsc::Receiver<T>,
+    call: Option<AbortOnDropHandle<Result<Reply<()>, Rejection>>>,
+}
+
+impl<T> Findings<T> {
+    /// The next finding; an error is the last there is.
+    pub async fn next(&mut self) -> Option<Result<T, Rejection>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
-        if let Some(name) = self.names.recv().await {
-            return Some(Ok(name));
+        if let Some(found) = self.found.recv().await {
+            return Some(Ok(found));
         }
-        match self.listing.take()?.await {
+        match self.call.take()?.await {
             Ok(Ok(reply)) => {
                 if reply.truncated {
                     tracing::info!(
@@ -49,8 +188,9 @@ impl Objects {
     }
 }
 
-/// What is noted when a listing ends; of one that its client gives up, nothing.
+/// What is noted when a call ends; of one that its client gives up, nothing.
 struct End {
+    streamed: Streamed,
     meters: Arc<Meters>,
     here: ServedBy,
     traits: Traits,
@@ -69,24 +209,30 @@ impl End {
             served_by,
             here: &self.here,
         };
-        self.meters.done(STREAMED, self.traits, &done);
-        log::done((SERVICE, NAME), self.begun, &self.headers, &done);
+        let Streamed {
+            index,
+            service,
+            name,
+        } = self.streamed;
+        self.meters.done(index, self.traits, &done);
+        log::done((service, name), self.begun, &self.headers, &done);
     }
 }
 
 impl Api {
-    /// Begins a streamed listing. What is refused at once, without any object, is refused here.
-    pub async fn stream_objects(
+    /// Begins a streamed call. What is refused at once, without any finding, is refused here.
+    pub async fn stream<S: StreamedCall>(
         &self,
         (request_headers, extensions): (&HeaderMap, &Extensions),
-        request: v1::StreamedListObjectsRequest,
-    ) -> Outcome<Objects> {
+        request: S::Request,
+    ) -> Outcome<Findings<S::Found>> {
         let started = Instant::now();
-        self.meters.started(STREAMED);
-        let begun = request::begin(request_headers, NAME);
+        self.meters.started(S::STREAMED.index);
+        let begun = request::begin(request_headers, S::STREAMED.name);
         let mut answer_headers = headers::for_request(begun.id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
         let end = End {
+            streamed: S::STREAMED,
             meters: Arc::clone(&self.meters),
             here: self.name.clone(),
             traits: Traits::of(&request),
@@ -95,16 +241,16 @@ impl Api {
             begun,
             started,
         };
-        let checked = self
-            .context((request_headers, extensions), started)
-            .and_then(|cx| {
-                request.check_fields(&self.limits)?;
-                Ok(cx)
-            });
-        let result = match checked {
-            Ok(cx) => self.begin(cx, request, end).await,
-            Err(fields) => {
-                let rejection = Rejection::Fields(fields);
+        let limits = S::limits(&self.limits);
+        let checked = || {
+            let cx = self.context((request_headers, extensions), started)?;
+            request.check_fields(&limits)?;
+            request.check_whole(&limits).map_err(Refusal::from)?;
+            Ok(cx)
+        };
+        let result = match checked() {
+            Ok(cx) => self.begin::<S>(cx, request, end).await,
+            Err(rejection) => {
                 end.note(None, Err(&rejection));
                 Err(rejection)
             }
@@ -115,17 +261,17 @@ impl Api {
         }
     }
 
-    async fn begin(
+    async fn begin<S: StreamedCall>(
         &self,
         cx: Context,
-        request: v1::StreamedListObjectsRequest,
+        request: S::Request,
         end: End,
-    ) -> Result<Objects, Rejection> {
-        let (found, mut names) = mpsc::channel(AHEAD);
+    ) -> Result<Findings<S::Found>, Rejection> {
+        let (sender, mut found) = mpsc::channel(S::ahead(&request));
         let calls = Arc::clone(&self.calls);
-        let listing = tokio::spawn(async move {
-            let listing = calls.streamed_list_objects(&cx, request, found);
-            let answer = end.current.clone().run(listing).await;
+        let call = tokio::spawn(async move {
+            let running = S::run(&*calls, &cx, request, sender);
+            let answer = end.current.clone().run(running).await;
             match answer {
                 Ok(reply) => {
                     end.note(Some(&reply.served_by), Ok(&()));
@@ -139,22 +285,22 @@ impl Api {
                 }
             }
         });
-        let mut listing = AbortOnDropHandle::new(listing);
-        let Some(first) = names.recv().await else {
+        let mut call = AbortOnDropHandle::new(call);
+        let Some(first) = found.recv().await else {
             // Nothing was found: the end says whether that is the answer.
-            if let Ok(Err(rejection)) = (&mut listing).await {
+            if let Ok(Err(rejection)) = (&mut call).await {
                 return Err(rejection);
             }
-            return Ok(Objects {
+            return Ok(Findings {
                 first: None,
-                names,
-                listing: None,
+                found,
+                call: None,
             });
         };
-        Ok(Objects {
+        Ok(Findings {
             first: Some(first),
-            names,
-            listing: Some(listing),
+            found,
+            call: Some(call),
         })
     }
 }

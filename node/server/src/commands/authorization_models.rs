@@ -35,7 +35,7 @@ pub(super) async fn write(
         .write_model(store, id, &model, cx.deadline)
         .await
         .map_err(from_datastore)?;
-    local.committed.notify_one();
+    local.has_committed(store, committed.position);
     local.models.keep(store, compiled).await;
     Ok(local.reply(
         v1::WriteAuthorizationModelResponse {

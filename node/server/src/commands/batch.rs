@@ -1,168 +1,336 @@
-//! BatchCheck over a datastore: one snapshot for the whole batch, equal checks decided once, and one query a round for all of
-//! them.
+//! Many checks over a datastore: one snapshot for all of them, and one query a round.
+//!
+//! What is kept or under way is not evaluated again ([`crate::commands::decisions`]). Evaluating beside others is for checks
+//! that are quick; one that takes more work than that is decided by itself, at the batch's position or later.
+//!
+//! The hazard: two batches that each wait for a check the other leads. So nothing is awaited while a check that can be
+//! decided beside others is not, nor while the snapshot, a connection of the datastore, is held. The snapshot itself is
+//! awaited while leading: whoever holds a connection waits for no flight.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use meridian_engine::Outcome;
-use meridian_model::ApiError;
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
+use meridian_engine::Outcome as Evaluated;
+use meridian_model::ports::{Read, Snapshot};
+use meridian_model::{ApiError, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
-use meridian_proto::openfga::v1::batch_check_single_result::CheckResult;
-use prost::Message;
 
 use super::check::{CheckedRequest, Evaluation, too_complex, unclear};
-use super::{Local, at_least, models, store_id};
+use super::decisions::{Arrived, Outcome};
+use super::{Compiled, Local, at_least, models, store_id};
+use crate::answers::{Join, Lead, Seat, Shared};
 use crate::api::deadline_exceeded;
-use crate::calls::{Answer, Context};
+use crate::calls::Context;
+use crate::commands::check::Decision;
 use crate::commands::errors::from_datastore;
+use crate::routing::batch::Tell;
+use crate::routing::wants_primary;
 
-/// A check of the batch, and whose it is.
-struct Item {
-    request: v1::CheckRequest,
-    correlation_ids: Vec<String>,
+/// A batch under way. All its checks are of one store, model and consistency.
+struct Batch<'a> {
+    local: &'a Local,
+    cx: &'a Context,
+    store: StoreId,
+    checks: &'a [v1::CheckRequest],
+    arrived: Arrived<'a>,
 }
 
-pub(super) async fn answer(
-    local: &Local,
-    cx: &Context,
-    request: v1::BatchCheckRequest,
-) -> Answer<v1::BatchCheckResponse> {
-    let store = store_id(&request.store_id)?;
-    let model_id = request.authorization_model_id.clone();
-    let snapshot = local.datastore.snapshot(store, cx.deadline).await;
-    let mut snapshot = snapshot
-        .map_err(from_datastore)?
-        .ok_or_else(|| match &*model_id {
-            "" => models::no_model(store),
-            id => models::model_not_found(id),
-        })?;
-    let position = at_least(cx, snapshot.position())?;
-    let model = local
-        .models
-        .resolve_in(&mut *snapshot, store, &model_id)
-        .await?;
-    let items = distinct(request, model.id.as_str());
-    let mut decided: Vec<Option<Result<bool, ApiError>>> = Vec::new();
-    let mut open = Vec::new();
-    for (at, item) in items.iter().enumerate() {
-        let begun = CheckedRequest::new(&model.types, &item.request)
-            .map(|checked| Evaluation::new(store, Arc::clone(&model), &checked, None));
-        match begun {
-            Ok(evaluation) => {
-                open.push((at, evaluation));
-                decided.push(None);
+/// One of its checks that is not decided yet. Without a lead when it is no flight that others may join.
+struct Open {
+    at: usize,
+    lead: Option<Lead<Shared, Outcome>>,
+}
+
+/// What is left once the snapshot is given back.
+#[derive(Default)]
+struct Rest {
+    /// They take more work than may be done beside others.
+    long: Vec<Open>,
+    /// Somebody else decides them.
+    joined: Vec<(usize, Join<Outcome>)>,
+}
+
+/// Those that missed something in a round, and which part of the round's reads is whose.
+type Unknown = Vec<(Open, Evaluation, std::ops::Range<usize>)>;
+
+impl Local {
+    /// Decides checks of one store, model and consistency, telling each as it is decided; what all of them hold at.
+    ///
+    /// # Errors
+    /// What is wrong with store or model, `unavailable` when the datastore is behind the asked position, and the datastore's
+    /// own. What is wrong with one check is told as its outcome.
+    pub(crate) async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<(Position, ModelId), ApiError> {
+        let first = checks
+            .first()
+            .ok_or_else(|| ApiError::validation("checks: value is required"))?;
+        let store = store_id(&first.store_id)?;
+        let model = &first.authorization_model_id;
+        let batch = Batch {
+            local: self,
+            cx,
+            store,
+            checks,
+            arrived: self.decisions.arrived(cx, store, model),
+        };
+        batch
+            .decide(wants_primary(first.consistency), model, tell)
+            .await
+    }
+}
+
+impl Batch<'_> {
+    async fn decide(
+        &self,
+        primary: bool,
+        model: &str,
+        tell: &mut Tell<'_>,
+    ) -> Result<(Position, ModelId), ApiError> {
+        let mut kept = vec![None; self.checks.len()];
+        if !primary {
+            kept = self.kept().await;
+            if let Some(all) = all_of_one_position(&kept) {
+                for (at, decision) in kept.into_iter().enumerate() {
+                    decision.into_iter().for_each(|kept| tell(at, Ok(kept)));
+                }
+                return Ok(all);
             }
-            Err(error) => decided.push(Some(Err(error))),
+        }
+        // Before the snapshot is there, so that who comes meanwhile finds what is about to be decided.
+        let (mut open, mut joined) = (Vec::new(), Vec::new());
+        for (at, _) in kept.iter().enumerate().filter(|(_, kept)| kept.is_none()) {
+            self.seat(at, primary, &mut open, &mut joined);
+        }
+        let mut snapshot = self.snapshot(model).await?;
+        let position = at_least(self.cx, snapshot.position())?;
+        let models = &self.local.models;
+        let model = models.resolve_in(&mut *snapshot, self.store, model).await?;
+        for (at, kept) in kept.into_iter().enumerate() {
+            match kept {
+                Some(kept) if kept.position == position && kept.model == model.id => {
+                    tell(at, Ok(kept));
+                }
+                Some(_) => self.seat(at, primary, &mut open, &mut joined),
+                None => {}
+            }
+        }
+        let begun = self.begin(open, &model, tell);
+        let long = self.rounds(&mut *snapshot, begun, tell).await?;
+        drop(snapshot);
+        let rest = Rest { long, joined };
+        self.finish(rest, position, model.id, tell).await;
+        self.local.decisions.shown(self.store, position);
+        Ok((position, model.id))
+    }
+
+    /// Takes a place in the flight of a check; one for the primary is no flight.
+    fn seat(
+        &self,
+        at: usize,
+        primary: bool,
+        open: &mut Vec<Open>,
+        joined: &mut Vec<(usize, Join<Outcome>)>,
+    ) {
+        let request = self.checks.get(at).filter(|_| !primary);
+        match request.map(|request| self.local.decisions.seat(&self.arrived, request)) {
+            None => open.push(Open { at, lead: None }),
+            Some(Seat::Lead(lead)) => open.push(Open {
+                at,
+                lead: Some(lead),
+            }),
+            Some(Seat::Join(join)) => joined.push((at, join)),
         }
     }
-    let mut left = local.limits.check_reads.saturating_mul(open.len());
-    while !open.is_empty() {
-        let mut unknown = Vec::new();
-        let mut reads = Vec::new();
-        for (at, mut evaluation) in open {
-            let result = match evaluation.run_inline(&local.limits)? {
-                Outcome::Allowed => Ok(true),
-                Outcome::Denied => Ok(false),
-                Outcome::TooDeep => Err(too_complex()),
-                Outcome::Unclear => Err(unclear(evaluation.scratch())),
-                Outcome::Interrupted => Err(deadline_exceeded()),
-                // Decided by itself below, where it waits for nobody but its like.
-                Outcome::OutOfWork => continue,
-                Outcome::Unknown => {
-                    let missed = evaluation.scratch().missed();
+
+    async fn kept(&self) -> Vec<Option<Decision>> {
+        let mut kept = Vec::with_capacity(self.checks.len());
+        for request in self.checks {
+            kept.push(self.local.decisions.kept(&self.arrived, request).await);
+        }
+        kept
+    }
+
+    async fn snapshot(&self, model: &str) -> Result<Box<dyn Snapshot>, ApiError> {
+        let datastore = &self.local.datastore;
+        let snapshot = datastore.snapshot(self.store, self.cx.deadline).await;
+        snapshot
+            .map_err(from_datastore)?
+            .ok_or_else(|| match model {
+                "" => models::no_model(self.store),
+                id => models::model_not_found(id),
+            })
+    }
+
+    /// Makes every check ready to be evaluated; what the model does not allow is decided by that.
+    fn begin(
+        &self,
+        open: Vec<Open>,
+        model: &Arc<Compiled>,
+        tell: &mut Tell<'_>,
+    ) -> Vec<(Open, Evaluation)> {
+        let mut begun = Vec::with_capacity(open.len());
+        for open in open {
+            let Some(request) = self.checks.get(open.at) else {
+                continue;
+            };
+            self.local.decisions.evaluated();
+            match CheckedRequest::new(&model.types, request) {
+                Ok(checked) => {
+                    let model = Arc::clone(model);
+                    begun.push((open, Evaluation::new(self.store, model, &checked, None)));
+                }
+                Err(error) => self.land(open, Err(error), tell),
+            }
+        }
+        begun
+    }
+
+    /// Evaluates round by round. Returns those that take too long for that.
+    async fn rounds(
+        &self,
+        snapshot: &mut dyn Snapshot,
+        mut open: Vec<(Open, Evaluation)>,
+        tell: &mut Tell<'_>,
+    ) -> Result<Vec<Open>, ApiError> {
+        let (position, mut long) = (snapshot.position(), Vec::new());
+        let mut left = self.local.limits.check_reads.saturating_mul(open.len());
+        loop {
+            let (unknown, reads) = self.round(open, position, &mut long, tell)?;
+            if unknown.is_empty() {
+                return Ok(long);
+            }
+            left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
+            self.local.decisions.has_read();
+            let found = snapshot
+                .read(&reads, u32::try_from(left).unwrap_or(u32::MAX))
+                .await
+                .map_err(from_datastore)?
+                .ok_or_else(too_complex)?;
+            left = left.saturating_sub(found.iter().map(Vec::len).sum());
+            let add = |(open, mut evaluation, span): (Open, Evaluation, std::ops::Range<usize>)| {
+                let (reads, found) = (reads.get(span.clone()), found.get(span));
+                evaluation.add(reads.unwrap_or_default(), found.unwrap_or_default());
+                (open, evaluation)
+            };
+            open = unknown.into_iter().map(add).collect();
+        }
+    }
+
+    /// Runs every evaluation once. Returns those that missed something, and all that they missed.
+    fn round(
+        &self,
+        open: Vec<(Open, Evaluation)>,
+        position: Position,
+        long: &mut Vec<Open>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(Unknown, Vec<Read>), ApiError> {
+        let (mut unknown, mut reads) = (Vec::new(), Vec::new());
+        for (open, mut evaluation) in open {
+            let evaluated = evaluation.run_inline(&self.local.limits)?;
+            let outcome = match evaluated {
+                Evaluated::Allowed | Evaluated::Denied => {
+                    self.local.measure(evaluated, &evaluation);
+                    Ok(evaluation.decision(evaluated == Evaluated::Allowed, position))
+                }
+                Evaluated::TooDeep => Err(too_complex()),
+                Evaluated::Unclear => Err(unclear(evaluation.scratch())),
+                Evaluated::Interrupted => Err(deadline_exceeded()),
+                Evaluated::OutOfWork => {
+                    long.push(open);
+                    continue;
+                }
+                Evaluated::Unknown => {
                     let from = reads.len();
-                    reads.extend_from_slice(missed);
-                    unknown.push((at, evaluation, from..reads.len()));
+                    reads.extend_from_slice(evaluation.scratch().missed());
+                    unknown.push((open, evaluation, from..reads.len()));
                     continue;
                 }
             };
-            if let Some(slot) = decided.get_mut(at) {
-                *slot = Some(result);
-            }
+            self.land(open, outcome, tell);
         }
-        open = Vec::with_capacity(unknown.len());
-        if unknown.is_empty() {
-            break;
-        }
-        left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
-        let found = snapshot
-            .read(&reads, u32::try_from(left).unwrap_or(u32::MAX))
-            .await
-            .map_err(from_datastore)?
-            .ok_or_else(too_complex)?;
-        left = left.saturating_sub(found.iter().map(Vec::len).sum());
-        for (at, mut evaluation, span) in unknown {
-            let (reads, found) = (reads.get(span.clone()), found.get(span));
-            evaluation.add(reads.unwrap_or_default(), found.unwrap_or_default());
-            open.push((at, evaluation));
-        }
+        Ok((unknown, reads))
     }
-    drop(snapshot);
-    let mut result = BTreeMap::new();
-    for (item, decided) in items.into_iter().zip(decided) {
-        let decided = match decided {
-            Some(decided) => decided,
-            None => {
-                let cx = Context {
-                    min_position: Some(position),
-                    ..cx.clone()
+
+    /// Decides what is left, each by itself, at the batch's position or later.
+    async fn finish(&self, rest: Rest, position: Position, model: ModelId, tell: &mut Tell<'_>) {
+        let cx = Context {
+            min_position: self.cx.min_position.max(Some(position)),
+            ..self.cx.clone()
+        };
+        let alone = |at: usize| {
+            let request = self.checks.get(at).cloned().unwrap_or_default();
+            v1::CheckRequest {
+                authorization_model_id: model.to_string(),
+                ..request
+            }
+        };
+        let (cx, alone) = (&cx, &alone);
+        let long = rest.long.into_iter().map(|open| {
+            async move {
+                let outcome = self
+                    .local
+                    .decide_alone(cx, self.store, &alone(open.at))
+                    .await;
+                (open, outcome)
+            }
+            .boxed()
+        });
+        let at_a_time = self.local.limits.concurrent_long_checks.max(1);
+        let long = stream::iter(long).buffer_unordered(at_a_time);
+        let joined = rest.joined.into_iter().map(|(at, join)| {
+            async move {
+                let outcome = match self.joined(join, position).await {
+                    Some(outcome) => outcome,
+                    None => self.local.decide(cx, &alone(at)).await,
                 };
-                let alone = local.decide(&cx, &item.request).await;
-                alone.map(|decision| decision.allowed)
+                (Open { at, lead: None }, outcome)
             }
-        };
-        let single = single_result(decided);
-        for id in item.correlation_ids {
-            result.insert(id, single.clone());
+            .boxed()
+        });
+        let joined: FuturesUnordered<_> = joined.collect();
+        let mut decided = stream::select(long, joined);
+        while let Some((open, outcome)) = decided.next().await {
+            self.land(open, outcome, tell);
         }
     }
-    let body = v1::BatchCheckResponse { result };
-    Ok(local.reply(body, Some(position), Some(model.id)))
-}
 
-/// The checks of a batch, equal ones once. Everything that an answer depends on is compared.
-fn distinct(request: v1::BatchCheckRequest, model_id: &str) -> Vec<Item> {
-    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut items: Vec<Item> = Vec::new();
-    for check in request.checks {
-        let request = v1::CheckRequest {
-            store_id: request.store_id.clone(),
-            tuple_key: check.tuple_key,
-            contextual_tuples: check.contextual_tuples,
-            authorization_model_id: model_id.to_owned(),
-            trace: false,
-            context: check.context,
-            consistency: request.consistency,
+    /// What somebody else decides, if it is good enough and holds at the batch's position.
+    async fn joined(&self, join: Join<Outcome>, position: Position) -> Option<Outcome> {
+        let landed = tokio::time::timeout_at(self.cx.deadline.into(), join.landed()).await;
+        let Ok(landed) = landed else {
+            return Some(Err(deadline_exceeded()));
         };
-        let at = *places.entry(request.encode_to_vec()).or_insert(items.len());
-        match items.get_mut(at) {
-            Some(item) => item.correlation_ids.push(check.correlation_id),
-            None => items.push(Item {
-                request,
-                correlation_ids: vec![check.correlation_id],
-            }),
+        let decisions = &self.local.decisions;
+        let outcome = decisions.accept(&self.arrived, landed?).await?;
+        match &outcome {
+            Ok(decision) if !decisions.holds_at(&self.arrived, decision, position).await => None,
+            _ => Some(outcome),
         }
     }
-    items
+
+    fn land(&self, open: Open, outcome: Outcome, tell: &mut Tell<'_>) {
+        if let (Some(lead), Some(request)) = (open.lead, self.checks.get(open.at)) {
+            self.local
+                .decisions
+                .land(lead, &self.arrived, request, &outcome);
+        }
+        tell(open.at, outcome);
+    }
 }
 
-/// One check's answer as a batch names it. An error of the request is the asker's, any other the server's.
-pub(crate) fn single_result(decided: Result<bool, ApiError>) -> v1::BatchCheckSingleResult {
-    let check_result = match decided {
-        Ok(allowed) => CheckResult::Allowed(allowed),
-        Err(error) => {
-            let number = i32::from(error.code.number());
-            let code = match number {
-                2000..4000 => v1::check_error::Code::InputError(number),
-                _ => v1::check_error::Code::InternalError(number),
-            };
-            CheckResult::Error(v1::CheckError {
-                message: error.message,
-                code: Some(code),
-            })
-        }
+/// Where all hold and under which model, if every check was found and they are of one position.
+fn all_of_one_position(kept: &[Option<Decision>]) -> Option<(Position, ModelId)> {
+    let first = kept.first()?.as_ref()?;
+    let of_one = |kept: &Option<Decision>| {
+        let same = |kept: &Decision| kept.position == first.position && kept.model == first.model;
+        kept.as_ref().is_some_and(same)
     };
-    v1::BatchCheckSingleResult {
-        check_result: Some(check_result),
-    }
+    kept.iter()
+        .all(of_one)
+        .then_some((first.position, first.model))
 }

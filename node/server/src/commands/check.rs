@@ -21,6 +21,7 @@ use meridian_model::{
 use meridian_proto::google::struct_to_json;
 use meridian_proto::openfga::v1;
 
+use crate::answers::Seat;
 use crate::api::convert::condition_of_wire;
 use crate::api::deadline_exceeded;
 use crate::calls::{Answer, Context};
@@ -28,6 +29,7 @@ use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
 use crate::limits::Limits;
+use crate::routing::wants_primary;
 use crate::telemetry::request::stage;
 
 /// More sets than this are named by the types they can be of.
@@ -61,7 +63,8 @@ pub(super) async fn answer(
 }
 
 impl Local {
-    /// Decides a check at the datastore's latest revision.
+    /// Decides a check at the datastore's latest revision: by a kept answer, with an equal check under way, or by itself.
+    /// One that wants the primary is always decided by itself.
     ///
     /// # Errors
     /// What breaks a rule of the model, `authorization_model_resolution_too_complex` for what goes too deep or takes too
@@ -72,6 +75,45 @@ impl Local {
         request: &v1::CheckRequest,
     ) -> Result<Decision, ApiError> {
         let store = store_id(&request.store_id)?;
+        if wants_primary(request.consistency) {
+            let decision = self.decide_alone(cx, store, request).await?;
+            self.decisions.shown(store, decision.position);
+            return Ok(decision);
+        }
+        let model = &request.authorization_model_id;
+        let arrived = self.decisions.arrived(cx, store, model);
+        if let Some(kept) = self.decisions.kept(&arrived, request).await {
+            return Ok(kept);
+        }
+        loop {
+            match self.decisions.seat(&arrived, request) {
+                Seat::Lead(lead) => {
+                    let outcome = self.decide_alone(cx, store, request).await;
+                    self.decisions.land(lead, &arrived, request, &outcome);
+                    return outcome;
+                }
+                Seat::Join(join) => {
+                    let landed = tokio::time::timeout_at(cx.deadline.into(), join.landed())
+                        .await
+                        .map_err(|_| deadline_exceeded())?;
+                    if let Some(landed) = landed
+                        && let Some(outcome) = self.decisions.accept(&arrived, landed).await
+                    {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Evaluates a check. Asks for no flight, so that the leader of one may call it.
+    pub(super) async fn decide_alone(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        request: &v1::CheckRequest,
+    ) -> Result<Decision, ApiError> {
+        self.decisions.evaluated();
         if let Some(decision) = self.attempt(cx, store, request, None).await? {
             return Ok(decision);
         }
@@ -107,14 +149,9 @@ impl Local {
             .resolve_in(&mut *snapshot, store, &request.authorization_model_id)
             .await?;
         let checked = CheckedRequest::new(&model.types, request)?;
-        let evaluation = Evaluation::new(store, model.clone(), &checked, slot);
+        let evaluation = Evaluation::new(store, model, &checked, slot);
         let decided = self.rounds(cx, &mut *snapshot, evaluation).await?;
-        Ok(decided.map(|(allowed, facts)| Decision {
-            allowed,
-            position,
-            model: model.id,
-            reads: hashes(&facts, &model.types, &checked.question),
-        }))
+        Ok(decided.map(|(allowed, evaluation)| evaluation.decision(allowed, position)))
     }
 
     async fn rounds(
@@ -122,17 +159,15 @@ impl Local {
         cx: &Context,
         snapshot: &mut dyn Snapshot,
         mut evaluation: Evaluation,
-    ) -> Result<Option<(bool, RoundFacts)>, ApiError> {
+    ) -> Result<Option<(bool, Evaluation)>, ApiError> {
         let mut left = self.limits.check_reads;
-        let mut rounds = 0;
         loop {
             let outcome;
             (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
             match outcome {
                 Outcome::Allowed | Outcome::Denied => {
-                    self.evaluations.evaluated(outcome, &evaluation.scratch);
-                    self.evaluations.read(rounds);
-                    return Ok(Some((outcome == Outcome::Allowed, evaluation.facts)));
+                    self.measure(outcome, &evaluation);
+                    return Ok(Some((outcome == Outcome::Allowed, evaluation)));
                 }
                 Outcome::Unknown => {}
                 Outcome::OutOfWork if evaluation.slot.is_none() => return Ok(None),
@@ -142,6 +177,7 @@ impl Local {
             }
             let reads = evaluation.scratch.missed();
             left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
+            self.decisions.has_read();
             let found = snapshot
                 .read(reads, u32::try_from(left).unwrap_or(u32::MAX))
                 .await
@@ -149,8 +185,14 @@ impl Local {
                 .ok_or_else(too_complex)?;
             left = left.saturating_sub(found.iter().map(Vec::len).sum());
             evaluation.facts.add(reads, &found);
-            rounds += 1;
+            evaluation.rounds += 1;
         }
+    }
+
+    /// Measures an evaluation that has decided.
+    pub(super) fn measure(&self, outcome: Outcome, evaluation: &Evaluation) {
+        self.evaluations.evaluated(outcome, &evaluation.scratch);
+        self.evaluations.read(evaluation.rounds);
     }
 
     /// Runs the evaluator once: here if it is quick, else on a blocking thread, for which the evaluation keeps a slot from
@@ -309,6 +351,8 @@ pub(super) struct Evaluation {
     facts: RoundFacts,
     scratch: Scratch,
     slot: Option<Slot>,
+    /// How often was read for it.
+    rounds: u32,
 }
 
 impl Evaluation {
@@ -333,6 +377,7 @@ impl Evaluation {
             scratch: Scratch::default(),
             model,
             slot,
+            rounds: 0,
         }
     }
 
@@ -349,6 +394,33 @@ impl Evaluation {
     /// Takes in what was read.
     pub(super) fn add(&mut self, reads: &[Read], found: &[Vec<Tuple>]) {
         self.facts.add(reads, found);
+        self.rounds += 1;
+    }
+
+    /// What was decided at `position`, with what it rests on as changes name it.
+    pub(super) fn decision(&self, allowed: bool, position: Position) -> Decision {
+        let sets = self.facts.sets_read();
+        let sets: Option<Vec<u64>> = sets
+            .take(MAX_SET_HASHES + 1)
+            .map(|(object, relation)| Some(set_hash(&object.parse::<Object>().ok()?, relation)))
+            .collect();
+        let reads = match sets {
+            Some(sets) if sets.len() <= MAX_SET_HASHES => sets,
+            _ => self.hashes_of_types(),
+        };
+        Decision {
+            allowed,
+            position,
+            model: self.model.id,
+            reads,
+        }
+    }
+
+    fn hashes_of_types(&self) -> Vec<u64> {
+        let [object, relation, _] = &self.asked;
+        let object_type = object.split_once(':').map_or("", |(of_type, _)| of_type);
+        let types = self.model.types.closure_types(object_type, relation);
+        types.into_iter().map(type_hash).collect()
     }
 
     fn run(&mut self, budget: Budget<'_>) -> Result<Outcome, ApiError> {
@@ -367,22 +439,5 @@ impl Evaluation {
             budget,
             &mut self.scratch,
         ))
-    }
-}
-
-/// What a decision rests on, as changes name it.
-fn hashes(facts: &RoundFacts, types: &TypeSystem, question: &Question<'_>) -> Vec<u64> {
-    let sets: Option<Vec<u64>> = facts
-        .sets_read()
-        .take(MAX_SET_HASHES + 1)
-        .map(|(object, relation)| Some(set_hash(&object.parse::<Object>().ok()?, relation)))
-        .collect();
-    match sets {
-        Some(sets) if sets.len() <= MAX_SET_HASHES => sets,
-        _ => types
-            .closure_types(question.object_type(), question.relation())
-            .into_iter()
-            .map(type_hash)
-            .collect(),
     }
 }

@@ -232,8 +232,11 @@ mod tests {
             ..v1::CheckRequest::default()
         };
         let mut checks = Vec::new();
-        for _ in 0..6 {
-            let (local, cx, request) = (Arc::clone(&local), cx.clone(), request.clone());
+        for number in 0..6 {
+            let (local, cx, mut request) = (Arc::clone(&local), cx.clone(), request.clone());
+            if let Some(key) = &mut request.tuple_key {
+                key.object = format!("doc:{number}");
+            }
             checks.push(tokio::spawn(async move {
                 local.check(&cx, request).await.unwrap().body.allowed
             }));

@@ -5,6 +5,7 @@ mod authorization_models;
 mod batch;
 mod changes;
 pub mod check;
+pub mod decisions;
 pub(crate) mod errors;
 pub(crate) mod evaluations;
 pub(crate) mod expand;
@@ -26,6 +27,8 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::calls::{Answer, Calls, Context, Reply, ServedBy};
 use crate::limits::Limits;
+use crate::routing;
+use decisions::Decisions;
 use evaluations::Evaluations;
 use ids::Ids;
 use long_checks::LongChecks;
@@ -40,6 +43,7 @@ pub struct Local {
     name: ServedBy,
     long_checks: LongChecks,
     evaluations: Evaluations,
+    decisions: Decisions,
     committed: Arc<Notify>,
 }
 
@@ -51,6 +55,7 @@ impl Local {
         limits: Limits,
         committed: Arc<Notify>,
     ) -> Self {
+        let decisions = Decisions::new(Arc::clone(&datastore), decisions::Settings::default());
         Self {
             models: Models::new(Arc::clone(&datastore)),
             datastore,
@@ -59,7 +64,17 @@ impl Local {
             name,
             long_checks: LongChecks::new(limits.concurrent_long_checks),
             evaluations: Evaluations::by_rounds(),
+            decisions,
             committed,
+        }
+    }
+
+    /// The same, keeping decisions by these settings.
+    #[must_use]
+    pub fn keeping(self, settings: decisions::Settings) -> Self {
+        Self {
+            decisions: Decisions::new(Arc::clone(&self.datastore), settings),
+            ..self
         }
     }
 
@@ -101,6 +116,12 @@ impl Local {
             .filter(|record| record.deleted_at.is_none())
             .map(|record| record.position);
         position.map(|position| at_least(cx, position)).transpose()
+    }
+
+    /// Has the relay hear of a commit, and shows nothing older than it from now on.
+    fn has_committed(&self, store: StoreId, position: Position) {
+        self.committed.notify_one();
+        self.decisions.shown(store, position);
     }
 
     fn page_size(&self, asked: Option<i32>) -> u32 {
@@ -212,7 +233,16 @@ impl Calls for Local {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        batch::answer(self, cx, request).await
+        routing::batch::answer(self, cx, request).await
+    }
+
+    async fn streamed_batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+        found: mpsc::Sender<routing::batch::BatchResult>,
+    ) -> Answer<()> {
+        routing::batch::stream(self, cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

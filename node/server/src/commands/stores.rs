@@ -82,12 +82,15 @@ pub(super) async fn delete(
     cx: &Context,
     request: &v1::DeleteStoreRequest,
 ) -> Answer<v1::DeleteStoreResponse> {
+    let store = store_id(&request.store_id)?;
     let committed = local
         .datastore
-        .delete_store(store_id(&request.store_id)?, cx.deadline)
+        .delete_store(store, cx.deadline)
         .await
         .map_err(from_datastore)?;
-    local.committed.notify_one();
+    if let Some(committed) = &committed {
+        local.has_committed(store, committed.position);
+    }
     Ok(local.reply(
         v1::DeleteStoreResponse {},
         committed.map(|committed| committed.position),

@@ -43,7 +43,7 @@ pub(super) async fn write(
         .map_err(from_datastore)?;
     let position = match committed {
         Some(committed) => {
-            local.committed.notify_one();
+            local.has_committed(store, committed.position);
             Some(committed.position)
         }
         None => local.position(cx, store).await?,

@@ -141,6 +141,9 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "kafka.replicationFactor" kafka.replication_factor, Range::Count(1, 100, ", and no more than there are brokers");
     "kafka.propertiesFile" kafka.properties_file, FILE;
     "upstream" upstream, Range::Is("URLs, comma-separated");
+    "checkCache.maxAnswers" check_cache.max_answers, count(0, u64::MAX);
+    "checkCache.answerMaxAge" check_cache.answer_max_age, time(MILLISECOND, DAY.saturating_mul(30));
+    "checkCache.window" check_cache.window, time(Duration::ZERO, MINUTE);
     "edge.directory" edge.directory, Range::Is("a folder");
     "edge.snapshotInterval" edge.snapshot_interval, time(Duration::from_millis(100), DAY);
     "edge.maxStaleness" edge.max_staleness, Range::Time(Duration::from_secs(2), DAY.saturating_mul(30), ": the writer vouches for its changes once a second");
@@ -171,6 +174,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "limits.checkWork" limits.check_work, count(1, 10_000 * MANY);
     "limits.concurrentLongChecks" limits.concurrent_long_checks, count(1, 256);
     "limits.checksPerBatch" limits.checks_per_batch, count(1, MANY), "OPENFGA_MAX_CHECKS_PER_BATCH_CHECK";
+    "limits.checksPerStreamedBatch" limits.checks_per_streamed_batch, count(1, MANY);
     "limits.listObjectsResults" limits.list_objects_results, count(0, MANY), "OPENFGA_LIST_OBJECTS_MAX_RESULTS", "OPENFGA_LISTOBJECTSMAXRESULTS";
     "limits.listObjectsDeadline" limits.list_objects_deadline, time(Duration::ZERO, HOUR), "OPENFGA_LIST_OBJECTS_DEADLINE", "OPENFGA_LISTOBJECTSDEADLINE";
     "limits.listUsersResults" limits.list_users_results, count(0, MANY), "OPENFGA_LIST_USERS_MAX_RESULTS", "OPENFGA_LISTUSERSMAXRESULTS";

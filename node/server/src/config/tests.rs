@@ -246,6 +246,18 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "",
             "1ms to",
         ),
+        (
+            "checkCache: {answerMaxAge: 0s}",
+            "checkCache.answerMaxAge",
+            "0s",
+            "1ms to",
+        ),
+        (
+            "checkCache: {window: 2m}",
+            "checkCache.window",
+            "2m",
+            "0s to 1m",
+        ),
         ("edge: {maxAnswers: 0}", "edge.maxAnswers", "0", "1 or more"),
         (
             "edge: {revisionWait: 5m}",
@@ -271,6 +283,7 @@ fn what_makes_sense_is_taken() {
         "upstream: ['http://regional:8082', 'http://10.0.0.7:8082/', 'http://[::1]:8082']",
         "kafka: {bootstrap: 'a.example.com:9092, [::1]:9093'}",
         "edge: {revisionWait: 0s, maxStaleness: 2s}",
+        "checkCache: {maxAnswers: 0, window: 5ms}",
         "datastore: {minConnections: 0, maxConnections: 1, changelogRetention: 7days}",
         "datastore: {url: 'mysql://db/app', readReplicaUrl: 'mariadb://copy/app'}",
     ] {

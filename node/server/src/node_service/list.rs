@@ -71,7 +71,7 @@ fn end(answer: Answer<()>, this: &ServedBy) -> wire::ForwardListEnd {
             truncated: reply.truncated,
         },
         Err(refusal) => wire::ForwardListEnd {
-            error: Some(node_error(&refusal)),
+            error: Some(node_error(&refusal.error)),
             position: refusal.position.map(position_to_wire),
             served_by: name_of(&refusal, this),
             ..wire::ForwardListEnd::default()

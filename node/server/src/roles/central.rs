@@ -23,12 +23,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let mut building = Building::new("central", config, true).await?;
     let datastore = open_datastore(config)?;
     let committed = Arc::new(Notify::new());
-    let local = Arc::new(Local::new(
+    let local = Local::new(
         Arc::clone(&datastore),
         building.name.clone(),
         config.limits,
         Arc::clone(&committed),
-    ));
+    );
+    let local = Arc::new(local.keeping(config.decision_settings()));
     let (kafka, stop, schema) = (
         building.kafka()?,
         building.stop.clone(),

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Behaviour, Below, Building, Holding, Node};
 use crate::admin::Tiering;
+use crate::answers::Answers;
 use crate::config::Config;
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
-use crate::routing::answers::Answers;
 use crate::routing::edge::{Edge, Parts};
 use crate::routing::{Upwards, wall_clock};
 use crate::snapshots::Snapshots;

@@ -11,9 +11,9 @@ use meridian_sync::views::Views;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::Answers;
 use crate::api::grpc::Readiness;
 use crate::peer::Peers;
-use crate::routing::answers::Answers;
 
 /// How often it is measured.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -339,7 +339,8 @@ fn own(config: &Config, local: &Arc<Local>) -> anyhow::Result<Arc<dyn Own>> {
         local.name().clone(),
         config.limits,
         Arc::default(),
-    );
+    )
+    .keeping(config.decision_settings());
     Ok(Arc::new(Replicated::new(
         Arc::clone(local),
         replica,

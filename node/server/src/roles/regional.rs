@@ -92,12 +92,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         );
     });
 
-    let local = Arc::new(Local::new(
+    let local = Local::new(
         Arc::clone(&datastore),
         building.name.clone(),
         config.limits,
         applied,
-    ));
+    );
+    let local = Arc::new(local.keeping(config.decision_settings()));
     let own = own(config, &local)?;
     let regional = Arc::new(Regional::new(local, own, Upwards::new(peers()?)));
     let known = freshness.subscribe();

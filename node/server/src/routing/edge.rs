@@ -5,6 +5,7 @@
 //! before and still holds), one that must come from central's primary, one from a later position than the edge has reached,
 //! and all of them while the edge cannot tell how fresh it is. Writes and all other calls go upstream too.
 
+mod batch;
 mod calls;
 mod held;
 mod lists;
@@ -15,17 +16,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_engine::View;
-use meridian_model::{ModelId, StoreId, Tier};
+use meridian_model::{Code, ModelId, StoreId, Tier};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::{Shown, Views};
 
+use metrics::Counter;
+
+use crate::answers::{Answers, Asked, Flights, Join, Lead, Seat, Shared, joined_counter};
+use crate::api::deadline_exceeded;
 use crate::api::fields::Fields;
 use crate::api::operations::Operation;
-use crate::calls::{Answer, Context, Reply, ServedBy};
+use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::commands::check::Decision;
 use crate::commands::evaluations::Evaluations;
 use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
-use crate::routing::answers::{Answer as KeptAnswer, AnswerKey, Answers};
 use crate::routing::{Decided, Upwards, wants_primary};
 use crate::telemetry::request::stage;
 use held::{Found, Held};
@@ -34,9 +39,14 @@ use held::{Found, Held};
 pub struct Edge {
     held: Arc<Held>,
     answers: Arc<Answers>,
+    flights: Flights<Shared, Above>,
+    joined: Counter,
     upwards: Upwards,
     revision_wait: Duration,
 }
+
+/// What a node above says of a check.
+type Above = Result<Decided, Refusal>;
 
 /// What an edge is made of.
 pub struct Parts {
@@ -78,6 +88,8 @@ impl Edge {
                 evaluations: Evaluations::new(),
             }),
             answers,
+            flights: Flights::default(),
+            joined: joined_counter(),
             upwards,
             revision_wait,
         }
@@ -139,7 +151,8 @@ impl Edge {
             Found::Unknown(model) if may_keep(view, model, request) => {
                 let kept = {
                     let _stage = stage("cache");
-                    self.answers.get(&answer_key(store, model, request)?)?
+                    let asked = Asked::new(request, model.as_str());
+                    self.answers.get(store, &asked)?
                 };
                 // The model in force here may not be where the answer comes from.
                 if request.authorization_model_id.is_empty() && kept.position > view.position() {
@@ -168,6 +181,7 @@ impl Edge {
         }
     }
 
+    /// Has a check answered above; by one call for all who ask the same meanwhile.
     async fn ask_upstream(
         &self,
         cx: &Context,
@@ -180,19 +194,11 @@ impl Edge {
         let Decided {
             decision,
             served_by,
-        } = self.upwards.decide(&cx, store, request).await?;
-        if let (Some(view), Some(key)) = (view, answer_key(store, decision.model, request))
-            && may_keep(view, decision.model, request)
-        {
-            self.answers.keep(
-                key,
-                KeptAnswer {
-                    allowed: decision.allowed,
-                    position: decision.position,
-                    reads: decision.reads,
-                },
-            );
-        }
+        } = if wants_primary(request.consistency) {
+            self.upwards.decide(&cx, store, request).await?
+        } else {
+            self.decide_above(&cx, store, request, view).await?
+        };
         let body = v1::CheckResponse {
             allowed: decision.allowed,
             resolution: String::new(),
@@ -204,6 +210,53 @@ impl Edge {
             served_by,
             truncated: false,
         })
+    }
+
+    async fn decide_above(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        request: &v1::CheckRequest,
+        view: Option<&View>,
+    ) -> Result<Decided, Refusal> {
+        loop {
+            match self.seat(cx, request) {
+                Seat::Lead(lead) => {
+                    let decided = self.upwards.decide(cx, store, request).await;
+                    if let Ok(decided) = &decided {
+                        self.keep(view, request, &decided.decision);
+                    }
+                    land(lead, &decided);
+                    return decided;
+                }
+                Seat::Join(join) => {
+                    if let Some(decided) = self.joined(cx, join).await? {
+                        return decided;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A place in the flight of a check. What is asked for at least is part of what is shared, so what others are told will do.
+    fn seat(&self, cx: &Context, request: &v1::CheckRequest) -> Seat<Shared, Above> {
+        let asked = Asked::new(request, &request.authorization_model_id);
+        self.flights.seat((asked, cx.min_position))
+    }
+
+    /// What somebody else is told; `None` when they gave up.
+    async fn joined(&self, cx: &Context, join: Join<Above>) -> Result<Option<Above>, Refusal> {
+        let landed = tokio::time::timeout_at(cx.deadline.into(), join.landed()).await;
+        let landed = landed.map_err(|_| deadline_exceeded())?;
+        self.joined.increment(u64::from(landed.is_some()));
+        Ok(landed.map(|landed| landed.outcome))
+    }
+
+    fn keep(&self, view: Option<&View>, request: &v1::CheckRequest, decision: &Decision) {
+        if view.is_some_and(|view| may_keep(view, decision.model, request)) {
+            let asked = Asked::new(request, decision.model.as_str());
+            self.answers.keep(asked, decision.clone());
+        }
     }
 
     async fn forward<O: Operation>(
@@ -218,25 +271,12 @@ impl Edge {
     }
 }
 
-/// What an answer of upstream is kept under; `None` for a question that is not only about stored tuples, or that must
-/// come from central's primary.
-fn answer_key(store: StoreId, model: ModelId, request: &v1::CheckRequest) -> Option<AnswerKey> {
-    let alone = request
-        .contextual_tuples
-        .as_ref()
-        .is_none_or(|tuples| tuples.tuple_keys.is_empty())
-        && request.context.is_none();
-    let key = request
-        .tuple_key
-        .as_ref()
-        .filter(|_| alone && !wants_primary(request.consistency))?;
-    Some(AnswerKey::new(
-        store,
-        model,
-        &key.object,
-        &key.relation,
-        &key.user,
-    ))
+/// Tells all who joined; but not that the leader's own time was up.
+fn land(lead: Lead<Shared, Above>, decided: &Above) {
+    match decided {
+        Err(refusal) if refusal.error.code == Code::DeadlineExceeded => {}
+        decided => lead.land(decided.clone()),
+    }
 }
 
 /// Of Cold types an edge keeps nothing, not even an answer that rests on them. Asked again when a kept answer is used: its

@@ -4,7 +4,7 @@
 //! edge what its views decide; both pass writes up, and every question that they may not or cannot answer: one that must
 //! come from central's primary, or from a later position than they have reached.
 
-pub mod answers;
+pub mod batch;
 pub mod edge;
 pub mod floors;
 pub mod regional;
@@ -21,9 +21,11 @@ use crate::api::operations::Operation;
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::check::Decision;
+use crate::commands::decisions::Outcome;
 use crate::commands::errors::database_worked;
 use crate::commands::lists::hand_on;
 use crate::peer::Peers;
+use batch::{DecideAll, Standing, Tell};
 use floors::Floors;
 
 /// A decision, and the node that made it.
@@ -37,7 +39,7 @@ pub struct Decided {
 
 /// Decides checks for the nodes below.
 #[async_trait]
-pub trait Decide: Send + Sync {
+pub trait Decide: DecideAll {
     /// Decides a check at the asked position or later.
     async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal>;
 }
@@ -58,6 +60,24 @@ impl Decide for Local {
 pub trait Own: Calls + Decide {}
 
 impl<T: Calls + Decide> Own for T {}
+
+#[async_trait]
+impl DecideAll for Local {
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let (position, model) = Self::decide_all(self, cx, checks, tell).await?;
+        database_worked();
+        Ok(Standing {
+            position,
+            model,
+            served_by: self.name().clone(),
+        })
+    }
+}
 
 /// Passes calls up, and remembers how far the answers were.
 pub struct Upwards {
@@ -101,6 +121,40 @@ impl Upwards {
             self.floors.lift(store, decided.decision.position);
         }
         decided
+    }
+
+    /// Has checks decided above in one call, and lifts the floor to the latest answer among them.
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        checks: &[v1::CheckRequest],
+    ) -> Result<(Standing, Vec<Outcome>), Refusal> {
+        let (standing, outcomes) = self.peers.decide_all(cx, checks).await?;
+        let positions = outcomes.iter().flatten().map(|decision| decision.position);
+        let latest = positions.fold(standing.position, Ord::max);
+        self.floors.lift(store, latest);
+        Ok((standing, outcomes))
+    }
+
+    /// Has those of `checks` that are `left` decided above, and tells each.
+    async fn rest(
+        &self,
+        cx: &Context,
+        store: StoreId,
+        checks: &[v1::CheckRequest],
+        left: &[usize],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let asked: Vec<_> = left
+            .iter()
+            .filter_map(|at| checks.get(*at).cloned())
+            .collect();
+        let (standing, outcomes) = self.decide_all(cx, store, &asked).await?;
+        for (at, outcome) in left.iter().zip(outcomes) {
+            tell(*at, outcome);
+        }
+        Ok(standing)
     }
 
     async fn forward<O: Operation>(
@@ -185,6 +239,7 @@ pub(crate) fn wall_clock() -> Timestamp {
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn wants_primary(consistency: i32) -> bool {
+/// Whether a request is to be answered by central's primary: without any cache, view or replica.
+pub(crate) fn wants_primary(consistency: i32) -> bool {
     consistency == v1::ConsistencyPreference::HigherConsistency as i32
 }

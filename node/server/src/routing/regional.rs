@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 
 use crate::api::fields::Fields;
 use crate::api::operations::{
-    BatchCheck, Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores,
-    ListUsers, Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels,
-    ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
+    Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
+    Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
+    Write, WriteAssertions, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
+use crate::commands::decisions::Outcome;
+use crate::routing::batch::{self, DecideAll, Standing, Tell};
 use crate::routing::{Decide, Decided, Own, Upwards, is_about_here, streamed_here, wants_primary};
 
 /// The calls of a regional node.
@@ -99,6 +101,50 @@ impl Decide for Regional {
             (Some(here), None) => here,
             (None, None) => self.own.decide(cx, request).await,
         }
+    }
+}
+
+#[async_trait]
+impl DecideAll for Regional {
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let (Some(first), Some(store)) = (checks.first(), checks.first().and_then(store_of)) else {
+            return self.own.decide_all(cx, checks, tell).await;
+        };
+        let cx = self.upwards.above_floor(cx, Some(store));
+        let (mut told, mut earliest) = (vec![false; checks.len()], None);
+        if !wants_primary(first.consistency) {
+            let mut noting = |at: usize, outcome: Outcome| {
+                if let Some(told) = told.get_mut(at) {
+                    *told = true;
+                }
+                if let Ok(decision) = &outcome {
+                    earliest = Some(decision.position.min(earliest.unwrap_or(decision.position)));
+                }
+                tell(at, outcome);
+            };
+            match self.own.decide_all(&cx, checks, &mut noting).await {
+                Err(refusal) if is_about_here(&refusal) => {}
+                decided => {
+                    if let Ok(standing) = &decided {
+                        self.upwards.floors().lift(store, standing.position);
+                    }
+                    return decided;
+                }
+            }
+        }
+        let left: Vec<usize> = (0..checks.len())
+            .filter(|at| told.get(*at) == Some(&false))
+            .collect();
+        let above = self.upwards.rest(&cx, store, checks, &left, tell).await?;
+        Ok(Standing {
+            position: above.position.min(earliest.unwrap_or(above.position)),
+            ..above
+        })
     }
 }
 
@@ -207,8 +253,16 @@ impl Calls for Regional {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<BatchCheck>(cx, request, primary).await
+        batch::answer(self, cx, request).await
+    }
+
+    async fn streamed_batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+        found: mpsc::Sender<batch::BatchResult>,
+    ) -> Answer<()> {
+        batch::stream(self, cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

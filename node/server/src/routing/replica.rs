@@ -15,13 +15,14 @@ use meridian_proto::openfga::v1;
 use metrics::{Counter, counter, describe_counter};
 use tokio::sync::mpsc;
 
+use super::batch::{self, DecideAll, Standing, Tell};
 use super::floors::Floors;
 use super::{Decide, Decided, is_about_here, streamed_here, wants_primary};
 use crate::api::fields::Fields;
 use crate::api::operations::{
-    BatchCheck, Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores,
-    ListUsers, Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels,
-    ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
+    Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
+    Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
+    Write, WriteAssertions, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context, Refusal};
 use crate::commands::Local;
@@ -244,6 +245,40 @@ impl Decide for Replicated {
 }
 
 #[async_trait]
+impl DecideAll for Replicated {
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let first = checks.first();
+        let store = first.and_then(store_of);
+        let primary = first.is_none_or(|first| wants_primary(first.consistency));
+        let mut decided = None;
+        if let Some(above_floor) = self.to_replica(cx, store, primary) {
+            // Told once it is the answer: what the replica cannot do to the end, the primary does from the beginning.
+            let mut told = Vec::new();
+            let mut keep = |at: usize, outcome| told.push((at, outcome));
+            let call = DecideAll::decide_all(&self.replica, &above_floor, checks, &mut keep);
+            let (said, failed) = of_replica(call).await;
+            if self.is_answer(&said, failed) {
+                told.into_iter().for_each(|(at, outcome)| tell(at, outcome));
+                decided = Some(said);
+            }
+        }
+        let decided = match decided {
+            Some(decided) => decided,
+            None => DecideAll::decide_all(&*self.primary, cx, checks, tell).await,
+        };
+        if let (Some(store), Ok(standing)) = (store, &decided) {
+            self.floors.lift(store, standing.position);
+        }
+        decided
+    }
+}
+
+#[async_trait]
 impl Calls for Replicated {
     async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
         let primary = wants_primary(request.consistency);
@@ -338,8 +373,16 @@ impl Calls for Replicated {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<BatchCheck>(cx, request, primary).await
+        batch::answer(self, cx, request).await
+    }
+
+    async fn streamed_batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+        found: mpsc::Sender<batch::BatchResult>,
+    ) -> Answer<()> {
+        batch::stream(self, cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

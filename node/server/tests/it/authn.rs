@@ -138,6 +138,7 @@ async fn everything_but_health_needs_the_key() {
     for path in [
         "openfga.v1.OpenFGAService/Write",
         "openfga.v1.OpenFGAService/StreamedListObjects",
+        "meridian.v1.CheckService/StreamedBatchCheck",
         "meridian.v1.AdminService/GetStatus",
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ] {
@@ -158,9 +159,12 @@ async fn everything_but_health_needs_the_key() {
     ] {
         assert_eq!(http(method, &path).await, (401, missing.clone()), "{path}");
     }
-    let streamed = format!("/stores/{NOBODY}/streamed-list-objects");
     let error = json!({"error": {"code": 16, "message": "missing bearer token", "details": []}});
-    assert_eq!(http(Method::POST, &streamed).await, (401, error));
+    for streamed in ["streamed-list-objects", "streamed-batch-check"] {
+        let path = format!("/stores/{NOBODY}/{streamed}");
+        let answer = http(Method::POST, &path).await;
+        assert_eq!(answer, (401, error.clone()), "{path}");
+    }
     assert_eq!(http(Method::GET, "/healthz").await.0, 200);
     assert_eq!(http(Method::GET, "/livez").await.0, 200);
     let nowhere = json!({"code": "undefined_endpoint", "message": "Not Found"});

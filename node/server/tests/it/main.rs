@@ -28,6 +28,7 @@ mod observed;
 mod process;
 mod starting;
 mod status;
+mod streamed_batch;
 mod tls;
 mod unreachable;
 mod wire;

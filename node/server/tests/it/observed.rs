@@ -6,6 +6,7 @@ mod nodes;
 
 use std::collections::BTreeSet;
 
+use meridian_proto::meridian::v1::check_service_client::CheckServiceClient;
 use meridian_proto::openfga::v1;
 use serde_json::{Value, json};
 
@@ -26,6 +27,11 @@ async fn metrics_traces_and_logs_follow_a_request_through_three_nodes() {
     one_trace(&nodes, &collector, &store).await;
     unsampled(&nodes, &collector, &store).await;
     metrics::agree_with_the_documentation(&nodes).await;
+    for role in nodes::ROLES {
+        let streamed =
+            r#"grpc_method="StreamedBatchCheck",grpc_type="server_stream",grpc_code="OK"} 1"#;
+        assert!(nodes.metrics(role).await.contains(streamed), "{role}");
+    }
 
     let logs = nodes.stop().await;
     for role in ["edge", "regional", "central"] {
@@ -82,8 +88,29 @@ async fn traffic(nodes: &Nodes) -> String {
             .unwrap()
             .into_inner();
         while stream.message().await.unwrap().is_some() {}
+        streamed_batch(&nodes.address(role), &store).await;
     }
     store
+}
+
+async fn streamed_batch(address: &str, store: &str) {
+    let check = check_request(store, ("user:anne", "owner", "repo:0"));
+    let item = v1::BatchCheckItem {
+        tuple_key: check.tuple_key,
+        correlation_id: "one".into(),
+        ..Default::default()
+    };
+    let batch = v1::BatchCheckRequest {
+        store_id: store.to_owned(),
+        checks: vec![item],
+        ..Default::default()
+    };
+    let mut client = CheckServiceClient::connect(address.to_owned())
+        .await
+        .unwrap();
+    let stream = client.streamed_batch_check(batch).await.unwrap();
+    let mut stream = stream.into_inner();
+    while stream.message().await.unwrap().is_some() {}
 }
 
 fn write(store: &str, object: &str) -> v1::WriteRequest {

@@ -1,4 +1,4 @@
-//! StreamedListObjects on HTTP, whose answer and errors have a form of their own.
+//! Streamed calls on HTTP, whose answers and errors have a form of their own.
 
 use std::sync::Arc;
 
@@ -6,32 +6,36 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{StatusCode, header};
-use meridian_proto::openfga::v1;
 use serde::Serialize;
 
 use super::{Ids, JSON, decode};
-use crate::api::streamed::Objects;
+use crate::api::streamed::{Findings, StreamedCall};
 use crate::api::{Api, Outcome, Rejection};
 
-/// StreamedListObjects: a JSON object a line. An error that comes behind the first object is the last line.
-pub(super) async fn streamed(State(api): State<Arc<Api>>, ids: Ids, request: Request) -> Response {
+/// A streamed call: a JSON object a line. An error that comes behind the first finding is the last line.
+pub(super) async fn streamed<S: StreamedCall>(
+    State(api): State<Arc<Api>>,
+    ids: Ids,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
-    let mut message: v1::StreamedListObjectsRequest = match decode(body, api.limits()).await {
+    let mut message: S::Request = match decode(body, api.limits()).await {
         Ok(message) => message,
         Err(response) => return response,
     };
-    message.store_id = ids.store;
+    S::place(&mut message, ids.store);
     let about = (&parts.headers, &parts.extensions);
-    let Outcome { result, headers } = api.stream_objects(about, message).await;
+    let Outcome { result, headers } = api.stream::<S>(about, message).await;
     let mut response = match result {
-        Ok(objects) => {
-            let lines = futures::stream::unfold(objects, async |mut objects: Objects| {
-                let line = match objects.next().await? {
-                    Ok(object) => line(&Streamed::Result { object }),
+        Ok(findings) => {
+            let next = async |mut findings: Findings<S::Found>| {
+                let line = match findings.next().await? {
+                    Ok(found) => line(&Streamed::Result(S::show(found))),
                     Err(rejection) => stream_error(&rejection).1,
                 };
-                Some((Ok::<_, std::convert::Infallible>(line), objects))
-            });
+                Some((Ok::<_, std::convert::Infallible>(line), findings))
+            };
+            let lines = futures::stream::unfold(findings, next);
             let mut response = Response::new(Body::from_stream(lines));
             response.headers_mut().insert(header::CONTENT_TYPE, JSON);
             response
@@ -66,7 +70,7 @@ fn stream_error(rejection: &Rejection) -> (StatusCode, Vec<u8>) {
         503 => tonic::Code::Unavailable,
         _ => tonic::Code::Internal,
     };
-    let line = line(&Streamed::Error {
+    let line = line(&Streamed::Error::<()> {
         code: code as i32,
         message: rejection.message(),
         details: [],
@@ -78,10 +82,8 @@ fn stream_error(rejection: &Rejection) -> (StatusCode, Vec<u8>) {
 /// A line of a streamed answer.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Streamed<'a> {
-    Result {
-        object: String,
-    },
+enum Streamed<'a, T> {
+    Result(T),
     Error {
         code: i32,
         message: &'a str,
@@ -89,7 +91,7 @@ enum Streamed<'a> {
     },
 }
 
-fn line(streamed: &Streamed<'_>) -> Vec<u8> {
+fn line(streamed: &Streamed<'_, impl Serialize>) -> Vec<u8> {
     // These types serialize without fail.
     let mut line = serde_json::to_vec(streamed).unwrap_or_default();
     line.push(b'\n');

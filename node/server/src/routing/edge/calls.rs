@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use super::Edge;
 use crate::api::operations::{
-    BatchCheck, CreateStore, DeleteStore, GetStore, ListStores, Read, ReadAssertions,
-    ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges, Write, WriteAssertions,
-    WriteAuthorizationModel,
+    CreateStore, DeleteStore, GetStore, ListStores, Read, ReadAssertions, ReadAuthorizationModel,
+    ReadAuthorizationModels, ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
 };
 use crate::calls::{Answer, Calls, Context};
+use crate::routing::batch;
 use crate::routing::regional::created;
 use crate::routing::wants_primary;
 
@@ -130,7 +130,16 @@ impl Calls for Edge {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        self.forward::<BatchCheck>(cx, &request, false).await
+        batch::answer(self, cx, request).await
+    }
+
+    async fn streamed_batch_check(
+        &self,
+        cx: &Context,
+        request: v1::BatchCheckRequest,
+        found: mpsc::Sender<batch::BatchResult>,
+    ) -> Answer<()> {
+        batch::stream(self, cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

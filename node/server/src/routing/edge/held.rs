@@ -99,6 +99,11 @@ impl Held {
         Found::Decided(Ok(self.reply(view, model, allowed, view.position())))
     }
 
+    /// The id of the model that a request asks for; `None` when it is not here.
+    pub(super) fn model_of(view: &View, request: &v1::CheckRequest) -> Option<ModelId> {
+        Some(model(view, &request.authorization_model_id)?.0)
+    }
+
     /// An answer that holds at the view's position, and at `also`.
     pub(super) fn reply(
         &self,

@@ -1,3 +1,5 @@
+pub(super) mod above;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -14,20 +16,20 @@ use super::*;
 use crate::calls::Calls;
 use crate::peer::Peers;
 
-const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const MODEL: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
+pub(super) const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+pub(super) const MODEL: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
 
 /// An edge that holds nothing, and keeps one answer, under [`MODEL`], of `at`.
 fn edge_with_answer(at: Position, question: &v1::CheckRequest) -> Edge {
     let store = STORE.parse().unwrap();
     let answers = Arc::new(Answers::new(100, Duration::from_secs(60)));
     answers.publish(store, &View::new(Position::new(1, 1)), &Touched::All);
-    let key = answer_key(store, MODEL.parse().unwrap(), question).unwrap();
     answers.keep(
-        key,
-        KeptAnswer {
+        Asked::new(question, MODEL),
+        Decision {
             allowed: true,
             position: at,
+            model: MODEL.parse().unwrap(),
             reads: Vec::new(),
         },
     );
@@ -35,10 +37,14 @@ fn edge_with_answer(at: Position, question: &v1::CheckRequest) -> Edge {
 }
 
 fn edge_of(views: Arc<Views>, answers: Arc<Answers>) -> Edge {
+    edge_below(&[], views, answers)
+}
+
+fn edge_below(addresses: &[String], views: Arc<Views>, answers: Arc<Answers>) -> Edge {
     Edge::new(Parts {
         views,
         answers,
-        upwards: Upwards::new(Peers::new(&[]).unwrap()),
+        upwards: Upwards::new(Peers::new(addresses).unwrap()),
         name: ServedBy::new("edge/test").unwrap(),
         limits: Limits::default(),
         max_staleness: Duration::from_secs(60),

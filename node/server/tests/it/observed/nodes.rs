@@ -75,8 +75,13 @@ impl Nodes {
     }
 
     pub(super) async fn client(&self, role: &str) -> OpenFgaServiceClient<Channel> {
-        let address = format!("http://{}", self.all[role].grpc);
-        OpenFgaServiceClient::connect(address).await.unwrap()
+        OpenFgaServiceClient::connect(self.address(role))
+            .await
+            .unwrap()
+    }
+
+    pub(super) fn address(&self, role: &str) -> String {
+        format!("http://{}", self.all[role].grpc)
     }
 
     pub(super) fn http(&self, role: &str) -> SocketAddr {

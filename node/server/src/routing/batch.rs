@@ -1,0 +1,150 @@
+//! BatchCheck and its stream at every role: equal checks of a batch are one, whoever decides them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use meridian_model::{ModelId, Position};
+use meridian_proto::openfga::v1;
+use meridian_proto::openfga::v1::batch_check_single_result::CheckResult;
+use tokio::sync::mpsc;
+
+use crate::answers::Asked;
+use crate::api::deadline_exceeded;
+use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::commands::decisions::Outcome;
+
+/// Takes a check's outcome, by its place in the batch, as it is decided.
+pub type Tell<'a> = dyn FnMut(usize, Outcome) + Send + 'a;
+
+/// What a whole batch holds at, and who decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// No answer is of an earlier position.
+    pub position: Position,
+    /// The model.
+    pub model: ModelId,
+    /// The node.
+    pub served_by: ServedBy,
+}
+
+/// Decides many checks at once.
+#[async_trait]
+pub trait DecideAll: Send + Sync {
+    /// Decides different checks of one store, model and consistency at the asked position or later, each told exactly once.
+    ///
+    /// # Errors
+    /// What is wrong with all of them. What was told until then is decided nonetheless.
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal>;
+}
+
+/// The different checks of a batch, and the correlation ids of each.
+struct Batch {
+    checks: Vec<v1::CheckRequest>,
+    names: Vec<Vec<String>>,
+}
+
+impl Batch {
+    fn new(request: v1::BatchCheckRequest) -> Self {
+        let mut places = HashMap::new();
+        let (mut checks, mut names): (Vec<_>, Vec<Vec<_>>) = Default::default();
+        for check in request.checks {
+            let request = v1::CheckRequest {
+                store_id: request.store_id.clone(),
+                tuple_key: check.tuple_key,
+                contextual_tuples: check.contextual_tuples,
+                authorization_model_id: request.authorization_model_id.clone(),
+                trace: false,
+                context: check.context,
+                consistency: request.consistency,
+            };
+            let asked = Asked::new(&request, &request.authorization_model_id);
+            let at = *places.entry(asked).or_insert(checks.len());
+            match names.get_mut(at) {
+                Some(names) => names.push(check.correlation_id),
+                None => {
+                    checks.push(request);
+                    names.push(vec![check.correlation_id]);
+                }
+            }
+        }
+        Self { checks, names }
+    }
+}
+
+/// Answers a BatchCheck.
+pub async fn answer(
+    node: &impl DecideAll,
+    cx: &Context,
+    request: v1::BatchCheckRequest,
+) -> Answer<v1::BatchCheckResponse> {
+    let Batch { checks, names } = Batch::new(request);
+    let mut result = BTreeMap::new();
+    let mut tell = |at: usize, outcome| {
+        let single = single_result(outcome);
+        for name in names.get(at).into_iter().flatten() {
+            result.insert(name.clone(), single.clone());
+        }
+    };
+    let standing = node.decide_all(cx, &checks, &mut tell).await?;
+    Ok(reply(v1::BatchCheckResponse { result }, standing))
+}
+
+/// A result of a streamed batch: a check's correlation id, and what it was decided.
+pub type BatchResult = (String, v1::BatchCheckSingleResult);
+
+/// Answers a batch result by result. `found` must have room for one of each check, so that a slow client keeps nobody waiting.
+pub async fn stream(
+    node: &impl DecideAll,
+    cx: &Context,
+    request: v1::BatchCheckRequest,
+    found: &mpsc::Sender<BatchResult>,
+) -> Answer<()> {
+    let Batch { checks, names } = Batch::new(request);
+    let mut tell = |at: usize, outcome| {
+        let single = single_result(outcome);
+        for name in names.get(at).into_iter().flatten() {
+            // An error means that nobody listens any more; the call is then about to be dropped.
+            let _sent = found.try_send((name.clone(), single.clone()));
+        }
+    };
+    let deciding = node.decide_all(cx, &checks, &mut tell);
+    let decided = tokio::time::timeout_at(cx.deadline.into(), deciding).await;
+    let standing = decided.map_err(|_| deadline_exceeded())??;
+    Ok(reply((), standing))
+}
+
+fn reply<T>(body: T, standing: Standing) -> Reply<T> {
+    Reply {
+        body,
+        position: Some(standing.position),
+        model: Some(standing.model),
+        served_by: standing.served_by,
+        truncated: false,
+    }
+}
+
+/// One check's answer as a batch names it. An error of the request is the asker's, any other the server's.
+fn single_result(decided: Outcome) -> v1::BatchCheckSingleResult {
+    let check_result = match decided {
+        Ok(decision) => CheckResult::Allowed(decision.allowed),
+        Err(error) => {
+            let number = i32::from(error.code.number());
+            let code = match number {
+                2000..4000 => v1::check_error::Code::InputError(number),
+                _ => v1::check_error::Code::InternalError(number),
+            };
+            CheckResult::Error(v1::CheckError {
+                message: error.message,
+                code: Some(code),
+            })
+        }
+    };
+    v1::BatchCheckSingleResult {
+        check_result: Some(check_result),
+    }
+}
