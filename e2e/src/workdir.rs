@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::guard::Guard;
 use crate::process::Account;
 
-/// A temporary folder that goes with its owner, but stays when a test fails, for its logs.
+/// A temporary folder that goes with its owner, also when that is killed, but stays when a test fails, for its logs.
 #[derive(Debug)]
 pub struct Workdir {
     dir: Option<TempDir>,
     path: PathBuf,
+    // Dropped last.
+    guard: Option<Guard>,
 }
 
 impl Workdir {
@@ -29,11 +32,13 @@ impl Workdir {
     /// Makes a folder named after `name`, owned by `account` if one is given.
     pub(crate) fn owned(name: &str, account: Option<Account>) -> Result<Self> {
         let prefix = format!("meridian-{name}-");
+        let mut guard = Guard::over_folder()?;
         let dir = tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir()
             .with_context(|| format!("making a temporary folder {prefix}*"))?;
         let path = dir.path().to_owned();
+        guard.folder(&path)?;
         if let Some(account) = account {
             chown(&path, Some(account.user), Some(account.group))
                 .with_context(|| format!("giving {} to user {}", path.display(), account.user))?;
@@ -41,6 +46,7 @@ impl Workdir {
         Ok(Self {
             dir: Some(dir),
             path,
+            guard: Some(guard),
         })
     }
 
@@ -53,6 +59,7 @@ impl Workdir {
     /// Lets the folder stay.
     pub(crate) fn leave(&mut self) {
         self.dir.take().map(TempDir::keep);
+        self.guard = None;
     }
 
     /// Writes a file into it; returns the file's path.
