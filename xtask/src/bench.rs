@@ -1,9 +1,11 @@
 //! `cargo xtask bench`.
 
+use std::env;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::setup;
@@ -31,46 +33,45 @@ pub(crate) async fn exec(benchmark: Benchmark) -> Error {
 async fn prepare(benchmark: Benchmark) -> Result<Command> {
     setup::require_compilers()?;
     let mut command = cargo()?;
-    let example = [
-        "run",
-        "--release",
-        "--package",
-        "meridian-bench",
-        "--example",
-    ];
     match benchmark {
-        Benchmark::Check => command.args(example).args(["check", "--", "--full"]),
+        Benchmark::Check => {
+            command.args(["run", "--release", "--package", "meridian-bench"]);
+            command.args(["--example", "check", "--", "--full"]);
+        }
         Benchmark::Openfga => {
-            servers().await?;
-            command.args(example).arg("openfga")
+            build_with_servers().await?;
+            command = Command::new(built_example("openfga")?);
         }
         Benchmark::Engine => {
             let figures = command
                 .get_current_dir()
                 .map(|root| root.join("bench/figures"));
-            command
-                .args(["bench", "--package", "meridian-bench", "--", "--noplot"])
-                .args(["--baseline", "committed"])
-                .envs(figures.map(|folder| ("CRITERION_HOME", folder)))
+            command.args(["bench", "--package", "meridian-bench", "--", "--noplot"]);
+            command.args(["--baseline", "committed"]);
+            command.envs(figures.map(|folder| ("CRITERION_HOME", folder)));
         }
-    };
+    }
     Ok(command)
 }
 
-/// What the comparison runs beside itself.
-async fn servers() -> Result<()> {
+/// Sets up what the comparison runs beside itself, and builds all of it at once: cargo would build everything twice for
+/// two choices of packages.
+async fn build_with_servers() -> Result<()> {
     let (_, ready) = stage("tools", async |stage| {
         setup::servers(stage).await?;
         setup::programs(stage).await?;
-        let build = [
-            "build",
-            "--release",
-            "--package",
-            "meridian-server",
-            "--bins",
-        ];
-        stage.run(cargo()?.args(build)).await
+        let mut build = cargo()?;
+        build.args(["build", "--release", "--package", "meridian-server"]);
+        build.args(["--bins", "--package", "meridian-bench", "--examples"]);
+        stage.run(&mut build).await
     })
     .await;
-    ready.ok_or_else(|| anyhow::anyhow!("what the benchmark runs beside itself cannot be set up"))
+    ready.ok_or_else(|| anyhow!("what the benchmark runs beside itself cannot be set up"))
+}
+
+/// A built example: the folder of release builds lies beside that of this program.
+fn built_example(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("asking where this program is")?;
+    let target = own.parent().and_then(Path::parent).context("no folder")?;
+    Ok(target.join("release/examples").join(name))
 }

@@ -9,17 +9,20 @@ use futures::{StreamExt, TryStreamExt, stream};
 use meridian_bench::data::{Asked, MODEL};
 use meridian_bench::load::{Timing, histogram};
 use meridian_model::{TupleKey, dsl};
+use meridian_proto::google::value::Kind;
+use meridian_proto::google::{Struct, Value};
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::batch_check_single_result::CheckResult;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
 use meridian_server::api::convert::model_to_wire;
+use tonic::metadata::AsciiMetadataValue as AsciiValue;
 use tonic::transport::{Channel, Endpoint};
 
 /// Calls in flight.
 pub(crate) const IN_FLIGHT: usize = 8;
 /// Tuples in a Write, the most that both take by default.
 const IN_A_WRITE: usize = 100;
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// How long the edge may take to hold everything.
 const HELD_WITHIN: Duration = Duration::from_secs(120);
 
@@ -81,14 +84,51 @@ impl Api {
                 ..Default::default()
             };
             let answer = self.client.clone().check(request).await?;
-            let by = answer.metadata().get("meridian-served-by");
-            if by.is_some_and(|by| by.as_bytes().starts_with(b"edge/")) {
+            if is_by_edge(&answer) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
+
+    /// Waits until the edge itself shows what was written at a revision: it has let go of all that the write made untrue.
+    async fn until_shown(
+        &self,
+        store: &str,
+        key: &v1::TupleKey,
+        at: &AsciiValue,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
+            let mut request = tonic::Request::new(v1::CheckRequest {
+                store_id: store.into(),
+                tuple_key: Some(v1::CheckRequestTupleKey {
+                    user: key.user.clone(),
+                    relation: key.relation.clone(),
+                    object: key.object.clone(),
+                }),
+                ..Default::default()
+            });
+            request
+                .metadata_mut()
+                .insert("meridian-min-revision", at.clone());
+            let answer = self.client.clone().check(request).await?;
+            ensure!(
+                answer.get_ref().allowed,
+                "{key:?} was written and is denied"
+            );
+            if is_by_edge(&answer) {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the edge does not come to show what was written")
+    }
+}
+
+fn is_by_edge<T>(answer: &tonic::Response<T>) -> bool {
+    let by = answer.metadata().get("meridian-served-by");
+    by.is_some_and(|by| by.as_bytes().starts_with(b"edge/"))
 }
 
 /// Makes all calls, [`IN_FLIGHT`] at a time, each for itself measured.
@@ -122,10 +162,17 @@ async fn all<C, T>(
 pub(crate) struct Writes<'a> {
     api: &'a Api,
     requests: Vec<v1::WriteRequest>,
+    shown_by: Option<&'a Api>,
 }
 
 impl<'a> Writes<'a> {
+    /// Writes of [`IN_A_WRITE`] tuples.
     pub(crate) fn new(api: &'a Api, store: &str, tuples: &[TupleKey]) -> Self {
+        Self::of(api, store, tuples, IN_A_WRITE)
+    }
+
+    /// Writes of so many tuples each.
+    pub(crate) fn of(api: &'a Api, store: &str, tuples: &[TupleKey], size: usize) -> Self {
         let key = |key: &TupleKey| v1::TupleKey {
             user: key.subject.to_string(),
             relation: key.relation.to_string(),
@@ -142,16 +189,34 @@ impl<'a> Writes<'a> {
         };
         Self {
             api,
-            requests: tuples.chunks(IN_A_WRITE).map(request).collect(),
+            requests: tuples.chunks(size).map(request).collect(),
+            shown_by: None,
+        }
+    }
+
+    /// Each is over once the edge shows it.
+    pub(crate) fn until_shown_by(self, edge: &'a Api) -> Self {
+        Self {
+            shown_by: Some(edge),
+            ..self
         }
     }
 
     /// `took` is of all tuples, latencies are of whole Writes.
     pub(crate) async fn run(self) -> anyhow::Result<Timing> {
-        let api = self.api;
-        let write = async |request| {
-            api.client.clone().write(request).await?;
-            Ok(())
+        let (api, shown_by) = (self.api, self.shown_by);
+        let write = async |request: v1::WriteRequest| {
+            let Some(edge) = shown_by else {
+                api.client.clone().write(request).await?;
+                return Ok(());
+            };
+            let store = request.store_id.clone();
+            let written = request.writes.iter().flat_map(|writes| &writes.tuple_keys);
+            let last = written.last().cloned().context("nothing to write")?;
+            let answer = api.client.clone().write(request).await?;
+            let at = answer.metadata().get("meridian-revision");
+            let at = at.context("a write without a revision")?;
+            edge.until_shown(&store, &last, at).await
         };
         Ok(all(self.requests, write).await?.0)
     }
@@ -165,9 +230,37 @@ pub(crate) struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     pub(crate) fn new(api: &'a Api, store: &str, asked: &'a [(Asked, bool)], size: usize) -> Self {
+        Self::of(api, store, asked, size, |_| None)
+    }
+
+    /// Each check has a context of its own, which nothing reads: no two are equal, however alike they are.
+    pub(crate) fn told_apart(
+        api: &'a Api,
+        store: &str,
+        asked: &'a [(Asked, bool)],
+        size: usize,
+    ) -> Self {
+        Self::of(api, store, asked, size, |index| {
+            let number = Value {
+                kind: Some(Kind::NumberValue(index as f64)),
+            };
+            Some(Struct {
+                fields: [("number".into(), number)].into(),
+            })
+        })
+    }
+
+    fn of(
+        api: &'a Api,
+        store: &str,
+        asked: &'a [(Asked, bool)],
+        size: usize,
+        context: impl Fn(usize) -> Option<Struct>,
+    ) -> Self {
         let item = |(index, (asked, _)): (usize, &(Asked, bool))| v1::BatchCheckItem {
             tuple_key: Some(asked.key()),
             correlation_id: index.to_string(),
+            context: context(index),
             ..Default::default()
         };
         let request = |chunk: &'a [(Asked, bool)]| {
