@@ -72,14 +72,19 @@ async fn batches(
     let mut rows = names.map(Row::new);
     let mut parts = asked.chunks(count * DIFFERENT);
     for _ in 0..ROUNDS {
-        for (row, new) in rows.iter_mut().zip([Batches::new, Batches::told_apart]) {
+        for (row, told_apart) in rows.iter_mut().zip([false, true]) {
             let part = parts.next().context("too few questions")?;
             let part: Vec<_> = part
                 .chunks(DIFFERENT)
                 .flat_map(|few| few.iter().cycle().take(BATCH))
                 .cloned()
                 .collect();
-            let batches = new(&subject.api, &subject.store, &part, BATCH);
+            let (api, store) = (&subject.api, &subject.store);
+            let batches = if told_apart {
+                Batches::told_apart(api, store, &part, BATCH)
+            } else {
+                Batches::new(api, store, &part, BATCH)
+            };
             row.add(&batches.run().await?, count, None);
         }
     }
