@@ -1,11 +1,14 @@
-//! Central, region and edge, the network between them, and the invariants.
+//! Central, region and edge, and the network between them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod faults;
+mod invariants;
+mod misfortune;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meridian_engine::View;
-use meridian_model::ids::{Epoch, Position, Revision, StoreId, Timestamp};
+use meridian_model::ids::{Epoch, Position, StoreId, Timestamp};
 use meridian_model::ports::StoreHead;
 use meridian_model::tuple::Tuple;
 use meridian_sync::Patience;
@@ -20,6 +23,7 @@ use super::link::Link;
 use super::random::Random;
 use super::reader::{Answer, Read, Reader};
 use super::region::Region;
+pub(crate) use faults::Faults;
 
 const STEP: Duration = Duration::from_millis(100);
 const LIMITS: Limits = Limits {
@@ -31,8 +35,6 @@ const LIMITS: Limits = Limits {
         longest_pause: Duration::from_millis(800),
     },
 };
-/// Steps without faults after which everyone must agree.
-const HEALING: usize = 300;
 
 /// What an edge asks.
 #[derive(Clone)]
@@ -61,64 +63,6 @@ pub(crate) enum Reply {
     Behind(Ask),
     UnknownStore(Ask),
     Unavailable(Question),
-}
-
-macro_rules! faults {
-    ($($name:ident: $what:literal),* $(,)?) => {
-        /// How often what was made, or met.
-        #[derive(Default)]
-        pub(crate) struct Faults { $(pub(crate) $name: usize),* }
-
-        impl Faults {
-            pub(crate) fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
-            }
-
-            pub(crate) fn assert_all_happened(&self) {
-                $(assert!(self.$name > 0, "never happened: {}", $what);)*
-            }
-        }
-
-        impl fmt::Display for Faults {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(writeln!(f, "{:>9}  {}", self.$name, $what)?;)*
-                Ok(())
-            }
-        }
-    };
-}
-
-faults! {
-    writes: "revisions committed at central",
-    dropped: "messages dropped",
-    repeated: "messages repeated",
-    delayed: "messages delayed",
-    overtaken: "messages that overtook another",
-    parted: "messages lost to a parted network",
-    garbage: "records turned to garbage",
-    announced: "change sets too large for the edge's topic",
-    bogus_beats: "heartbeats of a reign that never was",
-    bogus_announced: "announced revisions that never were",
-    unavailable: "calls that failed",
-    trims: "times history was trimmed",
-    trimmed: "calls for trimmed history",
-    fail_overs: "failovers that lost revisions (epoch + 1)",
-    regional_crashes: "regional restarts",
-    edge_crashes: "edge crashes",
-    files: "views restored from an older file",
-    gaps: "gaps met by the region",
-    skipped: "change sets skipped by the region",
-    fenced: "change sets of an older epoch refused by the region",
-    new_epochs: "newer epochs met by the region",
-    published: "views published by the edge",
-    coverage_checks: "covered types compared with central",
-    decided: "answers decided and compared with the full answer",
-    undecided: "answers left to upstream",
-    fresh: "views found fresh enough, and compared with central's clock",
-    stale: "views too old to be served",
-    kept: "kept answers used, and compared with central",
-    ended: "kept answers ended by a touch",
-    vouched: "times upstream vouched for what the edge held",
 }
 
 /// What the clocks on the wall say, all the same.
@@ -203,86 +147,6 @@ impl World {
         self.travel()
     }
 
-    /// What goes wrong beside the network's small faults.
-    fn misfortune(&mut self) -> Result<(), String> {
-        let random = &mut self.random;
-        for parted in [
-            random.chance(3).then_some(true),
-            random.chance(20).then_some(false),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            match random.below(4) {
-                0 => self.to_region.part(parted),
-                1 => self.to_edge.part(parted),
-                2 => self.questions.part(parted),
-                _ => self.replies.part(parted),
-            }
-        }
-        if random.chance(1) && random.chance(60) {
-            self.central.fail_over(random);
-            self.faults.fail_overs += 1;
-        }
-        if random.chance(4) {
-            let keep = random.below(6);
-            self.central
-                .stores
-                .values_mut()
-                .for_each(|kept| kept.trim(keep));
-            self.region
-                .stores
-                .values_mut()
-                .for_each(|kept| kept.trim(keep));
-            self.faults.trims += 1;
-        }
-        if random.chance(1) {
-            self.to_region.cut();
-            let again = random.below(20);
-            for record in self.topic.iter().rev().take(again).rev() {
-                self.to_region
-                    .send(record.clone(), self.step, random, &mut self.faults);
-            }
-            self.region.crash();
-            self.faults.regional_crashes += 1;
-        }
-        if random.chance(4) {
-            self.files = self.edge.views().map(|(_, view)| view.to_file()).collect();
-        }
-        if random.chance(2) {
-            self.crash_edge()?;
-        }
-        if self.random.chance(1) {
-            self.hand(Input::Reset)?;
-        }
-        if self.random.chance(3) {
-            let commands = self.edge.poll(self.now());
-            self.carry_out(commands)?;
-        }
-        Ok(())
-    }
-
-    fn crash_edge(&mut self) -> Result<(), String> {
-        self.faults.edge_crashes += 1;
-        self.questions.cut();
-        self.replies.cut();
-        self.published.clear();
-        self.floors.clear();
-        self.reader = Reader::new();
-        (self.vouched, self.generation) = (None, None);
-        self.edge = Edge::new(LIMITS, self.now());
-        if self.random.chance(50) {
-            for file in self.files.clone() {
-                let view = View::from_file(&file)
-                    .map_err(|error| format!("an edge's own file is unreadable: {error}"))?;
-                let commands = self.edge.restore(view, self.now());
-                self.faults.files += 1;
-                self.carry_out(commands)?;
-            }
-        }
-        self.hand(Input::Reset)
-    }
-
     /// Everything moves on by one step.
     fn travel(&mut self) -> Result<(), String> {
         if self.random.chance(80) {
@@ -347,44 +211,6 @@ impl World {
                 &mut self.faults,
             );
         }
-    }
-
-    /// Somebody who may not writes to the topics: what never was.
-    fn lie(&mut self) {
-        if self.healthy() || !self.random.chance(2) {
-            return;
-        }
-        let stores: Vec<_> = self.region.stores.iter().collect();
-        let record = if stores.is_empty() || self.random.chance(50) {
-            self.faults.bogus_beats += 1;
-            Record::Heartbeat(Heartbeat {
-                epoch: Epoch(self.central.epoch + 1000),
-                clock: wall(self.now()),
-                generation: 0,
-            })
-        } else {
-            self.faults.bogus_announced += 1;
-            let (store, kept) = *self.random.pick(&stores);
-            let revision = Revision(kept.position.revision.0 + 1000);
-            Record::Announced {
-                store: *store,
-                position: Position {
-                    revision,
-                    ..kept.position
-                },
-            }
-        };
-        let link = if self.random.chance(50) {
-            &mut self.to_edge
-        } else {
-            &mut self.to_region
-        };
-        link.send(
-            record.encode(),
-            self.step,
-            &mut self.random,
-            &mut self.faults,
-        );
     }
 
     /// A heartbeat reaches the edge, whose driver does this.
@@ -565,156 +391,7 @@ impl World {
         Ok(())
     }
 
-    /// Coverage is truth. Returns how many types were compared.
-    fn agrees(&self, store: StoreId, view: &View) -> Result<usize, String> {
-        let position = view.position();
-        if position.revision.0 == 0 {
-            return Ok(0);
-        }
-        let facts = self
-            .central
-            .at(store, position)
-            .ok_or_else(|| format!("store {store}: central never was at {position}"))?;
-        for object_type in view.covered_types() {
-            let held: Tuples = view.tuples_of_type(object_type).into_iter().collect();
-            let truth = facts.of_type(object_type);
-            if held != truth {
-                return Err(format!(
-                    "store {store} at {position}: covered type {object_type} holds {held:?}, central had {truth:?}"
-                ));
-            }
-        }
-        if *view.tiers() != facts.tiers || !view.models().eq(facts.models.iter()) {
-            return Err(format!(
-                "store {store} at {position}: models or tiers differ from central's"
-            ));
-        }
-        Ok(view.covered_types().count())
-    }
-
-    /// A decided answer is the full answer.
-    fn answers(&mut self, store: StoreId, view: &View) -> Result<(), String> {
-        use meridian_engine::{Budget, Given, Limits, Outcome, Question, Scratch, check};
-        let position = view.position();
-        let Some(facts) = self.central.at(store, position).cloned() else {
-            return Ok(());
-        };
-        let whole = View::new(position).with_models(facts.models.clone());
-        let whole = TYPES
-            .iter()
-            .fold(whole, |whole, name| whole.cover(name, facts.of_type(name)));
-        let ask = |view: &View, question: &Question<'_>| {
-            let program = &view.model(None)?.compiled.as_ref()?.program;
-            Some(check(
-                view,
-                program,
-                question,
-                Given {
-                    tuples: &[],
-                    context: &meridian_condition::Context::new(),
-                },
-                Budget::of(Limits::default()),
-                &mut Scratch::default(),
-            ))
-        };
-        for _ in 0..4 {
-            let (object_type, relation) = *self.random.pick(&[
-                ("doc", "can_view"),
-                ("doc", "viewer"),
-                ("folder", "viewer"),
-                ("group", "member"),
-                ("log", "reader"),
-            ]);
-            let object = format!("{object_type}:{}", self.random.below(4));
-            let user = *self.random.pick(&USERS);
-            let question =
-                Question::parse(&object, relation, user).map_err(|error| error.to_string())?;
-            match (ask(view, &question), ask(&whole, &question)) {
-                (Some(Outcome::Unknown), _) | (None, None) => self.faults.undecided += 1,
-                (here, full) if here == full => self.faults.decided += 1,
-                (here, full) => {
-                    return Err(format!(
-                        "store {store} at {position}: {question:?} is {here:?} here, {full:?} in full"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn healthy(&self) -> bool {
         self.to_region.is_healthy()
-    }
-
-    /// The network works again and writes stop: everyone must come to central's state.
-    fn heal(&mut self) -> Result<(), String> {
-        self.to_region.heal();
-        self.to_edge.heal();
-        self.questions.heal();
-        self.replies.heal();
-        for step in 0..HEALING {
-            self.step += 1;
-            if step % 20 == 10 {
-                // Central's heartbeat, and a silence that makes both look upstream.
-                self.region.compare(&self.central);
-                self.hand(Input::Reign(Epoch(self.central.epoch)))?;
-                self.hand(Input::Reset)?;
-            }
-            self.travel()?;
-            if step > 40 && self.edge.is_settled() && self.converged().is_ok() {
-                return Ok(());
-            }
-        }
-        self.converged()
-    }
-
-    fn converged(&self) -> Result<(), String> {
-        for (store, kept) in &self.central.stores {
-            match self.region.stores.get(store) {
-                Some(copy) if copy.position == kept.position && copy.facts == kept.facts => {}
-                other => {
-                    return Err(format!(
-                        "region has store {store} at {:?}, central at {}",
-                        other.map(|copy| copy.position),
-                        kept.position
-                    ));
-                }
-            }
-            let view = self.published.get(store);
-            if kept.facts.deleted {
-                if view.is_some() {
-                    return Err(format!("edge still has deleted store {store}"));
-                }
-                continue;
-            }
-            let view = view.ok_or_else(|| format!("edge lacks store {store}"))?;
-            if view.position() != kept.position {
-                return Err(format!(
-                    "edge has store {store} at {}, central at {}",
-                    view.position(),
-                    kept.position
-                ));
-            }
-            let wanted = kept
-                .facts
-                .tiers
-                .critical
-                .iter()
-                .map(String::as_str)
-                .collect::<BTreeSet<_>>();
-            if view.covered_types().collect::<BTreeSet<_>>() != wanted {
-                return Err(format!(
-                    "edge covers {:?} of store {store} instead of {wanted:?}",
-                    view.covered_types().collect::<Vec<_>>()
-                ));
-            }
-        }
-        let extra = self
-            .published
-            .keys()
-            .find(|store| !self.central.stores.contains_key(store));
-        extra.map_or(Ok(()), |store| {
-            Err(format!("edge has store {store}, which central has not"))
-        })
     }
 }
