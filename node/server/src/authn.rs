@@ -1,4 +1,5 @@
-//! Who calls: nobody is asked, a shared key, or a token of an OIDC issuer; as OpenFGA's server.
+//! Who calls: nobody is asked, a shared key, or a token of an OIDC issuer; as OpenFGA's server. A token of the nodes is as
+//! good as any: who has one may read and write everything at `listen.nodes`.
 //!
 //! A request is authenticated before anything else is done for it, its body included. Health checks are not: whoever asks
 //! them has no token. What a token says is never logged, nor the token itself.
@@ -15,7 +16,7 @@ use http::{HeaderMap, header};
 use meridian_model::{ApiError, Code};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::authn::{Authn, Method};
+use crate::config::authn::{Authn, Method, Nodes};
 pub use claims::Caller;
 pub(crate) use fetch::FetchError;
 use oidc::Oidc;
@@ -27,8 +28,8 @@ pub enum Authenticator {
     None,
     /// By one of several keys.
     Preshared(SharedKeys),
-    /// By a token of an issuer.
-    Oidc(Arc<Oidc>),
+    /// By a token of an issuer, or one of several keys.
+    Oidc(Arc<Oidc>, SharedKeys),
 }
 
 impl Authenticator {
@@ -36,14 +37,20 @@ impl Authenticator {
     ///
     /// # Errors
     /// When the system's certificates, by which an issuer is trusted, cannot be read.
-    pub fn new(settings: &Authn) -> Result<Self, FetchError> {
+    pub fn new(settings: &Authn, nodes: &Nodes) -> Result<Self, FetchError> {
         Ok(match settings.method {
             Method::None => {
                 tracing::info!("authn.method is none: whoever reaches a port may do everything");
                 Self::None
             }
-            Method::Preshared => Self::Preshared(SharedKeys::new(&settings.preshared.keys)),
-            Method::Oidc => Self::Oidc(Arc::new(Oidc::new(settings.oidc.clone())?)),
+            Method::Preshared => {
+                let keys = settings.preshared.keys.iter();
+                Self::Preshared(SharedKeys::new(keys.chain(nodes.tokens.iter())))
+            }
+            Method::Oidc => Self::Oidc(
+                Arc::new(Oidc::new(settings.oidc.clone())?),
+                SharedKeys::new(nodes.tokens.iter()),
+            ),
         })
     }
 
@@ -54,7 +61,7 @@ impl Authenticator {
 
     /// Fetches the issuer's keys, again and again until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        if let Self::Oidc(oidc) = self {
+        if let Self::Oidc(oidc, _) = self {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = oidc.keep_keys() => {}
@@ -64,7 +71,7 @@ impl Authenticator {
 
     /// Waits until callers can be told apart.
     pub async fn ready(&self) {
-        if let Self::Oidc(oidc) = self {
+        if let Self::Oidc(oidc, _) = self {
             oidc.ready().await;
         }
     }
@@ -84,7 +91,13 @@ impl Authenticator {
                     Err(ApiError::new(Code::Unauthenticated, "unauthenticated"))
                 }
             }
-            Self::Oidc(oidc) => oidc.caller(bearer(headers).ok_or_else(missing)?).await,
+            Self::Oidc(oidc, nodes) => {
+                let token = bearer(headers).ok_or_else(missing)?;
+                if nodes.accept(token) {
+                    return Ok(Caller::default());
+                }
+                oidc.caller(token).await
+            }
         }
     }
 }

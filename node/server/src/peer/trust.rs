@@ -78,7 +78,7 @@ pub(crate) fn guarded(router: axum::Router, tokens: &Secrets) -> axum::Router {
     if tokens.iter().next().is_none() {
         return router;
     }
-    let keys = Arc::new(SharedKeys::new(tokens));
+    let keys = Arc::new(SharedKeys::new(tokens.iter()));
     router.layer(from_fn_with_state(keys, admitted))
 }
 

@@ -140,7 +140,7 @@ impl Building {
             name,
             services,
             readiness,
-            authenticator: Arc::new(Authenticator::new(&config.authn)?),
+            authenticator: Arc::new(Authenticator::new(&config.authn, &config.nodes)?),
             tls: Identities::load(&config.tls)?,
             grpc: listen(config.listen.grpc, "listen.grpc").await?,
             http: listen(config.listen.http, "listen.http").await?,

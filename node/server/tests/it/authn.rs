@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::openfga::v1;
-use meridian_server::config::authn::{Authn, Method as Way, Secrets};
+use meridian_server::config::authn::{Authn, Method as Way, Nodes, Secrets};
 use meridian_server::config::{self, Config};
 use meridian_server::roles::{self, Node};
 use prost::Message;
@@ -23,6 +23,11 @@ const UNKNOWN: (u16, &str, &str) = (1500, "unauthenticated", "unauthenticated");
 const INVALID: (u16, &str, &str) = (1004, "invalid_claims", "invalid claims");
 
 async fn central(authn: Authn) -> Node {
+    central_among(authn, &[]).await
+}
+
+/// One whose nodes share these tokens.
+async fn central_among(authn: Authn, tokens: &[&str]) -> Node {
     let any = ([127, 0, 0, 1], 0).into();
     let config = Config {
         name: "test".into(),
@@ -41,6 +46,10 @@ async fn central(authn: Authn) -> Node {
             ..Default::default()
         },
         authn,
+        nodes: Nodes {
+            tokens: Secrets::new(tokens.iter().map(|token| (*token).to_owned())),
+            ..Nodes::default()
+        },
         shutdown_timeout: Duration::from_millis(100),
         ..Config::default()
     };
@@ -126,6 +135,20 @@ async fn one_of_several_shared_keys_lets_in() {
         assert_refused(refusal(&node, Some(header)).await, MISSING);
     }
     assert_refused(refusal(&node, None).await, MISSING);
+}
+
+#[tokio::test]
+async fn a_token_of_the_nodes_lets_in_too() {
+    let issuer = Issuer::start(&[&Key::rsa("rsa")]).await;
+    for (authn, refused) in [(preshared(&["key"]), UNKNOWN), (oidc(&issuer), INVALID)] {
+        let node = central_among(authn, &["one", "other"]).await;
+        tokio::time::timeout(PATIENCE, node.ready()).await.unwrap();
+        for header in ["Bearer one", "Bearer other"] {
+            assert_eq!(refusal(&node, Some(header)).await, None, "{header}");
+        }
+        assert_refused(refusal(&node, Some("Bearer another")).await, refused);
+        assert_refused(refusal(&node, None).await, MISSING);
+    }
 }
 
 #[tokio::test]
