@@ -3,12 +3,16 @@
 //! cost of every rule is known.
 
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
+pub mod callers;
+#[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod common;
 pub mod conditions;
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod edge;
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod store;
+#[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
+pub mod tuning;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;

@@ -3,8 +3,10 @@
 
 mod access;
 mod config;
+mod files;
 mod labels;
 mod migration;
+mod object;
 mod pod;
 mod service;
 mod workload;
@@ -12,18 +14,17 @@ mod workload;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
-use kube::api::ApiResource;
-use serde::Serialize;
-use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::api::common::{KeyRef, LocalRef, PullPolicy};
+use crate::api::callers::Certificate;
+use crate::api::common::{Datastore, KeyRef, LocalRef, PullPolicy};
 use crate::api::edge::EdgeRegionSpec;
 use crate::api::store::AuthzStoreSpec;
 
+pub use files::{Holds, SecretFile, api_certificate, edge_files, nodes_certificate, store_files};
 use labels::Labels;
 pub use labels::target;
+pub use object::{Kind, Object};
 
 /// Who owns the fields that this operator writes.
 pub const MANAGER: &str = "meridian-operator";
@@ -42,144 +43,12 @@ pub const APPLIED: &str = "meridian.dev/applied";
 /// The port of OpenFGA's API on gRPC, and of `AdminService`.
 pub const GRPC_PORT: u16 = 8081;
 
+/// The variable that has the URL of a node's database.
+pub(crate) const DATASTORE_URL: &str = "MERIDIAN_DATASTORE_URL";
+
 const HTTP_PORT: u16 = 8080;
 const NODES_PORT: u16 = 8082;
 const METRICS_PORT: u16 = 9090;
-
-/// The kinds that are built, in the order in which they are applied: what others need first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Who a pod is to the cluster.
-    ServiceAccount,
-    /// A node's settings.
-    ConfigMap,
-    /// Who may reach which port.
-    NetworkPolicy,
-    /// Where a role is reached.
-    Service,
-    /// How many pods may be away at once.
-    PodDisruptionBudget,
-    /// A migration.
-    Job,
-    /// Central and regional nodes.
-    Deployment,
-    /// Edges.
-    StatefulSet,
-}
-
-impl Kind {
-    /// All of them, in order.
-    pub const ALL: [Self; 8] = [
-        Self::ServiceAccount,
-        Self::ConfigMap,
-        Self::NetworkPolicy,
-        Self::Service,
-        Self::PodDisruptionBudget,
-        Self::Job,
-        Self::Deployment,
-        Self::StatefulSet,
-    ];
-
-    /// Whether pods are made of it.
-    #[must_use]
-    pub fn has_pods(self) -> bool {
-        matches!(self, Self::Job | Self::Deployment | Self::StatefulSet)
-    }
-
-    /// As the API server knows it.
-    #[must_use]
-    pub fn resource(self) -> ApiResource {
-        use k8s_openapi::api::{apps, batch, core, networking, policy};
-        fn of<K: Resource<DynamicType = ()>>() -> ApiResource {
-            ApiResource::erase::<K>(&())
-        }
-        match self {
-            Self::ServiceAccount => of::<core::v1::ServiceAccount>(),
-            Self::ConfigMap => of::<core::v1::ConfigMap>(),
-            Self::NetworkPolicy => of::<networking::v1::NetworkPolicy>(),
-            Self::Service => of::<core::v1::Service>(),
-            Self::PodDisruptionBudget => of::<policy::v1::PodDisruptionBudget>(),
-            Self::Job => of::<batch::v1::Job>(),
-            Self::Deployment => of::<apps::v1::Deployment>(),
-            Self::StatefulSet => of::<apps::v1::StatefulSet>(),
-        }
-    }
-}
-
-/// An object as it should be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Object {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its name.
-    pub name: String,
-    /// All of it, with [`APPLIED`].
-    pub body: Value,
-    /// The Job that must have succeeded before this is applied.
-    pub after: Option<String>,
-    /// The values of Secrets that its pods do not start without.
-    pub needs: Vec<KeyRef>,
-}
-
-impl Object {
-    fn new<K: Serialize>(kind: Kind, object: &K) -> Self {
-        // Every type here writes itself as a JSON object; if one did not, the API server would refuse the null.
-        let mut body = serde_json::to_value(object).unwrap_or_default();
-        stamp(&mut body);
-        let name = body
-            .pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        Self {
-            kind,
-            name,
-            body,
-            after: None,
-            needs: Vec::new(),
-        }
-    }
-
-    /// Puts another value where `place` points to.
-    pub(crate) fn change(&mut self, place: &str, value: Value) {
-        if let Some(part) = self.body.pointer_mut(place) {
-            *part = value;
-            stamp(&mut self.body);
-        }
-    }
-
-    /// The part of what was asked for that this is of, as [`target`] says.
-    #[must_use]
-    pub fn target(&self) -> Option<String> {
-        target(|label| {
-            let labels = self.body.pointer("/metadata/labels")?;
-            labels.get(label)?.as_str()
-        })
-    }
-
-    fn needs<'a>(mut self, secrets: impl IntoIterator<Item = &'a KeyRef>) -> Self {
-        self.needs = secrets.into_iter().cloned().collect();
-        self
-    }
-
-    fn after(mut self, job: &str) -> Self {
-        self.after = Some(job.to_owned());
-        self
-    }
-}
-
-/// Writes a hash of an object into it.
-fn stamp(body: &mut Value) {
-    let hash = hash(&body.to_string());
-    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata
-            .entry("annotations")
-            .or_insert_with(|| Value::Object(Default::default()));
-        if let Some(annotations) = annotations.as_object_mut() {
-            annotations.insert(APPLIED.to_owned(), Value::String(hash));
-        }
-    }
-}
 
 /// What the operator itself is told, as far as objects depend on it.
 #[derive(Debug, Clone)]
@@ -248,10 +117,16 @@ pub fn edge_name(edge: &str, store: &str) -> String {
     format!("{edge}-{store}")
 }
 
+/// A Service's name from within the cluster, which certificates are for.
+#[must_use]
+pub fn host(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc")
+}
+
 /// Where a Service's gRPC port is, from within the cluster.
 #[must_use]
 pub fn grpc_address(service: &str, namespace: &str) -> String {
-    format!("{service}.{namespace}.svc:{GRPC_PORT}")
+    format!("{}:{GRPC_PORT}", host(service, namespace))
 }
 
 /// The label selector of an EdgeRegion's pods.
@@ -277,7 +152,7 @@ pub fn store(input: &StoreInput, settings: &Settings) -> Vec<Object> {
         role: Role::Central,
         labels: base.clone().component(CENTRAL),
         replicas: spec.central.replicas,
-        url: &spec.datastore.url_secret_ref,
+        datastore: &spec.datastore,
         placement: pod::Placement {
             resources: spec.central.resources.as_ref(),
             node_selector: &spec.central.node_selector,
@@ -291,7 +166,7 @@ pub fn store(input: &StoreInput, settings: &Settings) -> Vec<Object> {
         role: Role::Regional,
         labels: base.clone().component("regional").region(&region.name),
         replicas: region.replicas,
-        url: &region.datastore.url_secret_ref,
+        datastore: &region.datastore,
         placement: pod::Placement {
             resources: region.resources.as_ref(),
             node_selector: &region.node_selector,
@@ -324,16 +199,19 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
     let image = Image::of(&input.store_spec, settings);
     let config = config::edge(input);
     let config_map = named(&name, &config);
-    let kafka_properties = input.store_spec.kafka.properties_secret_ref.as_ref();
+    let api = edge_certificate(&input.spec, &input.store_spec);
+    let files = edge_files(&input.spec, &input.store, &input.store_spec);
     let template = pod::template(pod::Pod {
         role: Role::Edge,
         labels: labels.clone(),
         image: &image,
         account: &name,
         config_map: &config_map,
-        secrets: secrets_hash(&input.secrets, kafka_properties.into_iter()),
-        url: None,
-        kafka_properties,
+        secrets: secrets_hash(&input.secrets, rolling(&files)),
+        datastore: None,
+        files: &files,
+        traces: input.store_spec.traces.as_ref(),
+        speaks_tls: api.is_some(),
         placement: pod::Placement {
             resources: input.spec.resources.as_ref(),
             node_selector: &input.spec.node_selector,
@@ -345,8 +223,8 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
         access::service_account(meta(name.clone())),
         config::config_map(meta(config_map), config),
         access::edge_network_policy(meta(name.clone()), &labels),
-        service::edge(meta(name.clone()), &labels, &input.spec, settings),
-        service::headless(meta(format!("{name}-headless")), &labels),
+        service::edge(meta(name.clone()), &labels, input, settings),
+        service::headless(meta(format!("{name}-headless")), &labels, api.is_some()),
         workload::stateful_set(
             meta(name.clone()),
             &labels,
@@ -354,7 +232,7 @@ pub fn edge(input: &EdgeInput, settings: &Settings) -> Vec<Object> {
             template,
             input.spec.storage.as_ref(),
         )
-        .needs(kafka_properties),
+        .needs(files.iter().map(|file| &file.of)),
     ];
     if input.spec.replicas > 1 {
         objects.push(workload::disruption_budget(meta(name), &labels));
@@ -370,7 +248,7 @@ struct Target<'a> {
     role: Role,
     labels: Labels,
     replicas: i32,
-    url: &'a KeyRef,
+    datastore: &'a Datastore,
     placement: pod::Placement<'a>,
     config: String,
 }
@@ -379,34 +257,38 @@ impl Target<'_> {
     fn build(self, input: &StoreInput, image: &Image, account: &str, objects: &mut Vec<Object>) {
         let meta = || input.meta(self.workload.clone(), self.labels.clone());
         let config_map = named(&self.workload, &self.config);
-        let kafka_properties = input.spec.kafka.properties_secret_ref.as_ref();
-        let secrets = || std::iter::once(self.url).chain(kafka_properties);
+        let api = api_certificate(&input.spec);
+        let files = store_files(&input.spec, self.role);
+        let url = &self.datastore.url_secret_ref;
+        let urls = || std::iter::once(url).chain(&self.datastore.read_replica_url_secret_ref);
         let job = migration::job(migration::Migration {
             input,
             target: &self.job,
             labels: self.labels.clone().component("migration"),
             image,
             account,
-            url: self.url,
+            url,
             placement: self.placement,
         })
-        .needs([self.url]);
+        .needs([url]);
         let template = pod::template(pod::Pod {
             role: self.role,
             labels: self.labels.clone(),
             image,
             account,
             config_map: &config_map,
-            secrets: secrets_hash(&input.secrets, secrets()),
-            url: Some(self.url),
-            kafka_properties,
+            secrets: secrets_hash(&input.secrets, urls().chain(rolling(&files))),
+            datastore: Some(self.datastore),
+            files: &files,
+            traces: input.spec.traces.as_ref(),
+            speaks_tls: api.is_some(),
             placement: self.placement,
             scratch: false,
         });
         let workload = workload::deployment(meta(), &self.labels, self.replicas, template)
             .after(&job.name)
-            .needs(secrets());
-        objects.push(service::nodes(meta(), &self.labels));
+            .needs(urls().chain(files.iter().map(|file| &file.of)));
+        objects.push(service::nodes(meta(), &self.labels, &input.spec));
         if self.replicas > 1 {
             objects.push(workload::disruption_budget(meta(), &self.labels));
         }
@@ -431,10 +313,27 @@ impl StoreInput {
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub enum Role {
+    /// The only writer.
     Central,
+    /// A full copy.
     Regional,
+    /// The needed part, in memory.
     Edge,
+}
+
+/// The certificate of the API's ports of edges.
+#[must_use]
+pub fn edge_certificate<'a>(
+    edge: &'a EdgeRegionSpec,
+    store: &'a AuthzStoreSpec,
+) -> Option<&'a Certificate> {
+    edge.tls.as_ref().or_else(|| api_certificate(store))
+}
+
+/// What pods are replaced for when it changes.
+fn rolling(files: &[SecretFile]) -> impl Iterator<Item = &KeyRef> {
+    files.iter().filter(|of| of.rolls()).map(|of| &of.of)
 }
 
 /// The image and how it is pulled.

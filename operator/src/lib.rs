@@ -14,3 +14,9 @@ pub mod nodes;
 pub mod operator;
 pub mod reconcile;
 pub mod requeue;
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}

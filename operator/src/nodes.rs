@@ -2,13 +2,55 @@
 
 mod client;
 
+use std::fmt;
+
 use async_trait::async_trait;
 use meridian_model::{AuthorizationModel, Tiers};
 
 pub use client::Client;
 
-/// A node's `listen.grpc`, `host:port`.
-pub type Address = str;
+/// Where a node's `listen.grpc` is, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// `host:port`.
+    pub at: String,
+    /// How it is spoken to.
+    pub access: Access,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&self.at)
+    }
+}
+
+/// How nodes are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Access {
+    /// What is shown to them as the bearer token.
+    pub token: Option<Hidden>,
+    /// Who they must show to be, where they speak TLS.
+    pub identity: Option<Identity>,
+}
+
+/// Who nodes that speak TLS must show to be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// A name that their certificate is for, whatever the address.
+    pub name: String,
+    /// The certificates (PEM) that theirs must lead to; the system's where there are none.
+    pub ca: Option<String>,
+}
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("(not shown)")
+    }
+}
 
 /// The part of the nodes' API that the operator needs. Every call has a deadline.
 #[async_trait]

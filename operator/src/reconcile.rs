@@ -22,6 +22,7 @@ pub mod read;
 pub mod rivals;
 pub mod rollout;
 pub mod same;
+pub mod secrets;
 pub mod status;
 pub mod store;
 pub mod workloads;

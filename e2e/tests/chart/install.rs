@@ -37,7 +37,7 @@ async fn it_installs_says_how_to_go_on_and_leaves_the_kinds_behind() {
         "kubectl -n meridian-system rollout status deployment/meridian-operator",
         "kubectl wait --for=condition=Ready",
         "port-forward",
-        "authenticates nobody yet",
+        "how callers show who they are (spec.authn)",
     ] {
         assert!(notes.contains(part), "{part} is not in {notes}");
     }

@@ -193,6 +193,9 @@ impl Toleration {
 pub struct Datastore {
     /// The key of a Secret that holds the database's URL, like `postgres://user:password@host:5432/database`.
     pub url_secret_ref: KeyRef,
+    /// The key of a Secret that holds the URL of a read replica of that database, which then answers what it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_replica_url_secret_ref: Option<KeyRef>,
     /// Connections that each pod keeps open even when idle.
     #[schemars(range(min = 0, max = 10_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::callers::Certificate;
 use super::common::{Resources, Toleration, node_selector, one};
+use super::tuning::AuthZen;
 
 /// What an EdgeRegion should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -68,6 +70,12 @@ pub struct EdgeRegionSpec {
     /// How the edges are reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<EdgeService>,
+    /// The certificate of the edges' API ports (gRPC and HTTP); that of each store's `tls.api` where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Certificate>,
+    /// AuthZEN at these edges; as each store has it where unset. It is served where the store has it among experimentals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authzen: Option<AuthZen>,
 }
 
 /// A store that edges serve.

@@ -7,9 +7,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::callers::{Authn, Nodes, Tls};
 use super::common::{
     Datastore, KeyRef, LocalRef, PullPolicy, Resources, Toleration, node_selector, one,
 };
+use super::tuning::{AuthZen, CheckCache, Experimental, Http, Limits, Traces};
 
 /// An image's name: `[registry[:port]/]path[:tag][@digest]`.
 const IMAGE: &str = concat!(
@@ -39,6 +41,10 @@ const IMAGE: &str = concat!(
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.authn) || has(self.nodes)").message("authn needs nodes.tokensSecretRef: without tokens the port between nodes stands open, and the operator has nothing to show to nodes"),
+    validation = Rule::new("!has(self.authzen) || (has(self.experimentals) && 'authzen' in self.experimentals)").message("authzen needs 'authzen' among experimentals: without it AuthZEN is not served")
+)]
 pub struct AuthzStoreSpec {
     /// The product. Topics are named after it, and the store is created under this name. It cannot be changed.
     #[schemars(length(min = 3, max = 60), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
@@ -73,6 +79,36 @@ pub struct AuthzStoreSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub regions: Vec<Region>,
+    /// Who may call the API of all nodes, edges included. Where unset, whoever reaches them may do everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authn: Option<Authn>,
+    /// How nodes show each other who they are. Where unset, any pod of the store, and where network policies are not
+    /// enforced anybody, reaches the port between nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Nodes>,
+    /// The ports that speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What browsers may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Features that are off unless named.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experimentals: Vec<Experimental>,
+    /// AuthZEN, which is served with `authzen` among experimentals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authzen: Option<AuthZen>,
+    /// Answers of checks that central and regional nodes keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_cache: Option<CheckCache>,
+    /// Limits of what callers may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Where traces go. Where unset, there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Traces>,
     /// What becomes of the store's data when this AuthzStore is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,

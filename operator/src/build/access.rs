@@ -28,7 +28,7 @@ pub(super) fn service_account(metadata: ObjectMeta) -> Object {
     )
 }
 
-/// The port between nodes is not authenticated: only pods of the same store reach it.
+/// Only pods of the same store reach the port between nodes, whether it asks for a token or not.
 pub(super) fn store_network_policy(metadata: ObjectMeta) -> Object {
     let store = label(&metadata, STORE);
     let of_store = LabelSelector {

@@ -6,10 +6,16 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::pod::{DATA_FOLDER, DRAIN_SECONDS, KAFKA_FOLDER, SHUTDOWN_SECONDS};
-use super::{EdgeInput, Kind, METRICS_PORT, NODES_PORT, Object, central_name, regional_name};
+use super::files::{self, path};
+use super::pod::{DATA_FOLDER, DRAIN_SECONDS, SHUTDOWN_SECONDS};
+use super::{
+    EdgeInput, Kind, METRICS_PORT, NODES_PORT, Object, Role, api_certificate, central_name,
+    edge_certificate, host, nodes_certificate, regional_name,
+};
+use crate::api::callers;
 use crate::api::common;
 use crate::api::store::{self, AuthzStoreSpec};
+use crate::api::tuning::{AuthZen, CheckCache, Experimental, Http, Limits};
 
 /// The file's name in the ConfigMap.
 pub(super) const FILE: &str = "node.yaml";
@@ -22,12 +28,28 @@ struct Config<'a> {
     region: Option<&'a str>,
     listen: Listen,
     #[serde(skip_serializing_if = "Option::is_none")]
+    authn: Option<Authn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Nodes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<&'a Http>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     datastore: Option<Datastore<'a>>,
     kafka: Kafka<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upstream: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    check_cache: Option<&'a CheckCache>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     edge: Option<Edge<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    experimentals: &'a [Experimental],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authzen: Option<&'a AuthZen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a Limits>,
     drain_delay: String,
     shutdown_timeout: String,
 }
@@ -35,6 +57,44 @@ struct Config<'a> {
 #[derive(Serialize)]
 struct Listen {
     metrics: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase", tag = "method")]
+enum Authn<'a> {
+    Preshared { preshared: Preshared },
+    Oidc { oidc: &'a callers::Oidc },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Preshared {
+    keys_file: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Nodes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Tls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<Pair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<Pair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Pair>,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    cert: String,
+    key: String,
 }
 
 #[derive(Serialize)]
@@ -70,8 +130,9 @@ struct Edge<'a> {
 }
 
 pub(super) fn central(spec: &AuthzStoreSpec) -> String {
-    let mut config = Config::of(spec);
+    let mut config = Config::of(spec, Role::Central, api_certificate(spec).is_some());
     config.datastore = datastore(&spec.datastore);
+    config.check_cache = spec.check_cache.as_ref();
     config.text()
 }
 
@@ -81,28 +142,35 @@ pub(super) fn regional(
     spec: &AuthzStoreSpec,
     region: &store::Region,
 ) -> String {
-    let mut config = Config::of(spec);
+    let mut config = Config::of(spec, Role::Regional, api_certificate(spec).is_some());
     config.region = Some(&region.name);
     config.datastore = datastore(&region.datastore);
-    config.upstream = vec![nodes_url(&central_name(name), namespace)];
+    config.check_cache = spec.check_cache.as_ref();
+    config.upstream = vec![nodes_url(spec, &central_name(name), namespace)];
     config.text()
 }
 
 /// Central stands second: an edge goes on while its region is away.
 pub(super) fn edge(input: &EdgeInput) -> String {
-    let parent = &input.spec.parent_region;
+    let (parent, spec) = (&input.spec.parent_region, &input.store_spec);
     let freshness = input.spec.freshness.as_ref();
-    let mut config = Config::of(&input.store_spec);
+    let speaks_tls = edge_certificate(&input.spec, spec).is_some();
+    let mut config = Config::of(spec, Role::Edge, speaks_tls);
     config.region = Some(parent);
-    config.upstream = vec![
-        nodes_url(&regional_name(&input.store, parent), &input.namespace),
-        nodes_url(&central_name(&input.store), &input.namespace),
-    ];
+    config.upstream = [
+        regional_name(&input.store, parent),
+        central_name(&input.store),
+    ]
+    .map(|service| nodes_url(spec, &service, &input.namespace))
+    .into();
     config.edge = Some(Edge {
         directory: DATA_FOLDER,
         max_staleness: freshness.and_then(|of| of.max_staleness.as_deref()),
         answer_max_age: freshness.and_then(|of| of.answer_max_age.as_deref()),
     });
+    if input.spec.authzen.is_some() {
+        config.authzen = input.spec.authzen.as_ref();
+    }
     config.text()
 }
 
@@ -119,7 +187,7 @@ pub(super) fn config_map(metadata: ObjectMeta, text: String) -> Object {
 }
 
 impl<'a> Config<'a> {
-    fn of(spec: &'a AuthzStoreSpec) -> Self {
+    fn of(spec: &'a AuthzStoreSpec, role: Role, speaks_tls: bool) -> Self {
         let kafka = &spec.kafka;
         let properties = kafka.properties_secret_ref.as_ref();
         Self {
@@ -128,16 +196,24 @@ impl<'a> Config<'a> {
             listen: Listen {
                 metrics: format!("0.0.0.0:{METRICS_PORT}"),
             },
+            authn: spec.authn.as_ref().and_then(authn),
+            nodes: nodes(spec, role),
+            tls: tls(spec, role, speaks_tls),
+            http: spec.http.as_ref(),
             datastore: None,
             kafka: Kafka {
                 bootstrap: kafka.bootstrap_servers.join(","),
                 topic_prefix: &kafka.topic_prefix,
                 partitions: kafka.partitions,
                 replication_factor: kafka.replication_factor,
-                properties_file: properties.map(|of| format!("{KAFKA_FOLDER}/{}", of.key)),
+                properties_file: properties.map(|_| path(files::KAFKA_PROPERTIES)),
             },
             upstream: Vec::new(),
+            check_cache: None,
             edge: None,
+            experimentals: &spec.experimentals,
+            authzen: spec.authzen.as_ref(),
+            limits: spec.limits.as_ref(),
             drain_delay: format!("{DRAIN_SECONDS}s"),
             shutdown_timeout: format!("{SHUTDOWN_SECONDS}s"),
         }
@@ -161,6 +237,47 @@ fn datastore(of: &common::Datastore) -> Option<Datastore<'_>> {
     any.then_some(set)
 }
 
-fn nodes_url(service: &str, namespace: &str) -> String {
-    format!("http://{service}.{namespace}.svc:{NODES_PORT}")
+fn authn(of: &callers::Authn) -> Option<Authn<'_>> {
+    let preshared = of.preshared.as_ref().map(|_| Authn::Preshared {
+        preshared: Preshared {
+            keys_file: path(files::CALLERS_KEYS),
+        },
+    });
+    preshared.or_else(|| {
+        Some(Authn::Oidc {
+            oidc: of.oidc.as_ref()?,
+        })
+    })
+}
+
+fn nodes(spec: &AuthzStoreSpec, role: Role) -> Option<Nodes> {
+    let has_above = role != Role::Central && nodes_certificate(spec).is_some();
+    let set = Nodes {
+        tokens_file: spec.nodes.as_ref().map(|_| path(files::NODES_TOKENS)),
+        ca: has_above.then(|| path(files::NODES_CA)),
+    };
+    (set.tokens_file.is_some() || set.ca.is_some()).then_some(set)
+}
+
+fn tls(spec: &AuthzStoreSpec, role: Role, api: bool) -> Option<Tls> {
+    let pair = |cert, key| Pair {
+        cert: path(cert),
+        key: path(key),
+    };
+    let of_api = || api.then(|| pair(files::API_CERT, files::API_KEY));
+    let has_below = role != Role::Edge && nodes_certificate(spec).is_some();
+    let set = Tls {
+        grpc: of_api(),
+        http: of_api(),
+        nodes: has_below.then(|| pair(files::NODES_CERT, files::NODES_KEY)),
+    };
+    (api || has_below).then_some(set)
+}
+
+fn nodes_url(spec: &AuthzStoreSpec, service: &str, namespace: &str) -> String {
+    let scheme = match nodes_certificate(spec) {
+        Some(_) => "https",
+        None => "http",
+    };
+    format!("{scheme}://{}:{NODES_PORT}", host(service, namespace))
 }

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, GRPCAction, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretKeySelector, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{GRPC_PORT, HTTP_PORT, Image, Labels, METRICS_PORT, NODES_PORT, Role, config};
-use crate::api::common::{KeyRef, Resources, Toleration};
+use super::{
+    DATASTORE_URL, GRPC_PORT, HTTP_PORT, Image, Labels, METRICS_PORT, NODES_PORT, Role, SecretFile,
+    config, files,
+};
+use crate::api::common::{Datastore, KeyRef, Resources, Toleration};
+use crate::api::tuning::Traces;
 
 /// How long a node that was told to stop goes on answering, so that nobody is sent there any more when it stops.
 pub(super) const DRAIN_SECONDS: i64 = 5;
@@ -22,7 +26,6 @@ pub(super) const SHUTDOWN_SECONDS: i64 = 10;
 const GRACE_SECONDS: i64 = 15;
 
 pub(super) const DATA_FOLDER: &str = "/var/lib/meridian";
-pub(super) const KAFKA_FOLDER: &str = "/etc/meridian-kafka";
 const CONFIG_FOLDER: &str = "/etc/meridian";
 /// The volume of snapshot files.
 pub(super) const DATA_VOLUME: &str = "data";
@@ -45,8 +48,12 @@ pub(super) struct Pod<'a> {
     pub(super) config_map: &'a str,
     /// A hash of what it reads of Secrets.
     pub(super) secrets: String,
-    pub(super) url: Option<&'a KeyRef>,
-    pub(super) kafka_properties: Option<&'a KeyRef>,
+    pub(super) datastore: Option<&'a Datastore>,
+    /// What it reads of Secrets as files.
+    pub(super) files: &'a [SecretFile],
+    pub(super) traces: Option<&'a Traces>,
+    /// Whether the API's ports do.
+    pub(super) speaks_tls: bool,
     pub(super) placement: Placement<'a>,
     /// Whether the data folder is lost with the pod.
     pub(super) scratch: bool,
@@ -133,12 +140,16 @@ pub(super) fn base_container(
 }
 
 pub(super) fn url_variable(url: &KeyRef) -> EnvVar {
+    from_secret(DATASTORE_URL, url)
+}
+
+fn from_secret(name: &str, of: &KeyRef) -> EnvVar {
     EnvVar {
-        name: "MERIDIAN_DATASTORE_URL".to_owned(),
+        name: name.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: url.name.clone(),
-                key: url.key.clone(),
+                name: of.name.clone(),
+                key: of.key.clone(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -147,7 +158,15 @@ pub(super) fn url_variable(url: &KeyRef) -> EnvVar {
     }
 }
 
-fn container(pod: &Pod<'_>) -> Container {
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..Default::default()
+    }
+}
+
+fn environment(pod: &Pod<'_>) -> Vec<EnvVar> {
     let name = EnvVar {
         name: "MERIDIAN_NAME".to_owned(),
         value_from: Some(EnvVarSource {
@@ -159,23 +178,38 @@ fn container(pod: &Pod<'_>) -> Container {
         }),
         ..Default::default()
     };
-    let format = EnvVar {
-        name: "MERIDIAN_LOG_FORMAT".to_owned(),
-        value: Some("json".to_owned()),
-        ..Default::default()
-    };
-    let env = [name, format].into_iter().chain(pod.url.map(url_variable));
+    let mut all = vec![name, variable("MERIDIAN_LOG_FORMAT", "json")];
+    if let Some(datastore) = pod.datastore {
+        all.push(url_variable(&datastore.url_secret_ref));
+        let replica = datastore.read_replica_url_secret_ref.as_ref();
+        all.extend(replica.map(|of| from_secret("MERIDIAN_DATASTORE_READ_REPLICA_URL", of)));
+    }
+    if let Some(traces) = pod.traces {
+        all.push(variable(
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            &traces.endpoint,
+        ));
+        let sampler = traces.sampler.map(|of| of.name());
+        all.extend(sampler.map(|of| variable("OTEL_TRACES_SAMPLER", of)));
+        let ratio = traces.ratio.as_ref();
+        all.extend(ratio.map(|of| variable("OTEL_TRACES_SAMPLER_ARG", of)));
+    }
+    all
+}
+
+fn container(pod: &Pod<'_>) -> Container {
+    let tls = pod.speaks_tls;
     Container {
         command: Some(vec![
             pod.role.program().to_owned(),
             "--config".to_owned(),
             format!("{CONFIG_FOLDER}/{}", config::FILE),
         ]),
-        env: Some(env.collect()),
+        env: Some(environment(pod)),
         ports: Some(ports(pod.role)),
-        startup_probe: Some(probe(alive(), 1, 60)),
-        liveness_probe: Some(probe(alive(), 10, 3)),
-        readiness_probe: Some(probe(serving(), 2, 2)),
+        startup_probe: Some(probe(ALIVE, tls, 1, 60)),
+        liveness_probe: Some(probe(ALIVE, tls, 10, 3)),
+        readiness_probe: Some(probe(SERVING, tls, 2, 2)),
         volume_mounts: Some(mounts(pod)),
         ..base_container("node", pod.image, pod.placement.resources)
     }
@@ -206,34 +240,24 @@ fn ports(role: Role) -> Vec<ContainerPort> {
     ports
 }
 
-/// The process lives. Whether it may be asked is [`serving`]'s: a node that waits for its datastore must not be killed.
-fn alive() -> Probe {
+/// The process lives. Whether it may be asked is [`SERVING`]'s: a node that waits for its datastore must not be killed.
+const ALIVE: &str = "/livez";
+/// By HTTP rather than gRPC, whose probes speak no TLS.
+const SERVING: &str = "/healthz";
+
+/// The kubelet does not look whose certificate it is.
+fn probe(path: &str, tls: bool, period: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
-            path: Some("/livez".to_owned()),
+            path: Some(path.to_owned()),
             port: IntOrString::String("http".to_owned()),
+            scheme: tls.then(|| "HTTPS".to_owned()),
             ..Default::default()
         }),
-        ..Default::default()
-    }
-}
-
-fn serving() -> Probe {
-    Probe {
-        grpc: Some(GRPCAction {
-            port: i32::from(GRPC_PORT),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn probe(what: Probe, period: i32, failures: i32) -> Probe {
-    Probe {
         period_seconds: Some(period),
         timeout_seconds: Some(2),
         failure_threshold: Some(failures),
-        ..what
+        ..Default::default()
     }
 }
 
@@ -245,8 +269,8 @@ fn mounts(pod: &Pod<'_>) -> Vec<VolumeMount> {
         ..Default::default()
     };
     let mut mounts = vec![mount("config", CONFIG_FOLDER, true)];
-    if pod.kafka_properties.is_some() {
-        mounts.push(mount("kafka", KAFKA_FOLDER, true));
+    if !pod.files.is_empty() {
+        mounts.push(mount(files::VOLUME, files::FOLDER, true));
     }
     if pod.role == Role::Edge {
         mounts.push(mount(DATA_VOLUME, DATA_FOLDER, false));
@@ -263,21 +287,7 @@ fn volumes(pod: &Pod<'_>) -> Vec<Volume> {
         }),
         ..Default::default()
     }];
-    if let Some(properties) = pod.kafka_properties {
-        volumes.push(Volume {
-            name: "kafka".to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(properties.name.clone()),
-                items: Some(vec![KeyToPath {
-                    key: properties.key.clone(),
-                    path: properties.key.clone(),
-                    ..Default::default()
-                }]),
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
-    }
+    volumes.extend(files::volume(pod.files));
     if pod.scratch {
         volumes.push(Volume {
             name: DATA_VOLUME.to_owned(),

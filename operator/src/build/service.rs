@@ -4,13 +4,18 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{GRPC_PORT, HTTP_PORT, Kind, Labels, METRICS_PORT, NODES_PORT, Object, Settings};
-use crate::api::edge::{EdgeRegionSpec, ServiceType};
+use super::{
+    EdgeInput, GRPC_PORT, HTTP_PORT, Kind, Labels, METRICS_PORT, NODES_PORT, Object, Settings,
+    api_certificate, edge_certificate, nodes_certificate,
+};
+use crate::api::edge::ServiceType;
+use crate::api::store::AuthzStoreSpec;
 
 /// Central's or a region's.
-pub(super) fn nodes(metadata: ObjectMeta, labels: &Labels) -> Object {
-    let mut ports = api_ports();
-    ports.push(port("nodes", NODES_PORT, H2C));
+pub(super) fn nodes(metadata: ObjectMeta, labels: &Labels, spec: &AuthzStoreSpec) -> Object {
+    let mut ports = api_ports(api_certificate(spec).is_some());
+    let tls = nodes_certificate(spec).is_some();
+    ports.push(port("nodes", NODES_PORT, if tls { TLS } else { H2C }));
     ports.push(port("metrics", METRICS_PORT, "http"));
     service(metadata, labels, ports, ServiceSpec::default())
 }
@@ -19,10 +24,11 @@ pub(super) fn nodes(metadata: ObjectMeta, labels: &Labels) -> Object {
 pub(super) fn edge(
     metadata: ObjectMeta,
     labels: &Labels,
-    spec: &EdgeRegionSpec,
+    input: &EdgeInput,
     settings: &Settings,
 ) -> Object {
-    let wanted = spec.service.clone().unwrap_or_default();
+    let tls = edge_certificate(&input.spec, &input.store_spec).is_some();
+    let wanted = input.spec.service.clone().unwrap_or_default();
     let distribution = wanted.traffic_distribution.map_or_else(
         || settings.traffic_distribution.clone(),
         |of| format!("{of:?}"),
@@ -37,12 +43,12 @@ pub(super) fn edge(
         traffic_distribution: Some(distribution),
         ..Default::default()
     };
-    service(metadata, labels, api_ports(), base)
+    service(metadata, labels, api_ports(tls), base)
 }
 
 /// For clients that balance by themselves, and for scraping each pod.
-pub(super) fn headless(metadata: ObjectMeta, labels: &Labels) -> Object {
-    let mut ports = api_ports();
+pub(super) fn headless(metadata: ObjectMeta, labels: &Labels, tls: bool) -> Object {
+    let mut ports = api_ports(tls);
     ports.push(port("metrics", METRICS_PORT, "http"));
     let base = ServiceSpec {
         cluster_ip: Some("None".to_owned()),
@@ -54,11 +60,12 @@ pub(super) fn headless(metadata: ObjectMeta, labels: &Labels) -> Object {
 /// HTTP/2 without TLS.
 const H2C: &str = "kubernetes.io/h2c";
 
-fn api_ports() -> Vec<ServicePort> {
-    vec![
-        port("grpc", GRPC_PORT, H2C),
-        port("http", HTTP_PORT, "http"),
-    ]
+/// Whichever version of HTTP.
+const TLS: &str = "https";
+
+fn api_ports(tls: bool) -> Vec<ServicePort> {
+    let (grpc, http) = if tls { (TLS, TLS) } else { (H2C, "http") };
+    vec![port("grpc", GRPC_PORT, grpc), port("http", HTTP_PORT, http)]
 }
 
 fn port(name: &str, number: u16, protocol: &str) -> ServicePort {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{triggers, watches};
 use crate::api::{AuthzStore, EdgeRegion};
 use crate::build::Settings;
+use crate::chain;
 use crate::events::Events;
 use crate::lease::Leadership;
 use crate::metrics;
@@ -241,7 +242,9 @@ fn watch_for_edges(
         })
         .watches_stream(watches::metadata::<Secret>(client, scope), move |secret| {
             let affected = triggers::stores_of_secret(&stores, &secret);
-            triggers::edges_of_stores(&of_secrets, &affected)
+            let mut affected = triggers::edges_of_stores(&of_secrets, &affected);
+            affected.extend(triggers::edges_of_secret(&of_secrets, &secret));
+            affected
         })
 }
 
@@ -316,14 +319,9 @@ async fn log<K: Resource<DynamicType = ()> + 'static>(
             Err(controller::Error::ReconcilerFailed(error, object)) => {
                 tracing::warn!(kind, %object, %error, "cannot reconcile; trying again");
             }
-            Err(error) => tracing::warn!(kind, error = error_chain(&error), "a watch failed"),
+            Err(error) => tracing::warn!(kind, error = chain(&error), "a watch failed"),
         }
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) fn stores_of_secret(
     secret: &impl Resource,
 ) -> Vec<ObjectRef<AuthzStore>> {
     stores_where(stores, secret, |store, name| {
-        secret_names(&store.spec).iter().any(|of| of == name)
+        secret_names(&store.spec).contains(name)
     })
 }
 
@@ -57,6 +57,23 @@ pub(super) fn edges_of_stores(
                 .iter()
                 .any(|store| store.name == of.store_ref.name && store.namespace == edge.namespace())
         })
+    });
+    affected
+        .iter()
+        .map(|edge| ObjectRef::from_obj(&**edge))
+        .collect()
+}
+
+/// The EdgeRegions that name this Secret themselves.
+pub(super) fn edges_of_secret(
+    edges: &Store<EdgeRegion>,
+    secret: &impl Resource,
+) -> Vec<ObjectRef<EdgeRegion>> {
+    let (name, namespace) = (secret.name_any(), secret.namespace());
+    let affected = edges.state_filter(|edge| {
+        let mut tls = edge.spec.tls.iter();
+        edge.namespace() == namespace
+            && tls.any(|of| of.secret_ref.name == name || of.ca().name == name)
     });
     affected
         .iter()

@@ -12,10 +12,14 @@ use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
 
-use super::{Address, Dependency, Held, NodeError, NodeStatus, Nodes};
+use super::{Access, Address, Dependency, Held, Identity, NodeError, NodeStatus, Nodes};
+use crate::chain;
 
 /// For one call, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,19 +34,21 @@ const MAX_CHANNELS: usize = 1024;
 /// Nodes over gRPC; a connection to each is kept while it is used.
 #[derive(Debug, Default)]
 pub struct Client {
-    channels: Mutex<HashMap<(String, Duration), Channel>>,
+    channels: Mutex<HashMap<(Address, Duration), Channel>>,
 }
 
+/// A connection on which a token is shown.
+type Shown = InterceptedService<Channel, Show>;
+
 impl Client {
-    fn channel(&self, at: &Address, timeout: Duration) -> Result<Channel, NodeError> {
-        let key = (at.to_owned(), timeout);
+    fn channel(&self, to: &Address, timeout: Duration) -> Result<Shown, NodeError> {
+        let show = Show::of(&to.access)?;
+        let key = (to.clone(), timeout);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
+            return Ok(InterceptedService::new(channel.clone(), show));
         }
-        let endpoint = Endpoint::from_shared(format!("http://{at}"))
-            .map_err(|why| NodeError::Refused(format!("address {at}: {why}")))?;
-        let channel = endpoint
+        let channel = endpoint(to)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .http2_keep_alive_interval(KEEP_ALIVE)
@@ -53,13 +59,13 @@ impl Client {
             channels.clear();
         }
         channels.insert(key, channel.clone());
-        Ok(channel)
+        Ok(InterceptedService::new(channel, show))
     }
 
     /// What a failed call means. The next one gets a connection of its own if this one may be dead.
     fn failed(&self, at: &Address) -> impl FnOnce(Status) -> NodeError {
         move |status| {
-            let told = format!("{at}: {}", status.message());
+            let told = format!("{at}: {}", told(&status));
             match status.code() {
                 Code::Unavailable
                 | Code::DeadlineExceeded
@@ -76,7 +82,7 @@ impl Client {
         }
     }
 
-    fn api(&self, at: &Address) -> Result<OpenFgaServiceClient<Channel>, NodeError> {
+    fn api(&self, at: &Address) -> Result<OpenFgaServiceClient<Shown>, NodeError> {
         self.channel(at, TIMEOUT).map(OpenFgaServiceClient::new)
     }
 
@@ -84,8 +90,69 @@ impl Client {
         &self,
         at: &Address,
         timeout: Duration,
-    ) -> Result<AdminServiceClient<Channel>, NodeError> {
+    ) -> Result<AdminServiceClient<Shown>, NodeError> {
         self.channel(at, timeout).map(AdminServiceClient::new)
+    }
+}
+
+fn endpoint(to: &Address) -> Result<Endpoint, NodeError> {
+    let refused = |why: String| NodeError::Refused(format!("address {to}: {why}"));
+    let scheme = match to.access.identity {
+        Some(_) => "https",
+        None => "http",
+    };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{to}"));
+    let endpoint = endpoint.map_err(|why| refused(why.to_string()))?;
+    match &to.access.identity {
+        None => Ok(endpoint),
+        Some(identity) => {
+            let endpoint = endpoint.tls_config(tls(identity));
+            endpoint.map_err(|why| refused(chain(&why)))
+        }
+    }
+}
+
+fn tls(identity: &Identity) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new().domain_name(&identity.name);
+    match &identity.ca {
+        Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
+        None => config.with_native_roots(),
+    }
+}
+
+/// Shows a token with every request, if there is one.
+#[derive(Debug, Clone)]
+struct Show(Option<MetadataValue<Ascii>>);
+
+impl Show {
+    fn of(access: &Access) -> Result<Self, NodeError> {
+        let value = access.token.as_ref().map(|token| {
+            let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.0).parse()?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let unusable = |_: tonic::metadata::errors::InvalidMetadataValue| {
+            NodeError::Refused("the nodes' token has characters that cannot be sent".to_owned())
+        };
+        value.transpose().map(Self).map_err(unusable)
+    }
+}
+
+impl Interceptor for Show {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What a status says, with what lies under it: of a connection that fails it says itself only that it did.
+fn told(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => chain(source),
+        None => status.message().to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::{Context, pods};
 use crate::api::conditions::Finding;
 use crate::build::{GRPC_PORT, REGION};
-use crate::nodes::{Dependency, NodeError, NodeStatus};
+use crate::nodes::{Access, Address, Dependency, NodeError, NodeStatus};
 
 /// Nodes asked at once.
 const ASKED_AT_ONCE: usize = 16;
@@ -34,7 +34,12 @@ impl Asked {
 }
 
 /// Asks every pod that runs how it is, and what it has of a store.
-pub async fn ask(context: &Context, pods: &[Arc<Pod>], store: Option<&str>) -> Vec<Asked> {
+pub async fn ask(
+    context: &Context,
+    pods: &[Arc<Pod>],
+    access: &Access,
+    store: Option<&str>,
+) -> Vec<Asked> {
     let nodes: Vec<_> = pods
         .iter()
         .flat_map(|pod| {
@@ -46,7 +51,9 @@ pub async fn ask(context: &Context, pods: &[Arc<Pod>], store: Option<&str>) -> V
         })
         .collect();
     futures::stream::iter(nodes)
-        .map(|(region, pod, address)| async move {
+        .map(|(region, pod, at)| async move {
+            let access = access.clone();
+            let address = Address { at, access };
             let status = context.nodes.status(&address, store).await;
             Asked {
                 pod,

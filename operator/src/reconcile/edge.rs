@@ -13,14 +13,19 @@ use kube::{Resource, ResourceExt};
 
 use super::context::Live;
 use super::rivals::Verdict;
-use super::{Context, Error, Missing, apply, plan, read, rollout, status};
+use super::secrets::{Seen, names_for_access};
+use super::{Context, Error, Missing, apply, plan, rollout, status};
 use crate::api::conditions::{
     Finding, Findings, MODEL_ACTIVE, READY, SUPERSEDED, State, conditions, summary,
 };
 use crate::api::edge::EdgeRegionStatus;
-use crate::api::store::AuthzStoreStatus;
+use crate::api::store::{AuthzStoreSpec, AuthzStoreStatus};
 use crate::api::{AuthzStore, EdgeRegion};
-use crate::build::{self, EdgeInput, Kind, STORE, SecretHashes, edge_name, regional_name};
+use crate::build::{
+    self, EdgeInput, Kind, STORE, SecretHashes, edge_certificate, edge_files, edge_name,
+    regional_name,
+};
+use crate::nodes::Access;
 use crate::requeue::{self, jittered};
 
 /// One subscription, with what can be built of it.
@@ -33,6 +38,8 @@ pub struct Resolved {
     pub missing: Missing,
     /// If so since it cannot be read, why.
     pub unread: Option<Error>,
+    /// How its edges are spoken to.
+    pub access: Access,
     /// The store's id and latest model, as its AuthzStore's status has them.
     pub model: Option<(String, String)>,
     /// What the AuthzStore's status says if its model is not the latest, since somebody else wrote one.
@@ -152,6 +159,7 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Vec<Resolved> {
                 )),
                 missing: Missing::default(),
                 unread: None,
+                access: Access::default(),
                 model: None,
                 superseded: None,
                 parents: 0,
@@ -172,48 +180,41 @@ async fn dereference(edge: &EdgeRegion, context: &Context) -> Vec<Resolved> {
             input: input(edge, context, &store),
             missing: Missing::default(),
             unread: None,
+            access: Access::default(),
             model,
             superseded: status.and_then(superseded),
             parents: region.map_or(0, |of| of.ready_replicas),
         };
-        of_store.read(context).await;
+        of_store.read(edge, context, &store.spec).await;
         resolved.push(of_store);
     }
     resolved
 }
 
 impl Resolved {
-    /// Reads the Secret that its edges do not start without, if there is one.
-    async fn read(&mut self, context: &Context) {
-        let Ok(input) = &mut self.input else { return };
-        let Some(of) = &input.store_spec.kafka.properties_secret_ref else {
-            return;
-        };
-        let at = format!("kafka.propertiesSecretRef of AuthzStore '{}'", self.store);
-        let read = read::secret(
-            &context.client,
-            &input.namespace,
-            &of.name,
-            &input.owner.uid,
+    /// Reads the Secrets that its edges do not start without, and those by which they are spoken to.
+    async fn read(&mut self, edge: &EdgeRegion, context: &Context, store: &AuthzStoreSpec) {
+        let (namespace, uid) = (
+            edge.namespace().unwrap_or_default(),
+            edge.uid().unwrap_or_default(),
         );
-        match read.await {
-            Ok(found) => match found.and_then(|mut secret| secret.remove(&of.key)) {
-                Some(value) => {
-                    input.secrets.insert(of.clone(), value.hash);
+        let api = edge_certificate(&edge.spec, store);
+        let files = edge_files(&edge.spec, &self.store, store);
+        let names = files.iter().map(|file| file.of.name.clone());
+        let names = names.chain(names_for_access(store, api)).collect();
+        let seen = Seen::read(&context.client, &namespace, names, &uid).await;
+        self.access = seen.access(store, api);
+        let Ok(input) = &mut self.input else { return };
+        for file in &files {
+            match seen.hash(&file.at, &file.of) {
+                Ok(hash) => {
+                    input.secrets.insert(file.of.clone(), hash);
                 }
-                None => {
-                    let (name, key) = (&of.name, &of.key);
-                    let told = format!("{at}: there is no Secret '{name}' with key '{key}'");
-                    self.missing.add(of, Finding::fault("SecretNotFound", told));
-                }
-            },
-            Err(error) => {
-                let why = status::not_read(&error);
-                let message = format!("{at}: {}", why.message);
-                self.missing.add(of, Finding { message, ..why });
-                self.unread = Some(error);
+                Err(why) => self.missing.add(&file.of, why),
             }
         }
+        seen.check(&files, &[], &mut self.missing);
+        self.unread = seen.unread.into_values().next();
     }
 
     /// Why its edges are left as they are, if so.

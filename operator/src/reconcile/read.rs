@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use super::endpoint::database as database_of;
 use crate::api::common::KeyRef;
+use crate::nodes::Hidden;
 
 /// For one call of the API server.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,9 +44,11 @@ pub type SecretInfo = BTreeMap<String, SecretValue>;
 /// Secrets by name; `None` for those that are not there.
 pub type Secrets = BTreeMap<String, Option<SecretInfo>>;
 
-/// What is known of a value; never the value.
+/// What is known of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretValue {
+    /// The value, if it is a text. It goes nowhere but to nodes.
+    pub text: Option<Hidden>,
     /// A hash of it.
     pub hash: String,
     /// If it is the URL of a database on a server, which one that is, without user and password.
@@ -68,10 +71,12 @@ pub async fn secret(
     let values = found.map(|secret| secret.data.unwrap_or_default());
     Ok(values.map(|values| {
         let known = |(key, ByteString(value)): (String, ByteString)| {
-            let database = std::str::from_utf8(&value).ok();
+            let hash = hash_for(owner, &value);
+            let text = String::from_utf8(value).ok();
             let known = SecretValue {
-                hash: hash_for(owner, &value),
-                database: database.and_then(|url| database_of(url, namespace)),
+                hash,
+                database: text.as_deref().and_then(|url| database_of(url, namespace)),
+                text: text.map(Hidden),
             };
             (key, known)
         };

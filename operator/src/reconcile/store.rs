@@ -101,7 +101,7 @@ pub async fn reconcile(store: Arc<AuthzStore>, context: Arc<Context>) -> Result<
     let is_ready = finish(&store, &context, found, now).await?;
     failures.first()?;
     let next = next(&references, &validated, is_ready);
-    let unread = references.unread.into_values().next();
+    let unread = references.seen.unread.into_values().next();
     unread.map_or(Ok(Action::requeue(jittered(next))), Err)
 }
 

@@ -15,7 +15,9 @@ use meridian_operator::lease::{Election, Leadership};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::fixtures::{NAMESPACE, SECRETS, edge_json, settings, store_json};
+use crate::fixtures::{
+    NAMESPACE, full_edge_json, full_secrets, full_store_json, secret_json, settings,
+};
 use crate::world::{FakeNodes, healthy, pod_of};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -187,24 +189,16 @@ pub(crate) fn ready(object: &Value) -> bool {
 async fn an_operator_makes_what_is_asked_for_keeps_it_and_then_writes_nothing() {
     let plane = start().await;
     let kubectl = plane.kubectl();
-    for (name, key) in SECRETS {
-        let literal = format!("--from-literal={key}=value");
-        let args = [
-            "--namespace",
-            NAMESPACE,
-            "create",
-            "secret",
-            "generic",
-            name,
-            &literal,
-        ];
-        kubectl.run(args).await.unwrap();
+    for (name, values) in full_secrets() {
+        let values = values.iter().map(|(key, value)| (*key, value.as_str()));
+        let secret = secret_json(name, values).to_string();
+        kubectl.apply(&secret).await.unwrap();
     }
     let nodes = Arc::new(FakeNodes::default());
     nodes.0.lock().unwrap().status = healthy();
     let operator = Operator::start(plane.kubeconfig(), nodes.clone()).await;
     // Amounts that the API server keeps in another form.
-    let (mut store, mut edge) = (written(store_json()), written(edge_json()));
+    let (mut store, mut edge) = (written(full_store_json()), written(full_edge_json()));
     store["spec"]["central"]["resources"]["requests"]["cpu"] = json!("0.0625");
     edge["spec"]["storage"]["size"] = json!("2048Mi");
     kubectl.apply(&store.to_string()).await.unwrap();
@@ -293,9 +287,9 @@ async fn writes_of_a_new_operator(plane: &ControlPlane, nodes: &Arc<FakeNodes>) 
     let writes = || audit.writes().unwrap().into_iter().filter(by_operator);
     let (reads_before, writes_before) = (reads(), writes().count());
     let operator = Operator::start(plane.kubeconfig(), Arc::clone(nodes)).await;
-    // Four are the store's, one the edge's.
+    // Nine are the store's, five the edge's.
     until("a reconcile of each", async || {
-        (reads() >= reads_before + 5).then_some(())
+        (reads() >= reads_before + 14).then_some(())
     })
     .await;
     operator.stop().await;
@@ -368,7 +362,7 @@ async fn scaling_by_the_subresource_reaches_the_stateful_set(kubectl: &Kubectl) 
 
 /// As with a backup that is restored, or YAML that was read and applied again.
 async fn a_store_goes_whose_finalizer_others_have_set_too(kubectl: &Kubectl) {
-    let mut store = written(store_json());
+    let mut store = written(full_store_json());
     store["metadata"]["finalizers"] = json!(["meridian.dev/store"]);
     kubectl.apply(&store.to_string()).await.unwrap();
     let delete = ["--namespace", NAMESPACE, "delete", "--wait=false"];

@@ -9,7 +9,8 @@ use meridian_operator::build::{self, Object};
 use serde_json::{Value, json};
 
 use crate::fixtures::{
-    MODEL, edge, edge_input, edge_json, settings, store, store_input, store_json,
+    MODEL, edge, edge_input, edge_json, full_edge_json, full_store_json, oidc_store_json, settings,
+    store, store_input, store_json,
 };
 
 /// A field: where it is in the schema, its place in the fixture, another value, and what of the objects changes with it:
@@ -33,6 +34,8 @@ fn store_fields() -> Vec<Field> {
     let file: &[_] = &[("ConfigMap", FILE)];
     let counts: &[_] = &[("Deployment", "/spec/replicas")];
     let placed: &[_] = &[("Deployment", POD), ("Job", POD)];
+    let node: &[_] = &[("Deployment", NODE)];
+    let nodes: &[_] = &[("Deployment", POD)];
     vec![
         Field("product", "/product", json!("orders"), file),
         Field("image", "/image", json!("other:2"), images),
@@ -40,6 +43,8 @@ fn store_fields() -> Vec<Field> {
         Field("imagePullSecrets.name", "/imagePullSecrets/0/name", json!("other"), all_pods),
         Field("datastore.urlSecretRef.name", "/datastore/urlSecretRef/name", json!("eu-1-db"), url),
         Field("datastore.urlSecretRef.key", "/datastore/urlSecretRef/key", json!("other"), url),
+        Field("datastore.readReplicaUrlSecretRef.name", "/datastore/readReplicaUrlSecretRef/name", json!("other"), node),
+        Field("datastore.readReplicaUrlSecretRef.key", "/datastore/readReplicaUrlSecretRef/key", json!("other"), node),
         Field("datastore.minConnections", "/datastore/minConnections", json!(3), file),
         Field("datastore.maxConnections", "/datastore/maxConnections", json!(30), file),
         Field("datastore.changelogRetention", "/datastore/changelogRetention", json!("1h"), file),
@@ -47,8 +52,8 @@ fn store_fields() -> Vec<Field> {
         Field("kafka.topicPrefix", "/kafka/topicPrefix", json!("other"), file),
         Field("kafka.partitions", "/kafka/partitions", json!(5), file),
         Field("kafka.replicationFactor", "/kafka/replicationFactor", json!(3), file),
-        Field("kafka.propertiesSecretRef.name", "/kafka/propertiesSecretRef/name", json!("other"), &[("Deployment", POD)]),
-        Field("kafka.propertiesSecretRef.key", "/kafka/propertiesSecretRef/key", json!("other"), &[("ConfigMap", FILE), ("Deployment", POD)]),
+        Field("kafka.propertiesSecretRef.name", "/kafka/propertiesSecretRef/name", json!("other"), nodes),
+        Field("kafka.propertiesSecretRef.key", "/kafka/propertiesSecretRef/key", json!("other"), nodes),
         Field("central.replicas", "/central/replicas", json!(4), counts),
         Field("central.resources.requests.cpu", "/central/resources/requests/cpu", json!("1"), placed),
         Field("central.resources.requests.memory", "/central/resources/requests/memory", json!("1Gi"), placed),
@@ -66,6 +71,8 @@ fn store_fields() -> Vec<Field> {
         Field("regions.replicas", "/regions/0/replicas", json!(4), counts),
         Field("regions.datastore.urlSecretRef.name", "/regions/0/datastore/urlSecretRef/name", json!("central-db"), url),
         Field("regions.datastore.urlSecretRef.key", "/regions/0/datastore/urlSecretRef/key", json!("other"), url),
+        Field("regions.datastore.readReplicaUrlSecretRef.name", "/regions/0/datastore/readReplicaUrlSecretRef/name", json!("other"), node),
+        Field("regions.datastore.readReplicaUrlSecretRef.key", "/regions/0/datastore/readReplicaUrlSecretRef/key", json!("other"), node),
         Field("regions.datastore.minConnections", "/regions/0/datastore/minConnections", json!(3), file),
         Field("regions.datastore.maxConnections", "/regions/0/datastore/maxConnections", json!(30), file),
         Field("regions.datastore.changelogRetention", "/regions/0/datastore/changelogRetention", json!("1h"), file),
@@ -81,12 +88,61 @@ fn store_fields() -> Vec<Field> {
         Field("regions.tolerations.value", "/regions/0/tolerations/0/value", json!("no"), placed),
         Field("regions.tolerations.effect", "/regions/0/tolerations/0/effect", json!("NoSchedule"), placed),
         Field("regions.tolerations.tolerationSeconds", "/regions/0/tolerations/0/tolerationSeconds", json!(1), placed),
+        Field("authn.preshared.keysSecretRef.name", "/authn/preshared/keysSecretRef/name", json!("other"), nodes),
+        Field("authn.preshared.keysSecretRef.key", "/authn/preshared/keysSecretRef/key", json!("other"), nodes),
+        Field("nodes.tokensSecretRef.name", "/nodes/tokensSecretRef/name", json!("other"), nodes),
+        Field("nodes.tokensSecretRef.key", "/nodes/tokensSecretRef/key", json!("other"), nodes),
+        Field("tls.api.secretRef.name", "/tls/api/secretRef/name", json!("other"), nodes),
+        Field("tls.nodes.secretRef.name", "/tls/nodes/secretRef/name", json!("other"), nodes),
+        Field("tls.nodes.caSecretRef.name", "/tls/nodes/caSecretRef/name", json!("other"), nodes),
+        Field("tls.nodes.caSecretRef.key", "/tls/nodes/caSecretRef/key", json!("other"), nodes),
+        Field("http.corsAllowedOrigins", "/http/corsAllowedOrigins", json!(["*"]), file),
+        Field("http.corsAllowedHeaders", "/http/corsAllowedHeaders", json!([]), file),
+        Field("experimentals", "/experimentals", json!(["authzen", "inline_expressions"]), file),
+        Field("authzen.baseUrl", "/authzen/baseUrl", json!("https://other.example"), file),
+        Field("checkCache.maxAnswers", "/checkCache/maxAnswers", json!(0), file),
+        Field("checkCache.answerMaxAge", "/checkCache/answerMaxAge", json!("2m"), file),
+        Field("checkCache.window", "/checkCache/window", json!("0s"), file),
+        Field("limits.requestTimeout", "/limits/requestTimeout", json!("3s"), file),
+        Field("limits.requestBytes", "/limits/requestBytes", json!(200_000), file),
+        Field("limits.tuplesPerWrite", "/limits/tuplesPerWrite", json!(20), file),
+        Field("limits.typesPerModel", "/limits/typesPerModel", json!(60), file),
+        Field("limits.modelBytes", "/limits/modelBytes", json!(200_000), file),
+        Field("limits.readChangesPageSize", "/limits/readChangesPageSize", json!(300), file),
+        Field("limits.changelogHorizon", "/limits/changelogHorizon", json!("2m"), file),
+        Field("limits.resolveNodeLimit", "/limits/resolveNodeLimit", json!(40), file),
+        Field("limits.conditionEvaluationCost", "/limits/conditionEvaluationCost", json!(300), file),
+        Field("limits.checksPerBatch", "/limits/checksPerBatch", json!(70), file),
+        Field("limits.listObjectsResults", "/limits/listObjectsResults", json!(600), file),
+        Field("limits.listObjectsDeadline", "/limits/listObjectsDeadline", json!("2s"), file),
+        Field("limits.listUsersResults", "/limits/listUsersResults", json!(1), file),
+        Field("limits.listUsersDeadline", "/limits/listUsersDeadline", json!("2s"), file),
+        Field("traces.endpoint", "/traces/endpoint", json!("https://other:4317"), node),
+        Field("traces.sampler", "/traces/sampler", json!("always_on"), node),
+        Field("traces.ratio", "/traces/ratio", json!("1"), node),
     ]
 }
 
-/// What changes no object, but what is said to the nodes or done at the end; each has a test of its own in
-/// `reconcile.rs`.
-const BEYOND_OBJECTS: [&str; 6] = [
+/// Those of callers with a token.
+#[rustfmt::skip]
+fn oidc_fields() -> Vec<Field> {
+    let file: &[_] = &[("ConfigMap", FILE)];
+    vec![
+        Field("authn.oidc.issuer", "/authn/oidc/issuer", json!("https://other.example"), file),
+        Field("authn.oidc.issuerAliases", "/authn/oidc/issuerAliases", json!([]), file),
+        Field("authn.oidc.audience", "/authn/oidc/audience", json!("other"), file),
+        Field("authn.oidc.subjects", "/authn/oidc/subjects", json!(["other"]), file),
+        Field("authn.oidc.clientIdClaims", "/authn/oidc/clientIdClaims", json!(["cid"]), file),
+        Field("authn.oidc.refreshInterval", "/authn/oidc/refreshInterval", json!("1h"), file),
+        Field("authn.oidc.refetchPause", "/authn/oidc/refetchPause", json!("1s"), file),
+    ]
+}
+
+/// What changes no object, but what is said to the nodes or done at the end, or whom nodes are taken for; each has a test
+/// of its own in `reconcile.rs` or `secured.rs`.
+const BEYOND_OBJECTS: [&str; 8] = [
+    "tls.api.caSecretRef.name",
+    "tls.api.caSecretRef.key",
     "model.inline",
     "model.configMapKeyRef.name",
     "model.configMapKeyRef.key",
@@ -121,22 +177,31 @@ fn edge_fields() -> Vec<Field> {
         Field("freshness.answerMaxAge", "/freshness/answerMaxAge", json!("1m"), file),
         Field("service.trafficDistribution", "/service/trafficDistribution", json!("PreferSameNode"), &[("Service", "/spec/trafficDistribution")]),
         Field("service.type", "/service/type", json!("ClusterIP"), &[("Service", "/spec/type")]),
+        Field("tls.secretRef.name", "/tls/secretRef/name", json!("other"), pod),
+        Field("authzen.baseUrl", "/authzen/baseUrl", json!("https://other.example"), file),
     ]
 }
 
 #[test]
 fn every_field_of_an_authz_store_has_its_effect() {
-    let before = build_store(store_json());
-    let others = BEYOND_OBJECTS.map(str::to_owned).into();
-    check::<AuthzStore>(store_fields(), others, &store_json(), &before, build_store);
+    let mut covered: BTreeSet<String> = BEYOND_OBJECTS.map(str::to_owned).into();
+    covered.extend(check(store_fields(), &full_store_json(), build_store));
+    covered.extend(check(oidc_fields(), &oidc_store_json(), build_store));
+    assert_all::<AuthzStore>(&covered);
 }
 
 #[test]
 fn every_field_of_an_edge_region_has_its_effect() {
-    let before = build_edge(edge_json());
-    // Which stores are served says what is built at all: `reconcile.rs` has it.
-    let others = BTreeSet::from(["subscriptions.storeRef.name".to_owned()]);
-    check::<EdgeRegion>(edge_fields(), others, &edge_json(), &before, build_edge);
+    // Which stores are served says what is built at all: `reconcile.rs` has it. Of the certificates by which edges are
+    // trusted `secured.rs` has the effect.
+    let others = [
+        "subscriptions.storeRef.name",
+        "tls.caSecretRef.name",
+        "tls.caSecretRef.key",
+    ];
+    let mut covered: BTreeSet<String> = others.map(str::to_owned).into();
+    covered.extend(check(edge_fields(), &full_edge_json(), build_edge));
+    assert_all::<EdgeRegion>(&covered);
 }
 
 #[test]
@@ -176,7 +241,8 @@ fn build_store(json: Value) -> Vec<Object> {
 }
 
 fn build_edge(json: Value) -> Vec<Object> {
-    build::edge(&edge_input(&edge(json), &store(store_json())), &settings())
+    let store = store(full_store_json());
+    build::edge(&edge_input(&edge(json), &store), &settings())
 }
 
 fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Object {
@@ -186,14 +252,14 @@ fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Object {
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-fn check<K: kube::CustomResourceExt>(
+/// Checks the effect of each; says which they are.
+fn check(
     fields: Vec<Field>,
-    beyond: BTreeSet<String>,
     fixture: &Value,
-    before: &[Object],
     build: impl Fn(Value) -> Vec<Object>,
-) {
-    let mut covered = beyond;
+) -> BTreeSet<String> {
+    let before = build(fixture.clone());
+    let mut covered = BTreeSet::new();
     for Field(name, place, value, effects) in fields {
         let mut json = fixture.clone();
         let field = json.pointer_mut(&format!("/spec{place}"));
@@ -201,7 +267,7 @@ fn check<K: kube::CustomResourceExt>(
         assert_ne!(*field, value, "{name}: the other value is the same");
         *field = value;
         let after = build(json);
-        let changes = changes(before, &after);
+        let changes = changes(&before, &after);
         assert!(!changes.is_empty(), "{name} has no effect");
         for (kind, path) in effects {
             assert!(
@@ -223,6 +289,10 @@ fn check<K: kube::CustomResourceExt>(
         assert!(others.is_empty(), "{name} changes besides: {others:?}");
         covered.insert(name.to_owned());
     }
+    covered
+}
+
+fn assert_all<K: kube::CustomResourceExt>(covered: &BTreeSet<String>) {
     let schema = serde_json::to_value(K::crd()).unwrap();
     let spec = schema
         .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
@@ -230,7 +300,7 @@ fn check<K: kube::CustomResourceExt>(
     let mut all = BTreeSet::new();
     leaves(spec, "", &mut all);
     assert_eq!(
-        all, covered,
+        all, *covered,
         "left: fields of the schema, right: fields with a test"
     );
 }

@@ -1,10 +1,17 @@
-//! An AuthzStore and an EdgeRegion in which every field is set.
+//! An AuthzStore and an EdgeRegion: with what all have, and with every field set.
+
+mod full;
 
 use kube::{Resource as _, ResourceExt as _};
 use meridian_operator::api::common::KeyRef;
 use meridian_operator::api::{AuthzStore, EdgeRegion};
 use meridian_operator::build::{EdgeInput, SecretHashes, Settings, StoreInput};
 use serde_json::{Value, json};
+
+pub(crate) use self::full::{
+    AUTHORITY, Authority, full_edge_json, full_secrets, full_store_json, oidc_store_json,
+    secret_json,
+};
 
 /// The namespace of everything.
 pub(crate) const NAMESPACE: &str = "shop";
@@ -20,7 +27,7 @@ type audit
     define reader: [user]
 ";
 
-/// An AuthzStore in which every field is set.
+/// An AuthzStore whose nodes ask nobody who he is.
 pub(crate) fn store_json() -> Value {
     json!({
         "apiVersion": "meridian.dev/v1alpha1",
@@ -86,7 +93,7 @@ fn placed(replicas: i32) -> Value {
     })
 }
 
-/// An EdgeRegion in which every field is set.
+/// An EdgeRegion below it.
 pub(crate) fn edge_json() -> Value {
     let placed = placed(2);
     json!({
@@ -135,8 +142,11 @@ fn hashes() -> SecretHashes {
         name: name.to_owned(),
         key: key.to_owned(),
     };
-    let hashes = SECRETS.map(|(name, key)| (of(name, key), format!("hash of {name}")));
-    hashes.into()
+    let all = full_secrets().into_iter().flat_map(|(name, values)| {
+        let keys = values.into_iter().map(|(key, _)| key);
+        keys.map(move |key| (of(name, key), format!("hash of {name}")))
+    });
+    all.collect()
 }
 
 /// What the objects of an AuthzStore are built from.

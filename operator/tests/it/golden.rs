@@ -5,19 +5,37 @@ use std::path::Path;
 
 use meridian_operator::build::{self, Object};
 
-use crate::fixtures::{edge, edge_input, edge_json, settings, store, store_input, store_json};
+use serde_json::Value;
+
+use crate::fixtures::{
+    edge, edge_input, edge_json, full_edge_json, full_store_json, oidc_store_json, settings, store,
+    store_input, store_json,
+};
 
 /// With `UPDATE=1` the files are written.
 #[test]
 fn every_object_is_what_stands_in_its_golden_file() {
-    let store = store(store_json());
-    let edge = edge(edge_json());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden");
+    are_in(&folder.join("plain"), &built(store_json(), edge_json()));
+    are_in(
+        &folder.join("full"),
+        &built(full_store_json(), full_edge_json()),
+    );
+    let mut oidc = built(oidc_store_json(), full_edge_json());
+    oidc.retain(|object| object.kind == build::Kind::ConfigMap);
+    are_in(&folder.join("oidc"), &oidc);
+}
+
+fn built(store_json: Value, edge_json: Value) -> Vec<Object> {
+    let (store, edge) = (store(store_json), edge(edge_json));
     let mut objects = build::store(&store_input(&store), &settings());
     objects.extend(build::edge(&edge_input(&edge, &store), &settings()));
+    objects
+}
 
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden");
+fn are_in(folder: &Path, objects: &[Object]) {
     let mut names = BTreeSet::new();
-    for object in &objects {
+    for object in objects {
         let name = file_name(object);
         let path = folder.join(&name);
         let built = serde_saphyr::to_string(&object.body).unwrap();
@@ -27,14 +45,16 @@ fn every_object_is_what_stands_in_its_golden_file() {
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             built == golden,
-            "{name} differs from what is built; with UPDATE=1 the test writes it:\n{built}"
+            "{} differs from what is built; with UPDATE=1 the test writes it:\n{built}",
+            path.display()
         );
         assert!(names.insert(name.clone()), "{name} is built twice");
     }
-    let there = std::fs::read_dir(&folder).unwrap();
+    let there = std::fs::read_dir(folder).unwrap();
     for file in there {
         let name = file.unwrap().file_name().into_string().unwrap();
-        assert!(names.contains(&name), "nothing is built for golden/{name}");
+        let place = folder.display();
+        assert!(names.contains(&name), "nothing is built for {place}/{name}");
     }
 }
 

@@ -22,6 +22,7 @@ mod rivals;
 mod rollout;
 mod rules;
 mod secrets;
+mod secured;
 mod triggers;
 mod troubles;
 mod world;

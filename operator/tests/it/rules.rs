@@ -4,7 +4,7 @@ use meridian_e2e::cluster::Kubectl;
 use serde_json::{Value, json};
 
 use crate::api_server::{DEADLINE, start, written};
-use crate::fixtures::{MODEL, edge_json, store_json};
+use crate::fixtures::{MODEL, full_edge_json, full_store_json, oidc_store_json};
 
 /// A spec with one place changed: whether it is taken, and what is said if not.
 struct Case {
@@ -70,8 +70,60 @@ fn new_stores() -> Vec<Case> {
         taken("/spec/image", json!("localhost:5000/a-b/c__d.e:1.0_x")),
         taken("/spec/image", json!("[::1]:5000/meridian")),
         taken("/spec/image", json!(format!("Registry.example.com/a/b:1@sha256:{}", "0a".repeat(32)))),
+        refused("/spec/authn", json!({}), "set exactly one of preshared and oidc"),
+        refused("/spec/authn/oidc", json!({"issuer": "https://i.example", "audience": "a"}), "set exactly one of preshared and oidc"),
+        refused("/spec/authn/preshared", json!({"keys": ["inline"]}), "field not declared in schema"),
+        refused("/spec/nodes", Value::Null, "authn needs nodes.tokensSecretRef"),
+        taken("/spec/authn", Value::Null),
+        refused("/spec/tls", json!({}), "set api, nodes or both"),
+        taken("/spec/tls", json!({"nodes": {"secretRef": {"name": "a"}}})),
+        refused("/spec/tls/api/secretRef/name", json!(""), "at least 1 chars"),
+        refused("/spec/experimentals", json!([]), "authzen needs 'authzen' among experimentals"),
+        refused("/spec/experimentals", json!(["authzen", "authzen"]), "uplicate"),
+        refused("/spec/experimentals", json!(["more"]), "Unsupported value"),
+        taken("/spec/authzen/baseUrl", json!("http://pdp.example:8080/a/b")),
+        refused("/spec/authzen/baseUrl", json!("https://me@pdp.example"), "should match"),
+        refused("/spec/authzen/baseUrl", json!("pdp.example"), "should match"),
+        refused("/spec/checkCache/maxAnswers", json!(-1), "greater than or equal to 0"),
+        refused("/spec/checkCache/answerMaxAge", json!("0s"), "answerMaxAge must be 1ms to 720h"),
+        refused("/spec/checkCache/window", json!("61s"), "window must be 0s to 1m"),
+        refused("/spec/limits/requestTimeout", json!("0s"), "requestTimeout must be 1ms to 1h"),
+        refused("/spec/limits/requestBytes", json!(1023), "greater than or equal to 1024"),
+        refused("/spec/limits/conditionEvaluationCost", json!(99), "greater than or equal to 100"),
+        refused("/spec/limits/changelogHorizon", json!("25h"), "changelogHorizon must be 0s to 24h"),
+        taken("/spec/limits/listObjectsDeadline", json!("1h")),
+        refused("/spec/limits/listObjectsDeadline", json!("61m"), "listObjectsDeadline must be 0s to 1h"),
+        refused("/spec/limits/listUsersDeadline", json!("soon"), "should match"),
+        refused("/spec/limits/checkWork", json!(1), "field not declared in schema"),
+        refused("/spec/traces/endpoint", json!("collector:4317"), "should match"),
+        refused("/spec/traces/sampler", json!("sometimes"), "Unsupported value"),
+        taken("/spec/traces/ratio", json!("1.0")),
+        refused("/spec/traces/ratio", json!("1.5"), "should match"),
         refused("/spec/primaryRegion", json!("eu-1"), "field not declared in schema"),
     ]
+}
+
+#[rustfmt::skip]
+fn new_oidc_stores() -> Vec<Case> {
+    let no_issuer = json!({"audience": "meridian"});
+    vec![
+        taken("/spec/authn/oidc/issuer", json!("http://dex.auth:5556/dex")),
+        refused("/spec/authn/oidc/issuer", json!("issuer.example"), "should match"),
+        refused("/spec/authn/oidc/issuer", json!("https://issuer.example?a=b"), "should match"),
+        refused("/spec/authn/oidc/audience", json!(""), "at least 1 chars"),
+        refused("/spec/authn/oidc", no_issuer, "Required value"),
+        refused("/spec/authn/oidc/subjects", json!([""]), "at least 1 chars"),
+        taken("/spec/authn/oidc/refreshInterval", json!("48h")),
+        refused("/spec/authn/oidc/refreshInterval", json!("999ms"), "refreshInterval must be 1s to 48h"),
+        taken("/spec/authn/oidc/refetchPause", json!("0s")),
+        refused("/spec/authn/oidc/refetchPause", json!("61m"), "refetchPause must be 0s to 1h"),
+    ]
+}
+
+/// Beside the other.
+fn renamed(mut store: Value) -> Value {
+    store["metadata"]["name"] = json!("orders");
+    store
 }
 
 #[rustfmt::skip]
@@ -104,6 +156,9 @@ fn new_edges() -> Vec<Case> {
         refused("/spec/storage/size", json!("big"), "should match"),
         refused("/spec/service/trafficDistribution", json!("Nearest"), "Unsupported value"),
         refused("/spec/service/type", json!("ExternalName"), "Unsupported value"),
+        taken("/spec/tls", json!({"secretRef": {"name": "a"}})),
+        refused("/spec/tls", json!({}), "Required value"),
+        refused("/spec/authzen", json!({"baseUrl": "ftp://pdp.example"}), "should match"),
     ]
 }
 
@@ -125,7 +180,7 @@ async fn each_rule_takes_and_refuses_what_it_should() {
     let plane = start().await;
     let kubectl = plane.kubectl();
     let mut wrong = Vec::new();
-    let mut without_storage = edge_json();
+    let mut without_storage = full_edge_json();
     without_storage["metadata"]["name"] = json!("bare");
     let spec = without_storage["spec"].as_object_mut().unwrap();
     let storage = spec.remove("storage").unwrap();
@@ -135,8 +190,9 @@ async fn each_rule_takes_and_refuses_what_it_should() {
         "storage can be neither added nor taken away",
     )];
     for (json, new, changed) in [
-        (store_json(), new_stores(), changed_stores()),
-        (edge_json(), new_edges(), changed_edges()),
+        (full_store_json(), new_stores(), changed_stores()),
+        (full_edge_json(), new_edges(), changed_edges()),
+        (renamed(oidc_store_json()), new_oidc_stores(), Vec::new()),
         (without_storage, Vec::new(), added),
     ] {
         let json = written(json);

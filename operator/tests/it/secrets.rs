@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixtures::{edge_json, store_json};
+use crate::fixtures::{AUTHORITY, full_edge_json, full_store_json, secret_json};
 use crate::world::World;
 
 const DEPLOYMENTS: [&str; 3] = [
@@ -13,10 +13,10 @@ const DEPLOYMENTS: [&str; 3] = [
 
 async fn running() -> World {
     let world = World::new();
-    let mut store = store_json();
+    let mut store = full_store_json();
     store["spec"]["deletionPolicy"] = json!("Retain");
     world.put(store);
-    world.put(edge_json());
+    world.put(full_edge_json());
     look(&world, 5).await;
     world.writes();
     world
@@ -91,6 +91,39 @@ async fn a_value_that_changed_replaces_the_pods_that_read_it() {
 }
 
 #[tokio::test]
+async fn what_nodes_read_at_their_start_replaces_pods_and_a_certificate_does_not() {
+    let world = running().await;
+    let set = |name: &'static str, key: &'static str, value: &str| {
+        let encoded = secret_json(name, [(key, value)])["data"][key].clone();
+        move |secret: &mut Value| secret["data"][key] = encoded
+    };
+    let (cert, _) = AUTHORITY.issued(&["*.shop.svc"]);
+    for name in ["api-tls", "nodes-tls", "till-tls"] {
+        let replaced = replaced_by(&world, name, set(name, "tls.crt", &cert)).await;
+        assert_eq!(replaced, Vec::<&str>::new(), "{name}");
+    }
+    assert_eq!(world.writes(), []);
+
+    let all = [&DEPLOYMENTS[..], &["till-payments"]].concat();
+    for (name, key) in [("callers", "keys"), ("nodes", "tokens")] {
+        let replaced = replaced_by(&world, name, set(name, key, "new")).await;
+        assert_eq!(replaced, all, "{name}");
+    }
+    let two = format!("{0}{0}", AUTHORITY.pem);
+    let below = set("authority", "nodes.pem", &two);
+    assert_eq!(replaced_by(&world, "authority", below).await, all[1..]);
+    let api = set("authority", "api.pem", &two);
+    assert_eq!(
+        replaced_by(&world, "authority", api).await,
+        Vec::<&str>::new()
+    );
+
+    let replica = set("eu-1-db", "replica", "new");
+    let replaced = replaced_by(&world, "eu-1-db", replica).await;
+    assert_eq!(replaced, ["payments-regional-eu-1"]);
+}
+
+#[tokio::test]
 async fn hashes_of_the_same_value_differ_from_owner_to_owner() {
     let world = running().await;
     let written = |world: &World| {
@@ -104,7 +137,10 @@ async fn hashes_of_the_same_value_differ_from_owner_to_owner() {
             .collect::<Vec<_>>()
     };
     let other = World::new();
-    for (mut object, uid) in [(store_json(), "another"), (edge_json(), "yet-another")] {
+    for (mut object, uid) in [
+        (full_store_json(), "another"),
+        (full_edge_json(), "yet-another"),
+    ] {
         object["metadata"]["uid"] = json!(uid);
         other.put(object);
     }

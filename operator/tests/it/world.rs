@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use self::nodes::Told;
 pub(crate) use self::nodes::{FakeNodes, healthy};
-use crate::fixtures::{NAMESPACE, SECRETS, settings};
+use crate::fixtures::{NAMESPACE, full_secrets, secret_json, settings};
 
 /// One call of the API server: method and path, without query.
 pub(crate) type Call = (Method, String);
@@ -198,12 +198,11 @@ impl World {
             nodes: Arc::default(),
         };
         world.told(|told| told.status = healthy());
-        for (name, key) in SECRETS {
-            world.put(json!({
-                "apiVersion": "v1", "kind": "Secret",
-                "metadata": {"name": name, "namespace": NAMESPACE, "resourceVersion": "7"},
-                "data": {key: "dmFsdWU="},
-            }));
+        for (name, values) in full_secrets() {
+            let values = values.iter().map(|(key, value)| (*key, value.as_str()));
+            let mut secret = secret_json(name, values);
+            secret["metadata"]["resourceVersion"] = json!("7");
+            world.put(secret);
         }
         world
     }

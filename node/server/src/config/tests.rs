@@ -1,4 +1,5 @@
 mod environment;
+mod operator;
 mod table;
 
 use super::*;

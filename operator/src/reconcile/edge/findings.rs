@@ -98,7 +98,7 @@ async fn look<'a>(
         resolved,
         replicas,
         trouble,
-        nodes: ask(context, &of_edge, id).await,
+        nodes: ask(context, &of_edge, &resolved.access, id).await,
     }
 }
 

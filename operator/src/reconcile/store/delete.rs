@@ -17,10 +17,13 @@ use super::uid;
 use crate::api::AuthzStore;
 use crate::api::conditions::{Finding, READY, STORE_DELETED, conditions};
 use crate::api::store::DeletionPolicy;
-use crate::build::{Kind, MANAGER, REGION, STORE, central_name, grpc_address, regional_name};
+use crate::build::{
+    Kind, MANAGER, REGION, STORE, api_certificate, central_name, grpc_address, regional_name,
+};
 use crate::events::Severity;
-use crate::nodes::NodeError;
+use crate::nodes::{Access, Address, NodeError};
 use crate::reconcile::asked::{Asked, ask};
+use crate::reconcile::secrets::{Seen, names_for_access};
 use crate::reconcile::workloads::replicas;
 use crate::reconcile::{Context, Error, status};
 use crate::requeue::{self, jittered};
@@ -135,7 +138,10 @@ async fn delete_at_central(
 ) -> Result<Option<Obstacle>, Error> {
     let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
     let central = central_name(&name);
-    let address = grpc_address(&central, &namespace);
+    let address = Address {
+        at: grpc_address(&central, &namespace),
+        access: access(store, context).await,
+    };
     let done = match at_central(&address, id, store, context).await {
         Ok(AtCentral::Ours(id)) => {
             if !has_got_to(store, DELETING_AT_CENTRAL) {
@@ -176,7 +182,7 @@ enum AtCentral<'a> {
 /// Looks for the store that is known to be this AuthzStore's, and no other of its name: central may have been led to
 /// somebody else's database.
 async fn at_central<'a>(
-    address: &str,
+    address: &Address,
     id: Option<&'a str>,
     store: &AuthzStore,
     context: &Context,
@@ -245,7 +251,19 @@ async fn ask_regions(id: &str, store: &AuthzStore, context: &Context) -> Vec<Ask
         .of_stores
         .pods(&namespace, STORE, &store.name_any());
     pods.retain(|pod| pod.labels().contains_key(REGION) && !is_migration(pod));
-    ask(context, &pods, Some(id)).await
+    ask(context, &pods, &access(store, context).await, Some(id)).await
+}
+
+/// How its nodes are spoken to, by what is left of its Secrets.
+async fn access(store: &AuthzStore, context: &Context) -> Access {
+    let namespace = store.namespace().unwrap_or_default();
+    let api = api_certificate(&store.spec);
+    let names = names_for_access(&store.spec, api).collect();
+    let seen = Seen::read(&context.client, &namespace, names, &uid(store)).await;
+    for (name, error) in &seen.unread {
+        tracing::warn!(secret = name, %error, "cannot see what nodes want to be shown");
+    }
+    seen.access(&store.spec, api)
 }
 
 /// Whether a region has deleted its copy. Its nodes have one database: any of them that sees it knows.

@@ -11,21 +11,25 @@ use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
-use crate::build::{COMPONENT, EDGE_REGION, Kind, STORE};
+use crate::build::{
+    COMPONENT, EDGE_REGION, Kind, Role, STORE, SecretFile, api_certificate, store_files,
+};
+use crate::nodes::Access;
 use crate::reconcile::apply::Gone;
 use crate::reconcile::context::Live;
 use crate::reconcile::pods::Trouble;
 use crate::reconcile::read::{self, Keyed, Secrets};
+use crate::reconcile::secrets::{Seen, names_for_access};
 use crate::reconcile::workloads::{JobState, job_state};
 use crate::reconcile::{Context, Error, creation};
 
 /// What an AuthzStore names, and what there is of it.
 #[derive(Debug)]
 pub struct References {
-    /// The Secrets named, but for those that cannot be read.
-    pub secrets: Secrets,
-    /// Why those cannot be read, by their names.
-    pub unread: BTreeMap<String, Error>,
+    /// The Secrets named.
+    pub seen: Seen,
+    /// How its nodes are spoken to.
+    pub access: Access,
     /// The model's ConfigMap, if it names one.
     pub model: Option<Keyed>,
     /// What belongs to it.
@@ -62,24 +66,19 @@ pub(super) fn is_migration(pod: &Pod) -> bool {
 pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<References, Error> {
     let namespace = store.namespace().unwrap_or_default();
     let uid = store.uid().unwrap_or_default();
-    let (mut secrets, mut unread) = (Secrets::new(), BTreeMap::new());
-    for name in secret_names(&store.spec) {
-        match read::secret(&context.client, &namespace, &name, &uid).await {
-            Ok(found) => {
-                secrets.insert(name, found);
-            }
-            // Others must leave it what its nodes have, and it is not known what that is.
-            Err(error) if !context.rivals.knows(store) => return Err(error),
-            Err(error) => {
-                unread.insert(name, error);
-            }
-        }
+    let names = secret_names(&store.spec);
+    let mut seen = Seen::read(&context.client, &namespace, names, &uid).await;
+    // Others must leave it what its nodes have, and it is not known what that is.
+    if !context.rivals.knows(store)
+        && let Some((_, error)) = seen.unread.pop_first()
+    {
+        return Err(error);
     }
     let model = match &store.spec.model.config_map_key_ref {
         Some(of) => Some(read::config_map(&context.client, &namespace, of).await?),
         None => None,
     };
-    let own = databases(&store.spec, &secrets);
+    let own = databases(&store.spec, &seen.secrets);
     let rival = context
         .rivals
         .in_the_way(store, own, &context.client)
@@ -90,12 +89,12 @@ pub async fn dereference(store: &AuthzStore, context: &Context) -> Result<Refere
     let (before, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_before(pod, store));
     let live = children.owned_by(&uid);
     let strays = match rival {
-        Some(_) => strays(store, context, &secrets, &live).await,
+        Some(_) => strays(store, context, &seen.secrets, &live).await,
         None => Vec::new(),
     };
     Ok(References {
-        secrets,
-        unread,
+        access: seen.access(&store.spec, api_certificate(&store.spec)),
+        seen,
         model,
         without_pods: without_pods(context, &namespace, &live, &pods).await,
         live,
@@ -136,30 +135,40 @@ pub(super) fn is_of_job(pod: &Pod, job: &str) -> bool {
 }
 
 /// Every reference to a Secret, with where it stands.
-pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, &KeyRef)> {
-    let mut refs = vec![(
-        "datastore.urlSecretRef".to_owned(),
-        &spec.datastore.url_secret_ref,
-    )];
-    if let Some(properties) = &spec.kafka.properties_secret_ref {
-        refs.push(("kafka.propertiesSecretRef".to_owned(), properties));
+pub(super) fn secret_refs(spec: &AuthzStoreSpec) -> Vec<(String, KeyRef)> {
+    let mut refs = Vec::new();
+    let regions = spec.regions.iter().map(|region| {
+        let at = format!("regions[{}].datastore", region.name);
+        (at, &region.datastore)
+    });
+    for (at, of) in std::iter::once(("datastore".to_owned(), &spec.datastore)).chain(regions) {
+        refs.push((format!("{at}.urlSecretRef"), of.url_secret_ref.clone()));
+        let replica = of.read_replica_url_secret_ref.clone();
+        refs.extend(replica.map(|of| (format!("{at}.readReplicaUrlSecretRef"), of)));
     }
-    for region in &spec.regions {
-        let at = format!("regions[{}].datastore.urlSecretRef", region.name);
-        refs.push((at, &region.datastore.url_secret_ref));
-    }
+    refs.extend(files(spec).into_iter().map(|file| (file.at, file.of)));
+    let ca = api_certificate(spec).and_then(|of| of.ca_secret_ref.clone());
+    refs.extend(ca.map(|of| ("tls.api.caSecretRef".to_owned(), of)));
     refs
 }
 
-/// The names of all Secrets that a store's nodes read.
-pub fn secret_names(spec: &AuthzStoreSpec) -> Vec<String> {
-    let mut names: Vec<String> = secret_refs(spec)
+/// What its nodes read as files.
+pub(super) fn files(spec: &AuthzStoreSpec) -> Vec<SecretFile> {
+    let mut files = store_files(spec, Role::Central);
+    let others = store_files(spec, Role::Regional);
+    let others: Vec<_> = others
         .into_iter()
-        .map(|(_, of)| of.name.clone())
+        .filter(|of| !files.contains(of))
         .collect();
-    names.sort();
-    names.dedup();
-    names
+    files.extend(others);
+    files
+}
+
+/// The names of all Secrets that a store's nodes read, or the operator to speak to them.
+pub fn secret_names(spec: &AuthzStoreSpec) -> BTreeSet<String> {
+    let refs = secret_refs(spec).into_iter().map(|(_, of)| of.name);
+    refs.chain(names_for_access(spec, api_certificate(spec)))
+        .collect()
 }
 
 /// The databases on servers that a store's nodes write to.

@@ -292,7 +292,9 @@ fn refusals(validated: &Validated) -> (Finding, Finding) {
     let missing: Vec<_> = of_all.chain(validated.missing.findings()).collect();
     let fault = missing.iter().find(|of| of.state == State::False);
     let missing = fault.or(missing.first()).map(|first| {
-        let told: Vec<_> = missing.iter().map(|of| of.message.as_str()).collect();
+        let mut told: Vec<_> = missing.iter().map(|of| of.message.as_str()).collect();
+        // A Secret that is not there has none of its keys.
+        told.dedup();
         Finding {
             message: told.join("; "),
             ..Finding::clone(first)

@@ -9,7 +9,7 @@ use meridian_model::Tiers;
 use super::validate::{WantedModel, model_hash};
 use crate::api::AuthzStore;
 use crate::api::store::{AuthzStoreStatus, ModelStatus};
-use crate::nodes::{NodeError, NodeStatus};
+use crate::nodes::{Address, NodeError, NodeStatus};
 use crate::reconcile::{Context, Error, status};
 
 /// How the store is.
@@ -55,7 +55,7 @@ pub(super) enum ConvergeError {
 pub(super) struct Central<'a> {
     pub(super) store: &'a AuthzStore,
     pub(super) context: &'a Context,
-    pub(super) address: &'a str,
+    pub(super) address: &'a Address,
     /// How a central node is.
     pub(super) status: &'a NodeStatus,
 }

@@ -8,7 +8,7 @@ use super::validate::{Refusal, Validated, WantedModel};
 use crate::api::AuthzStore;
 use crate::api::conditions::{ACCEPTED, DATASTORE_REACHABLE, Finding, SUPERSEDED};
 use crate::build::{Kind, central_name, grpc_address};
-use crate::nodes::NodeError;
+use crate::nodes::{Address, NodeError};
 use crate::reconcile::Context;
 use crate::reconcile::apply::find;
 use crate::reconcile::asked::{Asked, ask};
@@ -35,7 +35,7 @@ pub(super) async fn observe(
         pending: before.and_then(|of| of.pending_model.clone()),
         ..Default::default()
     };
-    let nodes = ask(context, &pods, state.id.as_deref()).await;
+    let nodes = ask(context, &pods, &references.access, state.id.as_deref()).await;
     let model = match &validated.model {
         // Central may have come to run on what is another's.
         _ if let Some(why) = &references.rival => Finding::blocked(ACCEPTED, &why.message),
@@ -43,7 +43,16 @@ pub(super) async fn observe(
         Ok(_) if let Some(why) = not_its_own(store, references) => {
             Finding::not_yet("CentralNotReady", why)
         }
-        Ok(wanted) => converge(store, context, &nodes, wanted, &mut state).await,
+        Ok(wanted) => {
+            let address = Address {
+                at: grpc_address(
+                    &central_name(&store.name_any()),
+                    &store.namespace().unwrap_or_default(),
+                ),
+                access: references.access.clone(),
+            };
+            converge(store, context, &address, &nodes, wanted, &mut state).await
+        }
         Err(Refusal::Invalid(finding) | Refusal::Missing(finding)) => Finding {
             message: format!("the model is left as it is: {}", finding.message),
             ..finding.clone()
@@ -71,6 +80,7 @@ fn not_its_own(store: &AuthzStore, references: &References) -> Option<String> {
 async fn converge(
     store: &AuthzStore,
     context: &Context,
+    address: &Address,
     nodes: &[Asked],
     wanted: &WantedModel,
     state: &mut StoreState,
@@ -88,12 +98,10 @@ async fn converge(
     let Some(status) = ready else {
         return Finding::unknown("CentralNotReady", "no central node is ready to be asked");
     };
-    let namespace = store.namespace().unwrap_or_default();
-    let address = grpc_address(&central_name(&store.name_any()), &namespace);
     let central = Central {
         store,
         context,
-        address: &address,
+        address,
         status,
     };
     match central.converge(&store.spec.product, wanted, state).await {

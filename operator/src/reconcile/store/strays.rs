@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use crate::api::AuthzStore;
-use crate::build::Kind;
+use crate::build::{DATASTORE_URL, Kind};
 use crate::reconcile::Context;
 use crate::reconcile::apply::{Gone, gone};
 use crate::reconcile::context::Live;
@@ -72,6 +72,7 @@ fn url_secret(workload: &DynamicObject) -> Option<(&str, &str)> {
         .data
         .pointer("/spec/template/spec/containers/0/env")?;
     let mut variables = env.as_array()?.iter();
-    let of = variables.find_map(|of| of.pointer("/valueFrom/secretKeyRef"))?;
+    let url = variables.find(|of| of["name"] == DATASTORE_URL)?;
+    let of = url.pointer("/valueFrom/secretKeyRef")?;
     Some((of.get("name")?.as_str()?, of.get("key")?.as_str()?))
 }

@@ -9,16 +9,15 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use meridian_model::{AuthorizationModel, Tiers, TypeSystem, dsl};
 
-use super::dereference::{References, database, secret_refs};
+use super::dereference::{References, database, files, secret_refs};
 use super::owner;
 use crate::api::AuthzStore;
 use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::{AuthzStoreSpec, Tier};
-use crate::build::{SecretHashes, StoreInput, hash};
+use crate::build::{SecretHashes, StoreInput, central_name, hash, host, regional_name};
 use crate::reconcile::Missing;
 use crate::reconcile::read::Keyed;
-use crate::reconcile::status::not_read;
 
 /// What of an AuthzStore can be built.
 #[derive(Debug)]
@@ -73,13 +72,15 @@ fn infrastructure(
     own_databases(&store.spec, references)?;
     let mut secrets = SecretHashes::new();
     for (at, of) in secret_refs(&store.spec) {
-        match hash_of(references, &at, of) {
+        match references.seen.hash(&at, &of) {
             Ok(hash) => {
-                secrets.insert(of.clone(), hash);
+                secrets.insert(of, hash);
             }
-            Err(finding) => missing.add(of, finding),
+            Err(finding) => missing.add(&of, finding),
         }
     }
+    let files = files(&store.spec);
+    references.seen.check(&files, &hosts(store), missing);
     Ok(StoreInput {
         name: store.name_any(),
         namespace: store.namespace().unwrap_or_default(),
@@ -89,31 +90,20 @@ fn infrastructure(
     })
 }
 
-fn hash_of(references: &References, at: &str, of: &KeyRef) -> Result<String, Finding> {
-    if let Some(error) = references.unread.get(&of.name) {
-        let why = not_read(error);
-        let message = format!("{at}: {}", why.message);
-        return Err(Finding { message, ..why });
-    }
-    let found = references.secrets.get(&of.name).and_then(Option::as_ref);
-    let Some(secret) = found else {
-        return Err(Finding::fault(
-            "SecretNotFound",
-            format!("{at}: there is no Secret '{}' in this namespace", of.name),
-        ));
-    };
-    let value = secret.get(&of.key).map(|value| value.hash.clone());
-    value.ok_or_else(|| {
-        Finding::fault(
-            "SecretKeyNotFound",
-            format!("{at}: Secret '{}' has no key '{}'", of.name, of.key),
-        )
-    })
+/// The names by which nodes below reach central and the regions.
+fn hosts(store: &AuthzStore) -> Vec<String> {
+    let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
+    let regions = store.spec.regions.iter();
+    let regions = regions.map(|region| regional_name(&name, &region.name));
+    std::iter::once(central_name(&name))
+        .chain(regions)
+        .map(|service| host(&service, &namespace))
+        .collect()
 }
 
 /// Nodes of two roles on one database would undo each other's work.
 fn own_databases(spec: &AuthzStoreSpec, references: &References) -> Result<(), Refusal> {
-    let database = |of: &KeyRef| database(of, &references.secrets);
+    let database = |of: &KeyRef| database(of, &references.seen.secrets);
     let mut used = vec![("central", &spec.datastore.url_secret_ref)];
     for region in &spec.regions {
         let url = &region.datastore.url_secret_ref;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use meridian_model::{AuthorizationModel, Tiers};
-use meridian_operator::nodes::{Dependency, Held, NodeError, NodeStatus, Nodes};
+use meridian_operator::nodes::{Address, Dependency, Held, NodeError, NodeStatus, Nodes};
 
 /// What nodes say, and what was written through them.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) model_below: Option<String>,
     /// What every call but that for the status is answered with.
     pub(crate) failure: Option<NodeError>,
+    /// Who was asked how it is, or to delete a store, and how they were spoken to.
+    pub(crate) spoken_to: Vec<Address>,
     /// Whether what is deleted is answered too late.
     pub(crate) late: bool,
     /// Whether writes are done, and never answered.
@@ -86,14 +88,14 @@ impl FakeNodes {
 
 #[async_trait]
 impl Nodes for FakeNodes {
-    async fn find_store(&self, _: &str, name: &str) -> Result<Option<String>, NodeError> {
+    async fn find_store(&self, _: &Address, name: &str) -> Result<Option<String>, NodeError> {
         self.call(|told| {
             let found = told.stores.iter().find(|(_, of)| of == name);
             found.map(|(id, _)| id.clone())
         })
     }
 
-    async fn create_store(&self, _: &str, name: &str) -> Result<String, NodeError> {
+    async fn create_store(&self, _: &Address, name: &str) -> Result<String, NodeError> {
         self.write(|told| {
             let id = format!("store-{}", told.stores.len() + 1);
             told.stores.push((id.clone(), name.to_owned()));
@@ -105,7 +107,7 @@ impl Nodes for FakeNodes {
 
     async fn latest_model(
         &self,
-        _: &str,
+        _: &Address,
         _: &str,
     ) -> Result<Option<(String, AuthorizationModel)>, NodeError> {
         self.call(|told| told.models.last().cloned())
@@ -113,7 +115,7 @@ impl Nodes for FakeNodes {
 
     async fn write_model(
         &self,
-        _: &str,
+        _: &Address,
         _: &str,
         model: &AuthorizationModel,
     ) -> Result<String, NodeError> {
@@ -126,11 +128,11 @@ impl Nodes for FakeNodes {
         .await
     }
 
-    async fn tiers(&self, _: &str, _: &str) -> Result<Tiers, NodeError> {
+    async fn tiers(&self, _: &Address, _: &str) -> Result<Tiers, NodeError> {
         self.call(|told| told.tiers.clone())
     }
 
-    async fn assign_tiers(&self, _: &str, _: &str, tiers: &Tiers) -> Result<(), NodeError> {
+    async fn assign_tiers(&self, _: &Address, _: &str, tiers: &Tiers) -> Result<(), NodeError> {
         self.write(|told| {
             told.tiers = tiers.clone();
             told.writes.push("assign tiers".to_owned());
@@ -138,10 +140,11 @@ impl Nodes for FakeNodes {
         .await
     }
 
-    async fn status(&self, at: &str, store: Option<&str>) -> Result<NodeStatus, NodeError> {
-        let told = self.0.lock().unwrap();
+    async fn status(&self, to: &Address, store: Option<&str>) -> Result<NodeStatus, NodeError> {
+        let mut told = self.0.lock().unwrap();
         let latest = told.models.last().map(|(id, _)| id.clone());
-        let is_below = at.starts_with("10.0.1.");
+        told.spoken_to.push(to.clone());
+        let is_below = to.at.starts_with("10.0.1.");
         let model = told.model_below.clone().filter(|_| is_below).or(latest);
         let below = told.status_below.as_ref().filter(|_| is_below);
         let status = below.unwrap_or(&told.status);
@@ -161,8 +164,9 @@ impl Nodes for FakeNodes {
         })
     }
 
-    async fn delete_store(&self, _: &str, store: &str) -> Result<(), NodeError> {
+    async fn delete_store(&self, to: &Address, store: &str) -> Result<(), NodeError> {
         self.write(|told| {
+            told.spoken_to.push(to.clone());
             told.stores.retain(|(id, _)| id != store);
             told.writes.push(format!("delete {store}"));
             match told.late {
