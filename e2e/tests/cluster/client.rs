@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
-use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,6 +19,8 @@ pub(crate) struct Answer {
 
 pub(crate) struct Client {
     address: SocketAddr,
+    tls: Option<ClientTlsConfig>,
+    key: Option<&'static str>,
 }
 
 /// A tuple, or a question for one: object, relation, user.
@@ -26,7 +28,26 @@ pub(crate) type Triple<'a> = [&'a str; 3];
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self {
+            address,
+            tls: None,
+            key: None,
+        }
+    }
+
+    /// One that speaks TLS with who has a certificate of this authority (PEM) for that name, and shows a key.
+    pub(crate) fn secured(
+        address: SocketAddr,
+        (authority, name): (&str, &str),
+        key: Option<&'static str>,
+    ) -> Self {
+        let ca = Certificate::from_pem(authority);
+        let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(name);
+        Self {
+            address,
+            tls: Some(tls),
+            key,
+        }
     }
 
     /// Asks over a new connection, so that the Service chooses anew.
@@ -44,7 +65,8 @@ impl Client {
             }),
             ..Default::default()
         };
-        let response = self.connect().await?.check(request).await?;
+        let mut api = self.connect().await?;
+        let response = api.check(self.showing(request)).await?;
         let served_by = response.metadata().get("meridian-served-by");
         Ok(Answer {
             served_by: served_by.unwrap().to_str().unwrap().into(),
@@ -67,12 +89,26 @@ impl Client {
             }),
             ..Default::default()
         };
-        self.connect().await?.write(request).await?;
+        let mut api = self.connect().await?;
+        api.write(self.showing(request)).await?;
         Ok(())
     }
 
+    fn showing<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(key) = self.key {
+            let shown = format!("Bearer {key}").parse().unwrap();
+            request.metadata_mut().insert("authorization", shown);
+        }
+        request
+    }
+
     async fn connect(&self) -> Result<OpenFgaServiceClient<Channel>, Status> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address)).unwrap();
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint.tls_config(tls.clone()).unwrap();
+        }
         let endpoint = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
         let channel = endpoint.connect().await;
         let channel = channel.map_err(|error| Status::unavailable(format!("{error:?}")))?;

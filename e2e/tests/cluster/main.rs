@@ -18,6 +18,7 @@ mod life;
 mod load;
 mod pod;
 mod rollout;
+mod secured;
 mod shared;
 mod site;
 mod storage;

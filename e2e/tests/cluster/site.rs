@@ -103,9 +103,14 @@ impl Site {
 
     /// What is asked at a Service, by any pod behind it.
     pub(crate) async fn client(&self, service: &str) -> Client {
+        Client::new(self.address(service, 8081).await)
+    }
+
+    /// Where a port of a Service is.
+    pub(crate) async fn address(&self, service: &str, port: u16) -> SocketAddr {
         let service = self.get(["service", service]).await;
         let ip = service["spec"]["clusterIP"].as_str().unwrap();
-        Client::new(SocketAddr::new(ip.parse().unwrap(), 8081))
+        SocketAddr::new(ip.parse().unwrap(), port)
     }
 
     pub(crate) async fn condition(&self, object: &str, kind: &str) -> Option<Condition> {
