@@ -12,6 +12,7 @@ mod ask;
 mod conditions;
 mod constructs;
 mod draw;
+mod met;
 mod shrink;
 mod verdict;
 mod world;
@@ -27,6 +28,7 @@ use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 use crate::side_by_side::Pair;
+use answers::Outcome;
 use ask::{Asked, Stores};
 use verdict::{Verdict, verdict};
 use world::{Call, Question, World};
@@ -156,19 +158,27 @@ async fn one_world(pair: &Pair, seed: u64, tally: &mut Tally) {
         tally.count(format!("answer: {}", answers[1].kind()));
         match verdict(pair, &stores, &world, &question, &answers).await {
             Verdict::Same => {}
-            Verdict::OnPurpose(reason) => tally.count(format!("on purpose: {reason}")),
-            Verdict::Different => {
-                let world = world.clone();
-                let [ours, theirs] = answers.map(|answer| answer.kind());
-                tally.different.push(Different {
-                    seed,
-                    world,
-                    kind: format!("{}: ours {ours}, theirs {theirs}", question.call.method()),
-                    question,
-                });
+            Verdict::OnPurpose(reason) => {
+                tally.count(format!(
+                    "on purpose: {reason} ({})",
+                    kind(&question, &answers)
+                ));
             }
+            Verdict::Different => tally.different.push(Different {
+                seed,
+                world: world.clone(),
+                kind: kind(&question, &answers),
+                question,
+            }),
         }
     }
+}
+
+/// The call, and what came of it.
+fn kind(question: &Question, answers: &[Outcome; 2]) -> String {
+    let [ours, theirs] = answers.each_ref().map(Outcome::kind);
+    let method = question.call.method();
+    format!("{method}: ours {ours}, theirs {theirs}")
 }
 
 impl Tally {

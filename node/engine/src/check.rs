@@ -18,12 +18,13 @@ use meridian_model::{Subject, Tuple};
 
 use crate::budget::{Budget, Meter};
 use crate::evaluation::Evaluation;
-use crate::facts::Facts;
+use crate::facts::{Facts, SetKey};
 use crate::memory::Memory;
 use crate::missing::Missing;
 use crate::overlay::Overlay;
 use crate::program::Program;
 use crate::question::Question;
+use crate::stands::Stands;
 
 /// What an evaluation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub enum Outcome {
 pub struct Scratch {
     pub(crate) overlay: Overlay,
     pub(crate) memory: Memory,
+    pub(crate) stands: Stands,
     pub(crate) missed: Vec<Missing>,
     pub(crate) reads: Vec<Read>,
     pub(crate) fault: Option<String>,
@@ -106,6 +108,8 @@ pub fn check<F: Facts>(
     ) else {
         return Outcome::Denied;
     };
+    let userset = asked.userset.map(SetKey::relation);
+    scratch.stands.find(program, asked.object_type, userset);
     let mut meter = Meter::new(budget);
     let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, given.context)
         .decide(object, object_type, relation, budget.limits.depth);

@@ -13,6 +13,7 @@ use crate::missing::Missing;
 use crate::overlay::{Asked, Given};
 use crate::program::{Facet, Node, Program, Relation};
 use crate::sets::Subject;
+use crate::stands::Place;
 use crate::sums::{Conditions, Holds, Sum};
 use crate::symbols::{RelationId, TypeId};
 use crate::value::Value;
@@ -36,7 +37,8 @@ pub(crate) struct Evaluation<'a, 'b, F> {
 }
 
 impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
-    /// An evaluation for `asked`. What the scratch memory remembers must be of the same user over the same facts.
+    /// An evaluation for `asked`. What the scratch memory remembers must be of the same user over the same facts, and where
+    /// such users can stand must be found.
     pub(crate) fn new(
         facts: &'a F,
         program: &'a Program,
@@ -104,12 +106,15 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let Some(definition) = self.program.relation(object_type, relation) else {
             return plain(Value::FALSE);
         };
+        if !self.scratch.stands.can(definition.place) {
+            return plain(Value::FALSE);
+        }
         if !self.meter.spend() {
             return plain(Value::UNKNOWN);
         }
         if definition.leaf {
             let stored = self.facts.direct(object_type, key);
-            return plain(self.direct(definition, key, stored));
+            return plain(self.direct(definition, key, stored, left));
         }
         if let Some(found) = self.scratch.memory.recall(key, left) {
             return found;
@@ -152,8 +157,20 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         match node {
             Node::This => self.this(definition, object_type, key, left),
             Node::Computed(relation) => self.set(key.object(), object_type, *relation, left),
-            Node::FromParent { tupleset, computed } => {
-                self.at_parents(object_type, key.object(), *tupleset, *computed, left)
+            Node::FromParent {
+                tupleset,
+                computed,
+                place,
+            } => {
+                let definition = self.program.relation(object_type, *tupleset);
+                let of_interest = |of: &&Relation| self.matters(*place, of.has_conditions(), left);
+                match definition.filter(of_interest) {
+                    Some(definition) => {
+                        let parents = SetKey::new(key.object(), *tupleset);
+                        self.at_parents(definition, object_type, parents, *computed, left)
+                    }
+                    None => Found::plain(Value::FALSE, left),
+                }
             }
             Node::Union(children) => {
                 let mut all = Sum::union(left);
@@ -197,8 +214,8 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     ) -> Found {
         let mut any = Sum::union(left);
         let stored = self.facts.direct(object_type, key);
-        let value = self.direct(definition, key, stored);
-        if any.add(Found::plain(value, left)) || !definition.has_usersets() {
+        let value = self.direct(definition, key, stored, left);
+        if any.add(Found::plain(value, left)) || !self.usersets_matter(definition, left) {
             return any.found;
         }
         let mut conditions = Conditions::default();
@@ -241,6 +258,22 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             conditions.settle(&mut any, left);
         }
         any.found
+    }
+
+    /// Whether what leads to a place can matter: the user can stand there, or conditions on the way can have no answer, or
+    /// the step to it meets the depth limit. As upstream, which asks where a user can stand after each step.
+    fn matters(&self, place: Place, has_conditions: bool, left: u32) -> bool {
+        self.scratch.stands.can(place) || has_conditions || left <= 1
+    }
+
+    /// Whether usersets among a relation's own tuples can matter.
+    fn usersets_matter(&self, definition: &Relation, left: u32) -> bool {
+        definition.has_usersets()
+            && self.matters(
+                definition.userset_place,
+                definition.has_bound_usersets(),
+                left,
+            )
     }
 
     /// Adds what a userset gives; whether that settles it.
@@ -305,7 +338,13 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     }
 
     /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard. `stored` are the facts'.
-    fn direct(&mut self, definition: &Relation, key: SetKey, stored: Option<SetRef<'_>>) -> Value {
+    fn direct(
+        &mut self,
+        definition: &Relation,
+        key: SetKey,
+        stored: Option<SetRef<'_>>,
+        left: u32,
+    ) -> Value {
         let Asked {
             object_type,
             object,
@@ -336,7 +375,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         if value == Value::TRUE || stored.is_some() {
             return value;
         }
-        if !by_itself && !by_wildcard && !definition.has_usersets() {
+        if !by_itself && !by_wildcard && !self.usersets_matter(definition, left) {
             return value;
         }
         self.scratch.missed.push(Missing::Direct(key));
@@ -371,20 +410,16 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         }
     }
 
-    /// `computed from tupleset`: the relation at every parent.
+    /// `computed from tupleset`: the relation at every parent that the tupleset's set names.
     fn at_parents(
         &mut self,
+        definition: &Relation,
         object_type: TypeId,
-        object: ObjectId,
-        tupleset: RelationId,
+        key: SetKey,
         computed: RelationId,
         left: u32,
     ) -> Found {
         let mut any = Sum::union(left);
-        let Some(definition) = self.program.relation(object_type, tupleset) else {
-            return any.found;
-        };
-        let key = SetKey::new(object, tupleset);
         let mut conditions = Conditions::default();
         for index in 0..self.scratch.overlay.get(key).len() {
             let Some(given) = self.scratch.overlay.get(key).get(index) else {

@@ -22,6 +22,7 @@ pub mod program;
 pub mod question;
 pub mod rounds;
 mod sets;
+mod stands;
 mod sums;
 pub mod symbols;
 mod value;

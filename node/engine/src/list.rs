@@ -15,7 +15,6 @@ use hashbrown::HashMap;
 use crate::check::Outcome;
 
 mod closure;
-mod leads;
 mod objects;
 mod users;
 

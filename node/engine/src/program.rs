@@ -6,17 +6,31 @@ use meridian_condition::Condition;
 use meridian_model::TypeSystem;
 use meridian_model::typesystem::{Facet as ModelFacet, Relation as ModelRelation, Rewrite};
 
+use crate::stands::{Above, Place, place};
 use crate::symbols::{RelationId, Symbols, TypeId};
 
 /// A model by numbers. Valid with every later version of the symbol table it was compiled with.
 #[derive(Debug, Default)]
 pub struct Program {
-    /// By type number; within, by relation number.
-    types: Vec<Option<Box<[Option<Relation>]>>>,
+    /// By type number.
+    types: Vec<Option<Type>>,
+    pub(crate) above: Above,
+}
+
+#[derive(Debug)]
+struct Type {
+    /// The type's own bit in sets of this program's types.
+    bit: u128,
+    /// By relation number.
+    relations: Box<[Option<Relation>]>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Relation {
+    /// Who can stand in it at all.
+    pub(crate) place: Place,
+    /// Who can stand in the usersets among its own tuples.
+    pub(crate) userset_place: Place,
     pub(crate) rewrite: Node,
     objects: Box<[TypeId]>,
     wildcards: Box<[TypeId]>,
@@ -34,6 +48,7 @@ pub(crate) enum Node {
     FromParent {
         tupleset: RelationId,
         computed: RelationId,
+        place: Place,
     },
     Union(Box<[Self]>),
     Intersection(Box<[Self]>),
@@ -102,8 +117,48 @@ impl Relation {
 
     /// Whether usersets are admitted.
     pub(crate) fn has_usersets(&self) -> bool {
+        !self.usersets.is_empty() || self.has_bound_usersets()
+    }
+
+    /// Whether usersets are admitted that are bound to a condition.
+    pub(crate) fn has_bound_usersets(&self) -> bool {
         let is_userset = |of: &Conditioned| matches!(of.facet, Facet::Userset(..));
-        !self.usersets.is_empty() || self.conditioned.iter().any(is_userset)
+        self.conditioned.iter().any(is_userset)
+    }
+}
+
+impl Node {
+    /// Calls `visit` for each leaf, left to right.
+    pub(crate) fn for_each_leaf<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
+        match self {
+            Self::This | Self::Computed(_) | Self::FromParent { .. } => visit(self),
+            Self::Union(children) | Self::Intersection(children) => {
+                children.iter().for_each(|child| child.for_each_leaf(visit));
+            }
+            Self::Exclusion(of) => {
+                of.0.for_each_leaf(visit);
+                of.1.for_each_leaf(visit);
+            }
+        }
+    }
+
+    /// Calls `visit` for each `computed from tupleset`, with both relations and its place.
+    fn for_each_parent(&mut self, visit: &mut impl FnMut(RelationId, RelationId, &mut Place)) {
+        match self {
+            Self::This | Self::Computed(_) => {}
+            Self::FromParent {
+                tupleset,
+                computed,
+                place,
+            } => visit(*tupleset, *computed, place),
+            Self::Union(children) | Self::Intersection(children) => children
+                .iter_mut()
+                .for_each(|child| child.for_each_parent(visit)),
+            Self::Exclusion(of) => {
+                of.0.for_each_parent(visit);
+                of.1.for_each_parent(visit);
+            }
+        }
     }
 }
 
@@ -111,7 +166,7 @@ impl Program {
     /// Compiles a model, adding its names to the table. `None` when the table is full (65,536 names of either kind).
     pub fn compile(types: &TypeSystem, symbols: &mut Symbols) -> Option<Self> {
         let mut program = Self::default();
-        for (name, definition) in types.types() {
+        for (index, (name, definition)) in (0..).zip(types.types()) {
             let id = usize::from(symbols.add_type(name)?.0);
             let mut relations: Vec<Option<Relation>> = Vec::new();
             for (name, relation) in &definition.relations {
@@ -125,18 +180,59 @@ impl Program {
                 .types
                 .resize_with(program.types.len().max(id + 1), || None);
             if let Some(slot) = program.types.get_mut(id) {
-                *slot = Some(relations.into());
+                *slot = Some(Type {
+                    bit: 1_u128.checked_shl(index)?,
+                    relations: relations.into(),
+                });
             }
         }
+        place(&mut program);
         Some(program)
     }
 
     pub(crate) fn relation(&self, object_type: TypeId, relation: RelationId) -> Option<&Relation> {
-        self.types
-            .get(usize::from(object_type.0))?
-            .as_ref()?
+        self.of_type(object_type)?
+            .relations
             .get(usize::from(relation.0))?
             .as_ref()
+    }
+
+    fn of_type(&self, object_type: TypeId) -> Option<&Type> {
+        self.types.get(usize::from(object_type.0))?.as_ref()
+    }
+
+    /// A type as a set of types; empty for one that is not in the model.
+    pub(crate) fn bit(&self, object_type: TypeId) -> u128 {
+        self.of_type(object_type).map_or(0, |of| of.bit)
+    }
+
+    /// Every relation, with its type.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = (TypeId, &Relation)> {
+        (0..).map(TypeId).zip(&self.types).flat_map(|(id, of)| {
+            let relations = of.iter().flat_map(|of| of.relations.iter().flatten());
+            relations.map(move |relation| (id, relation))
+        })
+    }
+
+    /// Calls `visit` for each place, those of a `computed from tupleset` with their type and both relations.
+    pub(crate) fn for_each_place(
+        &mut self,
+        visit: &mut impl FnMut(Option<(TypeId, RelationId, RelationId)>, &mut Place),
+    ) {
+        for (id, of) in (0..).map(TypeId).zip(&mut self.types) {
+            for relation in of
+                .iter_mut()
+                .flat_map(|of| of.relations.iter_mut().flatten())
+            {
+                visit(None, &mut relation.place);
+                visit(None, &mut relation.userset_place);
+                relation
+                    .rewrite
+                    .for_each_parent(&mut |tupleset, computed, place| {
+                        visit(Some((id, tupleset, computed)), place);
+                    });
+            }
+        }
     }
 }
 
@@ -167,6 +263,8 @@ fn compile_relation(
     }
     let rewrite = compile_rewrite(&relation.rewrite, symbols)?;
     let mut compiled = Relation {
+        place: Place::default(),
+        userset_place: Place::default(),
         rewrite,
         objects: objects.into(),
         wildcards: wildcards.into(),
@@ -191,6 +289,7 @@ fn compile_rewrite(rewrite: &Rewrite, symbols: &mut Symbols) -> Option<Node> {
         Rewrite::FromParent { tupleset, computed } => Node::FromParent {
             tupleset: symbols.add_relation(tupleset)?,
             computed: symbols.add_relation(computed)?,
+            place: Place::default(),
         },
         Rewrite::Union(of) => Node::Union(children(of)?),
         Rewrite::Intersection(of) => Node::Intersection(children(of)?),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use meridian_model::AuthorizationModel;
-use meridian_model::authorization_model::{TypeDefinition, Userset};
+use meridian_model::authorization_model::{RelationReference, TypeDefinition, Userset};
 
 use super::conditions::INLINE;
 use super::world::{Question, Tuple, World};
@@ -73,24 +73,6 @@ pub(crate) fn reached(
         }
     }
     (relations, facets)
-}
-
-/// Whether a relation leads to one with an intersection or an exclusion that leads back to itself.
-pub(crate) fn has_operator_in_cycle(
-    model: &AuthorizationModel,
-    kind: &str,
-    relation: &str,
-) -> bool {
-    let (relations, _) = reached(model, kind, relation);
-    relations.iter().any(|node| {
-        let mut found = BTreeSet::new();
-        let next = look(model, node, &mut found);
-        let is_operator = found.contains("intersection") || found.contains("exclusion");
-        is_operator
-            && next
-                .iter()
-                .any(|(kind, relation)| reached(model, kind, relation).0.contains(node))
-    })
 }
 
 /// Notes what a relation is made of; returns where it leads.
@@ -169,10 +151,11 @@ fn walk(
     }
 }
 
-fn restrictions<'a>(
+/// Who may stand in a relation directly.
+pub(crate) fn restrictions<'a>(
     definition: &'a TypeDefinition,
     relation: &str,
-) -> &'a [meridian_model::authorization_model::RelationReference] {
+) -> &'a [RelationReference] {
     let metadata = definition.metadata.as_ref();
     let relation = metadata.and_then(|metadata| metadata.relations.get(relation));
     relation.map_or(&[], |relation| &relation.directly_related_user_types)

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 use super::answers::Outcome;
 use super::ask::{Asked, Stores};
 use super::conditions::INLINE;
-use super::constructs::{has_operator_in_cycle, reached};
+use super::met::Met;
 use super::world::{Call, Key, Question, Tuple, World};
 use crate::side_by_side::Pair;
 
-/// OpenFGA does not look where the model lets no user of that kind be found; ours looks, and meets a condition.
-pub(crate) const NOT_LOOKED_AT: &str = "A condition without an answer where the user cannot be";
 /// OpenFGA's listings fail by conditions on which no member of the list depends.
 pub(crate) const BESIDE_THE_WAY: &str = "A condition without an answer beside a listing's way";
 /// OpenFGA names fewer of the users that a wildcard in the same list covers.
@@ -92,34 +90,44 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     async fn check(&self, key: &Key, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
-        let says = |outcome: &Outcome, allowed: bool| matches!(outcome, Outcome::Answered(body) if body["allowed"] == json!(allowed));
-        if is_invalid(ours) && says(theirs, false) && self.is_out_of_reach(&key.user) {
-            return Some(NOT_LOOKED_AT);
-        }
-        if says(ours, true)
-            && is_invalid(theirs)
-            && self.allowed_without_inline(key).await == Some(true)
-        {
-            return Some(INLINE_ERROR);
-        }
-        if says(ours, false)
-            && is_invalid(theirs)
-            && self.allowed_without(key, has_condition).await == Some(false)
-        {
-            return Some(BESIDE_THE_WAY);
-        }
-        if is_invalid(ours) && says(theirs, false) {
-            let unanswered = self.unanswered().await;
-            let is_one = |tuple: &Tuple| unanswered.contains(tuple);
-            if self.allowed_without(key, is_one).await == Some(false) {
-                return Some(TWO_HOPS);
+        let met = Met::by(self.world, self.question, key);
+        match (allowed(ours), allowed(theirs)) {
+            (Some(_), Some(_)) => met.has_cycle_below_operator().then_some(CYCLE),
+            (Some(ours), None) if is_invalid(theirs) => {
+                let unanswered = self.unanswered().await;
+                let is_one = |tuple: &Tuple| unanswered.contains(tuple);
+                let is_inline = |tuple: &Tuple| bound_by_inline(tuple) && is_one(tuple);
+                if ours && met.any(is_inline) {
+                    let without = self.allowed_without(key, is_inline).await;
+                    return (without == Some(true)).then_some(INLINE_ERROR);
+                }
+                // Nothing that this check could meet is without an answer.
+                let is_beside = !met.any(is_one);
+                (is_beside && self.allowed_without(key, is_one).await == Some(ours))
+                    .then_some(BESIDE_THE_WAY)
             }
+            (None, Some(false)) if is_invalid(ours) => {
+                let unanswered = self.unanswered().await;
+                let is_one = |tuple: &Tuple| unanswered.contains(tuple);
+                let hides = |tuple: &Tuple| is_one(tuple) && self.has_another(tuple);
+                (met.any(hides) && self.allowed_without(key, is_one).await == Some(false))
+                    .then_some(TWO_HOPS)
+            }
+            _ => None,
         }
-        let both_say = [true, false]
-            .iter()
-            .any(|allowed| says(ours, *allowed) && says(theirs, !*allowed));
-        let (kind, _) = key.object.split_once(':')?;
-        (both_say && has_operator_in_cycle(&self.world.model, kind, &key.relation)).then_some(CYCLE)
+    }
+
+    /// Whether the user of a tuple, or everybody of its type, stands in the same relation of another object.
+    fn has_another(&self, tuple: &Tuple) -> bool {
+        let kind = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+        let everybody = format!("{}:*", kind(&tuple.user));
+        let all = self.world.tuples.iter().chain(&self.question.contextual);
+        all.into_iter().any(|other| {
+            other != tuple
+                && other.relation == tuple.relation
+                && kind(&other.object) == kind(&tuple.object)
+                && (other.user == tuple.user || other.user == everybody)
+        })
     }
 
     /// Each check of a batch by itself.
@@ -157,31 +165,36 @@ impl Judge<'_> {
         else {
             return None;
         };
-        let mut reason = BESIDE_THE_WAY;
-        let listed = match (ours, theirs) {
-            (Outcome::Answered(listed), Outcome::Answered(_)) => {
-                reason = CONTRADICTED;
-                listed.to_string()
-            }
+        // Ours fails where its check of an object does; OpenFGA may list an object of which its own check has no answer.
+        let (listed, mut reason) = match (ours, theirs) {
+            (Outcome::Answered(listed), Outcome::Answered(_)) => (listed, CONTRADICTED),
             (Outcome::Answered(listed), failed) | (failed, Outcome::Answered(listed))
                 if is_invalid(failed) =>
             {
-                listed.to_string()
+                (listed, BESIDE_THE_WAY)
             }
             _ => return None,
         };
-        if is_invalid(ours) && self.is_out_of_reach(user) {
-            return Some(NOT_LOOKED_AT);
-        }
+        let listed = listed.to_string();
         for id in IDS {
             let object = format!("{kind}:{id}");
             let is_listed = listed.contains(&format!("\"{object}\""));
             let allowed = self.allowed(&object, relation, user).await;
             // What a check cannot decide by itself, no list may hold.
-            if allowed.unwrap_or(false) != is_listed {
-                let in_cycle = has_operator_in_cycle(&self.world.model, kind, relation);
-                return in_cycle.then_some(CYCLE);
+            if allowed.unwrap_or(false) == is_listed {
+                continue;
             }
+            if allowed.is_none() && is_invalid(ours) {
+                reason = CONTRADICTED;
+                continue;
+            }
+            let key = Key {
+                object,
+                relation: relation.clone(),
+                user: user.clone(),
+            };
+            let met = Met::by(self.world, self.question, &key);
+            return met.has_cycle_below_operator().then_some(CYCLE);
         }
         Some(reason)
     }
@@ -236,9 +249,6 @@ impl Judge<'_> {
                 Some(reason)
             }
             (Outcome::Failed(code), Outcome::Answered(theirs)) if code == INVALID => {
-                if self.is_out_of_reach(&names[0]) {
-                    return Some(NOT_LOOKED_AT);
-                }
                 let (theirs, everyone) = users(theirs);
                 for name in &names {
                     let allowed = self.allowed(object, relation, name).await;
@@ -356,10 +366,7 @@ impl Judge<'_> {
             return None;
         };
         let [_, theirs] = stores.ask(self.pair, &question).await;
-        match theirs {
-            Outcome::Answered(body) => body["allowed"].as_bool(),
-            Outcome::Failed(_) => None,
-        }
+        allowed(&theirs)
     }
 
     fn about(&self, key: &Key) -> Question {
@@ -368,25 +375,13 @@ impl Judge<'_> {
             ..self.question.clone()
         }
     }
+}
 
-    /// Whether some relation that the question leads to can have no such user.
-    fn is_out_of_reach(&self, user: &str) -> bool {
-        let targets = self.question.call.target();
-        let all = targets
-            .iter()
-            .flat_map(|(kind, relation)| reached(&self.world.model, kind, relation).0);
-        all.into_iter().any(|(kind, relation)| {
-            let (relations, facets) = reached(&self.world.model, &kind, &relation);
-            let (object, of) = user.split_once('#').unwrap_or((user, ""));
-            let (user_kind, id) = object.split_once(':').unwrap_or((object, ""));
-            let wildcard = format!("{user_kind}:*");
-            let is_reached = match (id, of) {
-                ("*", _) => facets.contains(&wildcard),
-                (_, "") => facets.contains(user_kind) || facets.contains(&wildcard),
-                (_, of) => relations.contains(&(user_kind.to_owned(), of.to_owned())),
-            };
-            !is_reached
-        })
+/// What a check came to, unless it failed.
+fn allowed(outcome: &Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Answered(body) => body["allowed"].as_bool(),
+        Outcome::Failed(_) => None,
     }
 }
 

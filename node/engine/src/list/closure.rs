@@ -75,7 +75,9 @@ impl Closure {
             Node::Computed(computed) => {
                 self.add((kind.0, *computed), Step::Same(kind.1), proves, open);
             }
-            Node::FromParent { tupleset, computed } => {
+            Node::FromParent {
+                tupleset, computed, ..
+            } => {
                 let parents = program.relation(kind.0, *tupleset);
                 for facet in parents.into_iter().flat_map(Relation::facets) {
                     let Facet::Object(parent) = facet else {

@@ -55,6 +55,8 @@ impl ListObjects {
             let wildcard = format!("{}:*", user.object_type());
             asked.wildcard = scratch.overlay.object(facts, &wildcard);
         }
+        let of = asked.userset.map(SetKey::relation);
+        scratch.stands.find(program, asked.object_type, of);
         Some(Self {
             asked,
             walk: Walk::new(program, target, &asked),

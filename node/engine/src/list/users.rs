@@ -7,12 +7,11 @@
 use std::ptr;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use meridian_condition::Context;
 use meridian_model::Tuple;
 
-use super::closure::Kind;
-use super::leads::{Filter, leads};
+use super::closure::{Closure, Kind};
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
 use crate::bound::{Binding, Circumstances};
 use crate::budget::{Budget, Meter};
@@ -22,6 +21,7 @@ use crate::facts::{Facts, SetKey, Subject};
 use crate::missing::Missing;
 use crate::overlay::{Asked, Overlay};
 use crate::program::{Facet, Node, Program, Relation};
+use crate::stands::Stands;
 use crate::symbols::{RelationId, TypeId};
 
 /// Which users a listing is about.
@@ -32,6 +32,9 @@ pub struct UserFilter<'a> {
     /// The relation of usersets; `None` for objects and the typed wildcard.
     pub relation: Option<&'a str>,
 }
+
+/// Users of a type, or usersets of its relation.
+type Filter = (TypeId, Option<RelationId>);
 
 /// A listing of the users that have a relation to an object.
 pub struct ListUsers {
@@ -63,6 +66,7 @@ impl ListUsers {
         };
         let filter = (symbols.object_type(filter.object_type)?, of);
         let set = SetKey::new(scratch.overlay.object(facts, object)?, relation);
+        scratch.stands.find(program, filter.0, filter.1);
         Some(Self {
             set,
             object_type,
@@ -94,7 +98,12 @@ impl ListUsers {
         } = self;
         let mut missed = Vec::new();
         walk.go(
-            (facts, &scratch.overlay, program),
+            &Around {
+                facts,
+                program,
+                overlay: &scratch.overlay,
+                stands: &scratch.stands,
+            },
             *filter,
             Circumstances {
                 context,
@@ -186,8 +195,6 @@ fn say(subject: Subject, facts: &impl Facts, overlay: &Overlay, receiver: Receiv
 
 /// The walk down.
 struct Walk {
-    /// The kinds of sets that can hold such users at all. As upstream, no other is looked at, nor a condition on its way.
-    leads: HashSet<Kind, FixedState>,
     /// Why the first condition without an answer has none.
     fault: Option<String>,
     /// The sets reached, and whether it is proven that all who are in them are in the asked one.
@@ -204,25 +211,62 @@ struct Open {
     steps: u32,
 }
 
+/// What a walk goes over.
+struct Around<'a, F> {
+    facts: &'a F,
+    program: &'a Program,
+    overlay: &'a Overlay,
+    stands: &'a Stands,
+}
+
+/// Whether a relation can have such users, by one branch of each intersection and the base of each exclusion. Where these
+/// have none, upstream looks no further, for conditions neither.
+fn can_have(program: &Program, kind: Kind, (of, relation): Filter) -> bool {
+    let closure = Closure::new(program, kind);
+    let is_member = relation.is_some_and(|relation| closure.holds((of, relation)));
+    is_member
+        || closure.assignable().iter().any(|((object_type, own), _)| {
+            let definition = program.relation(*object_type, *own);
+            definition.is_some_and(|definition| {
+                definition.admits_any(Facet::Wildcard(of))
+                    || (relation.is_none() && definition.admits_any(Facet::Object(of)))
+            })
+        })
+}
+
 /// Told of each user met, and whether it is proven that it has the asked relation; `false` ends the walk.
 type Met<'a> = &'a mut dyn FnMut(Subject, bool) -> bool;
 
 impl Walk {
     fn from(program: &Program, (set, object_type): (SetKey, TypeId), filter: Filter) -> Self {
         let mut walk = Self {
-            leads: leads(program, (object_type, set.relation()), filter),
             fault: None,
             reached: HashMap::default(),
             open: Vec::new(),
         };
-        walk.reach(set, object_type, true, 1);
+        if can_have(program, (object_type, set.relation()), filter) {
+            walk.add(set, object_type, true, 1);
+        }
         walk
     }
 
-    fn reach(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
-        if !self.leads.contains(&(object_type, set.relation())) {
-            return;
+    /// As upstream, what no user of the kind can stand in is walked too where a condition can be met on the way: one without
+    /// an answer fails the listing.
+    fn reach(
+        &mut self,
+        (program, stands): (&Program, &Stands),
+        set: SetKey,
+        object_type: TypeId,
+        proven: bool,
+        steps: u32,
+    ) {
+        let definition = program.relation(object_type, set.relation());
+        if definition.is_some_and(|of| stands.can(of.place) || of.place.meets_conditions()) {
+            self.add(set, object_type, proven, steps);
         }
+    }
+
+    fn add(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
         match self.reached.get_mut(&set) {
             Some(known) if *known || !proven => return,
             Some(known) => *known = true,
@@ -241,14 +285,14 @@ impl Walk {
     /// Goes as far as the facts go; what they do not say is added to `missed`, and stays open.
     fn go<F: Facts>(
         &mut self,
-        around: (&F, &Overlay, &Program),
+        around: &Around<'_, F>,
         filter: Filter,
         circumstances: Circumstances<'_>,
         meter: &mut Meter<'_>,
         missed: &mut Vec<Missing>,
         met: Met<'_>,
     ) {
-        let (program, depth) = (around.2, meter.limits().depth);
+        let (program, depth) = (around.program, meter.limits().depth);
         let mut waiting = Vec::new();
         while let Some(mut open) = self.open.pop() {
             open.proven &= open.steps <= depth;
@@ -286,7 +330,7 @@ impl Walk {
 
 /// A set on the walk.
 struct Visit<'a, 'b, 'c, F> {
-    around: (&'a F, &'a Overlay, &'a Program),
+    around: &'a Around<'a, F>,
     filter: Filter,
     open: Open,
     meter: &'a mut Meter<'b>,
@@ -309,10 +353,17 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             Node::This => self.own(definition, proven),
             Node::Computed(computed) => {
                 let same = SetKey::new(set.object(), *computed);
-                self.walk.reach(same, object_type, proven, steps);
+                self.reach(same, object_type, proven, steps);
                 true
             }
-            Node::FromParent { tupleset, computed } => self.parents(*tupleset, *computed, proven),
+            Node::FromParent {
+                tupleset,
+                computed,
+                place,
+            } => {
+                let is_of_interest = self.around.stands.can(*place) || place.meets_conditions();
+                !is_of_interest || self.parents(*tupleset, *computed, proven)
+            }
             Node::Union(children) => children
                 .iter()
                 .all(|child| self.node(child, definition, proven)),
@@ -325,8 +376,16 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         }
     }
 
+    fn reach(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
+        let Around {
+            program, stands, ..
+        } = *self.around;
+        self.walk
+            .reach((program, stands), set, object_type, proven, steps);
+    }
+
     fn own(&mut self, definition: &Relation, proven: bool) -> bool {
-        let (facts, overlay, _) = self.around;
+        let Around { facts, overlay, .. } = *self.around;
         let Open {
             set,
             object_type,
@@ -358,7 +417,7 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                     return false;
                 }
                 (Subject::Userset(of), Facet::Userset(at, _)) => {
-                    self.walk.reach(of, at, proven, steps.saturating_add(1));
+                    self.reach(of, at, proven, steps.saturating_add(1));
                 }
                 _ => {}
             }
@@ -375,7 +434,7 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         subject: Subject,
         binding: Option<&Binding>,
     ) -> Option<Facet> {
-        let (facts, overlay, _) = self.around;
+        let Around { facts, overlay, .. } = *self.around;
         let facet = overlay.facet(facts, subject)?;
         let is_hidden = overlay.find(set, subject).is_some_and(|given| {
             given.binding.as_ref().map(ptr::from_ref) != binding.map(ptr::from_ref)
@@ -398,7 +457,12 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
     }
 
     fn parents(&mut self, tupleset: RelationId, computed: RelationId, proven: bool) -> bool {
-        let (facts, overlay, program) = self.around;
+        let Around {
+            facts,
+            program,
+            overlay,
+            ..
+        } = *self.around;
         let Open {
             set,
             object_type,
@@ -427,7 +491,7 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                 && program.relation(at, computed).is_some()
             {
                 let of = SetKey::new(parent, computed);
-                self.walk.reach(of, at, proven, steps.saturating_add(1));
+                self.reach(of, at, proven, steps.saturating_add(1));
             }
         }
         true

@@ -13,4 +13,5 @@ mod evaluation;
 mod hostile;
 mod listing;
 mod reference;
+mod stands;
 mod view;

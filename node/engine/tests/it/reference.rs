@@ -110,6 +110,9 @@ impl Reference<'_> {
         let Some(definition) = self.types.relation(object.object_type(), relation) else {
             return Some(one(False));
         };
+        if !self.can_stand((object.object_type(), relation), user, &mut BTreeSet::new()) {
+            return Some(one(False));
+        }
         path.push((object.clone(), relation.to_owned()));
         let values = self.rewrite(
             &definition.rewrite,
@@ -174,11 +177,21 @@ impl Reference<'_> {
                     values = union(&values, &one(found));
                 }
                 values = union(&values, &unclear(&usersets, known));
-                let asked = definition.restrictions.iter().any(|restriction| {
-                    matches!(restriction.facet, Facet::Userset(_))
-                        || (*restriction.type_name == *user.subject_type()
-                            && faces(&restriction.facet, user))
-                });
+                let asked =
+                    definition
+                        .restrictions
+                        .iter()
+                        .any(|restriction| match &restriction.facet {
+                            Facet::Userset(of) => {
+                                let below = (&*restriction.type_name, &**of);
+                                depth == 1
+                                    || restriction.condition.is_some()
+                                    || self.can_stand(below, user, &mut BTreeSet::new())
+                            }
+                            facet => {
+                                *restriction.type_name == *user.subject_type() && faces(facet, user)
+                            }
+                        });
                 Some(if known || !asked {
                     values
                 } else {
@@ -207,13 +220,57 @@ impl Reference<'_> {
                     }
                 }
                 values = union(&values, &unclear(&parents, known));
-                Some(if known {
+                let asked = depth == 1
+                    || definition.restrictions.iter().any(|restriction| {
+                        let below = (&*restriction.type_name, &**computed);
+                        restriction.condition.is_some()
+                            || self.can_stand(below, user, &mut BTreeSet::new())
+                    });
+                Some(if known || !asked {
                     values
                 } else {
                     union(&values, &anything())
                 })
             }
         }
+    }
+
+    /// Whether the model lets such a user stand in a relation, by any way through it.
+    fn can_stand<'a>(
+        &'a self,
+        (object_type, relation): (&'a str, &'a str),
+        user: &Subject,
+        seen: &mut BTreeSet<(&'a str, &'a str)>,
+    ) -> bool {
+        if matches!(user, Subject::Userset(of, asked) if of.object_type() == object_type && **asked == *relation)
+        {
+            return true;
+        }
+        let Some(definition) = self.types.relation(object_type, relation) else {
+            return false;
+        };
+        if !seen.insert((object_type, relation)) {
+            return false;
+        }
+        let mut leaves = Vec::new();
+        definition
+            .rewrite
+            .for_each_leaf(&mut |leaf| leaves.push(leaf));
+        leaves.into_iter().any(|leaf| match leaf {
+            Rewrite::Computed(computed) => self.can_stand((object_type, computed), user, seen),
+            Rewrite::FromParent { tupleset, computed } => {
+                let parents = self.types.relation(object_type, tupleset).unwrap();
+                let mut parents = parents.restrictions.iter();
+                parents.any(|parent| self.can_stand((&parent.type_name, computed), user, seen))
+            }
+            _ => definition.restrictions.iter().any(|restriction| {
+                let of = &*restriction.type_name;
+                match &restriction.facet {
+                    Facet::Userset(relation) => self.can_stand((of, relation), user, seen),
+                    _ => !matches!(user, Subject::Userset(..)) && of == user.subject_type(),
+                }
+            }),
+        })
     }
 
     /// A contextual tuple hides a stored one of the same key.
