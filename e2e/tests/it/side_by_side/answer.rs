@@ -65,15 +65,10 @@ impl Answer {
         error.get("message")?.as_str()
     }
 
-    pub(crate) fn without_message(&self) -> Self {
+    /// Without what errors say, within results too.
+    pub(crate) fn without_words(&self) -> Self {
         let mut other = self.clone();
-        let error = match other.body.get_mut("error") {
-            Some(error) => Some(error),
-            None => Some(&mut other.body),
-        };
-        if let Some(Value::Object(error)) = error {
-            error.remove("message");
-        }
+        drop_words(&mut other.body);
         other
     }
 
@@ -83,6 +78,17 @@ impl Answer {
             Some(code) => format!("{} {code}", self.status),
             None => self.status.clone(),
         }
+    }
+}
+
+fn drop_words(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("message");
+            object.values_mut().for_each(drop_words);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_words),
+        _ => {}
     }
 }
 

@@ -92,8 +92,7 @@ impl<'a> Talk<'a> {
     }
 
     fn compare(&mut self, case: &Case, transport: Transport, [ours, theirs]: &[Answer; 2]) {
-        let is_other_words = ours.without_message() == theirs.without_message()
-            && ours.message() != theirs.message();
+        let is_other_words = ours.without_words() == theirs.without_words() && ours != theirs;
         let rule = if is_other_words {
             words_rule(ours, theirs)
         } else {
