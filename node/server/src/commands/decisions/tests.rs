@@ -269,8 +269,7 @@ async fn what_was_found_on_the_way_round_a_cycle_is_nobody_elses_answer() {
     assert!(!node.check(ANNE).await);
 }
 
-/// CVE-2025-64751, CVE-2026-34972, CVE-2026-55170, CVE-2026-55689 (OpenFGA): wrong answers where exclusion, usersets and
-/// conditions meet. What decides an exclusion ends the answers that rest on it, on both its sides.
+/// What decides an exclusion ends the answers that rest on it, on both its sides.
 #[tokio::test]
 async fn both_sides_of_an_exclusion_end_an_answer() {
     let (world, node) = World::new().await;

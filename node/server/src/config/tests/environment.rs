@@ -215,6 +215,7 @@ fn a_port_that_speaks_tls_has_both_files() {
     assert!(told.starts_with("tls.nodes.cert is ''"), "{told}");
 }
 
+/// CVE-2026-55689 (OpenFGA): where no audience was set, tokens of any were taken.
 #[test]
 fn a_way_to_authenticate_has_what_it_needs() {
     for (file, setting) in [

@@ -39,6 +39,7 @@ suite! {
     super::reads::changes_are_paged_and_filtered => changes_are_paged_and_filtered,
     super::snapshots::a_snapshot_does_not_see_later_writes => a_snapshot_does_not_see_later_writes,
     super::snapshots::a_round_reads_what_decides => a_round_reads_what_decides,
+    super::snapshots::names_are_told_apart_by_their_bytes => names_are_told_apart_by_their_bytes,
     super::snapshots::a_round_reads_a_subjects_objects => a_round_reads_a_subjects_objects,
     super::snapshots::a_round_may_be_large => a_round_may_be_large,
     super::snapshots::a_round_loads_no_more_than_its_limit => a_round_loads_no_more_than_its_limit,

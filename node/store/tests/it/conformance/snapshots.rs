@@ -213,6 +213,79 @@ pub(super) async fn a_round_reads_what_decides(db: Db) {
     assert!(answers(&mut *snapshot, &[]).await.is_empty());
 }
 
+/// CVE-2026-55170 (OpenFGA): in MySQL names that differ in case alone were one.
+pub(super) async fn names_are_told_apart_by_their_bytes(db: Db) {
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    let stored = [
+        "repo:a#reader@user:anne",
+        "repo:A#reader@user:Anne",
+        "repo:a#Reader@user:ANNE",
+        "Repo:a#reader@User:anne",
+        "repo:a#reader@team:x#member",
+        "repo:a#reader@team:x#Member",
+        // An accent or a width alone, which some collations pass over.
+        "repo:a#reader@user:ann\u{e9}",
+        "repo:a#reader@user:anne\u{ff41}",
+    ];
+    for tuple in stored {
+        db.write_tuples(
+            store_id(1),
+            &[],
+            &tuples(&[tuple]),
+            WriteOptions::default(),
+            deadline(),
+        )
+        .await
+        .unwrap();
+    }
+    let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
+    let usersets = ["repo:a#reader@team:x#member", "repo:a#reader@team:x#Member"];
+    let own = |tuple| [usersets.as_slice(), &[tuple]].concat();
+    let cases = [
+        (direct("repo:a", "reader", "user:anne"), own(stored[0])),
+        (direct("repo:a", "reader", "user:Anne"), usersets.to_vec()),
+        (direct("repo:A", "reader", "user:Anne"), vec![stored[1]]),
+        (direct("repo:A", "reader", "user:anne"), Vec::new()),
+        (direct("repo:a", "Reader", "user:ANNE"), vec![stored[2]]),
+        (direct("repo:a", "reader", "user:ann\u{e9}"), own(stored[6])),
+        (
+            direct("repo:a", "reader", "user:anne\u{ff41}"),
+            own(stored[7]),
+        ),
+        (objects("user:anne", "repo", "reader"), vec![stored[0]]),
+        (objects("User:anne", "repo", "reader"), Vec::new()),
+        (objects("team:x#Member", "repo", "reader"), vec![stored[5]]),
+        (members("Repo:a", "reader"), vec![stored[3]]),
+    ];
+    let (reads, mut expected): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    for expected in &mut expected {
+        expected.sort_unstable();
+    }
+    assert_eq!(answers(&mut *snapshot, &reads).await, expected);
+    drop(snapshot);
+    db.write_tuples(
+        store_id(1),
+        &[key(stored[1])],
+        &[],
+        WriteOptions::default(),
+        deadline(),
+    )
+    .await
+    .unwrap();
+    let mut snapshot = db.snapshot(store_id(1), deadline()).await.unwrap().unwrap();
+    let expected = [own(stored[0]), Vec::new()].map(|mut expected| {
+        expected.sort_unstable();
+        expected
+    });
+    let reads = [
+        direct("repo:a", "reader", "user:anne"),
+        direct("repo:A", "reader", "user:Anne"),
+    ];
+    assert_eq!(answers(&mut *snapshot, &reads).await, expected);
+}
+
 pub(super) async fn a_round_reads_a_subjects_objects(db: Db) {
     db.create_store(store_id(1), "one", deadline())
         .await
