@@ -50,6 +50,15 @@ async fn a_store_knows_its_callers_and_takes_in_new_certificates() {
     new_certificates_are_served_by_the_same_pods(&site, &authority, &first).await;
     site.holds(STORE, "Ready").await;
     site.holds(EDGES, "Ready").await;
+
+    site.patch(STORE, &json!({"spec": {"deletionPolicy": "Delete"}}))
+        .await;
+    site.holds(STORE, "Ready").await;
+    site.kubectl(["delete", EDGES, STORE]).await;
+    site.is_empty().await;
+    let count = format!("select count(*) from stores where id = '{store}' and deleted_at is null");
+    let alive = site.access().sql("ledger_eu_1", &count).await.unwrap();
+    assert_eq!(alive.trim(), "0", "the operator was let in to delete it");
 }
 
 async fn only_those_with_a_key_are_answered(site: &Site, authority: &Authority, store: &str) {
