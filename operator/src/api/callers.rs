@@ -60,6 +60,9 @@ pub struct Oidc {
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("refetchPause must be 0s to 1h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refetch_pause: Option<String>,
+    /// The key of a Secret that holds the certificates (PEM) an `https` issuer is trusted by; the system's where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<KeyRef>,
 }
 
 /// How nodes show each other who they are.

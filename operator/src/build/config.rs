@@ -63,7 +63,26 @@ struct Listen {
 #[serde(rename_all = "lowercase", tag = "method")]
 enum Authn<'a> {
     Preshared { preshared: Preshared },
-    Oidc { oidc: &'a callers::Oidc },
+    Oidc { oidc: Oidc<'a> },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Oidc<'a> {
+    issuer: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    issuer_aliases: &'a [String],
+    audience: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    subjects: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    client_id_claims: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_interval: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refetch_pause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -243,11 +262,21 @@ fn authn(of: &callers::Authn) -> Option<Authn<'_>> {
             keys_file: path(files::CALLERS_KEYS),
         },
     });
-    preshared.or_else(|| {
-        Some(Authn::Oidc {
-            oidc: of.oidc.as_ref()?,
-        })
-    })
+    let oidc = of.oidc.as_ref().map(|of| Authn::Oidc { oidc: oidc(of) });
+    preshared.or(oidc)
+}
+
+fn oidc(of: &callers::Oidc) -> Oidc<'_> {
+    Oidc {
+        issuer: &of.issuer,
+        issuer_aliases: &of.issuer_aliases,
+        audience: &of.audience,
+        subjects: &of.subjects,
+        client_id_claims: &of.client_id_claims,
+        refresh_interval: of.refresh_interval.as_deref(),
+        refetch_pause: of.refetch_pause.as_deref(),
+        ca: of.ca_secret_ref.as_ref().map(|_| path(files::ISSUER_CA)),
+    }
 }
 
 fn nodes(spec: &AuthzStoreSpec, role: Role) -> Option<Nodes> {

@@ -22,6 +22,7 @@ const MODE: i32 = 0o440;
 
 pub(super) const KAFKA_PROPERTIES: &str = "kafka.properties";
 pub(super) const CALLERS_KEYS: &str = "callers.keys";
+pub(super) const ISSUER_CA: &str = "issuer-ca.crt";
 pub(super) const NODES_TOKENS: &str = "nodes.tokens";
 pub(super) const NODES_CA: &str = "nodes-ca.crt";
 pub(super) const API_CERT: &str = "api/tls.crt";
@@ -111,6 +112,7 @@ pub fn edge_files(edge: &EdgeRegionSpec, store: &str, spec: &AuthzStoreSpec) -> 
 /// What nodes of a role read but for the certificates that they show.
 fn of_all(spec: &AuthzStoreSpec, role: Role) -> Vec<SecretFile> {
     let preshared = spec.authn.as_ref().and_then(|of| of.preshared.as_ref());
+    let oidc = spec.authn.as_ref().and_then(|of| of.oidc.as_ref());
     let above = nodes_certificate(spec).filter(|_| role != Role::Central);
     let ca_at = |of: &Certificate| match of.ca_secret_ref {
         Some(_) => "tls.nodes.caSecretRef",
@@ -124,6 +126,10 @@ fn of_all(spec: &AuthzStoreSpec, role: Role) -> Vec<SecretFile> {
         preshared.map(|of| {
             let at = "authn.preshared.keysSecretRef";
             SecretFile::new(at, &of.keys_secret_ref, Holds::Lines, CALLERS_KEYS)
+        }),
+        oidc.and_then(|of| of.ca_secret_ref.as_ref()).map(|of| {
+            let at = "authn.oidc.caSecretRef";
+            SecretFile::new(at, of, Holds::Authorities, ISSUER_CA)
         }),
         spec.nodes.as_ref().map(|of| {
             let at = "nodes.tokensSecretRef";

@@ -135,6 +135,8 @@ fn oidc_fields() -> Vec<Field> {
         Field("authn.oidc.clientIdClaims", "/authn/oidc/clientIdClaims", json!(["cid"]), file),
         Field("authn.oidc.refreshInterval", "/authn/oidc/refreshInterval", json!("1h"), file),
         Field("authn.oidc.refetchPause", "/authn/oidc/refetchPause", json!("1s"), file),
+        Field("authn.oidc.caSecretRef.name", "/authn/oidc/caSecretRef/name", json!("other"), &[("Deployment", POD)]),
+        Field("authn.oidc.caSecretRef.key", "/authn/oidc/caSecretRef/key", json!("other"), &[("Deployment", POD)]),
     ]
 }
 

@@ -7,7 +7,7 @@ use meridian_operator::controller::Scope;
 use serde_json::{Value, json};
 
 use crate::api_server::{Operator, client, get, start, until, written};
-use crate::fixtures::{MODEL, NAMESPACE, SECRETS, edge_json, store_json};
+use crate::fixtures::{AUTHORITY, MODEL, NAMESPACE, SECRETS, edge_json, secret_json, store_json};
 use crate::world::FakeNodes;
 
 fn reason(store: &Value) -> Option<String> {
@@ -129,5 +129,14 @@ async fn what_was_missing_is_seen_as_soon_as_it_is_there() {
     kubectl.apply(&own).await.unwrap();
     is(store, "ReferencesResolved", "SecretNotFound").await;
     is(store, "Accepted", "Valid").await;
+
+    let mut shows = written(edge_json());
+    shows["spec"]["tls"] = json!({"secretRef": {"name": "till-tls"}});
+    kubectl.apply(&shows.to_string()).await.unwrap();
+    is(edge, "Accepted", "SecretNotFound").await;
+    let (cert, key) = AUTHORITY.issued(&["till.example"]);
+    let shown = secret_json("till-tls", [("tls.crt", &*cert), ("tls.key", &*key)]);
+    kubectl.apply(&shown.to_string()).await.unwrap();
+    is(edge, "Accepted", "Valid").await;
     operator.stop().await;
 }

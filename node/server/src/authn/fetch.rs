@@ -1,5 +1,7 @@
 //! Asking an issuer for its keys over HTTP.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,9 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::token::{KeySet, Keys};
 
@@ -32,6 +37,9 @@ pub enum FetchError {
         "authn.oidc.issuer: the system's certificates cannot be read; install them, or name a file of them in SSL_CERT_FILE"
     )]
     NoRoots(#[source] std::io::Error),
+    /// The certificates named for that cannot be used.
+    #[error("authn.oidc.ca: {0} has no certificates in PEM that can be read")]
+    NoCertificates(PathBuf, #[source] BoxError),
     /// A document did not come in time.
     #[error("{0} did not answer within {TIMEOUT:?}")]
     Late(String),
@@ -61,17 +69,19 @@ struct Discovered {
 }
 
 impl Fetcher {
-    /// Asks the issuer at this URL.
+    /// Asks the issuer at this URL, which is trusted by the certificates in the file `ca`, or by the system's.
     ///
     /// # Errors
-    /// [`FetchError::NoRoots`].
-    pub(super) fn new(issuer: &str) -> Result<Self, FetchError> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(ring::default_provider())
-            .map_err(FetchError::NoRoots)?
-            .https_or_http()
-            .enable_http1()
-            .build();
+    /// [`FetchError::NoRoots`] and [`FetchError::NoCertificates`].
+    pub(super) fn new(issuer: &str, ca: Option<&Path>) -> Result<Self, FetchError> {
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match ca {
+            Some(file) => builder.with_tls_config(trusting(file)?),
+            None => builder
+                .with_provider_and_native_roots(ring::default_provider())
+                .map_err(FetchError::NoRoots)?,
+        };
+        let connector = builder.https_or_http().enable_http1().build();
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             issuer: issuer.to_owned(),
@@ -116,6 +126,22 @@ impl Fetcher {
             .await;
         body.map(|body| body.to_bytes()).map_err(unreachable)
     }
+}
+
+fn trusting(file: &Path) -> Result<ClientConfig, FetchError> {
+    let unusable = |why: BoxError| FetchError::NoCertificates(file.to_owned(), why);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|why| unusable(why.into()))? {
+        let certificate = certificate.map_err(|why| unusable(why.into()))?;
+        roots.add(certificate).map_err(|why| unusable(why.into()))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("there is none".into()));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|why| unusable(why.into()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn is_secure(url: &str) -> bool {

@@ -33,7 +33,7 @@ pub struct Oidc {
 impl Oidc {
     pub(super) fn new(settings: authn::Oidc) -> Result<Self, FetchError> {
         Ok(Self {
-            fetcher: Fetcher::new(&settings.issuer)?,
+            fetcher: Fetcher::new(&settings.issuer, settings.ca.as_deref())?,
             settings,
             keys: watch::Sender::new(None),
             asked: Mutex::new(None),

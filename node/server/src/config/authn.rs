@@ -65,6 +65,8 @@ pub struct Oidc {
     /// How long after a token with an unknown key had the keys fetched another may not.
     #[serde(with = "humantime_serde")]
     pub refetch_pause: Duration,
+    /// Certificates (PEM) by which the issuer is trusted; the system's unless set.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Oidc {
@@ -77,6 +79,7 @@ impl Default for Oidc {
             client_id_claims: ["azp", "client_id"].map(str::to_owned).into(),
             refresh_interval: Duration::from_secs(60 * 60),
             refetch_pause: Duration::from_secs(10),
+            ca: None,
         }
     }
 }

@@ -115,6 +115,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "authn.oidc.clientIdClaims" authn.oidc.client_id_claims, LIST, "OPENFGA_AUTHN_OIDC_CLIENT_ID_CLAIMS";
     "authn.oidc.refreshInterval" authn.oidc.refresh_interval, time(SECOND, Duration::from_secs(48 * 60 * 60));
     "authn.oidc.refetchPause" authn.oidc.refetch_pause, time(Duration::ZERO, HOUR);
+    "authn.oidc.ca" authn.oidc.ca, FILE;
     "nodes.tokens" nodes.tokens, SECRETS;
     "nodes.tokensFile" nodes.tokens_file, FILE;
     "nodes.ca" nodes.ca, FILE;

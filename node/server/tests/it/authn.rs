@@ -28,8 +28,12 @@ async fn central(authn: Authn) -> Node {
 
 /// One whose nodes share these tokens.
 async fn central_among(authn: Authn, tokens: &[&str]) -> Node {
+    roles::central(&among(authn, tokens)).await.unwrap()
+}
+
+fn among(authn: Authn, tokens: &[&str]) -> Config {
     let any = ([127, 0, 0, 1], 0).into();
-    let config = Config {
+    Config {
         name: "test".into(),
         listen: config::Listen {
             grpc: any,
@@ -52,8 +56,7 @@ async fn central_among(authn: Authn, tokens: &[&str]) -> Node {
         },
         shutdown_timeout: Duration::from_millis(100),
         ..Config::default()
-    };
-    roles::central(&config).await.unwrap()
+    }
 }
 
 fn preshared(keys: &[&str]) -> Authn {
@@ -202,6 +205,27 @@ async fn the_admin_service_answers_whoever_has_the_key() {
     let key = [("authorization", "Bearer key")];
     let reply = raw_rpc(node.grpc, path, &request, &key).await;
     assert_eq!(reply.status, 0, "{}", reply.message);
+}
+
+#[tokio::test]
+async fn an_issuer_over_tls_is_trusted_by_the_certificates_named() {
+    let rsa = Key::rsa("rsa");
+    let (issuer, pem) = Issuer::start_over_tls(&[&rsa]).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, pem).unwrap();
+    let mut authn = oidc(&issuer);
+    authn.oidc.ca = Some(file.path().to_owned());
+    let node = ready(authn).await;
+    let token = format!("Bearer {}", rsa.token(&issuer.claims()));
+    assert_eq!(refusal(&node, Some(&token)).await, None);
+
+    for wrong in ["", "no PEM"] {
+        std::fs::write(&file, wrong).unwrap();
+        let mut authn = oidc(&issuer);
+        authn.oidc.ca = Some(file.path().to_owned());
+        let told = roles::central(&among(authn, &[])).await.err().unwrap();
+        assert!(told.to_string().starts_with("authn.oidc.ca: "), "{told}");
+    }
 }
 
 #[tokio::test]

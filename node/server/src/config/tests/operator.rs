@@ -16,7 +16,12 @@ fn made(path: &Path) -> Config {
     let text = std::fs::read_to_string(path).unwrap();
     let map: ConfigMap = serde_saphyr::from_str(&text).unwrap();
     let secrets = tempfile::tempdir().unwrap();
-    for file in ["kafka.properties", "callers.keys", "nodes.tokens"] {
+    for file in [
+        "kafka.properties",
+        "callers.keys",
+        "nodes.tokens",
+        "issuer-ca.crt",
+    ] {
         std::fs::write(secrets.path().join(file), "client.id=one\n").unwrap();
     }
     let folder = secrets.path().to_str().unwrap();

@@ -1,11 +1,13 @@
 //! An OIDC issuer of the tests' own: keys that are made anew each time, discovery, and tokens of any kind.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -18,12 +20,42 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::sign::Signer;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::server::TlsStream;
 
 /// A running issuer.
 pub(crate) struct Issuer {
     pub(crate) url: String,
     pub(crate) published: Arc<Mutex<Published>>,
+}
+
+/// Connections on which hands were shaken.
+struct OverTls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for OverTls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
 
 /// What it answers.
@@ -46,6 +78,34 @@ impl Issuer {
     pub(crate) async fn start(keys: &[&Key]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::start_at(listener, url, keys)
+    }
+
+    /// One that speaks TLS, and the certificate (PEM) that it shows.
+    pub(crate) async fn start_over_tls(keys: &[&Key]) -> (Self, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned()];
+        let own = rcgen::CertificateParams::new(names).unwrap();
+        let own = own.self_signed(&key).unwrap();
+        let private = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.der().clone()], private)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = Arc::new(config).into();
+        let listener = OverTls { listener, acceptor };
+        (Self::start_at(listener, url, keys), own.pem())
+    }
+
+    fn start_at<L>(listener: L, url: String, keys: &[&Key]) -> Self
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let published = Arc::new(Mutex::new(Published {
             is_up: true,
             keys: keys.iter().map(|key| key.public()).collect(),
