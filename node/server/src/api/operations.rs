@@ -13,6 +13,7 @@ use crate::api::fields::Fields;
 use crate::api::grpc::{AUTHZEN_SERVICE, SERVICE};
 use crate::calls::{Answer, Calls, Context, ServedBy};
 use crate::limits::Limits;
+use crate::routing::wants_primary;
 
 /// A call on its way.
 pub type Running<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
@@ -41,7 +42,14 @@ pub trait Served: Send + Sync + 'static {
     /// Its place in [`names`].
     const INDEX: usize;
     /// Its request message.
-    type Request: Fields + prost::Message + Default + DeserializeOwned + Send + 'static;
+    type Request: Fields
+        + prost::Message
+        + Clone
+        + Default
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
     /// Its response message.
     type Response: prost::Message + Default + Serialize + Send + 'static;
 
@@ -54,8 +62,22 @@ pub trait Served: Send + Sync + 'static {
     fn answer<'a>(asked: Asked<'a>, request: Self::Request) -> Running<'a, Self::Response>;
 }
 
+/// Where a call may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// At central: it changes something.
+    Write,
+    /// At central, by its primary: it asks for the latest, or for what no store's revision counts.
+    Central,
+    /// By any node that has come far enough.
+    Read,
+}
+
 /// One call of `openfga.v1.OpenFGAService`.
 pub trait Operation: Served {
+    /// Where it may be answered.
+    fn way(request: &Self::Request) -> Way;
+
     /// Answers.
     fn run<'a>(
         calls: &'a dyn Calls,
@@ -100,7 +122,7 @@ pub trait AuthZenVisitor {
 }
 
 macro_rules! operations {
-    ($($index:literal $name:ident $method:ident $request:ident -> $response:ident $(, $now:ident)?;)+) => {
+    ($($index:literal $name:ident $method:ident $request:ident -> $response:ident, $way:ident $(unless $consistency:ident)? $(, $now:ident)?;)+) => {
         const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         $(
@@ -124,6 +146,13 @@ macro_rules! operations {
             }
 
             impl Operation for $name {
+                fn way(_request: &Self::Request) -> Way {
+                    $(if wants_primary(_request.$consistency) {
+                        return Way::Central;
+                    })?
+                    Way::$way
+                }
+
                 fn run<'a>(calls: &'a dyn Calls, cx: &'a Context, request: Self::Request) -> Running<'a, Self::Response> {
                     calls.$method(cx, request)
                 }
@@ -141,23 +170,23 @@ macro_rules! operations {
 }
 
 operations! {
-    0 Check check CheckRequest -> CheckResponse, check_now;
-    1 Write write WriteRequest -> WriteResponse;
-    2 Read read ReadRequest -> ReadResponse;
-    3 ReadChanges read_changes ReadChangesRequest -> ReadChangesResponse;
-    4 CreateStore create_store CreateStoreRequest -> CreateStoreResponse;
-    5 GetStore get_store GetStoreRequest -> GetStoreResponse;
-    6 ListStores list_stores ListStoresRequest -> ListStoresResponse;
-    7 DeleteStore delete_store DeleteStoreRequest -> DeleteStoreResponse;
-    8 WriteAuthorizationModel write_authorization_model WriteAuthorizationModelRequest -> WriteAuthorizationModelResponse;
-    9 ReadAuthorizationModel read_authorization_model ReadAuthorizationModelRequest -> ReadAuthorizationModelResponse;
-    10 ReadAuthorizationModels read_authorization_models ReadAuthorizationModelsRequest -> ReadAuthorizationModelsResponse;
-    11 WriteAssertions write_assertions WriteAssertionsRequest -> WriteAssertionsResponse;
-    12 ReadAssertions read_assertions ReadAssertionsRequest -> ReadAssertionsResponse;
-    13 BatchCheck batch_check BatchCheckRequest -> BatchCheckResponse;
-    14 Expand expand ExpandRequest -> ExpandResponse;
-    15 ListObjects list_objects ListObjectsRequest -> ListObjectsResponse;
-    16 ListUsers list_users ListUsersRequest -> ListUsersResponse;
+    0 Check check CheckRequest -> CheckResponse, Read unless consistency, check_now;
+    1 Write write WriteRequest -> WriteResponse, Write;
+    2 Read read ReadRequest -> ReadResponse, Read unless consistency;
+    3 ReadChanges read_changes ReadChangesRequest -> ReadChangesResponse, Read;
+    4 CreateStore create_store CreateStoreRequest -> CreateStoreResponse, Write;
+    5 GetStore get_store GetStoreRequest -> GetStoreResponse, Read;
+    6 ListStores list_stores ListStoresRequest -> ListStoresResponse, Central;
+    7 DeleteStore delete_store DeleteStoreRequest -> DeleteStoreResponse, Write;
+    8 WriteAuthorizationModel write_authorization_model WriteAuthorizationModelRequest -> WriteAuthorizationModelResponse, Write;
+    9 ReadAuthorizationModel read_authorization_model ReadAuthorizationModelRequest -> ReadAuthorizationModelResponse, Read;
+    10 ReadAuthorizationModels read_authorization_models ReadAuthorizationModelsRequest -> ReadAuthorizationModelsResponse, Read;
+    11 WriteAssertions write_assertions WriteAssertionsRequest -> WriteAssertionsResponse, Write;
+    12 ReadAssertions read_assertions ReadAssertionsRequest -> ReadAssertionsResponse, Central;
+    13 BatchCheck batch_check BatchCheckRequest -> BatchCheckResponse, Read unless consistency;
+    14 Expand expand ExpandRequest -> ExpandResponse, Read unless consistency;
+    15 ListObjects list_objects ListObjectsRequest -> ListObjectsResponse, Read unless consistency;
+    16 ListUsers list_users ListUsersRequest -> ListUsersResponse, Read unless consistency;
 }
 
 macro_rules! authzen {

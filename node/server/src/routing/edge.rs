@@ -24,8 +24,6 @@ use metrics::Counter;
 
 use crate::answers::{Answers, Asked, Flights, Join, Lead, Seat, Shared, joined_counter};
 use crate::api::deadline_exceeded;
-use crate::api::fields::Fields;
-use crate::api::operations::Operation;
 use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
 use crate::commands::check::Decision;
 use crate::commands::evaluations::Evaluations;
@@ -257,17 +255,6 @@ impl Edge {
             let asked = Asked::new(request, decision.model.as_str());
             self.answers.keep(asked, decision.clone());
         }
-    }
-
-    async fn forward<O: Operation>(
-        &self,
-        cx: &Context,
-        request: &O::Request,
-        writes: bool,
-    ) -> Answer<O::Response> {
-        self.upwards
-            .forward::<O>(cx, request.store_id().parse().ok(), request, writes)
-            .await
     }
 }
 

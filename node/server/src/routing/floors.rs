@@ -6,6 +6,8 @@
 use dashmap::DashMap;
 use meridian_model::{Position, StoreId};
 
+use crate::calls::{Answer, Context};
+
 /// The floors of a node.
 #[derive(Debug, Default)]
 pub struct Floors(DashMap<StoreId, Position>);
@@ -24,6 +26,25 @@ impl Floors {
         if self.get(store) < position {
             let mut floor = self.0.entry(store).or_default();
             *floor = (*floor).max(position);
+        }
+    }
+
+    /// Lifts a store's floor to where an answer holds.
+    pub fn lift_to<T>(&self, store: Option<StoreId>, answer: &Answer<T>) {
+        let position = answer.as_ref().ok().and_then(|reply| reply.position);
+        if let (Some(store), Some(position)) = (store, position) {
+            self.lift(store, position);
+        }
+    }
+
+    /// A call's context, asking for the store's floor or later.
+    pub fn or_later(&self, cx: &Context, store: Option<StoreId>) -> Context {
+        let floor = store
+            .map(|store| self.get(store))
+            .filter(|floor| *floor != Position::default());
+        Context {
+            min_position: cx.min_position.max(floor),
+            ..cx.clone()
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Who answers: this node, or one above it.
 //!
-//! Central answers everything itself ([`crate::commands::Local`]), some of it from a read replica if it has one. A regional node answers what its datastore decides, an
-//! edge what its views decide; both pass writes up, and every question that they may not or cannot answer: one that must
-//! come from central's primary, or from a later position than they have reached.
+//! Central answers everything itself ([`crate::commands::Local`]), some of it from a read replica if it has one. A regional
+//! node answers what its datastore decides, an edge what its views decide; both pass writes up, and every question that
+//! they may not or cannot answer: one that must come from central's primary, or from a later position than they have reached.
 
 pub mod batch;
 pub mod edge;
 pub mod floors;
 pub mod regional;
 pub mod replica;
+pub mod routed;
 
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use meridian_model::{Code, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
+use crate::api::fields::Fields;
 use crate::api::operations::Operation;
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::commands::Local;
@@ -101,13 +103,7 @@ impl Upwards {
 
     /// The call's context, asking for the store's floor or later.
     pub fn above_floor(&self, cx: &Context, store: Option<StoreId>) -> Context {
-        let floor = store
-            .map(|store| self.floors.get(store))
-            .filter(|floor| *floor != meridian_model::Position::default());
-        Context {
-            min_position: cx.min_position.max(floor),
-            ..cx.clone()
-        }
+        self.floors.or_later(cx, store)
     }
 
     async fn decide(
@@ -168,11 +164,7 @@ impl Upwards {
             .peers
             .forward::<O>(&self.above_floor(cx, store), request, writes)
             .await;
-        if let (Some(store), Ok(reply)) = (store, &answer)
-            && let Some(position) = reply.position
-        {
-            self.floors.lift(store, position);
-        }
+        self.floors.lift_to(store, &answer);
         answer
     }
 
@@ -187,11 +179,7 @@ impl Upwards {
         let store = request.store_id.parse().ok();
         let cx = self.above_floor(cx, store);
         let answer = self.peers.list_objects(&cx, request, found, patience).await;
-        if let (Some(store), Ok(Some(position))) =
-            (store, answer.as_ref().map(|reply| reply.position))
-        {
-            self.floors.lift(store, position);
-        }
+        self.floors.lift_to(store, &answer);
         answer
     }
 }
@@ -217,6 +205,11 @@ async fn streamed_here(
         any
     };
     tokio::join!(listing, passing_on)
+}
+
+/// The store that a request is about; `None` if it names none.
+fn store_of(request: &impl Fields) -> Option<StoreId> {
+    request.store_id().parse().ok()
 }
 
 /// Whether a refusal says something about this node rather than about the request: it lags, or lacks its datastore.

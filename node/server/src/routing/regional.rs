@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use meridian_model::StoreId;
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
-use crate::api::fields::Fields;
-use crate::api::operations::{
-    Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
-    Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
-    Write, WriteAssertions, WriteAuthorizationModel,
-};
-use crate::calls::{Answer, Calls, Context, Refusal};
+use crate::api::operations::{Operation, ReadChanges, Way};
+use crate::calls::{Answer, Context, Refusal};
 use crate::commands::Local;
 use crate::commands::decisions::Outcome;
-use crate::routing::batch::{self, DecideAll, Standing, Tell};
-use crate::routing::{Decide, Decided, Own, Upwards, is_about_here, streamed_here, wants_primary};
+use crate::routing::batch::{DecideAll, Standing, Tell};
+use crate::routing::floors::Floors;
+use crate::routing::routed::Routed;
+use crate::routing::{
+    Decide, Decided, Own, Upwards, is_about_here, store_of, streamed_here, wants_primary,
+};
 
 /// The calls of a regional node.
 pub struct Regional {
@@ -35,51 +33,6 @@ impl Regional {
             upwards,
         }
     }
-
-    /// Answers here if this node has come far enough, else above.
-    async fn read_here<O>(
-        &self,
-        cx: &Context,
-        request: O::Request,
-        primary: bool,
-    ) -> Answer<O::Response>
-    where
-        O: Operation,
-        O::Request: Clone,
-    {
-        let store = store_of(&request);
-        if primary {
-            return self.upwards.forward::<O>(cx, store, &request, false).await;
-        }
-        let above_floor = self.upwards.above_floor(cx, store);
-        match O::run(&*self.own, &above_floor, request.clone()).await {
-            Err(refusal) if is_about_here(&refusal) => {
-                self.upwards.forward::<O>(cx, store, &request, false).await
-            }
-            answer => {
-                if let (Some(store), Ok(Some(position))) =
-                    (store, answer.as_ref().map(|reply| reply.position))
-                {
-                    self.upwards.floors().lift(store, position);
-                }
-                answer
-            }
-        }
-    }
-
-    async fn write_above<O: Operation>(
-        &self,
-        cx: &Context,
-        request: &O::Request,
-    ) -> Answer<O::Response> {
-        self.upwards
-            .forward::<O>(cx, store_of(request), request, true)
-            .await
-    }
-}
-
-fn store_of(request: &impl Fields) -> Option<StoreId> {
-    request.store_id().parse().ok()
 }
 
 #[async_trait]
@@ -148,95 +101,35 @@ impl DecideAll for Regional {
     }
 }
 
-#[async_trait]
-impl Calls for Regional {
-    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<Check>(cx, request, primary).await
+impl Routed for Regional {
+    fn floors(&self) -> &Floors {
+        self.upwards.floors()
     }
 
-    async fn create_store(
-        &self,
-        cx: &Context,
-        request: v1::CreateStoreRequest,
-    ) -> Answer<v1::CreateStoreResponse> {
-        created(
-            &self.upwards,
-            self.write_above::<CreateStore>(cx, &request).await,
-        )
-    }
-
-    async fn get_store(
-        &self,
-        cx: &Context,
-        request: v1::GetStoreRequest,
-    ) -> Answer<v1::GetStoreResponse> {
-        self.read_here::<GetStore>(cx, request, false).await
-    }
-
-    async fn list_stores(
-        &self,
-        cx: &Context,
-        request: v1::ListStoresRequest,
-    ) -> Answer<v1::ListStoresResponse> {
-        // Which stores exist is not any one store's revision: only central's list shows a store just created.
+    async fn answer<O: Operation>(&self, cx: &Context, request: O::Request) -> Answer<O::Response> {
+        let store = store_of(&request);
+        let way = O::way(&request);
+        if way == Way::Read {
+            let above_floor = self.upwards.above_floor(cx, store);
+            match O::run(&*self.own, &above_floor, request.clone()).await {
+                Err(refusal) if is_about_here(&refusal) => {}
+                answer => {
+                    self.floors().lift_to(store, &answer);
+                    return answer;
+                }
+            }
+        }
         self.upwards
-            .forward::<ListStores>(cx, None, &request, false)
+            .forward::<O>(cx, store, &request, way == Way::Write)
             .await
     }
 
-    async fn delete_store(
-        &self,
-        cx: &Context,
-        request: v1::DeleteStoreRequest,
-    ) -> Answer<v1::DeleteStoreResponse> {
-        self.write_above::<DeleteStore>(cx, &request).await
-    }
-
-    async fn write_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::WriteAuthorizationModelRequest,
-    ) -> Answer<v1::WriteAuthorizationModelResponse> {
-        self.write_above::<WriteAuthorizationModel>(cx, &request)
-            .await
-    }
-
-    async fn read_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelRequest,
-    ) -> Answer<v1::ReadAuthorizationModelResponse> {
-        self.read_here::<ReadAuthorizationModel>(cx, request, false)
-            .await
-    }
-
-    async fn read_authorization_models(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelsRequest,
-    ) -> Answer<v1::ReadAuthorizationModelsResponse> {
-        self.read_here::<ReadAuthorizationModels>(cx, request, false)
-            .await
-    }
-
-    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse> {
-        self.write_above::<Write>(cx, &request).await
-    }
-
-    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<Read>(cx, request, primary).await
-    }
-
-    async fn read_changes(
+    async fn changes(
         &self,
         cx: &Context,
         request: v1::ReadChangesRequest,
     ) -> Answer<v1::ReadChangesResponse> {
-        let answer = self
-            .read_here::<ReadChanges>(cx, request.clone(), false)
-            .await?;
+        let answer = self.answer::<ReadChanges>(cx, request.clone()).await?;
         let from_here = answer.served_by == *self.local.name();
         if from_here && !self.local.has_changes(cx, &request).await.unwrap_or(false) {
             let store = store_of(&request);
@@ -248,98 +141,25 @@ impl Calls for Regional {
         Ok(answer)
     }
 
-    async fn batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-    ) -> Answer<v1::BatchCheckResponse> {
-        batch::answer(self, cx, request).await
-    }
-
-    async fn streamed_batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-        found: mpsc::Sender<batch::BatchResult>,
-    ) -> Answer<()> {
-        batch::stream(self, cx, request, &found).await
-    }
-
-    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<Expand>(cx, request, primary).await
-    }
-
-    async fn list_objects(
-        &self,
-        cx: &Context,
-        request: v1::ListObjectsRequest,
-    ) -> Answer<v1::ListObjectsResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<ListObjects>(cx, request, primary).await
-    }
-
-    async fn streamed_list_objects(
+    async fn streamed(
         &self,
         cx: &Context,
         request: v1::StreamedListObjectsRequest,
-        found: mpsc::Sender<String>,
+        found: &mpsc::Sender<String>,
     ) -> Answer<()> {
         let above_floor = self.upwards.above_floor(cx, store_of(&request));
         let patience = self.local.limits().request_timeout;
         if !wants_primary(request.consistency) {
-            let here = streamed_here(&*self.own, &above_floor, request.clone(), &found, patience);
+            let here = streamed_here(&*self.own, &above_floor, request.clone(), found, patience);
             match here.await {
                 (Err(refusal), false) if is_about_here(&refusal) => {}
                 (answer, _) => return answer,
             }
         }
         self.upwards
-            .stream_objects(cx, request, &found, patience)
+            .stream_objects(cx, request, found, patience)
             .await
     }
-
-    async fn list_users(
-        &self,
-        cx: &Context,
-        request: v1::ListUsersRequest,
-    ) -> Answer<v1::ListUsersResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read_here::<ListUsers>(cx, request, primary).await
-    }
-
-    async fn write_assertions(
-        &self,
-        cx: &Context,
-        request: v1::WriteAssertionsRequest,
-    ) -> Answer<v1::WriteAssertionsResponse> {
-        self.write_above::<WriteAssertions>(cx, &request).await
-    }
-
-    async fn read_assertions(
-        &self,
-        cx: &Context,
-        request: v1::ReadAssertionsRequest,
-    ) -> Answer<v1::ReadAssertionsResponse> {
-        // Only central has them.
-        let store = store_of(&request);
-        self.upwards
-            .forward::<ReadAssertions>(cx, store, &request, false)
-            .await
-    }
-}
-
-/// A created store's floor, so that its creator finds it here at once.
-pub(super) fn created(
-    upwards: &Upwards,
-    answer: Answer<v1::CreateStoreResponse>,
-) -> Answer<v1::CreateStoreResponse> {
-    if let Ok(reply) = &answer
-        && let (Ok(store), Some(position)) = (reply.body.id.parse(), reply.position)
-    {
-        upwards.floors().lift(store, position);
-    }
-    answer
 }
 
 #[cfg(test)]
@@ -386,7 +206,7 @@ mod tests {
             continuation_token: token.into(),
             ..Default::default()
         };
-        let answer = region.read_changes(&cx, request).await;
+        let answer = region.changes(&cx, request).await;
         answer
             .map(|reply| reply.body)
             .map_err(|refusal| refusal.error.code)

@@ -10,21 +10,17 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meridian_model::ports::Datastore;
-use meridian_model::{Code, Position, StoreId};
+use meridian_model::{Code, StoreId};
 use meridian_proto::openfga::v1;
 use metrics::{Counter, counter, describe_counter};
 use tokio::sync::mpsc;
 
-use super::batch::{self, DecideAll, Standing, Tell};
+use super::batch::{DecideAll, Standing, Tell};
 use super::floors::Floors;
-use super::{Decide, Decided, is_about_here, streamed_here, wants_primary};
-use crate::api::fields::Fields;
-use crate::api::operations::{
-    Check, CreateStore, DeleteStore, Expand, GetStore, ListObjects, ListStores, ListUsers,
-    Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
-    Write, WriteAssertions, WriteAuthorizationModel,
-};
-use crate::calls::{Answer, Calls, Context, Refusal};
+use super::routed::Routed;
+use super::{Decide, Decided, is_about_here, store_of, streamed_here, wants_primary};
+use crate::api::operations::{Operation, Way};
+use crate::calls::{Answer, Calls as _, Context, Refusal};
 use crate::commands::Local;
 use crate::commands::errors::of_replica;
 use crate::outage::Outage;
@@ -98,13 +94,7 @@ impl Replicated {
             self.meters.primary.increment(1);
             return None;
         }
-        let floor = store
-            .map(|store| self.floors.get(store))
-            .filter(|floor| *floor != Position::default());
-        Some(Context {
-            min_position: cx.min_position.max(floor),
-            ..cx.clone()
-        })
+        Some(self.floors.or_later(cx, store))
     }
 
     /// Whether what the replica said is the answer; else the primary is to be asked.
@@ -129,41 +119,6 @@ impl Replicated {
             self.health.lag.goes_on();
         }
         is_answer
-    }
-
-    fn lift<T>(&self, store: Option<StoreId>, answer: &Answer<T>) {
-        let position = answer.as_ref().ok().and_then(|reply| reply.position);
-        if let (Some(store), Some(position)) = (store, position) {
-            self.floors.lift(store, position);
-        }
-    }
-
-    async fn read<O>(&self, cx: &Context, request: O::Request, primary: bool) -> Answer<O::Response>
-    where
-        O: Operation,
-        O::Request: Clone,
-    {
-        let store = store_of(&request);
-        if let Some(above_floor) = self.to_replica(cx, store, primary) {
-            let call = O::run(&self.replica, &above_floor, request.clone());
-            let (answer, failed) = of_replica(call).await;
-            if self.is_answer(&answer, failed) {
-                self.lift(store, &answer);
-                return answer;
-            }
-        }
-        self.at_primary::<O>(cx, request).await
-    }
-
-    async fn at_primary<O: Operation>(
-        &self,
-        cx: &Context,
-        request: O::Request,
-    ) -> Answer<O::Response> {
-        let store = store_of(&request);
-        let answer = O::run(&*self.primary, cx, request).await;
-        self.lift(store, &answer);
-        answer
     }
 }
 
@@ -217,10 +172,6 @@ impl Lag {
             tracing::info!(?lagged, "the read replica answers again");
         }
     }
-}
-
-fn store_of(request: &impl Fields) -> Option<StoreId> {
-    request.store_id().parse().ok()
 }
 
 #[async_trait]
@@ -278,173 +229,49 @@ impl DecideAll for Replicated {
     }
 }
 
-#[async_trait]
-impl Calls for Replicated {
-    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<Check>(cx, request, primary).await
+impl Routed for Replicated {
+    fn floors(&self) -> &Floors {
+        &self.floors
     }
 
-    async fn create_store(
-        &self,
-        cx: &Context,
-        request: v1::CreateStoreRequest,
-    ) -> Answer<v1::CreateStoreResponse> {
-        let answer = self.at_primary::<CreateStore>(cx, request).await;
-        let created = answer.as_ref().ok();
-        self.lift(
-            created.and_then(|reply| reply.body.id.parse().ok()),
-            &answer,
-        );
+    async fn answer<O: Operation>(&self, cx: &Context, request: O::Request) -> Answer<O::Response> {
+        let store = store_of(&request);
+        if let Some(above_floor) = self.to_replica(cx, store, O::way(&request) != Way::Read) {
+            let call = O::run(&self.replica, &above_floor, request.clone());
+            let (answer, failed) = of_replica(call).await;
+            if self.is_answer(&answer, failed) {
+                self.floors.lift_to(store, &answer);
+                return answer;
+            }
+        }
+        let answer = O::run(&*self.primary, cx, request).await;
+        self.floors.lift_to(store, &answer);
         answer
     }
 
-    async fn get_store(
-        &self,
-        cx: &Context,
-        request: v1::GetStoreRequest,
-    ) -> Answer<v1::GetStoreResponse> {
-        self.read::<GetStore>(cx, request, false).await
-    }
-
-    async fn list_stores(
-        &self,
-        cx: &Context,
-        request: v1::ListStoresRequest,
-    ) -> Answer<v1::ListStoresResponse> {
-        // Which stores exist is not any one store's revision.
-        self.at_primary::<ListStores>(cx, request).await
-    }
-
-    async fn delete_store(
-        &self,
-        cx: &Context,
-        request: v1::DeleteStoreRequest,
-    ) -> Answer<v1::DeleteStoreResponse> {
-        self.at_primary::<DeleteStore>(cx, request).await
-    }
-
-    async fn write_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::WriteAuthorizationModelRequest,
-    ) -> Answer<v1::WriteAuthorizationModelResponse> {
-        self.at_primary::<WriteAuthorizationModel>(cx, request)
-            .await
-    }
-
-    async fn read_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelRequest,
-    ) -> Answer<v1::ReadAuthorizationModelResponse> {
-        self.read::<ReadAuthorizationModel>(cx, request, false)
-            .await
-    }
-
-    async fn read_authorization_models(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelsRequest,
-    ) -> Answer<v1::ReadAuthorizationModelsResponse> {
-        self.read::<ReadAuthorizationModels>(cx, request, false)
-            .await
-    }
-
-    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse> {
-        self.at_primary::<Write>(cx, request).await
-    }
-
-    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<Read>(cx, request, primary).await
-    }
-
-    async fn read_changes(
-        &self,
-        cx: &Context,
-        request: v1::ReadChangesRequest,
-    ) -> Answer<v1::ReadChangesResponse> {
-        self.read::<ReadChanges>(cx, request, false).await
-    }
-
-    async fn batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-    ) -> Answer<v1::BatchCheckResponse> {
-        batch::answer(self, cx, request).await
-    }
-
-    async fn streamed_batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-        found: mpsc::Sender<batch::BatchResult>,
-    ) -> Answer<()> {
-        batch::stream(self, cx, request, &found).await
-    }
-
-    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<Expand>(cx, request, primary).await
-    }
-
-    async fn list_objects(
-        &self,
-        cx: &Context,
-        request: v1::ListObjectsRequest,
-    ) -> Answer<v1::ListObjectsResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<ListObjects>(cx, request, primary).await
-    }
-
-    async fn streamed_list_objects(
+    async fn streamed(
         &self,
         cx: &Context,
         request: v1::StreamedListObjectsRequest,
-        found: mpsc::Sender<String>,
+        found: &mpsc::Sender<String>,
     ) -> Answer<()> {
         let store = store_of(&request);
         if let Some(above_floor) = self.to_replica(cx, store, wants_primary(request.consistency)) {
             let patience = self.primary.limits().request_timeout;
             let call = request.clone();
-            let here = streamed_here(&self.replica, &above_floor, call, &found, patience);
+            let here = streamed_here(&self.replica, &above_floor, call, found, patience);
             let ((answer, any), failed) = of_replica(here).await;
             // What was streamed cannot be taken back.
             if self.is_answer(&answer, failed) || any {
-                self.lift(store, &answer);
+                self.floors.lift_to(store, &answer);
                 return answer;
             }
         }
-        let answer = Calls::streamed_list_objects(&*self.primary, cx, request, found).await;
-        self.lift(store, &answer);
+        let answer = self
+            .primary
+            .streamed_list_objects(cx, request, found.clone())
+            .await;
+        self.floors.lift_to(store, &answer);
         answer
-    }
-
-    async fn list_users(
-        &self,
-        cx: &Context,
-        request: v1::ListUsersRequest,
-    ) -> Answer<v1::ListUsersResponse> {
-        let primary = wants_primary(request.consistency);
-        self.read::<ListUsers>(cx, request, primary).await
-    }
-
-    async fn write_assertions(
-        &self,
-        cx: &Context,
-        request: v1::WriteAssertionsRequest,
-    ) -> Answer<v1::WriteAssertionsResponse> {
-        self.at_primary::<WriteAssertions>(cx, request).await
-    }
-
-    async fn read_assertions(
-        &self,
-        cx: &Context,
-        request: v1::ReadAssertionsRequest,
-    ) -> Answer<v1::ReadAssertionsResponse> {
-        // They are of no revision.
-        self.at_primary::<ReadAssertions>(cx, request).await
     }
 }

@@ -1,23 +1,31 @@
-//! The calls one by one: questions are answered here where they can be, all else goes upstream.
+//! The calls: questions are answered here where they can be, all else goes upstream.
 
-use async_trait::async_trait;
-use meridian_model::ApiError;
+use meridian_model::{ApiError, StoreId};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use super::Edge;
-use crate::api::operations::{
-    CreateStore, DeleteStore, GetStore, ListStores, Read, ReadAssertions, ReadAuthorizationModel,
-    ReadAuthorizationModels, ReadChanges, Write, WriteAssertions, WriteAuthorizationModel,
-};
-use crate::calls::{Answer, Calls, Context};
-use crate::routing::batch;
-use crate::routing::regional::created;
-use crate::routing::wants_primary;
+use crate::api::fields::Fields;
+use crate::api::operations::{Expand, ListObjects, ListUsers, Operation, Way};
+use crate::calls::{Answer, Context};
+use crate::commands::lists::{Question as _, hand_on, unary};
+use crate::routing::floors::Floors;
+use crate::routing::routed::Routed;
+use crate::routing::{store_of, wants_primary};
 
-#[async_trait]
-impl Calls for Edge {
-    fn check_now(
+impl Routed for Edge {
+    fn floors(&self) -> &Floors {
+        self.upwards.floors()
+    }
+
+    async fn answer<O: Operation>(&self, cx: &Context, request: O::Request) -> Answer<O::Response> {
+        let writes = O::way(&request) == Way::Write;
+        self.upwards
+            .forward::<O>(cx, store_of(&request), &request, writes)
+            .await
+    }
+
+    fn checked_now(
         &self,
         cx: &Context,
         request: &v1::CheckRequest,
@@ -34,7 +42,7 @@ impl Calls for Edge {
         self.settle(store, &shown.view, request, found)
     }
 
-    async fn check(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
+    async fn checked(&self, cx: &Context, request: v1::CheckRequest) -> Answer<v1::CheckResponse> {
         let store = request.store_id.parse().map_err(|why| {
             ApiError::validation(format!("store_id '{}' {why}", request.store_id))
         })?;
@@ -47,143 +55,81 @@ impl Calls for Edge {
         self.ask_upstream(&cx, store, &request).await
     }
 
-    async fn create_store(
-        &self,
-        cx: &Context,
-        request: v1::CreateStoreRequest,
-    ) -> Answer<v1::CreateStoreResponse> {
-        created(
-            &self.upwards,
-            self.forward::<CreateStore>(cx, &request, true).await,
-        )
-    }
-
-    async fn get_store(
-        &self,
-        cx: &Context,
-        request: v1::GetStoreRequest,
-    ) -> Answer<v1::GetStoreResponse> {
-        self.forward::<GetStore>(cx, &request, false).await
-    }
-
-    async fn list_stores(
-        &self,
-        cx: &Context,
-        request: v1::ListStoresRequest,
-    ) -> Answer<v1::ListStoresResponse> {
-        self.forward::<ListStores>(cx, &request, false).await
-    }
-
-    async fn delete_store(
-        &self,
-        cx: &Context,
-        request: v1::DeleteStoreRequest,
-    ) -> Answer<v1::DeleteStoreResponse> {
-        self.forward::<DeleteStore>(cx, &request, true).await
-    }
-
-    async fn write_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::WriteAuthorizationModelRequest,
-    ) -> Answer<v1::WriteAuthorizationModelResponse> {
-        self.forward::<WriteAuthorizationModel>(cx, &request, true)
-            .await
-    }
-
-    async fn read_authorization_model(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelRequest,
-    ) -> Answer<v1::ReadAuthorizationModelResponse> {
-        self.forward::<ReadAuthorizationModel>(cx, &request, false)
-            .await
-    }
-
-    async fn read_authorization_models(
-        &self,
-        cx: &Context,
-        request: v1::ReadAuthorizationModelsRequest,
-    ) -> Answer<v1::ReadAuthorizationModelsResponse> {
-        self.forward::<ReadAuthorizationModels>(cx, &request, false)
-            .await
-    }
-
-    async fn write(&self, cx: &Context, request: v1::WriteRequest) -> Answer<v1::WriteResponse> {
-        self.forward::<Write>(cx, &request, true).await
-    }
-
-    async fn read(&self, cx: &Context, request: v1::ReadRequest) -> Answer<v1::ReadResponse> {
-        self.forward::<Read>(cx, &request, false).await
-    }
-
-    async fn read_changes(
-        &self,
-        cx: &Context,
-        request: v1::ReadChangesRequest,
-    ) -> Answer<v1::ReadChangesResponse> {
-        self.forward::<ReadChanges>(cx, &request, false).await
-    }
-
-    async fn batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-    ) -> Answer<v1::BatchCheckResponse> {
-        batch::answer(self, cx, request).await
-    }
-
-    async fn streamed_batch_check(
-        &self,
-        cx: &Context,
-        request: v1::BatchCheckRequest,
-        found: mpsc::Sender<batch::BatchResult>,
-    ) -> Answer<()> {
-        batch::stream(self, cx, request, &found).await
-    }
-
-    async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {
-        self.expanded(cx, request).await
-    }
-
-    async fn list_objects(
+    async fn objects(
         &self,
         cx: &Context,
         request: v1::ListObjectsRequest,
     ) -> Answer<v1::ListObjectsResponse> {
-        self.objects(cx, request).await
+        let store = asked(&request, request.consistency);
+        let most = request.limits(&self.held.limits).results;
+        match self.list(cx, store, &request, most).await {
+            Some(listed) => Ok(listed?.objects(&self.held.name)),
+            None => self.above::<ListObjects>(cx, &request).await,
+        }
     }
 
-    async fn streamed_list_objects(
-        &self,
-        cx: &Context,
-        request: v1::StreamedListObjectsRequest,
-        found: mpsc::Sender<String>,
-    ) -> Answer<()> {
-        self.streamed(cx, request, &found).await
-    }
-
-    async fn list_users(
+    async fn users(
         &self,
         cx: &Context,
         request: v1::ListUsersRequest,
     ) -> Answer<v1::ListUsersResponse> {
-        self.users(cx, request).await
+        let store = asked(&request, request.consistency);
+        let most = request.limits(&self.held.limits).results;
+        match self.list(cx, store, &request, most).await {
+            Some(listed) => Ok(listed?.users(&self.held.name)),
+            None => self.above::<ListUsers>(cx, &request).await,
+        }
     }
 
-    async fn write_assertions(
+    async fn streamed(
         &self,
         cx: &Context,
-        request: v1::WriteAssertionsRequest,
-    ) -> Answer<v1::WriteAssertionsResponse> {
-        self.forward::<WriteAssertions>(cx, &request, true).await
+        request: v1::StreamedListObjectsRequest,
+        found: &mpsc::Sender<String>,
+    ) -> Answer<()> {
+        let store = asked(&request, request.consistency);
+        let patience = self.held.limits.request_timeout;
+        let Some(listed) = self.list(cx, store, &unary(request.clone()), 0).await else {
+            let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
+            return self
+                .upwards
+                .stream_objects(&cx, request, found, patience)
+                .await;
+        };
+        let mut names = Vec::new();
+        let reply = listed?.reply(&self.held.name, |found| names = found);
+        for name in names {
+            hand_on(name, found, patience).await?;
+        }
+        Ok(reply)
     }
 
-    async fn read_assertions(
+    async fn expanded(
         &self,
         cx: &Context,
-        request: v1::ReadAssertionsRequest,
-    ) -> Answer<v1::ReadAssertionsResponse> {
-        self.forward::<ReadAssertions>(cx, &request, false).await
+        request: v1::ExpandRequest,
+    ) -> Answer<v1::ExpandResponse> {
+        let store = asked(&request, request.consistency);
+        match self.expand(cx, store, &request).await {
+            Some(answer) => answer,
+            None => self.above::<Expand>(cx, &request).await,
+        }
     }
+}
+
+impl Edge {
+    /// Has a question answered above, at what is held here or later.
+    async fn above<O: Operation>(&self, cx: &Context, request: &O::Request) -> Answer<O::Response> {
+        let store = store_of(request);
+        let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
+        self.upwards.forward::<O>(&cx, store, request, false).await
+    }
+}
+
+/// The store that a question is about, if this node may answer it.
+fn asked(request: &impl Fields, consistency: i32) -> Option<StoreId> {
+    if wants_primary(consistency) {
+        return None;
+    }
+    store_of(request)
 }

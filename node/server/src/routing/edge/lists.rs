@@ -6,82 +6,17 @@
 use meridian_engine::{Budget, Progress, View};
 use meridian_model::{ApiError, StoreId, Timestamp, Tuple};
 use meridian_proto::openfga::v1;
-use tokio::sync::mpsc;
 
 use super::Edge;
 use super::held::{model, refusal};
-use crate::api::fields::Fields;
-use crate::api::operations::{Expand, ListObjects, ListUsers, Operation};
 use crate::calls::{Answer, Context, Refusal, Reply};
 use crate::commands::check::too_complex;
 use crate::commands::expand::Expansion;
-use crate::commands::lists::{Begun, Listed, Listing, Question, hand_on, unary};
-use crate::routing::wants_primary;
+use crate::commands::lists::{Begun, Listed, Listing, Question};
 
 impl Edge {
-    pub(super) async fn objects(
-        &self,
-        cx: &Context,
-        request: v1::ListObjectsRequest,
-    ) -> Answer<v1::ListObjectsResponse> {
-        let store = asked(&request, request.consistency);
-        let most = request.limits(&self.held.limits).results;
-        match self.list(cx, store, &request, most).await {
-            Some(listed) => Ok(listed?.objects(&self.held.name)),
-            None => self.above::<ListObjects>(cx, &request).await,
-        }
-    }
-
-    pub(super) async fn users(
-        &self,
-        cx: &Context,
-        request: v1::ListUsersRequest,
-    ) -> Answer<v1::ListUsersResponse> {
-        let store = asked(&request, request.consistency);
-        let most = request.limits(&self.held.limits).results;
-        match self.list(cx, store, &request, most).await {
-            Some(listed) => Ok(listed?.users(&self.held.name)),
-            None => self.above::<ListUsers>(cx, &request).await,
-        }
-    }
-
-    pub(super) async fn streamed(
-        &self,
-        cx: &Context,
-        request: v1::StreamedListObjectsRequest,
-        found: &mpsc::Sender<String>,
-    ) -> Answer<()> {
-        let store = asked(&request, request.consistency);
-        let patience = self.held.limits.request_timeout;
-        let Some(listed) = self.list(cx, store, &unary(request.clone()), 0).await else {
-            let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
-            return self
-                .upwards
-                .stream_objects(&cx, request, found, patience)
-                .await;
-        };
-        let mut names = Vec::new();
-        let reply = listed?.reply(&self.held.name, |found| names = found);
-        for name in names {
-            hand_on(name, found, patience).await?;
-        }
-        Ok(reply)
-    }
-
-    pub(super) async fn expanded(
-        &self,
-        cx: &Context,
-        request: v1::ExpandRequest,
-    ) -> Answer<v1::ExpandResponse> {
-        let store = asked(&request, request.consistency);
-        match self.expand(cx, store, &request).await {
-            Some(answer) => answer,
-            None => self.above::<Expand>(cx, &request).await,
-        }
-    }
-
     /// Lists by what is held; `None` to ask upstream.
-    async fn list(
+    pub(super) async fn list(
         &self,
         cx: &Context,
         store: Option<StoreId>,
@@ -131,7 +66,7 @@ impl Edge {
     }
 
     /// Expands by what is held; `None` to ask upstream.
-    async fn expand(
+    pub(super) async fn expand(
         &self,
         cx: &Context,
         store: Option<StoreId>,
@@ -167,20 +102,6 @@ impl Edge {
             Err(error) => Some(Err(refusal(view, error))),
         }
     }
-
-    async fn above<O: Operation>(&self, cx: &Context, request: &O::Request) -> Answer<O::Response> {
-        let store = request.store_id().parse().ok();
-        let cx = store.map_or_else(|| cx.clone(), |store| self.above_view(cx, store));
-        self.upwards.forward::<O>(&cx, store, request, false).await
-    }
-}
-
-/// The store that a question is about, if this node may answer it.
-fn asked(request: &impl Fields, consistency: i32) -> Option<StoreId> {
-    if wants_primary(consistency) {
-        return None;
-    }
-    request.store_id().parse().ok()
 }
 
 /// Lists over a view as far as it goes; `None` where the model is not readably there.
