@@ -62,7 +62,8 @@ async fn build_with_servers() -> Result<()> {
         setup::programs(stage).await?;
         let mut build = cargo()?;
         build.args(["build", "--release", "--package", "meridian-server"]);
-        build.args(["--bins", "--package", "meridian-bench", "--examples"]);
+        build.args(["--bins", "--package", "meridian-bench"]);
+        build.args(["--example", "openfga"]);
         stage.run(&mut build).await
     })
     .await;

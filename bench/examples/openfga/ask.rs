@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) const IN_FLIGHT: usize = 8;
 /// Tuples in a Write, the most that both take by default.
 const IN_A_WRITE: usize = 100;
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 /// How long the edge may take to hold everything.
 const HELD_WITHIN: Duration = Duration::from_secs(120);
 
