@@ -1,4 +1,5 @@
-//! What a check meets on its way: a plain walk over all that could be looked at, whatever conditions say.
+//! What a check meets on its way: a plain walk over all that could be looked at. A condition without an answer ends a way;
+//! what the others say is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +23,13 @@ pub(crate) struct Met {
 }
 
 impl Met {
-    /// What the check of `key` meets, which belongs to `question`.
-    pub(crate) fn by(world: &World, question: &Question, key: &Key) -> Self {
+    /// What the check of `key` meets, which belongs to `question`. Of the `unanswered` tuples the conditions have no answer.
+    pub(crate) fn by(world: &World, question: &Question, key: &Key, unanswered: &[Tuple]) -> Self {
         let mut walk = Walk {
             model: &world.model,
             tuples: world.tuples.iter().chain(&question.contextual).collect(),
             user: &key.user,
+            unanswered,
             met: Self::default(),
         };
         let start = (key.object.clone(), key.relation.clone());
@@ -67,6 +69,7 @@ struct Walk<'a> {
     model: &'a AuthorizationModel,
     tuples: Vec<&'a Tuple>,
     user: &'a str,
+    unanswered: &'a [Tuple],
     met: Met,
 }
 
@@ -107,7 +110,9 @@ impl<'a> Walk<'a> {
                     if is_users || userset.is_some() {
                         self.met.tuples.push(tuple.clone());
                     }
-                    if let Some((object, relation)) = userset {
+                    if let Some((object, relation)) = userset
+                        && !self.unanswered.contains(tuple)
+                    {
                         self.step(set, (object.into(), relation.into()), below);
                     }
                 }
@@ -120,7 +125,9 @@ impl<'a> Walk<'a> {
                 for tuple in self.counted(&set.0, &of.tupleset.relation) {
                     self.met.tuples.push(tuple.clone());
                     let parent = (tuple.user.clone(), of.computed_userset.relation.clone());
-                    self.step(set, parent, below);
+                    if !self.unanswered.contains(tuple) {
+                        self.step(set, parent, below);
+                    }
                 }
             }
             Userset::Union(of) => {

@@ -90,26 +90,25 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     async fn check(&self, key: &Key, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
-        let met = Met::by(self.world, self.question, key);
+        let unanswered = self.unanswered().await;
+        let is_one = |tuple: &Tuple| unanswered.contains(tuple);
+        let met = Met::by(self.world, self.question, key, &unanswered);
         match (allowed(ours), allowed(theirs)) {
             (Some(_), Some(_)) => met.has_cycle_below_operator().then_some(CYCLE),
             (Some(ours), None) if is_invalid(theirs) => {
-                let unanswered = self.unanswered().await;
-                let is_one = |tuple: &Tuple| unanswered.contains(tuple);
-                let is_inline = |tuple: &Tuple| bound_by_inline(tuple) && is_one(tuple);
-                if ours && met.any(is_inline) {
-                    let without = self.allowed_without(key, is_inline).await;
-                    return (without == Some(true)).then_some(INLINE_ERROR);
+                // Without what this check cannot meet, OpenFGA says what ours says.
+                let is_beside = |tuple: &Tuple| is_one(tuple) && !met.any(|other| other == tuple);
+                if self.allowed_without(key, is_beside).await == Some(ours) {
+                    return Some(BESIDE_THE_WAY);
                 }
-                // Nothing that this check could meet is without an answer.
-                let is_beside = !met.any(is_one);
-                (is_beside && self.allowed_without(key, is_one).await == Some(ours))
-                    .then_some(BESIDE_THE_WAY)
+                let is_inline = |tuple: &Tuple| bound_by_inline(tuple) && is_one(tuple);
+                let without = |tuple: &Tuple| is_beside(tuple) || is_inline(tuple);
+                let by_inline =
+                    met.any(is_inline) && self.allowed_without(key, without).await == Some(ours);
+                by_inline.then_some(INLINE_ERROR)
             }
             (None, Some(false)) if is_invalid(ours) => {
-                let unanswered = self.unanswered().await;
-                let is_one = |tuple: &Tuple| unanswered.contains(tuple);
-                let hides = |tuple: &Tuple| is_one(tuple) && self.has_another(tuple);
+                let hides = |tuple: &Tuple| is_one(tuple) && self.has_another(tuple, &key.user);
                 (met.any(hides) && self.allowed_without(key, is_one).await == Some(false))
                     .then_some(TWO_HOPS)
             }
@@ -117,16 +116,16 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the user of a tuple, or everybody of its type, stands in the same relation of another object.
-    fn has_another(&self, tuple: &Tuple) -> bool {
+    /// Whether the user, or everybody of its type, stands in the relation of a tuple by another one.
+    fn has_another(&self, tuple: &Tuple, user: &str) -> bool {
         let kind = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
-        let everybody = format!("{}:*", kind(&tuple.user));
+        let everybody = format!("{}:*", kind(user));
         let all = self.world.tuples.iter().chain(&self.question.contextual);
         all.into_iter().any(|other| {
             other != tuple
                 && other.relation == tuple.relation
                 && kind(&other.object) == kind(&tuple.object)
-                && (other.user == tuple.user || other.user == everybody)
+                && (other.user == user || other.user == everybody)
         })
     }
 
@@ -193,10 +192,13 @@ impl Judge<'_> {
                 relation: relation.clone(),
                 user: user.clone(),
             };
-            let met = Met::by(self.world, self.question, &key);
+            let met = Met::by(self.world, self.question, &key, &self.unanswered().await);
             return met.has_cycle_below_operator().then_some(CYCLE);
         }
-        Some(reason)
+        let is_explained = is_invalid(ours)
+            || reason != BESIDE_THE_WAY
+            || self.fails_by_conditions_alone(ours).await;
+        is_explained.then_some(reason)
     }
 
     async fn users(&self, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
@@ -214,16 +216,9 @@ impl Judge<'_> {
             of => format!("{kind}:{id}#{of}"),
         });
         match (ours, theirs) {
-            (Outcome::Answered(ours), Outcome::Failed(code)) if code == INVALID => {
-                let (ours, everyone) = users(ours);
-                for name in &names {
-                    let allowed = self.allowed(object, relation, name).await;
-                    let allowed = allowed.unwrap_or(false);
-                    if allowed != ours.contains(name) && !(allowed && everyone) {
-                        return None;
-                    }
-                }
-                Some(BESIDE_THE_WAY)
+            (Outcome::Answered(_), failed) if is_invalid(failed) => {
+                let by_conditions = self.fails_by_conditions_alone(ours).await;
+                by_conditions.then_some(BESIDE_THE_WAY)
             }
             (Outcome::Answered(ours), Outcome::Answered(theirs))
                 if !of.is_empty() && users(ours).0 == usersets(theirs) =>
@@ -344,14 +339,17 @@ impl Judge<'_> {
         let of = |tuple: &Tuple| [&tuple.object, &tuple.relation, &tuple.user].map(String::clone);
         let is_given = |tuple: &Tuple| given.iter().any(|given| of(given) == of(tuple));
         world.tuples.retain(|tuple| !is_given(tuple));
-        if world == *self.world {
-            return false;
-        }
-        let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
-            return false;
-        };
-        let [_, theirs] = stores.ask(self.pair, self.question).await;
-        *ours == theirs
+        world != *self.world && self.said_of(world, self.question).await.as_ref() == Some(ours)
+    }
+
+    /// Whether OpenFGA answers as ours does, when the tuples are not there whose conditions have no answer.
+    async fn fails_by_conditions_alone(&self, ours: &Outcome) -> bool {
+        let unanswered = self.unanswered().await;
+        let (mut world, mut question) = (self.world.clone(), self.question.clone());
+        world.tuples.retain(|tuple| !unanswered.contains(tuple));
+        let given = &mut question.contextual;
+        given.retain(|tuple| !unanswered.contains(tuple));
+        self.said_of(world, &question).await.as_ref() == Some(ours)
     }
 
     /// What OpenFGA's Check says of the world without some tuples; none if there are none, or it is an error.
@@ -362,11 +360,16 @@ impl Judge<'_> {
         if world == *self.world && question.contextual == self.question.contextual {
             return None;
         }
+        allowed(&self.said_of(world, &question).await?)
+    }
+
+    /// What OpenFGA says of another world.
+    async fn said_of(&self, mut world: World, question: &Question) -> Option<Outcome> {
         let Asked::Ready(stores, _) = Stores::make(self.pair, &mut world).await else {
             return None;
         };
-        let [_, theirs] = stores.ask(self.pair, &question).await;
-        allowed(&theirs)
+        let [_, theirs] = stores.ask(self.pair, question).await;
+        Some(theirs)
     }
 
     fn about(&self, key: &Key) -> Question {
