@@ -30,7 +30,7 @@ use serde::{Deserialize, Deserializer};
 use crate::commands::decisions;
 use crate::limits::Limits;
 use authn::{Authn, Nodes};
-use authzen::AuthZen;
+pub use authzen::AuthZen;
 pub use environment::Environment;
 pub use openfga::Logs;
 pub(crate) use rules::is_host_port;

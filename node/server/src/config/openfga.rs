@@ -27,6 +27,7 @@ const SECONDARY: Database = Database {
     password: "OPENFGA_DATASTORE_SECONDARY_PASSWORD",
 };
 const METRICS: &str = "OPENFGA_METRICS_ENABLED";
+const QUERY_CACHE: &str = "OPENFGA_CHECK_QUERY_CACHE_ENABLED";
 const HORIZON: [&str; 2] = [
     "OPENFGA_CHANGELOG_HORIZON_OFFSET",
     "OPENFGA_CHANGELOGHORIZONOFFSET",
@@ -45,6 +46,7 @@ pub(super) const OWN: &[&str] = &[
     SECONDARY.username,
     SECONDARY.password,
     METRICS,
+    QUERY_CACHE,
     HORIZON[0],
     HORIZON[1],
     LOG_LEVEL,
@@ -129,16 +131,12 @@ pub(super) const NO_EFFECT: &[(&str, &[Variable])] = &[
         ],
     ),
     (
-        "what is kept in memory is kept otherwise here",
+        "what is kept in memory is kept otherwise here, and never longer than it is true unless checkCache.window allows it",
         &[
             ("OPENFGA_DATASTORE_MAX_CACHE_SIZE", &[]),
             ("OPENFGA_DATASTORE_MAXCACHESIZE", &[]),
             ("OPENFGA_DATASTORE_MAX_TYPESYSTEM_CACHE_SIZE", &[]),
             ("OPENFGA_DATASTORE_MAXTYPESYSTEMCACHESIZE", &[]),
-            ("OPENFGA_CHECK_CACHE_LIMIT", &[]),
-            ("OPENFGA_CHECK_QUERY_CACHE_LIMIT", &[]),
-            ("OPENFGA_CHECK_QUERY_CACHE_ENABLED", &["false"]),
-            ("OPENFGA_CHECK_QUERY_CACHE_TTL", &[]),
             ("OPENFGA_CHECK_ITERATOR_CACHE_ENABLED", &["false"]),
             ("OPENFGA_CHECK_ITERATOR_CACHE_MAX_RESULTS", &[]),
             ("OPENFGA_CHECK_ITERATOR_CACHE_TTL", &[]),
@@ -284,6 +282,9 @@ pub(super) fn apply(environment: &Environment, config: &mut Config) -> Result<()
         }
         Some(false) => config.listen.metrics = None,
         None => {}
+    }
+    if switch(environment, QUERY_CACHE)? == Some(false) {
+        config.check_cache.max_answers = 0;
     }
     let mut horizon = HORIZON.into_iter();
     if let Some((name, minutes)) = horizon.find_map(|name| Some((name, environment.get(name)?))) {

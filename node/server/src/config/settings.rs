@@ -142,8 +142,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "kafka.replicationFactor" kafka.replication_factor, Range::Count(1, 100, ", and no more than there are brokers");
     "kafka.propertiesFile" kafka.properties_file, FILE;
     "upstream" upstream, Range::Is("URLs, comma-separated");
-    "checkCache.maxAnswers" check_cache.max_answers, count(0, u64::MAX);
-    "checkCache.answerMaxAge" check_cache.answer_max_age, time(MILLISECOND, DAY.saturating_mul(30));
+    "checkCache.maxAnswers" check_cache.max_answers, count(0, u64::MAX), "OPENFGA_CHECK_CACHE_LIMIT", "OPENFGA_CHECK_QUERY_CACHE_LIMIT";
+    "checkCache.answerMaxAge" check_cache.answer_max_age, time(MILLISECOND, DAY.saturating_mul(30)), "OPENFGA_CHECK_QUERY_CACHE_TTL";
     "checkCache.window" check_cache.window, time(Duration::ZERO, MINUTE);
     "edge.directory" edge.directory, Range::Is("a folder");
     "edge.snapshotInterval" edge.snapshot_interval, time(Duration::from_millis(100), DAY);

@@ -60,12 +60,52 @@ fn what_has_no_effect_is_told_unless_it_asks_for_what_is_done_anyway() {
             "OPENFGA_HTTP_ENABLED has no effect: gRPC and HTTP are always served, and limits.requestTimeout bounds both",
         ]
     );
+    let caches = told(&[
+        ("OPENFGA_CHECK_QUERY_CACHE_ENABLED", "true"),
+        ("OPENFGA_CHECK_ITERATOR_CACHE_ENABLED", "true"),
+        ("OPENFGA_CACHE_CONTROLLER_ENABLED", "false"),
+    ]);
+    let [cache] = &*caches else {
+        panic!("{caches:?}");
+    };
+    assert!(
+        cache.starts_with("OPENFGA_CHECK_ITERATOR_CACHE_ENABLED has no effect: "),
+        "{cache}"
+    );
     assert!(
         told(&[
             ("OPENFGA_PLAYGROUND_ENABLED", "false"),
             ("OPENFGA_HTTP_ENABLED", "true"),
         ])
         .is_empty()
+    );
+}
+
+#[test]
+fn openfgas_query_cache_is_that_of_checks() {
+    let cache = |variables: &[(&str, &str)]| {
+        let config = load_with("", variables).unwrap();
+        (
+            config.check_cache.max_answers,
+            config.check_cache.answer_max_age,
+        )
+    };
+    let (most, age) = cache(&[]);
+    assert_eq!(
+        cache(&[("OPENFGA_CHECK_QUERY_CACHE_ENABLED", "true")]),
+        (most, age)
+    );
+    let bounded = [
+        ("OPENFGA_CHECK_QUERY_CACHE_ENABLED", "true"),
+        ("OPENFGA_CHECK_CACHE_LIMIT", "25"),
+        ("OPENFGA_CHECK_QUERY_CACHE_TTL", "30s"),
+    ];
+    assert_eq!(cache(&bounded), (25, Duration::from_secs(30)));
+    let off = ("OPENFGA_CHECK_QUERY_CACHE_ENABLED", "false");
+    assert_eq!(cache(&[off, bounded[1]]), (0, age));
+    assert_eq!(
+        cache(&[off, ("MERIDIAN_CHECK_CACHE_MAX_ANSWERS", "7")]),
+        (7, age)
     );
 }
 

@@ -43,6 +43,22 @@ fn the_documented_settings_are_those_that_there_are() {
 }
 
 #[test]
+fn what_of_openfgas_variables_has_no_effect_is_documented_with_the_reason() {
+    let (_, listed) = PAGE.split_once("They are, by the reason:\n\n").unwrap();
+    let (listed, _) = listed.split_once("\n\n").unwrap();
+    let documented: Vec<_> = listed.split_whitespace().collect();
+    let expected = openfga::NO_EFFECT.iter().map(|(why, variables)| {
+        let names: Vec<_> = variables
+            .iter()
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        format!("- {why}: {}", names.join(", "))
+    });
+    let expected = expected.collect::<Vec<_>>().join(" ");
+    assert_eq!(documented.join(" "), expected);
+}
+
+#[test]
 fn every_setting_is_found_in_the_file_under_its_path() {
     for setting in SETTINGS {
         let (path, value) = match setting.path {
