@@ -277,6 +277,16 @@ mod tests {
         }
     }
 
+    /// Waits until a store is shown, or is not.
+    async fn until(views: &Views, store: StoreId, shown: bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+            while views.get(store).is_some() != shown {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        waited.await.unwrap();
+    }
+
     /// What an edge shows that holds `view`.
     async fn shown(view: &View, stop: &CancellationToken) -> Arc<Views> {
         let start = Instant::now();
@@ -290,9 +300,7 @@ mod tests {
         };
         let (events, received) = tokio::sync::mpsc::channel(1);
         tokio::spawn(driver.run(received, stop.clone()));
-        while views.get(view.info().unwrap().id).is_none() {
-            tokio::task::yield_now().await;
-        }
+        until(&views, view.info().unwrap().id, true).await;
         drop(events);
         views
     }
@@ -330,19 +338,12 @@ mod tests {
         };
         let (events, received) = tokio::sync::mpsc::channel(1);
         let driven = tokio::spawn(driver.run(received, stop.clone()));
-        let held = async |wanted: bool| {
-            while views.get(store).is_some() != wanted {
-                tokio::task::yield_now().await;
-            }
-        };
-        held(true).await;
+        until(&views, store, true).await;
         snapshots.write_changed(&views);
         assert!(snapshots.path(store).exists());
 
         above.0.store(true, Ordering::Relaxed);
-        tokio::time::timeout(Duration::from_secs(20), held(false))
-            .await
-            .unwrap();
+        until(&views, store, false).await;
         snapshots.write_changed(&views);
         assert!(!snapshots.path(store).exists());
         stop.cancel();

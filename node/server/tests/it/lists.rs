@@ -1,7 +1,8 @@
 //! The calls that ask many questions at once, and conditions: on both transports, with OpenFGA's codes.
 
+mod unstorable;
+
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -37,9 +38,6 @@ const TUPLES: [(&str, &str, &str); 6] = [
     ("user:bob", "blocked", "repo:1"),
     ("user:bob", "owner", "repo:2"),
 ];
-
-/// Longer than a test may take: an answer that waits for it never comes.
-const LONG: Duration = Duration::from_secs(3600);
 
 struct Shop {
     node: Node,
@@ -472,37 +470,4 @@ async fn what_the_model_does_not_know_has_a_code_of_its_own() {
         )
         .await;
     assert_eq!(reply.body["code"], "latest_authorization_model_not_found");
-}
-
-/// What no tuple can have as its object is known to have none, rather than read in vain until the deadline.
-#[tokio::test]
-async fn what_cannot_be_stored_is_not_read_for_ever() {
-    let limits = Limits {
-        list_objects_deadline: LONG,
-        list_users_deadline: LONG,
-        request_timeout: LONG,
-        ..Limits::default()
-    };
-    let shop = Shop::with(limits).await;
-    let users = |id: &str, filter: Value| json!({"object": {"type": "team", "id": id}, "relation": "member", "user_filters": [filter]});
-    let answer = shop
-        .ask("list-users", &users("*", json!({"type": "user"})))
-        .await;
-    assert_eq!(answer, (200, json!({"users": []})));
-    let own = json!({"type": "team", "relation": "member"});
-    let answer = shop.ask("list-users", &users("*", own)).await;
-    let itself = json!([{"userset": {"type": "team", "id": "*", "relation": "member"}}]);
-    assert_eq!(answer, (200, json!({"users": itself})));
-
-    let long = format!("team:{}#member", "x".repeat(300));
-    let (status, body) = shop.objects(&long, json!({})).await;
-    assert_eq!((status, body), (200, json!({"objects": []})));
-    let check = json!({
-        "tuple_key": {"user": "user:anne", "relation": "member", "object": "team:none"},
-        "contextual_tuples": {"tuple_keys": [
-            {"user": long, "relation": "member", "object": "team:none"}
-        ]},
-    });
-    let (status, body) = shop.ask("check", &check).await;
-    assert_eq!((status, &body["allowed"]), (200, &json!(false)), "{body}");
 }

@@ -25,21 +25,31 @@ impl Report {
     fn subject(&mut self, subject: Option<&v1::Subject>) {
         let Some(subject) = subject else { return };
         self.part("Subject", |report| {
-            report.pattern("Type", is_name(&subject.r#type), NAME);
             let ok = is_plain(&subject.id, 1, MAX_SUBJECT_ID, b":#@");
-            report.pattern("Id", ok, SUBJECT_ID);
-            report.properties(subject.properties.as_ref());
+            report.typed(&subject.r#type, subject.properties.as_ref(), |report| {
+                report.pattern("Id", ok, SUBJECT_ID);
+            });
         });
+    }
+
+    fn required_subject(&mut self, subject: Option<&v1::Subject>) {
+        self.required("Subject", subject);
+        self.subject(subject);
     }
 
     fn resource(&mut self, resource: Option<&v1::Resource>) {
         let Some(resource) = resource else { return };
         self.part("Resource", |report| {
-            report.pattern("Type", is_name(&resource.r#type), NAME);
             let ok = is_plain(&resource.id, 1, MAX_RESOURCE_ID, b":#@");
-            report.pattern("Id", ok, RESOURCE_ID);
-            report.properties(resource.properties.as_ref());
+            report.typed(&resource.r#type, resource.properties.as_ref(), |report| {
+                report.pattern("Id", ok, RESOURCE_ID);
+            });
         });
+    }
+
+    fn required_resource(&mut self, resource: Option<&v1::Resource>) {
+        self.required("Resource", resource);
+        self.resource(resource);
     }
 
     fn action(&mut self, action: Option<&v1::Action>) {
@@ -48,6 +58,47 @@ impl Report {
             report.pattern("Name", is_name(&action.name), NAME);
             report.properties(action.properties.as_ref());
         });
+    }
+
+    fn required_action(&mut self, action: Option<&v1::Action>) {
+        self.required("Action", action);
+        self.action(action);
+    }
+
+    /// What a search is for: a type, and properties.
+    fn filter(
+        &mut self,
+        field: &'static str,
+        message: &'static str,
+        sought: Option<(&str, Option<&Struct>)>,
+    ) {
+        self.required(field, sought.as_ref());
+        let Some((of_type, properties)) = sought else {
+            return;
+        };
+        self.part(message, |report| report.typed(of_type, properties, |_| {}));
+    }
+
+    fn typed(
+        &mut self,
+        of_type: &str,
+        properties: Option<&Struct>,
+        between: impl FnOnce(&mut Self),
+    ) {
+        self.pattern("Type", is_name(of_type), NAME);
+        between(self);
+        self.properties(properties);
+    }
+
+    /// What all searches end with.
+    fn search(
+        mut self,
+        page: Option<&v1::PageRequest>,
+        context: Option<&Struct>,
+    ) -> Result<(), InvalidFields> {
+        self.page(page);
+        self.context(context);
+        self.done()
     }
 
     fn properties(&mut self, properties: Option<&Struct>) {
@@ -69,12 +120,9 @@ impl Fields for v1::EvaluationRequest {
     fn check_fields(&self, _: &Limits) -> Result<(), InvalidFields> {
         let mut report = Report::of("EvaluationRequest");
         report.store_id(&self.store_id);
-        report.required("Subject", self.subject.as_ref());
-        report.subject(self.subject.as_ref());
-        report.required("Resource", self.resource.as_ref());
-        report.resource(self.resource.as_ref());
-        report.required("Action", self.action.as_ref());
-        report.action(self.action.as_ref());
+        report.required_subject(self.subject.as_ref());
+        report.required_resource(self.resource.as_ref());
+        report.required_action(self.action.as_ref());
         report.context(self.context.as_ref());
         report.done()
     }
@@ -120,20 +168,12 @@ impl Fields for v1::SubjectSearchRequest {
     fn check_fields(&self, _: &Limits) -> Result<(), InvalidFields> {
         let mut report = Report::of("SubjectSearchRequest");
         report.store_id(&self.store_id);
-        report.required("Resource", self.resource.as_ref());
-        report.resource(self.resource.as_ref());
-        report.required("Action", self.action.as_ref());
-        report.action(self.action.as_ref());
-        report.required("Subject", self.subject.as_ref());
-        if let Some(filter) = &self.subject {
-            report.part("SubjectFilter", |report| {
-                report.pattern("Type", is_name(&filter.r#type), NAME);
-                report.properties(filter.properties.as_ref());
-            });
-        }
-        report.page(self.page.as_ref());
-        report.context(self.context.as_ref());
-        report.done()
+        report.required_resource(self.resource.as_ref());
+        report.required_action(self.action.as_ref());
+        let sought = self.subject.as_ref();
+        let sought = sought.map(|of| (&*of.r#type, of.properties.as_ref()));
+        report.filter("Subject", "SubjectFilter", sought);
+        report.search(self.page.as_ref(), self.context.as_ref())
     }
 
     fn store_id(&self) -> &str {
@@ -145,20 +185,12 @@ impl Fields for v1::ResourceSearchRequest {
     fn check_fields(&self, _: &Limits) -> Result<(), InvalidFields> {
         let mut report = Report::of("ResourceSearchRequest");
         report.store_id(&self.store_id);
-        report.required("Subject", self.subject.as_ref());
-        report.subject(self.subject.as_ref());
-        report.required("Action", self.action.as_ref());
-        report.action(self.action.as_ref());
-        report.required("Resource", self.resource.as_ref());
-        if let Some(filter) = &self.resource {
-            report.part("ResourceFilter", |report| {
-                report.pattern("Type", is_name(&filter.r#type), NAME);
-                report.properties(filter.properties.as_ref());
-            });
-        }
-        report.page(self.page.as_ref());
-        report.context(self.context.as_ref());
-        report.done()
+        report.required_subject(self.subject.as_ref());
+        report.required_action(self.action.as_ref());
+        let sought = self.resource.as_ref();
+        let sought = sought.map(|of| (&*of.r#type, of.properties.as_ref()));
+        report.filter("Resource", "ResourceFilter", sought);
+        report.search(self.page.as_ref(), self.context.as_ref())
     }
 
     fn store_id(&self) -> &str {
@@ -170,13 +202,9 @@ impl Fields for v1::ActionSearchRequest {
     fn check_fields(&self, _: &Limits) -> Result<(), InvalidFields> {
         let mut report = Report::of("ActionSearchRequest");
         report.store_id(&self.store_id);
-        report.required("Subject", self.subject.as_ref());
-        report.subject(self.subject.as_ref());
-        report.required("Resource", self.resource.as_ref());
-        report.resource(self.resource.as_ref());
-        report.page(self.page.as_ref());
-        report.context(self.context.as_ref());
-        report.done()
+        report.required_subject(self.subject.as_ref());
+        report.required_resource(self.resource.as_ref());
+        report.search(self.page.as_ref(), self.context.as_ref())
     }
 
     fn store_id(&self) -> &str {
