@@ -8,6 +8,7 @@ use crate::ast::{ACCUMULATOR, Expr, Kind};
 use crate::compile::{compile, shown};
 use crate::error::{CompileError, ContextError, EvalError};
 use crate::eval::{Stop, evaluate};
+use crate::observer::Measured;
 use crate::parameter::ParameterType;
 use crate::parse::parse;
 use crate::plan::Node;
@@ -52,13 +53,14 @@ impl Condition {
         expression: &str,
         parameters: impl IntoIterator<Item = (String, ParameterType)>,
     ) -> Result<Self, CompileError> {
+        let measured = Measured::begin();
         let parsed =
             parse(expression).map_err(|fault| CompileError::of(name, expression, fault))?;
         let parameters = parameters
             .into_iter()
             .map(|(name, declared)| (name.into(), declared))
             .collect();
-        Self::of_parsed(name, expression, parsed, parameters)
+        Self::of_parsed(name, expression, parsed, parameters).inspect(|_| measured.compiled())
     }
 
     /// Compiles the expression in a tuple's own context: `{expression, parameters}`, the latter types by name. Names
@@ -67,6 +69,7 @@ impl Condition {
     /// # Errors
     /// [`CompileError`] where a field is malformed, or as from [`Self::compile`].
     pub fn inline(context: &Context) -> Result<Self, CompileError> {
+        let measured = Measured::begin();
         let expression = context
             .get("expression")
             .and_then(Json::as_str)
@@ -108,6 +111,7 @@ impl Condition {
                 .or_insert(ParameterType::String);
         }
         Self::of_parsed(Self::INLINE, expression, parsed, parameters)
+            .inspect(|_| measured.compiled())
     }
 
     fn of_parsed(
@@ -150,6 +154,7 @@ impl Condition {
     /// [`EvalError`] where a value is not of its parameter's type, an operation fails, or the evaluation costs more
     /// than `max_cost`.
     pub fn evaluate(&self, contexts: &[&Context], max_cost: u64) -> Result<Outcome, EvalError> {
+        let measured = Measured::begin();
         self.takes_any(contexts)?;
         let (mut values, mut missing) = (Vec::with_capacity(self.parameters.len()), Vec::new());
         for (name, declared) in &self.parameters {
@@ -171,7 +176,10 @@ impl Condition {
             cause,
         };
         match evaluate(&self.plan, &values, max_cost) {
-            Ok((Value::Bool(met), cost)) => Ok(Outcome::Decided { met, cost }),
+            Ok((Value::Bool(met), cost)) => {
+                measured.evaluated(cost);
+                Ok(Outcome::Decided { met, cost })
+            }
             Ok((value, _)) => Err(failed(format!(
                 "expected a bool, but got '{}'",
                 value.type_name()

@@ -2,7 +2,7 @@
 //!
 //! A [`Condition`] is compiled once: parsed, checked and planned. It answers as OpenFGA does, whose CEL is cel-go: the
 //! same types fit, the same errors occur, and an evaluation costs as much, so that the same limit stops it. Nothing
-//! here does I/O or reads a clock. An expression's nesting, its types and its cost are bounded, so input decides
+//! here does I/O or reads a clock; who wants to know what conditions take brings one ([`Observer`]). An expression's nesting, its types and its cost are bounded, so input decides
 //! neither how deep nor how long anything runs.
 //!
 //! Modules in the order of their use: [`lex`], [`parse`], [`literal`] and [`macros`] make the tree ([`ast`]); [`compile`] checks it
@@ -22,6 +22,7 @@ mod literal;
 mod macros;
 mod meter;
 mod number;
+mod observer;
 mod parameter;
 mod parse;
 mod pattern;
@@ -32,4 +33,5 @@ mod value;
 
 pub use condition::{Condition, Context, Outcome};
 pub use error::{CompileError, ContextError, EvalError};
+pub use observer::{Observer, observe};
 pub use parameter::{InvalidParameterType, ParameterType};

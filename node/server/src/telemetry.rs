@@ -3,6 +3,7 @@
 pub(crate) mod below;
 #[cfg(test)]
 pub(crate) mod captured;
+mod conditions;
 mod counted;
 mod exposition;
 pub(crate) mod request;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
-use super::Measuring;
+use super::{Measuring, conditions};
 
 /// Seconds, from what an edge takes to what a client bears.
 const SECONDS: [f64; 13] = [
@@ -24,6 +24,14 @@ const QUERIES: [f64; 11] = [
 const HANDLING: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+/// As OpenFGA has them.
+const COMPILATION: [f64; 8] = [1.0, 5.0, 15.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+/// As OpenFGA has them, and below those, since most conditions take microseconds.
+const EVALUATION: [f64; 12] = [
+    0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 50.0, 100.0, 250.0, 500.0,
+];
+/// Up to OpenFGA's limit.
+const COST: [f64; 10] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0];
 /// Steps of an evaluation, of which there are 25 at most, and rounds, of which there are no more.
 const STEPS: [f64; 10] = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 25.0];
 
@@ -47,9 +55,14 @@ pub fn serve_metrics(address: SocketAddr, measuring: &Measuring) -> anyhow::Resu
         .set_buckets_for_metric(Matcher::Suffix("_ms".to_owned()), &MILLIS)?
         .set_buckets_for_metric(named("grpc_server_handling_seconds"), &HANDLING)?
         .set_buckets_for_metric(named("openfga_datastore_query_count"), &QUERIES)?
+        .set_buckets_for_metric(named(conditions::COMPILATION), &COMPILATION)?
+        .set_buckets_for_metric(named(conditions::EVALUATION), &EVALUATION)?
+        .set_buckets_for_metric(named(conditions::COST), &COST)?
         .set_buckets_for_metric(named("meridian_check_depth"), &STEPS)?
         .set_buckets_for_metric(named("meridian_check_rounds"), &STEPS)?
         .with_http_listener(address)
         .install()
-        .with_context(|| format!("cannot serve metrics on {address}"))
+        .with_context(|| format!("cannot serve metrics on {address}"))?;
+    conditions::measure();
+    Ok(())
 }
