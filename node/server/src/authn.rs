@@ -2,7 +2,7 @@
 //! good as any: who has one may read and write everything at `listen.nodes`.
 //!
 //! A request is authenticated before anything else is done for it, its body included. Health checks are not: whoever asks
-//! them has no token. What a token says is never logged, nor the token itself.
+//! them has no token. Of a token its subject and its client may be logged, in the access log, and nothing else.
 
 mod claims;
 mod fetch;

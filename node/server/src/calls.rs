@@ -1,7 +1,7 @@
 //! The OpenFGA calls as a port without a transport. gRPC and HTTP both speak to one [`Calls`] object, and each role
 //! brings its own: central answers from its datastore, a regional and an edge from their view or from upstream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -22,6 +22,24 @@ pub struct Context {
     pub min_position: Option<Position>,
     /// Who calls, where callers have to show it and the call was made at this node.
     pub caller: Option<Arc<Caller>>,
+    /// The authorization model that it is answered under.
+    pub model: Resolved,
+}
+
+/// The authorization model of a call, noted as soon as it is known: a stream names it before it ends, and an error too.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved(Arc<OnceLock<ModelId>>);
+
+impl Resolved {
+    /// Notes the model; the first that is noted counts.
+    pub fn note(&self, model: ModelId) {
+        self.0.get_or_init(|| model);
+    }
+
+    /// The model, if it is known.
+    pub fn get(&self) -> Option<ModelId> {
+        self.0.get().copied()
+    }
 }
 
 /// A node's name as it stands in `meridian-served-by`; cheap to clone.
@@ -107,7 +125,7 @@ impl<T> Reply<T> {
     }
 }
 
-/// A call's error, with as much as is known about who refused it and where its store stood.
+/// A call's error, with as much as is known about who refused it, under which model, and where its store stood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct Refusal {
@@ -115,8 +133,19 @@ pub struct Refusal {
     pub error: ApiError,
     /// The store's position, where known.
     pub position: Option<Position>,
+    /// The authorization model that it was refused under, where that is known. In a box, for refusals go through many hands.
+    pub model: Option<Box<ModelId>>,
     /// The node that refused; `None` for the one that was asked.
     pub served_by: Option<ServedBy>,
+}
+
+impl Refusal {
+    /// The same, under the model that the call is known to have been made under.
+    #[must_use]
+    pub fn under(mut self, resolved: &Resolved) -> Self {
+        self.model = self.model.or_else(|| resolved.get().map(Box::new));
+        self
+    }
 }
 
 impl From<ApiError> for Refusal {
@@ -124,6 +153,7 @@ impl From<ApiError> for Refusal {
         Self {
             error,
             position: None,
+            model: None,
             served_by: None,
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meridian_model::ports::{Datastore, DatastoreError, Snapshot};
-use meridian_model::{ApiError, Position, Revision, StoreId, Tiers};
+use meridian_model::{ApiError, ModelId, Position, Revision, StoreId, Tiers};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::node_service_server::NodeService;
 use meridian_sync::envelope::{
@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::api::operations::{self, Operation, Visitor};
-use crate::calls::{Calls, Context, Refusal, ServedBy};
+use crate::calls::{Calls, Context, Refusal, Resolved, ServedBy};
 use crate::routing::Decide;
 
 /// Longest a call of a node below may take when it says nothing itself.
@@ -78,6 +78,7 @@ fn context<T>(request: &Request<T>, min: Option<wire::Position>) -> Context {
         deadline: deadline(request, TIMEOUT),
         min_position: min.map(position_from_wire),
         caller: None,
+        model: Resolved::default(),
     }
 }
 
@@ -107,6 +108,11 @@ fn node_error(error: &ApiError) -> wire::NodeError {
         code: u32::from(error.code.number()),
         message: error.message.clone(),
     }
+}
+
+/// The model of an answer, as the wire has it; empty where none is known.
+fn model_to_wire(model: Option<ModelId>) -> String {
+    model.map(|model| model.to_string()).unwrap_or_default()
 }
 
 /// Who refused.
@@ -154,7 +160,8 @@ impl NodeService for Nodes {
             .into_inner()
             .check
             .ok_or_else(|| Status::invalid_argument("check: value is required"))?;
-        let response = match self.decide.decide(&cx, &check).await {
+        let decided = self.decide.decide(&cx, &check).await;
+        let response = match decided.map_err(|refusal| refusal.under(&cx.model)) {
             Ok(decided) => wire::EvaluateResponse {
                 outcome: Some(wire::evaluate_response::Outcome::Allowed(
                     decided.decision.allowed,
@@ -166,6 +173,7 @@ impl NodeService for Nodes {
             },
             Err(refusal) => wire::EvaluateResponse {
                 position: refusal.position.map(position_to_wire),
+                authorization_model_id: model_to_wire(refusal.model.as_deref().copied()),
                 served_by: name_of(&refusal, &self.name),
                 outcome: Some(wire::evaluate_response::Outcome::Error(node_error(
                     &refusal.error,
@@ -212,6 +220,7 @@ impl NodeService for Nodes {
                     &refusal.error,
                 ))),
                 position: refusal.position.map(position_to_wire),
+                authorization_model_id: model_to_wire(refusal.model.as_deref().copied()),
                 served_by: name_of(&refusal, &self.name),
                 ..wire::ForwardResponse::default()
             }
@@ -430,18 +439,16 @@ impl Visitor for Forward {
         Box::pin(async move {
             let request = O::Request::decode(self.request)
                 .map_err(|why| Status::invalid_argument(format!("{} request: {why}", O::NAME)))?;
-            Ok(O::run(&*self.calls, &self.cx, request)
-                .await
+            let answer = O::run(&*self.calls, &self.cx, request).await;
+            Ok(answer
+                .map_err(|refusal| refusal.under(&self.cx.model))
                 .map(|reply| wire::ForwardResponse {
                     outcome: Some(wire::forward_response::Outcome::Response(
                         reply.body.encode_to_vec().into(),
                     )),
                     position: reply.position.map(position_to_wire),
                     served_by: reply.served_by.as_str().to_owned(),
-                    authorization_model_id: reply
-                        .model
-                        .map(|model| model.to_string())
-                        .unwrap_or_default(),
+                    authorization_model_id: model_to_wire(reply.model),
                     truncated: reply.truncated,
                 }))
         })

@@ -1006,6 +1006,17 @@ pub mod check_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Who called the node that a request came in at, where that is known. Beside a request, in the header
+/// `meridian-caller-bin`; taken only from a node that has shown a token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Caller {
+    /// The `sub` of the caller's token.
+    #[prost(string, optional, tag = "1")]
+    pub subject: ::core::option::Option<::prost::alloc::string::String>,
+    /// The client that the token was issued to.
+    #[prost(string, optional, tag = "2")]
+    pub client_id: ::core::option::Option<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EvaluateRequest {
     /// As it came from the client. Without an authorization model id: the latest at the answering node. With
@@ -1021,7 +1032,7 @@ pub struct EvaluateResponse {
     /// The position it holds at.
     #[prost(message, optional, tag = "3")]
     pub position: ::core::option::Option<Position>,
-    /// The model it was decided under.
+    /// The model it was decided under; of an error too, where it is known.
     #[prost(string, tag = "4")]
     pub authorization_model_id: ::prost::alloc::string::String,
     /// Hashes of the sets it read, or, when they are too many, of the types its model closure touches. It holds until one
@@ -1064,7 +1075,7 @@ pub struct EvaluateBatchResponse {
     /// No result is of an earlier position.
     #[prost(message, optional, tag = "3")]
     pub position: ::core::option::Option<Position>,
-    /// The model they were decided under.
+    /// The model they were decided under; of an error too, where it is known.
     #[prost(string, tag = "4")]
     pub authorization_model_id: ::prost::alloc::string::String,
     /// The node that decided, as in the header meridian-served-by.
@@ -1121,7 +1132,7 @@ pub struct ForwardResponse {
     pub position: ::core::option::Option<Position>,
     #[prost(string, tag = "4")]
     pub served_by: ::prost::alloc::string::String,
-    /// The model the answer was made under, where there is one.
+    /// The model the answer was made under, or the error, where there is one and it is known.
     #[prost(string, tag = "5")]
     pub authorization_model_id: ::prost::alloc::string::String,
     /// Whether a listing stops where a limit came first.
@@ -1156,6 +1167,9 @@ pub struct ForwardListPart {
     pub objects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "2")]
     pub end: ::core::option::Option<ForwardListEnd>,
+    /// The model the listing is made under, as soon as it is known.
+    #[prost(string, tag = "3")]
+    pub authorization_model_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForwardListEnd {
@@ -1167,9 +1181,7 @@ pub struct ForwardListEnd {
     pub position: ::core::option::Option<Position>,
     #[prost(string, tag = "3")]
     pub served_by: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub authorization_model_id: ::prost::alloc::string::String,
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "4")]
     pub truncated: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

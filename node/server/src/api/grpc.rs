@@ -33,6 +33,8 @@ use crate::calls::Refusal;
 
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
+/// The service's method that no server has, as upstream.
+const NOT_SERVED: &str = "UpdateStore";
 const PATH: &str = "/openfga.v1.OpenFGAService/";
 /// The full name of AuthZEN's.
 pub(super) const AUTHZEN_SERVICE: &str = "authzen.v1.AuthZenService";
@@ -170,7 +172,7 @@ impl Grpc {
                     let name = name.to_owned();
                     let api = &*self.api;
                     let found = operations::find(&name, Unary { api, request });
-                    self.found(&name, found).await
+                    self.found((SERVICE, &name), found).await
                 }
             };
         }
@@ -181,21 +183,30 @@ impl Grpc {
             let name = name.to_owned();
             let api = &*self.api;
             let found = operations::find_authzen(&name, Unary { api, request });
-            return self.found(&name, found).await;
+            return self.found((AUTHZEN_SERVICE, &name), found).await;
         }
-        self.others
-            .clone()
-            .oneshot(request)
-            .await
-            .unwrap_or_else(|never| match never {})
+        let is_health = path.starts_with(HEALTH);
+        let answer = self.others.clone().oneshot(request).await;
+        let mut response = answer.unwrap_or_else(|never| match never {});
+        if is_health {
+            self.api.sign(response.headers_mut());
+        }
+        response
     }
 
     /// Answers with what was found under a name.
-    async fn found(&self, name: &str, found: Option<Answering<'_>>) -> Response<Body> {
+    async fn found(
+        &self,
+        (service, name): (&str, &str),
+        found: Option<Answering<'_>>,
+    ) -> Response<Body> {
         match found {
             Some(answer) => answer.await,
             None => {
-                let status = Status::unimplemented(format!("method {name} not implemented"));
+                let status = Status::unimplemented(match name {
+                    NOT_SERVED => format!("method {name} not implemented"),
+                    _ => format!("unknown method {name} for service {service}"),
+                });
                 let mut response = status.into_http();
                 self.api.sign(response.headers_mut());
                 response

@@ -276,7 +276,7 @@ fn list_stores(_: Ids, query: &Query) -> Result<v1::ListStoresRequest, InvalidFi
     Ok(v1::ListStoresRequest {
         page_size: query.page_size()?,
         continuation_token: query.continuation_token(),
-        name: query.text(&["name"]),
+        name: query.text("name"),
     })
 }
 
@@ -294,10 +294,10 @@ fn read_models(
 fn read_changes(ids: Ids, query: &Query) -> Result<v1::ReadChangesRequest, InvalidFields> {
     Ok(v1::ReadChangesRequest {
         store_id: ids.store,
-        r#type: query.text(&["type"]),
+        r#type: query.text("type"),
         page_size: query.page_size()?,
         continuation_token: query.continuation_token(),
-        start_time: query.time(&["start_time", "startTime"])?,
+        start_time: query.time("start_time")?,
     })
 }
 

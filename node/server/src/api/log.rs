@@ -40,6 +40,7 @@ pub(super) fn done<T>(
         }
     }
     if is_on() {
+        let caller = begun.caller.as_deref();
         let text = |name| headers::text(answer_headers, name);
         tracing::debug!(
             target: TARGET,
@@ -47,6 +48,8 @@ pub(super) fn done<T>(
             grpc_method = call,
             request_id = %begun.id,
             trace_id,
+            caller.subject = caller.and_then(|caller| caller.subject.as_deref()),
+            caller.client_id = caller.and_then(|caller| caller.client_id.as_deref()),
             store_id = text(headers::STORE_ID),
             authorization_model_id = text(headers::MODEL_ID),
             code = code.unwrap_or("OK"),

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meridian_proto::openfga::v1;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
@@ -13,6 +13,7 @@ use super::grpc::{CHECK_SERVICE, SERVICE};
 use super::operations::{COUNT, names, service};
 use crate::calls::ServedBy;
 use crate::telemetry::has_rpc_histograms;
+use crate::telemetry::request::statements;
 
 const REQUESTS: &str = "meridian_requests_total";
 const SECONDS: &str = "meridian_request_duration_seconds";
@@ -26,6 +27,8 @@ const MILLIS: &str = "openfga_request_duration_ms";
 const QUERIES: &str = "openfga_datastore_query_count";
 const RESULTS: &str = "openfga_check_result_count";
 const WRITES: &str = "openfga_write_duration_ms";
+
+const CHECK_MILLIS: &str = "openfga_check_duration_ms";
 
 /// A streamed call, which is no [`super::operations::Served`]: its place is behind those that are.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +161,7 @@ pub(super) struct Done<'a, T> {
     /// Statements that the datastore of this node ran for it.
     pub(super) statements: u32,
     pub(super) result: Result<&'a T, &'a Rejection>,
-    /// Who answered, and who was traits.
+    /// Who answered, and who was asked.
     pub(super) served_by: Option<&'a ServedBy>,
     pub(super) here: &'a ServedBy,
 }
@@ -281,15 +284,13 @@ impl OfOperation {
 impl Timed {
     fn record(&self, name: &'static str, traits: Traits, took: Duration, statements: u32) {
         self.queries.record(f64::from(statements));
-        let bucket = BUCKETS.iter().position(|(most, _)| statements <= *most);
-        let bucket = bucket.unwrap_or(BUCKETS.len());
+        let (bucket, queries) = bucket(statements);
         let of = self
             .millis
             .get(bucket)
             .and_then(|of| of.get(traits.consistency));
         let Some(cell) = of else { return };
         let make = || {
-            let queries = BUCKETS.get(bucket).map_or(MORE, |(_, label)| label);
             let consistency = CONSISTENCIES
                 .get(traits.consistency)
                 .copied()
@@ -298,6 +299,40 @@ impl Timed {
             histogram!(MILLIS, "grpc_service" => SERVICE, "grpc_method" => name, "datastore_query_count" => queries, "dispatch_count" => "50", "consistency" => consistency)
         };
         cell.get_or_init(make).record(millis(took));
+    }
+}
+
+/// The place and the label of OpenFGA's bucket for so many queries.
+fn bucket(statements: u32) -> (usize, &'static str) {
+    let at = BUCKETS.iter().position(|(most, _)| statements <= *most);
+    let at = at.unwrap_or(BUCKETS.len());
+    (at, BUCKETS.get(at).map_or(MORE, |(_, label)| label))
+}
+
+/// Times the checks of one batch, each from the batch's beginning until it is decided.
+pub(crate) struct CheckDurations {
+    began: Instant,
+    /// By bucket; made when first used.
+    millis: [Option<Histogram>; 3],
+}
+
+impl CheckDurations {
+    pub(crate) fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            millis: Default::default(),
+        }
+    }
+
+    /// Some checks of the batch are decided, after so many queries as the request took until now.
+    pub(crate) fn decided(&mut self, checks: usize) {
+        let (at, queries) = bucket(statements());
+        let Some(histogram) = self.millis.get_mut(at) else {
+            return;
+        };
+        let make = || histogram!(CHECK_MILLIS, "datastore_query_count" => queries, "caller" => "batchcheck");
+        let took = millis(self.began.elapsed());
+        histogram.get_or_insert_with(make).record_many(took, checks);
     }
 }
 
@@ -336,5 +371,9 @@ fn describe() {
     describe_histogram!(MILLIS, "Time of calls that evaluate, in milliseconds");
     describe_histogram!(QUERIES, "Datastore queries of a call that evaluates");
     describe_counter!(RESULTS, "Checks answered, by the answer");
+    describe_histogram!(
+        CHECK_MILLIS,
+        "Time of each check of a batch, in milliseconds"
+    );
     describe_histogram!(WRITES, "Time of Writes, in milliseconds");
 }

@@ -24,12 +24,13 @@ use ::http::{Extensions, HeaderMap, Request};
 use meridian_model::{ApiError, Code};
 
 use crate::authn::Authenticator;
-use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
+use crate::calls::{Answer, Calls, Context, Refusal, Resolved, ServedBy};
 use crate::limits::Limits;
-use crate::telemetry::request::{self, Begun, RequestId, stage};
+use crate::telemetry::request::{self, Authenticating, Begun, RequestId, stage};
 use authzen::AuthZen;
 use fields::{Fields, InvalidFields};
 pub(crate) use headers::timeout;
+pub(crate) use meters::CheckDurations;
 use meters::{Done, Meters, Traits};
 use operations::{Asked, Served, service};
 
@@ -113,12 +114,15 @@ impl Api {
     /// As [`Authenticator::authenticate`], or that it took longer than a request may.
     async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), ApiError> {
         if self.authenticator.is_on() {
+            let begun = Authenticating::begin();
             let caller = self.authenticator.authenticate(request.headers());
             let caller = tokio::time::timeout(self.limits.request_timeout, caller)
                 .await
                 .unwrap_or_else(|_| Err(deadline_exceeded()))
                 .inspect_err(|error| self.meters.refused(error.code.name()))?;
-            request.extensions_mut().insert(Arc::new(caller));
+            let extensions = request.extensions_mut();
+            extensions.insert(begun.end());
+            extensions.insert(Arc::new(caller));
         }
         Ok(())
     }
@@ -145,7 +149,7 @@ impl Api {
     ) -> Outcome<O::Response> {
         let started = Instant::now();
         self.meters.started(O::INDEX);
-        let begun = request::begin(headers, O::NAME);
+        let begun = request::begin(headers, extensions, O::NAME);
         let traits = Traits::of(&request);
         let request_id = begun.id;
         let mut answer_headers = headers::for_request(request_id, &request);
@@ -184,6 +188,9 @@ impl Api {
                     refusal.position,
                     served_by.as_ref().unwrap_or(&self.name),
                 );
+                if let Some(model) = &refusal.model {
+                    headers::add_model(&mut answer_headers, model.as_str());
+                }
                 Err(Rejection::Refused(refusal))
             }
             Err(fields) => {
@@ -216,6 +223,7 @@ impl Api {
             deadline: started + timeout(headers).map_or(limit, |asked| asked.min(limit)),
             min_position: headers::min_position(headers)?,
             caller: extensions.get().cloned(),
+            model: Resolved::default(),
         })
     }
 
@@ -263,7 +271,8 @@ impl Api {
         let run = tokio::time::timeout_at(cx.deadline.into(), run);
         let answer = current.clone().run(run).await;
         *statements = current.statements();
-        Ok(answer.unwrap_or_else(|_| Err(deadline_exceeded().into())))
+        let answer = answer.unwrap_or_else(|_| Err(deadline_exceeded().into()));
+        Ok(answer.map_err(|refusal| refusal.under(&cx.model)))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::meters::{Done, Meters, STREAMED_BATCH_CHECK, STREAMED_LIST_OBJECTS, Streamed, Traits};
 use super::{Api, Outcome, Rejection, headers, log};
 use crate::api::fields::Fields;
-use crate::calls::{Answer, Calls, Context, Refusal, Reply, ServedBy};
+use crate::calls::{Answer, Calls, Context, Refusal, Reply, Resolved, ServedBy};
 use crate::limits::Limits;
 use crate::routing::batch::BatchResult;
 use crate::telemetry::request::{self, Begun, Current};
@@ -219,6 +219,13 @@ impl End {
     }
 }
 
+/// Names the model, as far as it is known.
+fn add_model(headers: &mut HeaderMap, resolved: &Resolved) {
+    if let Some(model) = resolved.get() {
+        headers::add_model(headers, model.as_str());
+    }
+}
+
 impl Api {
     /// Begins a streamed call. What is refused at once, without any finding, is refused here.
     pub async fn stream<S: StreamedCall>(
@@ -228,7 +235,7 @@ impl Api {
     ) -> Outcome<Findings<S::Found>> {
         let started = Instant::now();
         self.meters.started(S::STREAMED.index);
-        let begun = request::begin(request_headers, S::STREAMED.name);
+        let begun = request::begin(request_headers, extensions, S::STREAMED.name);
         let mut answer_headers = headers::for_request(begun.id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
         let end = End {
@@ -249,7 +256,12 @@ impl Api {
             Ok(cx)
         };
         let result = match checked() {
-            Ok(cx) => self.begin::<S>(cx, request, end).await,
+            Ok(cx) => {
+                let model = cx.model.clone();
+                let begun = self.begin::<S>(cx, request, end).await;
+                add_model(&mut answer_headers, &model);
+                begun
+            }
             Err(rejection) => {
                 end.note(None, Err(&rejection));
                 Err(rejection)
@@ -265,13 +277,19 @@ impl Api {
         &self,
         cx: Context,
         request: S::Request,
-        end: End,
+        mut end: End,
     ) -> Result<Findings<S::Found>, Rejection> {
         let (sender, mut found) = mpsc::channel(S::ahead(&request));
         let calls = Arc::clone(&self.calls);
         let call = tokio::spawn(async move {
             let running = S::run(&*calls, &cx, request, sender);
             let answer = end.current.clone().run(running).await;
+            let known = match &answer {
+                Ok(reply) => reply.model,
+                Err(refusal) => refusal.model.as_deref().copied(),
+            };
+            known.into_iter().for_each(|model| cx.model.note(model));
+            add_model(&mut end.headers, &cx.model);
             match answer {
                 Ok(reply) => {
                     end.note(Some(&reply.served_by), Ok(&()));

@@ -20,6 +20,7 @@ pub(super) async fn write(
         .models
         .resolve(store, &request.authorization_model_id, cx.deadline)
         .await?;
+    cx.model.note(model.id);
     let position = local.position(cx, store).await?;
     let assertions = v1::Assertions {
         assertions: request.assertions,

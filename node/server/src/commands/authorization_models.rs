@@ -42,7 +42,7 @@ pub(super) async fn write(
             authorization_model_id: id.to_string(),
         },
         Some(committed.position),
-        Some(id),
+        None,
     ))
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn read(
     let body = v1::ReadAuthorizationModelResponse {
         authorization_model: Some(model_to_wire(&request.id, &model)),
     };
-    Ok(local.reply(body, position, Some(id)))
+    Ok(local.reply(body, position, None))
 }
 
 pub(super) async fn list(

@@ -95,6 +95,7 @@ impl Batch<'_> {
         if !primary {
             kept = self.kept().await;
             if let Some(all) = all_of_one_position(&kept) {
+                self.cx.model.note(all.1);
                 for (at, decision) in kept.into_iter().enumerate() {
                     decision.into_iter().for_each(|kept| tell(at, Ok(kept)));
                 }
@@ -110,6 +111,7 @@ impl Batch<'_> {
         let position = at_least(self.cx, snapshot.position())?;
         let models = &self.local.models;
         let model = models.resolve_in(&mut *snapshot, self.store, model).await?;
+        self.cx.model.note(model.id);
         for (at, kept) in kept.into_iter().enumerate() {
             match kept {
                 Some(kept) if kept.position == position && kept.model == model.id => {

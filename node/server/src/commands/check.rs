@@ -24,12 +24,12 @@ use meridian_proto::openfga::v1;
 use crate::answers::Seat;
 use crate::api::convert::condition_of_wire;
 use crate::api::deadline_exceeded;
-use crate::calls::{Answer, Context};
+use crate::calls::{Answer, Context, Reply};
 use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
 use crate::limits::Limits;
-use crate::routing::wants_primary;
+use crate::routing::{Decided, wants_primary};
 use crate::telemetry::request::stage;
 
 /// More sets than this are named by the types they can be of.
@@ -54,12 +54,16 @@ pub(super) async fn answer(
     cx: &Context,
     request: &v1::CheckRequest,
 ) -> Answer<v1::CheckResponse> {
-    let decision = local.decide(cx, request).await?;
+    let Decided {
+        decision,
+        served_by,
+    } = local.decided(cx, request).await?;
     let body = v1::CheckResponse {
         allowed: decision.allowed,
         resolution: String::new(),
     };
-    Ok(local.reply(body, Some(decision.position), Some(decision.model)))
+    let reply = local.reply(body, Some(decision.position), Some(decision.model));
+    Ok(Reply { served_by, ..reply })
 }
 
 impl Local {
@@ -74,23 +78,40 @@ impl Local {
         cx: &Context,
         request: &v1::CheckRequest,
     ) -> Result<Decision, ApiError> {
+        let decided = self.decided(cx, request).await?;
+        Ok(decided.decision)
+    }
+
+    /// As [`Self::decide`], also saying whether the answer was kept from before.
+    pub(crate) async fn decided(
+        &self,
+        cx: &Context,
+        request: &v1::CheckRequest,
+    ) -> Result<Decided, ApiError> {
         let store = store_id(&request.store_id)?;
+        let here = |decision| Decided {
+            decision,
+            served_by: self.name.clone(),
+        };
         if wants_primary(request.consistency) {
             let decision = self.decide_alone(cx, store, request).await?;
             self.decisions.shown(store, decision.position);
-            return Ok(decision);
+            return Ok(here(decision));
         }
         let model = &request.authorization_model_id;
         let arrived = self.decisions.arrived(cx, store, model);
         if let Some(kept) = self.decisions.kept(&arrived, request).await {
-            return Ok(kept);
+            return Ok(Decided {
+                decision: kept,
+                served_by: self.name.clone().kept(),
+            });
         }
         loop {
             match self.decisions.seat(&arrived, request) {
                 Seat::Lead(lead) => {
                     let outcome = self.decide_alone(cx, store, request).await;
                     self.decisions.land(lead, &arrived, request, &outcome);
-                    return outcome;
+                    return outcome.map(here);
                 }
                 Seat::Join(join) => {
                     let landed = tokio::time::timeout_at(cx.deadline.into(), join.landed())
@@ -99,7 +120,12 @@ impl Local {
                     if let Some(landed) = landed
                         && let Some(outcome) = self.decisions.accept(&arrived, landed).await
                     {
-                        return outcome;
+                        if outcome.is_err() {
+                            // Who led knows under which model it was refused; here it is looked up.
+                            let model = self.models.resolve(store, model, cx.deadline).await;
+                            model.iter().for_each(|model| cx.model.note(model.id));
+                        }
+                        return outcome.map(here);
                     }
                 }
             }
@@ -148,6 +174,7 @@ impl Local {
             .models
             .resolve_in(&mut *snapshot, store, &request.authorization_model_id)
             .await?;
+        cx.model.note(model.id);
         let checked = CheckedRequest::new(&model.types, request)?;
         let evaluation = Evaluation::new(store, model, &checked, slot);
         let decided = self.rounds(cx, &mut *snapshot, evaluation).await?;

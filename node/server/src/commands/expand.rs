@@ -34,6 +34,7 @@ pub(super) async fn answer(
         .models
         .resolve_in(&mut *snapshot, store, model_id)
         .await?;
+    cx.model.note(model.id);
     let mut expansion = Expansion::new(&model.types, request)?;
     let relations: Vec<_> = expansion.relations().into_iter().collect();
     let reads = relations.iter().map(|relation| Read::Members {

@@ -233,6 +233,7 @@ impl Local {
             .models
             .resolve_in(&mut *snapshot, store, question.model_id())
             .await?;
+        cx.model.note(model.id);
         let most = match stream {
             Some(_) => 0,
             None => bounds.results,

@@ -221,6 +221,7 @@ mod tests {
             deadline: late(),
             min_position: None,
             caller: None,
+            model: Default::default(),
         };
         let request = v1::CheckRequest {
             store_id: hostile.to_string(),

@@ -22,6 +22,7 @@ pub(super) async fn write(
         .models
         .resolve(store, &request.authorization_model_id, cx.deadline)
         .await?;
+    cx.model.note(model.id);
     let changes = Changes::of(request);
     if changes.writes.iter().any(|key| {
         key.condition

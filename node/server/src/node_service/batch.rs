@@ -5,7 +5,7 @@ use meridian_proto::openfga::v1;
 use meridian_sync::envelope::position_to_wire;
 use tonic::{Request, Response, Status};
 
-use super::{Nodes, context, name_of, node_error};
+use super::{Nodes, context, model_to_wire, name_of, node_error};
 use crate::commands::decisions::Outcome;
 
 /// Decides a batch for a node below.
@@ -25,7 +25,8 @@ pub(super) async fn evaluate(
             *result = batch_result(outcome);
         }
     };
-    let response = match nodes.decide.decide_all(&cx, &checks, &mut tell).await {
+    let decided = nodes.decide.decide_all(&cx, &checks, &mut tell).await;
+    let response = match decided.map_err(|refusal| refusal.under(&cx.model)) {
         Ok(standing) => wire::EvaluateBatchResponse {
             results,
             error: None,
@@ -36,6 +37,7 @@ pub(super) async fn evaluate(
         Err(refusal) => wire::EvaluateBatchResponse {
             error: Some(node_error(&refusal.error)),
             position: refusal.position.map(position_to_wire),
+            authorization_model_id: model_to_wire(refusal.model.as_deref().copied()),
             served_by: name_of(&refusal, &nodes.name),
             ..wire::EvaluateBatchResponse::default()
         },

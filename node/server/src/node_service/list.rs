@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::{name_of, node_error};
-use crate::calls::{Answer, Calls, Context, ServedBy};
+use super::{model_to_wire, name_of, node_error};
+use crate::calls::{Answer, Calls, Context, Resolved, ServedBy};
 
 /// Objects of one part at most, and objects that wait for the node below.
 const OBJECTS: usize = 256;
@@ -34,22 +34,24 @@ pub(super) fn parts(
     this: ServedBy,
 ) -> Parts {
     let (found, names) = mpsc::channel(OBJECTS);
+    let model = cx.model.clone();
     let listing = async move { calls.streamed_list_objects(&cx, list, found).await };
     let listing = AbortOnDropHandle::new(tokio::spawn(listing));
     let next = move |under_way: Option<UnderWay>| {
-        let this = this.clone();
+        let (this, model) = (this.clone(), model.clone());
         async move {
             let (mut names, listing) = under_way?;
             let mut objects = Vec::new();
             if names.recv_many(&mut objects, OBJECTS).await > 0 {
-                let part = wire::ForwardListPart { objects, end: None };
+                let part = wire::ForwardListPart {
+                    objects,
+                    end: None,
+                    authorization_model_id: model_to_wire(model.get()),
+                };
                 return Some((Ok(part), Some((names, listing))));
             }
             let end = match listing.await {
-                Ok(answer) => Ok(wire::ForwardListPart {
-                    objects,
-                    end: Some(end(answer, &this)),
-                }),
+                Ok(answer) => Ok(last(answer, &model, &this)),
                 Err(_) => Err(Status::internal("a listing ended unexpectedly")),
             };
             Some((end, None))
@@ -58,23 +60,31 @@ pub(super) fn parts(
     futures::stream::unfold(Some((names, listing)), next).boxed()
 }
 
-fn end(answer: Answer<()>, this: &ServedBy) -> wire::ForwardListEnd {
-    match answer {
-        Ok(reply) => wire::ForwardListEnd {
-            error: None,
-            position: reply.position.map(position_to_wire),
-            served_by: reply.served_by.as_str().to_owned(),
-            authorization_model_id: reply
-                .model
-                .map(|model| model.to_string())
-                .unwrap_or_default(),
-            truncated: reply.truncated,
-        },
-        Err(refusal) => wire::ForwardListEnd {
-            error: Some(node_error(&refusal.error)),
-            position: refusal.position.map(position_to_wire),
-            served_by: name_of(&refusal, this),
-            ..wire::ForwardListEnd::default()
-        },
+/// The last part: how a listing ended.
+fn last(answer: Answer<()>, resolved: &Resolved, this: &ServedBy) -> wire::ForwardListPart {
+    let (model, end) = match answer.map_err(|refusal| refusal.under(resolved)) {
+        Ok(reply) => (
+            reply.model,
+            wire::ForwardListEnd {
+                error: None,
+                position: reply.position.map(position_to_wire),
+                served_by: reply.served_by.as_str().to_owned(),
+                truncated: reply.truncated,
+            },
+        ),
+        Err(refusal) => (
+            refusal.model.as_deref().copied(),
+            wire::ForwardListEnd {
+                error: Some(node_error(&refusal.error)),
+                position: refusal.position.map(position_to_wire),
+                served_by: name_of(&refusal, this),
+                truncated: false,
+            },
+        ),
+    };
+    wire::ForwardListPart {
+        objects: Vec::new(),
+        end: Some(end),
+        authorization_model_id: model_to_wire(model),
     }
 }

@@ -48,20 +48,20 @@ impl Peers {
             response.position.map(position_from_wire),
             ServedBy::new(&response.served_by).ok(),
         );
+        let model = response.authorization_model_id.parse().ok();
         let allowed = match response.outcome {
             Some(wire::evaluate_response::Outcome::Allowed(allowed)) => allowed,
             Some(wire::evaluate_response::Outcome::Error(error)) => {
                 return Err(Refusal {
                     error: api_error(error),
                     position,
+                    model: model.map(Box::new),
                     served_by,
                 });
             }
             None => return Err(unreadable("an Evaluate answer without an outcome").into()),
         };
-        let (Some(position), Some(served_by), Ok(model)) =
-            (position, served_by, response.authorization_model_id.parse())
-        else {
+        let (Some(position), Some(served_by), Some(model)) = (position, served_by, model) else {
             return Err(unreadable("an Evaluate answer without position, model or node").into());
         };
         Ok(Decided {
@@ -106,16 +106,16 @@ impl Peers {
             response.position.map(position_from_wire),
             ServedBy::new(&response.served_by).ok(),
         );
+        let model = response.authorization_model_id.parse().ok();
         if let Some(error) = response.error {
             return Err(Refusal {
                 error: api_error(error),
                 position,
+                model: model.map(Box::new),
                 served_by,
             });
         }
-        let (Some(position), Some(served_by), Ok(model)) =
-            (position, served_by, response.authorization_model_id.parse())
-        else {
+        let (Some(position), Some(served_by), Some(model)) = (position, served_by, model) else {
             return Err(
                 unreadable("an EvaluateBatch answer without position, model or node").into(),
             );
@@ -123,6 +123,7 @@ impl Peers {
         if response.results.len() != checks.len() {
             return Err(unreadable("an EvaluateBatch answer of another size").into());
         }
+        cx.model.note(model);
         let outcome = |result| outcome(result, position, model);
         let outcomes = response.results.into_iter().map(outcome).collect();
         let standing = Standing {
@@ -170,6 +171,7 @@ impl Peers {
             response.position.map(position_from_wire),
             ServedBy::new(&response.served_by).ok(),
         );
+        let model = response.authorization_model_id.parse().ok();
         match response.outcome {
             Some(wire::forward_response::Outcome::Response(bytes)) => {
                 let body = O::Response::decode(&*bytes)
@@ -179,7 +181,7 @@ impl Peers {
                 Ok(Reply {
                     body,
                     position,
-                    model: response.authorization_model_id.parse().ok(),
+                    model,
                     served_by,
                     truncated: response.truncated,
                 })
@@ -187,6 +189,7 @@ impl Peers {
             Some(wire::forward_response::Outcome::Error(error)) => Err(Refusal {
                 error: api_error(error),
                 position,
+                model: model.map(Box::new),
                 served_by,
             }),
             None => Err(unreadable("a Forward answer without an outcome").into()),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use meridian_model::ModelId;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
@@ -50,11 +51,13 @@ impl Peers {
         let begun = self.line.call(cx.deadline, Repeat::Safe, begin).await;
         let (mut part, mut rest): Begun = begun.map_err(refusal)?;
         loop {
+            let model = part.authorization_model_id.parse().ok();
+            model.into_iter().for_each(|model| cx.model.note(model));
             for name in part.objects {
                 hand_on(name, found, patience).await?;
             }
             if let Some(end) = part.end {
-                return answer(end);
+                return answer(end, model);
             }
             // What was found in time may take longer to hand on.
             let latest = cx.deadline.max(Instant::now() + patience);
@@ -71,20 +74,21 @@ fn broken_off() -> Status {
     Status::unavailable("a streamed listing broke off; try again")
 }
 
-fn answer(end: wire::ForwardListEnd) -> Answer<()> {
+fn answer(end: wire::ForwardListEnd, model: Option<ModelId>) -> Answer<()> {
     let position = end.position.map(position_from_wire);
     let served_by = ServedBy::new(&end.served_by).ok();
     if let Some(error) = end.error {
         return Err(Refusal {
             error: api_error(error),
             position,
+            model: model.map(Box::new),
             served_by,
         });
     }
     Ok(Reply {
         body: (),
         position,
-        model: end.authorization_model_id.parse().ok(),
+        model,
         served_by: served_by.ok_or_else(|| unreadable("a ForwardList answer without a node"))?,
         truncated: end.truncated,
     })

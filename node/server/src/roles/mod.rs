@@ -310,7 +310,8 @@ impl Building {
 
 /// What a node gives the nodes below that show one of `tokens`.
 fn node_services(nodes: Nodes, node: ServedBy, tokens: &Secrets) -> axum::Router {
-    if tokens.iter().next().is_none() {
+    let knows_nodes = tokens.iter().next().is_some();
+    if !knows_nodes {
         tracing::warn!(
             "nodes.tokens is empty: whoever reaches listen.nodes can read and write all"
         );
@@ -320,7 +321,7 @@ fn node_services(nodes: Nodes, node: ServedBy, tokens: &Secrets) -> axum::Router
         .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))
         .add_service(NodeServiceServer::new(nodes));
     let router = services.routes().prepare().into_axum_router();
-    guarded(router.layer(Observe { node }), tokens)
+    guarded(router.layer(Observe { node, knows_nodes }), tokens)
 }
 
 /// Opens the node's datastore. The database may be away: [`crate::schema::bring_up`] waits for it.

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
-use meridian_model::{ModelId, Position};
+use meridian_model::{Code, ModelId, Position};
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::batch_check_single_result::CheckResult;
 use tokio::sync::mpsc;
 
 use crate::answers::Asked;
-use crate::api::deadline_exceeded;
+use crate::api::{CheckDurations, deadline_exceeded};
 use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
 use crate::commands::decisions::Outcome;
 
@@ -83,9 +83,10 @@ pub async fn answer(
     request: v1::BatchCheckRequest,
 ) -> Answer<v1::BatchCheckResponse> {
     let Batch { checks, names } = Batch::new(request);
-    let mut result = BTreeMap::new();
+    let (mut result, mut durations) = (BTreeMap::new(), CheckDurations::begin());
     let mut tell = |at: usize, outcome| {
         let single = single_result(outcome);
+        durations.decided(names.get(at).map_or(0, Vec::len));
         for name in names.get(at).into_iter().flatten() {
             result.insert(name.clone(), single.clone());
         }
@@ -105,8 +106,10 @@ pub async fn stream(
     found: &mpsc::Sender<BatchResult>,
 ) -> Answer<()> {
     let Batch { checks, names } = Batch::new(request);
+    let mut durations = CheckDurations::begin();
     let mut tell = |at: usize, outcome| {
         let single = single_result(outcome);
+        durations.decided(names.get(at).map_or(0, Vec::len));
         for name in names.get(at).into_iter().flatten() {
             // An error means that nobody listens any more; the call is then about to be dropped.
             let _sent = found.try_send((name.clone(), single.clone()));
@@ -128,7 +131,8 @@ fn reply<T>(body: T, standing: Standing) -> Reply<T> {
     }
 }
 
-/// One check's answer as a batch names it. An error of the request is the asker's, any other the server's.
+/// One check's answer as a batch names it, errors in upstream's words. One of the request is the asker's, any other the
+/// server's.
 fn single_result(decided: Outcome) -> v1::BatchCheckSingleResult {
     let check_result = match decided {
         Ok(decision) => CheckResult::Allowed(decision.allowed),
@@ -138,8 +142,12 @@ fn single_result(decided: Outcome) -> v1::BatchCheckSingleResult {
                 2000..4000 => v1::check_error::Code::InputError(number),
                 _ => v1::check_error::Code::InternalError(number),
             };
+            let message = match error.code {
+                Code::InvalidTuple => format!("invalid tuple: {}", error.message),
+                _ => error.message,
+            };
             CheckResult::Error(v1::CheckError {
-                message: error.message,
+                message,
                 code: Some(code),
             })
         }

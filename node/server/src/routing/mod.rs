@@ -49,12 +49,9 @@ pub trait Decide: DecideAll {
 #[async_trait]
 impl Decide for Local {
     async fn decide(&self, cx: &Context, request: &v1::CheckRequest) -> Result<Decided, Refusal> {
-        let decision = Self::decide(self, cx, request).await?;
+        let decided = self.decided(cx, request).await?;
         database_worked();
-        Ok(Decided {
-            decision,
-            served_by: self.name().clone(),
-        })
+        Ok(decided)
     }
 }
 

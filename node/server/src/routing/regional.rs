@@ -200,6 +200,7 @@ mod tests {
             deadline: deadline(),
             min_position: None,
             caller: None,
+            model: Default::default(),
         };
         let request = v1::ReadChangesRequest {
             store_id: STORE.into(),

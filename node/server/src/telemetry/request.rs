@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use meridian_proto::meridian::v1 as wire;
 use meridian_store::{Watcher, watched};
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{
@@ -17,14 +20,18 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::Span;
+use prost::Message as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::traces;
+use crate::authn::Caller;
 
 /// Names a request, towards clients and between nodes.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Between nodes: who called, a [`wire::Caller`] in base64, as gRPC has bytes in headers.
+const CALLER: HeaderName = HeaderName::from_static("meridian-caller-bin");
 /// Longest name of a request that is taken from a node below.
 const MAX_ID: usize = 64;
 
@@ -55,10 +62,41 @@ impl RequestId {
     }
 }
 
+/// Finding out who sends a request, which is done before it is known what that is.
+pub(crate) struct Authenticating {
+    since: SystemTime,
+    clock: Instant,
+}
+
+/// The same, done.
+#[derive(Clone, Copy)]
+pub(crate) struct Authenticated {
+    since: SystemTime,
+    took: Duration,
+}
+
+impl Authenticating {
+    pub(crate) fn begin() -> Self {
+        Self {
+            since: SystemTime::now(),
+            clock: Instant::now(),
+        }
+    }
+
+    pub(crate) fn end(self) -> Authenticated {
+        Authenticated {
+            since: self.since,
+            took: self.clock.elapsed(),
+        }
+    }
+}
+
 /// A request that has come in.
 pub(crate) struct Begun {
     /// Its name.
     pub(crate) id: RequestId,
+    /// Who sent it, where that had to be shown.
+    pub(crate) caller: Option<Arc<Caller>>,
     /// Its span, if it is sampled.
     pub(crate) span: Option<Box<Root>>,
 }
@@ -69,7 +107,8 @@ pub(crate) struct Root(Span);
 impl Begun {
     /// What its task works on.
     pub(crate) fn current(&self) -> Current {
-        Current::new(self.id.to_string(), self.span.as_deref())
+        let caller = self.caller.clone();
+        Current::new(self.id.to_string(), caller, self.span.as_deref())
     }
 
     /// The same, of a sampled request.
@@ -78,36 +117,49 @@ impl Begun {
     }
 }
 
-/// Takes in a request: whether it is sampled, and under which name it goes.
-pub(crate) fn begin(headers: &HeaderMap, name: &'static str) -> Begun {
-    match root(headers, name) {
+/// Takes in a request: whether it is sampled, and under which name it goes. Its extensions say who sent it.
+pub(crate) fn begin(headers: &HeaderMap, extensions: &Extensions, name: &'static str) -> Begun {
+    let caller = extensions.get::<Arc<Caller>>().cloned();
+    let authenticated = extensions.get::<Authenticated>();
+    match root(headers, name, authenticated.map(|done| done.since)) {
         None => Begun {
             id: RequestId::new(),
+            caller,
             span: None,
         },
-        Some(span) => Begun {
-            id: RequestId::Trace(span.span_context().trace_id()),
-            span: span.is_recording().then(|| Box::new(Root(span))),
-        },
+        Some(span) => {
+            let id = RequestId::Trace(span.span_context().trace_id());
+            let mut span = span.is_recording().then(|| Box::new(Root(span)));
+            if let Some(span) = &mut span {
+                authenticated
+                    .into_iter()
+                    .for_each(|done| span.stage_before("authenticate", *done));
+                span.say_caller(caller.as_deref());
+            }
+            Begun { id, caller, span }
+        }
     }
 }
 
 /// Takes in what a node below asks on behalf of a request: sampled if that is. One that is not says nothing of a trace,
 /// and so begins none here either.
 pub(crate) fn begin_below(headers: &HeaderMap, name: &'static str) -> Option<Box<Root>> {
-    let span = headers.contains_key(PARENT).then(|| root(headers, name));
+    let span = headers
+        .contains_key(PARENT)
+        .then(|| root(headers, name, None));
     let span = span.flatten().filter(Span::is_recording);
     span.map(|span| Box::new(Root(span)))
 }
 
-fn root(headers: &HeaderMap, name: &'static str) -> Option<Span> {
+fn root(headers: &HeaderMap, name: &'static str, since: Option<SystemTime>) -> Option<Span> {
     let tracer = traces::tracer()?;
     let parent = if headers.contains_key(PARENT) {
         TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
     } else {
         Context::new()
     };
-    let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
+    let mut builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
+    builder.start_time = since;
     Some(tracer.build_with_context(builder, &parent))
 }
 
@@ -129,6 +181,26 @@ impl Root {
         self.0.set_attribute(KeyValue::new(name, value));
     }
 
+    /// Says who called, as far as that is known.
+    pub(crate) fn say_caller(&mut self, caller: Option<&Caller>) {
+        let Some(Caller { subject, client_id }) = caller else {
+            return;
+        };
+        for (name, value) in [("caller.subject", subject), ("caller.client_id", client_id)] {
+            if let Some(value) = value {
+                self.say(name, value.clone());
+            }
+        }
+    }
+
+    /// Says how long a stage took that was over before the request was known.
+    fn stage_before(&self, name: &'static str, done: Authenticated) {
+        let builder = SpanBuilder::from_name(name).with_start_time(done.since);
+        if let Some(mut span) = child(self.0.span_context().clone(), builder) {
+            span.end_with_timestamp(done.since + done.took);
+        }
+    }
+
     /// Says that the request failed.
     pub(crate) fn failed(&mut self, code: &'static str) {
         self.0.set_status(Status::error(code));
@@ -144,15 +216,21 @@ impl Root {
 #[derive(Clone)]
 pub(crate) struct Current {
     id: Arc<str>,
+    caller: Option<Arc<Caller>>,
     statements: Arc<AtomicU32>,
     /// What stages hang under, if the request is sampled.
     parent: Option<SpanContext>,
 }
 
 impl Current {
-    pub(crate) fn new(id: impl Into<Arc<str>>, root: Option<&Root>) -> Self {
+    pub(crate) fn new(
+        id: impl Into<Arc<str>>,
+        caller: Option<Arc<Caller>>,
+        root: Option<&Root>,
+    ) -> Self {
         Self {
             id: id.into(),
+            caller,
             statements: Arc::default(),
             parent: root.map(|root| root.0.span_context().clone()),
         }
@@ -181,9 +259,13 @@ impl Current {
 
     /// A span under this one's.
     fn child(&self, builder: SpanBuilder) -> Option<Span> {
-        let parent = Context::new().with_remote_span_context(self.parent.clone()?);
-        Some(traces::tracer()?.build_with_context(builder, &parent))
+        child(self.parent.clone()?, builder)
     }
+}
+
+fn child(parent: SpanContext, builder: SpanBuilder) -> Option<Span> {
+    let parent = Context::new().with_remote_span_context(parent);
+    Some(traces::tracer()?.build_with_context(builder, &parent))
 }
 
 impl Watcher for Current {
@@ -210,6 +292,11 @@ pub(crate) fn along<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
         Some(current) => current.work(work),
         None => work(),
     }
+}
+
+/// How many statements the request that this task works on took so far.
+pub(crate) fn statements() -> u32 {
+    CURRENT.try_with(Current::statements).unwrap_or_default()
 }
 
 /// A stage of a sampled request that does not wait; it ends when dropped. Of all others it is nothing.
@@ -249,6 +336,9 @@ pub(crate) fn carry(headers: &mut HeaderMap) {
         if let Ok(id) = HeaderValue::try_from(&*current.id) {
             headers.insert(REQUEST_ID, id);
         }
+        if let Some(caller) = current.caller.as_deref().and_then(caller_to_header) {
+            headers.insert(CALLER, caller);
+        }
         if let Some(parent) = current.parent.as_ref().and_then(traceparent) {
             headers.insert(PARENT, parent);
         }
@@ -261,6 +351,23 @@ fn traceparent(span: &SpanContext) -> Option<HeaderValue> {
     let flags = span.trace_flags() & TraceFlags::SAMPLED;
     let (trace, span) = (span.trace_id(), span.span_id());
     HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}")).ok()
+}
+
+/// `None` of a caller of whom nothing is known.
+fn caller_to_header(caller: &Caller) -> Option<HeaderValue> {
+    if *caller == Caller::default() {
+        return None;
+    }
+    let Caller { subject, client_id } = caller.clone();
+    let bytes = wire::Caller { subject, client_id }.encode_to_vec();
+    HeaderValue::try_from(STANDARD_NO_PAD.encode(bytes)).ok()
+}
+
+/// Who called the node below that asks.
+pub(crate) fn carried_caller(headers: &HeaderMap) -> Option<Caller> {
+    let bytes = STANDARD_NO_PAD.decode(headers.get(CALLER)?).ok()?;
+    let wire::Caller { subject, client_id } = wire::Caller::decode(&*bytes).ok()?;
+    Some(Caller { subject, client_id })
 }
 
 /// The name that a node below gives the request it asks on behalf of.

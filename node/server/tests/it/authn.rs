@@ -1,6 +1,6 @@
 //! Who may call: shared keys and tokens of an issuer, on both ports; the answers are those of OpenFGA's server.
 
-mod issuer;
+pub(crate) mod issuer;
 
 use std::time::Duration;
 

@@ -87,6 +87,10 @@ impl Trio {
                 ..Default::default()
             },
             shutdown_timeout: Duration::from_millis(100),
+            experimentals: vec!["authzen".into()],
+            authzen: config::AuthZen {
+                base_url: "https://pdp.example".parse().ok(),
+            },
             ..Config::default()
         };
         let central = roles::central(&config(None)).await.unwrap();

@@ -12,6 +12,7 @@ use crate::harness::{JsonReply, raw, send};
 /// Objects beyond what an answer in one piece may hold, and tuples of one Write.
 const MANY: usize = 1_200;
 const TUPLES_A_WRITE: usize = 100;
+const MODEL_ID: &str = "openfga-authorization-model-id";
 
 struct Asked {
     by: String,
@@ -173,6 +174,10 @@ async fn an_edge_lists_what_was_written_through_it_and_what_is_given() {
             (refused.by.as_str(), &refused.reply.body["code"]),
             ("edge/test", &json!(code))
         );
+        assert_eq!(
+            refused.reply.headers[MODEL_ID],
+            listed.reply.headers[MODEL_ID]
+        );
     }
 }
 
@@ -208,7 +213,8 @@ async fn a_stream_brings_all_there_is_from_wherever_it_is() {
         for consistency in ["UNSPECIFIED", "HIGHER_CONSISTENCY"] {
             asked["consistency"] = consistency.into();
             let body = asked.to_string().into();
-            let (_, _, lines) = raw(trio.edge.http, Method::POST, &path, &[], body).await;
+            let (_, headers, lines) = raw(trio.edge.http, Method::POST, &path, &[], body).await;
+            assert_eq!(headers[MODEL_ID], listed.reply.headers[MODEL_ID]);
             let lines = String::from_utf8(lines.to_vec()).unwrap();
             let found: BTreeSet<_> = lines
                 .lines()
@@ -219,7 +225,8 @@ async fn a_stream_brings_all_there_is_from_wherever_it_is() {
         }
         asked["relation"] = "nope".into();
         let body = asked.to_string().into();
-        let (status, _, _) = raw(trio.edge.http, Method::POST, &path, &[], body).await;
+        let (status, headers, _) = raw(trio.edge.http, Method::POST, &path, &[], body).await;
         assert_eq!(status, 400);
+        assert_eq!(headers[MODEL_ID], listed.reply.headers[MODEL_ID]);
     }
 }

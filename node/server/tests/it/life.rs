@@ -263,7 +263,7 @@ async fn lists_go_on_where_a_page_ended() {
     let first = node.get("/stores?page_size=2").await;
     let token = first.body["continuation_token"].as_str().unwrap();
     let rest = node
-        .get(&format!("/stores?pageSize=2&continuation_token={token}"))
+        .get(&format!("/stores?page_size=2&continuation_token={token}"))
         .await;
     let ids = |page: &Value| {
         page["stores"]

@@ -19,6 +19,7 @@ mod cors;
 mod database_away;
 mod dev;
 mod edge;
+mod edge_authzen;
 mod edge_lists;
 mod harness;
 mod health;

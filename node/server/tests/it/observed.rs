@@ -10,6 +10,7 @@ use meridian_proto::meridian::v1::check_service_client::CheckServiceClient;
 use meridian_proto::openfga::v1;
 use serde_json::{Value, json};
 
+use crate::authn::issuer::{Issuer, Key};
 use crate::harness::{check_request, github_model, send};
 use collector::{Collector, Seen};
 use nodes::Nodes;
@@ -21,7 +22,10 @@ const SPAN: &str = "b7ad6b7169203331";
 #[tokio::test]
 async fn metrics_traces_and_logs_follow_a_request_through_three_nodes() {
     let collector = Collector::start().await;
-    let nodes = Nodes::start(&collector.address).await;
+    let key = Key::p256("key");
+    let issuer = Issuer::start(&[&key]).await;
+    let token = key.token(&issuer.claims());
+    let nodes = Nodes::start(&collector.address, &issuer, &token).await;
     let store = traffic(&nodes).await;
 
     one_trace(&nodes, &collector, &store).await;
@@ -30,13 +34,25 @@ async fn metrics_traces_and_logs_follow_a_request_through_three_nodes() {
     for role in nodes::ROLES {
         let streamed =
             r#"grpc_method="StreamedBatchCheck",grpc_type="server_stream",grpc_code="OK"} 1"#;
-        assert!(nodes.metrics(role).await.contains(streamed), "{role}");
+        let shown = nodes.metrics(role).await;
+        assert!(shown.contains(streamed), "{role}");
+        if role == "central" {
+            // The second time that it was asked the same; nodes below may be behind what was just written.
+            let kept = r#"meridian_checks_total{served="kept",outcome="allowed"} 1"#;
+            assert!(shown.contains(kept), "{shown}");
+        }
     }
 
     let logs = nodes.stop().await;
     for role in ["edge", "regional", "central"] {
         let named = logs[role].lines().filter(|line| line.contains(TRACE));
         assert!(named.count() > 0, "{role} says nothing of request {TRACE}");
+        assert!(!logs[role].contains(&token), "{role} logs a token");
+        let calls = access(&logs[role]);
+        let call = calls.iter().find(|call| call["request_id"] == TRACE);
+        let call = call.unwrap_or_else(|| panic!("{role} has no line of request {TRACE}"));
+        let caller = (&call["caller.subject"], &call["caller.client_id"]);
+        assert_eq!(caller, (&json!("anne"), &json!("shop")), "{role}: {call}");
     }
     access_log(&logs["edge"], &store);
 }
@@ -88,12 +104,12 @@ async fn traffic(nodes: &Nodes) -> String {
             .unwrap()
             .into_inner();
         while stream.message().await.unwrap().is_some() {}
-        streamed_batch(&nodes.address(role), &store).await;
+        streamed_batch(nodes.channel(role).await, &store).await;
     }
     store
 }
 
-async fn streamed_batch(address: &str, store: &str) {
+async fn streamed_batch(channel: nodes::Shown, store: &str) {
     let check = check_request(store, ("user:anne", "owner", "repo:0"));
     let item = v1::BatchCheckItem {
         tuple_key: check.tuple_key,
@@ -105,9 +121,7 @@ async fn streamed_batch(address: &str, store: &str) {
         checks: vec![item],
         ..Default::default()
     };
-    let mut client = CheckServiceClient::connect(address.to_owned())
-        .await
-        .unwrap();
+    let mut client = CheckServiceClient::new(channel);
     let stream = client.streamed_batch_check(batch).await.unwrap();
     let mut stream = stream.into_inner();
     while stream.message().await.unwrap().is_some() {}
@@ -145,6 +159,7 @@ async fn one_trace(nodes: &Nodes, collector: &Collector, store: &str) {
     };
     let edge = child(SPAN, "Check");
     assert_eq!((&*edge.instance, &*edge.node), ("e", "edge/e"));
+    child(&edge.id, "authenticate");
     child(&edge.id, "validate");
     let regional = child(&child(&edge.id, "upstream").id, "meridian.v1.NodeService");
     assert_eq!((&*regional.instance, &*regional.node), ("r", "regional/r"));
@@ -153,6 +168,9 @@ async fn one_trace(nodes: &Nodes, collector: &Collector, store: &str) {
         "meridian.v1.NodeService",
     );
     assert_eq!((&*central.instance, &*central.node), ("c", "central/c"));
+    for node in [edge, regional, central] {
+        assert_eq!(node.caller, "anne", "{}", node.node);
+    }
     child(&central.id, "evaluate");
     let query = child(&central.id, "query");
     assert!(query.text.starts_with("SELECT "), "{query:?}");
@@ -182,7 +200,7 @@ fn servers(spans: &[Seen], trace: &str) -> usize {
 
 async fn ask(nodes: &Nodes, store: &str, body: &Value, parent: &str) -> crate::harness::JsonReply {
     let path = format!("/stores/{store}/check");
-    let headers = [("traceparent", parent)];
+    let headers = [("traceparent", parent), ("authorization", nodes.bearer())];
     send(
         nodes.http("edge"),
         http::Method::POST,
@@ -193,15 +211,19 @@ async fn ask(nodes: &Nodes, store: &str, body: &Value, parent: &str) -> crate::h
     .await
 }
 
-fn access_log(log: &str, store: &str) {
+/// What the lines of an access log say.
+fn access(log: &str) -> Vec<Value> {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let calls: Vec<_> = lines.filter(|line| line["target"] == "access").collect();
-    let call = calls
-        .iter()
-        .find(|call| call["fields"]["request_id"] == TRACE);
-    let call = &call.unwrap()["fields"];
+    let calls = lines.filter(|line| line["target"] == "access");
+    calls.map(|mut line| line["fields"].take()).collect()
+}
+
+fn access_log(log: &str, store: &str) {
+    let calls = access(log);
+    let call = calls.iter().find(|call| call["request_id"] == TRACE);
+    let call = call.unwrap();
     let expected = [
         ("message", "grpc_req_complete"),
         ("grpc_service", "openfga.v1.OpenFGAService"),
@@ -215,9 +237,7 @@ fn access_log(log: &str, store: &str) {
         assert_eq!(call[name], value, "{name} in {call}");
     }
     assert!(call["query_duration_ms"].as_f64().unwrap() > 0.0);
-    let refused = calls
-        .iter()
-        .find(|call| call["fields"]["code"] == "validation_error");
+    let refused = calls.iter().find(|call| call["code"] == "validation_error");
     assert!(refused.is_some());
     assert!(!log.contains("user:anne"), "the log holds what was asked");
 }

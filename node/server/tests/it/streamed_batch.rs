@@ -55,6 +55,11 @@ async fn each_check_of_a_streamed_batch_is_answered_once() {
         reply.metadata().get("meridian-served-by").unwrap(),
         "central"
     );
+    assert!(
+        reply
+            .metadata()
+            .contains_key("openfga-authorization-model-id")
+    );
     let (mut stream, mut results) = (reply.into_inner(), BTreeMap::new());
     while let Some(message) = stream.message().await.unwrap() {
         let result = message.result.unwrap().check_result.unwrap();

@@ -155,10 +155,14 @@ async fn up_to_first(
                     answered = reply.map(drop);
                     evaluation
                 }
-                Err(refusal) => failed(
-                    refusal.error.code.http_status(),
-                    upstream_words(&refusal.error),
-                ),
+                Err(refusal) => {
+                    let model = refusal.model.as_deref();
+                    model.into_iter().for_each(|id| asked.cx.model.note(*id));
+                    failed(
+                        refusal.error.code.http_status(),
+                        upstream_words(&refusal.error),
+                    )
+                }
             },
             Err(why) => failed(Code::InvalidArgument.http_status(), why.to_owned()),
         };
@@ -168,6 +172,7 @@ async fn up_to_first(
             break;
         }
     }
+    answered.model = answered.model.or_else(|| asked.cx.model.get());
     Ok(answered.map(|()| v1::EvaluationsResponse { evaluations }))
 }
 

@@ -122,6 +122,8 @@ pub async fn actions(
         ("", request.context.as_ref()),
     ]);
     let model = model(asked, &request.store_id).await?;
+    let known = model.id.parse().ok();
+    known.into_iter().for_each(|id| asked.cx.model.note(id));
     let relations = relations(&model, &resource.r#type)?;
     check_batch(asked, relations.len())?;
     let checks = relations.iter().enumerate().map(|(at, relation)| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::requests::{REQUIRED, contextual, given};
+use super::requests::{REQUIRED, contextual, given, tuple_key};
 use super::*;
 
 /// ListObjects and StreamedListObjects ask the same.
@@ -67,7 +67,11 @@ impl Fields for v1::ListUsersRequest {
             let ok = filter.relation.is_empty() || is_name(&filter.relation);
             report.pattern("Relation", ok, NAME);
         }
-        contextual(&mut report, &self.contextual_tuples, limits);
+        let (given, most) = (&self.contextual_tuples, limits.contextual_tuples);
+        report
+            .within("ListUsersRequest")
+            .at_most("ContextualTuples", given.len(), most);
+        given.iter().for_each(|key| tuple_key(&mut report, key));
         report.done()
     }
 

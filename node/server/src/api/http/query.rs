@@ -1,4 +1,5 @@
-//! Query parameters of the calls that are GETs. Unknown ones are ignored; both spellings of a field are taken.
+//! Query parameters of the calls that are GETs. Unknown ones are ignored, as upstream, and so is `pageSize`;
+//! of one that is given twice the last counts.
 
 use axum::extract::Query as Pairs;
 use http::Uri;
@@ -16,38 +17,35 @@ impl Query {
             .map_err(|why| invalid(format!("parsing the query string: {why}")))
     }
 
-    fn get(&self, names: &[&str]) -> Option<(&str, &str)> {
-        self.0
-            .iter()
-            .find(|(name, _)| names.contains(&name.as_str()))
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().rfind(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// A text; empty when it is not given.
-    pub(super) fn text(&self, names: &[&str]) -> String {
-        self.get(names)
-            .map_or_else(String::new, |(_, value)| value.to_owned())
+    pub(super) fn text(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default().to_owned()
     }
 
     pub(super) fn continuation_token(&self) -> String {
-        self.text(&["continuation_token", "continuationToken"])
+        self.text("continuation_token")
     }
 
     pub(super) fn page_size(&self) -> Result<Option<i32>, InvalidFields> {
-        let Some((name, value)) = self.get(&["page_size", "pageSize"]) else {
+        let Some(value) = self.get("page_size") else {
             return Ok(None);
         };
         let size = value.parse().map(Some);
         size.map_err(|_| {
             invalid(format!(
-                "parsing field \"{name}\": '{value}' is not a whole number"
+                "parsing field \"page_size\": '{value}' is not a whole number"
             ))
         })
     }
 
     /// A time in RFC 3339.
-    pub(super) fn time(&self, names: &[&str]) -> Result<Option<Timestamp>, InvalidFields> {
-        let Some((name, value)) = self.get(names) else {
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, InvalidFields> {
+        let Some(value) = self.get(name) else {
             return Ok(None);
         };
         let time: Option<Timestamp> = value.parse().ok();

@@ -55,6 +55,7 @@ fn context() -> Context {
         deadline: late(),
         min_position: None,
         caller: None,
+        model: Default::default(),
     }
 }
 

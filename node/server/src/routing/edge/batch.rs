@@ -75,6 +75,7 @@ impl Batch<'_> {
         let Some(model) = first.and_then(|first| Held::model_of(view, first)) else {
             return;
         };
+        self.cx.model.note(model);
         left.retain(|at| {
             let Some(request) = self.checks.get(*at) else {
                 return false;
@@ -198,6 +199,7 @@ fn as_one(outcome: &Outcome, above: &Standing) -> Above {
         Err(error) => Err(Refusal {
             error: error.clone(),
             position: Some(above.position),
+            model: Some(Box::new(above.model)),
             served_by: Some(above.served_by.clone()),
         }),
     }

@@ -97,7 +97,9 @@ impl Routed for Edge {
                 .await;
         };
         let mut names = Vec::new();
-        let reply = listed?.reply(&self.held.name, |found| names = found);
+        let listed = listed?;
+        cx.model.note(listed.model);
+        let reply = listed.reply(&self.held.name, |found| names = found);
         for name in names {
             hand_on(name, found, patience).await?;
         }

@@ -66,7 +66,7 @@ impl Held {
         let Some((model, compiled)) = model(view, &request.authorization_model_id) else {
             return Found::Nothing;
         };
-        let refuse = |error: ApiError| Found::Decided(Err(refusal(view, error)));
+        let refuse = |error: ApiError| Found::Decided(Err(refusal(view, model, error)));
         let checked = match CheckedRequest::new(&compiled.types, request) {
             Ok(checked) => checked,
             Err(error) => return refuse(error),
@@ -175,10 +175,11 @@ pub(super) fn model<'a>(view: &'a View, id: &str) -> Option<(ModelId, &'a Compil
 }
 
 /// What is refused by what is held here.
-pub(super) fn refusal(view: &View, error: ApiError) -> Refusal {
+pub(super) fn refusal(view: &View, model: ModelId, error: ApiError) -> Refusal {
     Refusal {
         error,
         position: Some(view.position()),
+        model: Some(Box::new(model)),
         served_by: None,
     }
 }

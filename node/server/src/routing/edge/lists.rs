@@ -29,7 +29,7 @@ impl Edge {
         let view = &shown.view;
         let (model_id, compiled) = model(view, question.model_id())?;
         let begin = || question.begin(&compiled.types);
-        let refuse = |error: ApiError| Some(Err(refusal(view, error)));
+        let refuse = |error: ApiError| Some(Err(refusal(view, model_id, error)));
         let begun = match begin() {
             Ok(begun) => begun,
             Err(error) => return refuse(error),
@@ -61,7 +61,7 @@ impl Edge {
                     model: model_id,
                 })
             }
-            Err(error) => Err(refusal(view, error)),
+            Err(error) => Err(refusal(view, model_id, error)),
         })
     }
 
@@ -87,20 +87,22 @@ impl Edge {
                 Err(error) => Err(error),
             };
         }
+        let (model, _) = model(view, &request.authorization_model_id)?;
         let reply = |body| {
             self.upwards.floors().lift(store, view.position());
-            Some(Reply {
+            Reply {
                 body,
                 position: Some(view.position()),
-                model: Some(model(view, &request.authorization_model_id)?.0),
+                model: Some(model),
                 served_by: self.held.name.clone(),
                 truncated: false,
-            })
+            }
         };
-        match expanded.and_then(|expanded| expanded.ok_or_else(too_complex)) {
-            Ok(body) => reply(body).map(Ok),
-            Err(error) => Some(Err(refusal(view, error))),
-        }
+        let expanded = expanded.and_then(|expanded| expanded.ok_or_else(too_complex));
+        Some(match expanded {
+            Ok(body) => Ok(reply(body)),
+            Err(error) => Err(refusal(view, model, error)),
+        })
     }
 }
 

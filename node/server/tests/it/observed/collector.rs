@@ -28,6 +28,8 @@ pub(super) struct Seen {
     /// The process it is of.
     pub(super) instance: String,
     pub(super) node: String,
+    /// The subject of whoever called.
+    pub(super) caller: String,
     /// Of a query, the statement.
     pub(super) text: String,
 }
@@ -90,6 +92,7 @@ fn seen(span: &Span, instance: &str) -> Seen {
         name: span.name.clone(),
         instance: instance.to_owned(),
         node: text(&span.attributes, "meridian.node"),
+        caller: text(&span.attributes, "caller.subject"),
         text: text(&span.attributes, "db.query.text"),
     }
 }

@@ -12,19 +12,41 @@ use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
 use meridian_server::client::Client;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
+use crate::authn::issuer::Issuer;
 use crate::harness::{raw, terminate};
 
 pub(super) const ROLES: [&str; 3] = ["central", "regional", "edge"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A connection that shows a token.
+pub(super) type Shown = InterceptedService<Channel, Bearer>;
+
+/// Shows a token.
+#[derive(Clone)]
+pub(super) struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let token = self.0.clone();
+        request.metadata_mut().insert("authorization", token);
+        Ok(request)
+    }
+}
+
+/// All of them, of which the edge lets in by tokens.
 pub(super) struct Nodes {
+    token: Bearer,
     all: BTreeMap<&'static str, Node>,
     folder: TempDir,
     _kafka: MockCluster<'static, DefaultProducerContext>,
@@ -44,8 +66,8 @@ fn free() -> SocketAddr {
 }
 
 impl Nodes {
-    /// Starts all three, which send their traces to `collector`.
-    pub(super) async fn start(collector: &str) -> Self {
+    /// Starts all three, which send their traces to `collector`; `token` of `issuer` is let in.
+    pub(super) async fn start(collector: &str, issuer: &Issuer, token: &str) -> Self {
         let kafka = MockCluster::new(1).unwrap();
         for topic in ["meridian.default.changes", "meridian.default.here.edge"] {
             kafka.create_topic(topic, 2, 1).unwrap();
@@ -63,25 +85,40 @@ impl Nodes {
                 .map(|role| format!("http://{}", all[role].nodes));
             let above: Vec<_> = above.collect();
             let bootstrap = kafka.bootstrap_servers();
-            let node = Node::start(role, folder.path(), &bootstrap, &above, collector);
+            let authn = match role {
+                "edge" => {
+                    json!({"method": "oidc", "oidc": {"issuer": issuer.url, "audience": "meridian"}})
+                }
+                _ => json!({}),
+            };
+            let mut settings = Node::settings(role, folder.path(), &bootstrap, &above);
+            settings["authn"] = authn;
+            let node = Node::start(role, folder.path(), settings, collector);
             node.ready(role).await;
             all.insert(role, node);
         }
         Self {
+            token: Bearer(format!("Bearer {token}").parse().unwrap()),
             all,
             folder,
             _kafka: kafka,
         }
     }
 
-    pub(super) async fn client(&self, role: &str) -> OpenFgaServiceClient<Channel> {
-        OpenFgaServiceClient::connect(self.address(role))
-            .await
-            .unwrap()
+    pub(super) async fn client(&self, role: &str) -> OpenFgaServiceClient<Shown> {
+        OpenFgaServiceClient::new(self.channel(role).await)
     }
 
-    pub(super) fn address(&self, role: &str) -> String {
-        format!("http://{}", self.all[role].grpc)
+    /// A connection that shows the token.
+    pub(super) async fn channel(&self, role: &str) -> Shown {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.all[role].grpc));
+        let channel = endpoint.unwrap().connect().await.unwrap();
+        InterceptedService::new(channel, self.token.clone())
+    }
+
+    /// The token as it stands in a header.
+    pub(super) fn bearer(&self) -> &str {
+        self.token.0.to_str().unwrap()
     }
 
     pub(super) fn http(&self, role: &str) -> SocketAddr {
@@ -120,17 +157,22 @@ impl Nodes {
 }
 
 impl Node {
-    fn start(role: &str, folder: &Path, kafka: &str, above: &[String], collector: &str) -> Self {
-        let (grpc, http, nodes, metrics) = (free(), free(), free(), free());
+    fn settings(role: &str, folder: &Path, kafka: &str, above: &[String]) -> Value {
         let database = folder.join(format!("{role}.db"));
-        let settings = json!({
+        json!({
             "name": &role[..1],
             "region": "here",
-            "listen": {"grpc": grpc, "http": http, "nodes": nodes, "metrics": metrics},
             "datastore": {"url": format!("sqlite://{}?mode=rwc", database.display()), "minConnections": 1, "maxConnections": 4},
             "kafka": {"bootstrap": kafka, "partitions": 2, "properties": {"fetch.wait.max.ms": "5"}},
             "upstream": above,
-        });
+            "nodes": {"tokens": ["between-nodes"]},
+        })
+    }
+
+    fn start(role: &str, folder: &Path, mut settings: Value, collector: &str) -> Self {
+        let (grpc, http, nodes, metrics) = (free(), free(), free(), free());
+        settings["listen"] =
+            json!({"grpc": grpc, "http": http, "nodes": nodes, "metrics": metrics});
         let file = folder.join(format!("{role}.yaml"));
         std::fs::write(&file, settings.to_string()).unwrap();
         let log = std::fs::File::create(folder.join(format!("{role}.log"))).unwrap();

@@ -150,6 +150,7 @@ pub(super) fn cx() -> Context {
         deadline: late(),
         min_position: None,
         caller: None,
+        model: Default::default(),
     }
 }
 

@@ -150,6 +150,7 @@ pub(in crate::routing::edge) fn context() -> Context {
         deadline: Instant::now() + Duration::from_secs(60),
         min_position: None,
         caller: None,
+        model: Default::default(),
     }
 }
 
