@@ -10,8 +10,10 @@
 mod answer;
 mod authzen;
 mod batches;
+mod callers;
 mod case;
 mod checks;
+mod functional;
 mod grpc;
 mod http;
 mod limits;
@@ -24,6 +26,6 @@ mod talk;
 mod tuples;
 
 pub(crate) use answer::Answer;
-pub(crate) use case::{Case, call, http};
+pub(crate) use case::{Case, call, http, rpc};
 pub(crate) use pair::Pair;
-pub(crate) use talk::Talk;
+pub(crate) use talk::{Talk, row};

@@ -49,11 +49,10 @@ async fn side_by_side_batches() {
         talk.ask(call("BatchCheck", json!({"checks": checks})))
             .await;
     }
-    for odd in [check("b", "document:1#viewer@anne"), wrong] {
-        let batch = json!({"checks": [odd, check("c", anne)]});
-        let case = call("BatchCheck", batch);
-        talk.ask(case.other_words("Error messages")).await;
-    }
+    let beside = |odd: Value| call("BatchCheck", json!({"checks": [odd, check("c", anne)]}));
+    talk.ask(beside(wrong)).await;
+    let malformed = beside(check("b", "document:1#viewer@anne"));
+    talk.ask(malformed.other_words("Error messages")).await;
     for (field, value) in [
         ("authorization_model_id", NOWHERE),
         ("authorization_model_id", "abc"),

@@ -9,6 +9,8 @@ use super::http::Request;
 /// One question to both. `{name}` in paths, headers and bodies stands for what each server calls it.
 #[derive(Clone)]
 pub(crate) struct Case {
+    /// What it is about, where that is not plain from what is sent.
+    pub(crate) about: &'static str,
     pub(crate) over: Over,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) expected: Expected,
@@ -24,6 +26,8 @@ pub(crate) enum Over {
         request: Value,
         transports: &'static [Transport],
     },
+    /// Any bytes to any method over gRPC.
+    Rpc { path: String, message: Vec<u8> },
     /// Whatever can be sent over HTTP.
     Http {
         method: String,
@@ -63,6 +67,14 @@ pub(crate) fn call(method: &'static str, request: Value) -> Case {
     })
 }
 
+/// Bytes to a method, such as `/grpc.health.v1.Health/Check`; of the answer, the bytes count too.
+pub(crate) fn rpc(path: &str, message: impl Into<Vec<u8>>) -> Case {
+    Case::new(Over::Rpc {
+        path: path.into(),
+        message: message.into(),
+    })
+}
+
 /// A request such as `GET /healthz`, without a body.
 pub(crate) fn http(line: &str) -> Case {
     let (method, path) = line.split_once(' ').unwrap();
@@ -76,11 +88,18 @@ pub(crate) fn http(line: &str) -> Case {
 impl Case {
     fn new(over: Over) -> Self {
         Self {
+            about: "",
             over,
             headers: BTreeMap::new(),
             expected: Expected::Same,
             saves: Vec::new(),
         }
+    }
+
+    /// Says what it is about.
+    pub(crate) fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
     }
 
     /// Only over gRPC.
@@ -137,7 +156,14 @@ impl Case {
         match &self.over {
             Over::Call {
                 method, request, ..
-            } => format!("{method} {}", cut(&request.to_string())),
+            } => format!("{method} {} {}", self.about, cut(&request.to_string())),
+            Over::Rpc { path, message } => {
+                format!(
+                    "{path} {} {:?}",
+                    self.about,
+                    cut(&String::from_utf8_lossy(message))
+                )
+            }
             Over::Http { method, path, body } => {
                 format!("{method} {path} {}", cut(&String::from_utf8_lossy(body)))
             }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, from_value, json, to_value};
 use tokio::time::timeout;
 use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tower::ServiceExt as _;
 
 use super::answer::{Answer, chosen};
@@ -26,13 +26,18 @@ const PREFIX: usize = 5;
 
 /// A client of one server.
 pub(crate) struct Grpc {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     channel: Channel,
 }
 
 impl Grpc {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    pub(crate) fn new(address: SocketAddr, authority: Option<&str>) -> Self {
+        let mut endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        if let Some(authority) = authority {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+            endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+            endpoint = endpoint.tls_config(tls).unwrap();
+        }
         Self {
             address,
             channel: endpoint.connect_lazy(),
@@ -65,6 +70,27 @@ impl Grpc {
             status: format!("grpc {status}"),
             headers: chosen(&head),
             body,
+        }
+    }
+
+    /// Sends bytes to a method at `path`. Of the answer, the bytes of its messages.
+    pub(crate) async fn raw(
+        &self,
+        path: &str,
+        message: Vec<u8>,
+        headers: &BTreeMap<String, String>,
+    ) -> Answer {
+        let (head, trailers, body) = self.send(path, message, headers).await;
+        let body = |status: &str| match status {
+            "0" => messages(&body).map(|message| json!(message)).collect(),
+            _ => error(&trailers, &head),
+        };
+        let status = trailers.get("grpc-status").or(head.get("grpc-status"));
+        let status = status.map_or("none", |status| status.to_str().unwrap());
+        Answer {
+            status: format!("grpc {status}"),
+            headers: chosen(&head),
+            body: body(status),
         }
     }
 

@@ -7,11 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, from_slice, from_str};
 use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::answer::{Answer, chosen};
 
@@ -28,20 +32,37 @@ pub(crate) struct Request {
 
 /// A client of one server.
 pub(crate) struct Http {
-    address: SocketAddr,
-    client: Client<HttpConnector, Full<Bytes>>,
+    pub(crate) address: SocketAddr,
+    scheme: &'static str,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Http {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { address, client }
+    pub(crate) fn new(address: SocketAddr, authority: Option<&str>) -> Self {
+        let mut roots = RootCertStore::empty();
+        if let Some(authority) = authority {
+            let authority = CertificateDer::from_pem_slice(authority.as_bytes());
+            roots.add(authority.unwrap()).unwrap();
+        }
+        let tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Self {
+            address,
+            scheme: if authority.is_some() { "https" } else { "http" },
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
     }
 
     pub(crate) async fn send(&self, request: Request) -> Answer {
         let mut out = http::Request::new(Full::new(Bytes::from(request.body)));
         *out.method_mut() = Method::from_bytes(request.method.as_bytes()).unwrap();
-        let uri = format!("http://{}{}", self.address, request.path);
+        let uri = format!("{}://{}{}", self.scheme, self.address, request.path);
         *out.uri_mut() = uri.parse().unwrap();
         for (name, value) in request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();

@@ -29,6 +29,15 @@ const COMMON: [(&str, &str); 1] = [("OPENFGA_EXPERIMENTALS", "inline_expressions
 impl Pair {
     /// Starts both with `settings`, under OpenFGA's environment names; each keeps its stores in memory.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::trusting(settings, None).await
+    }
+
+    /// The same, over TLS: both are trusted by a certificate (PEM).
+    pub(crate) async fn over_tls(settings: &[(&str, &str)], authority: &str) -> Self {
+        Self::trusting(settings, Some(authority)).await
+    }
+
+    async fn trusting(settings: &[(&str, &str)], authority: Option<&str>) -> Self {
         let settings: Vec<_> = COMMON
             .iter()
             .chain(settings)
@@ -46,12 +55,19 @@ impl Pair {
         for (name, value) in &settings {
             ours.process = ours.process.env(name, value);
         }
-        let ((), theirs) = tokio::join!(ours.start(), OpenFga::start(&settings));
+        ours.process.start().unwrap();
+        let ours_up = async {
+            match authority {
+                Some(_) => ours.listening().await,
+                None => ours.ready().await,
+            }
+        };
+        let ((), theirs) = tokio::join!(ours_up, OpenFga::start(&settings));
         let theirs = theirs.unwrap();
         Self {
             servers: [
-                Server::new("Meridian", ours.grpc, ours.http),
-                Server::new("OpenFGA", theirs.grpc(), theirs.http()),
+                Server::new("Meridian", (ours.grpc, ours.http), authority),
+                Server::new("OpenFGA", (theirs.grpc(), theirs.http()), authority),
             ],
             _ours: ours,
             _theirs: theirs,
@@ -61,11 +77,15 @@ impl Pair {
 }
 
 impl Server {
-    fn new(name: &'static str, grpc: SocketAddr, http: SocketAddr) -> Self {
+    fn new(
+        name: &'static str,
+        (grpc, http): (SocketAddr, SocketAddr),
+        authority: Option<&str>,
+    ) -> Self {
         Self {
             name,
-            grpc: Grpc::new(grpc),
-            http: Http::new(http),
+            grpc: Grpc::new(grpc, authority),
+            http: Http::new(http, authority),
         }
     }
 }

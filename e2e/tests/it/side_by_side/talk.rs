@@ -68,6 +68,7 @@ impl<'a> Talk<'a> {
     pub(crate) async fn ask(&mut self, case: Case) {
         let transports: &[_] = match &case.over {
             Over::Call { transports, .. } => transports,
+            Over::Rpc { .. } => &[Transport::Grpc],
             Over::Http { .. } => &[Transport::Http],
         };
         for transport in transports {
@@ -78,7 +79,7 @@ impl<'a> Talk<'a> {
             let (ours, theirs) = tokio::join!(ours, theirs);
             let mut answers = [ours, theirs];
             ours_alone(&mut answers);
-            if let Some(reason) = model_header(&case, &mut answers) {
+            if let Some(reason) = model_header(&mut answers) {
                 *self.on_purpose.entry(row(reason)).or_default() += 1;
             }
             for (names, answer) in self.names.iter_mut().zip(&mut answers) {
@@ -165,27 +166,19 @@ fn ours_alone([ours, theirs]: &mut [Answer; 2]) {
     }
 }
 
-/// Theirs names the model on errors too, and on streams; ours on answers alone, also on those that are about the model
-/// itself.
-fn model_header(case: &Case, [ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
+/// Theirs names the model on batches that are refused before one of ours is looked up.
+fn model_header([ours, theirs]: &mut [Answer; 2]) -> Option<&'static str> {
     const MODEL: &str = "openfga-authorization-model-id";
-    let is_answer = ours.message().is_none();
-    let is_about_model = ["/authorization_model_id", "/authorization_model"]
-        .map(|at| ours.body.pointer(at).is_some());
-    let is_stream =
-        matches!(&case.over, Over::Call { method, .. } if *method == "StreamedListObjects");
-    if theirs.headers.contains_key(MODEL) && ours.headers.contains_key(MODEL) {
+    const REFUSED: [&str; 2] = ["batchCheck received ", "received duplicate correlation id"];
+    let message = ours.message()?;
+    let is_refused = REFUSED.iter().any(|refused| message.starts_with(refused));
+    if !is_refused || ours.headers.contains_key(MODEL) {
         return None;
     }
-    let odd = if is_answer && is_about_model.contains(&true) {
-        &mut *ours
-    } else if is_answer && !is_stream {
-        return None;
-    } else {
-        &mut *theirs
-    };
-    odd.headers.remove(MODEL)?;
-    Some("`openfga-authorization-model-id`")
+    theirs.headers.remove(MODEL)?;
+    Some(
+        "`openfga-authorization-model-id` on a BatchCheck of too many checks, or with a correlation id twice",
+    )
 }
 
 /// The row that explains why words differ, where a rule does: one of them says all that the other does, and more; or theirs
@@ -274,6 +267,9 @@ async fn send(
             },
             Transport::Http,
         ) => route(method, &with_store(method, request)),
+        (Over::Rpc { path, message }, _) => {
+            return server.grpc.raw(path, message.clone(), &headers).await;
+        }
         (Over::Http { method, path, body }, _) => Request {
             method: method.clone(),
             path: path.clone(),
@@ -307,7 +303,7 @@ fn save(case: &Case, answer: &Answer) -> Vec<(String, String)> {
 }
 
 /// Makes sure that a reason is a row of the table.
-fn row(reason: &'static str) -> &'static str {
+pub(crate) fn row(reason: &'static str) -> &'static str {
     let (_, table) = COMPATIBILITY.split_once(TABLE).unwrap();
     let (table, _) = table.split_once("\n## ").unwrap();
     let is_there = table

@@ -61,6 +61,8 @@ impl Listener for OverTls {
 /// What it answers.
 pub(crate) struct Published {
     pub(crate) is_up: bool,
+    /// Whether it publishes keys alone that everybody understands.
+    pub(crate) is_plain: bool,
     pub(crate) keys: Vec<Value>,
     /// How often the keys were asked for.
     pub(crate) asked: usize,
@@ -108,6 +110,7 @@ impl Issuer {
     {
         let published = Arc::new(Mutex::new(Published {
             is_up: true,
+            is_plain: false,
             keys: keys.iter().map(|key| key.public()).collect(),
             asked: 0,
             url: url.clone(),
@@ -120,8 +123,11 @@ impl Issuer {
         let keys = async |State(state): State<Arc<Mutex<Published>>>| {
             let mut state = state.lock().unwrap();
             state.asked += 1;
-            // What is not understood must not be in the way.
-            let mut keys = vec![json!({"kty": "OKP", "kid": "ed"}), json!(7)];
+            let mut keys = Vec::new();
+            if !state.is_plain {
+                // What is not understood must not be in the way.
+                keys.extend([json!({"kty": "OKP", "kid": "ed"}), json!(7)]);
+            }
             keys.extend(state.keys.clone());
             answer(&state, json!({"keys": keys}))
         };
