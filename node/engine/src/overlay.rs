@@ -125,8 +125,8 @@ impl Overlay {
                 binding: tuple.condition.clone().map(Binding::new),
             });
         }
-        self.members
-            .sort_unstable_by_key(|given| (given.set, given.subject));
+        // Stable: of several with one key the first given counts.
+        self.members.sort_by_key(|given| (given.set, given.subject));
     }
 
     fn resolve(&mut self, facts: &impl Facts, key: &TupleKey) -> Option<(SetKey, Subject)> {

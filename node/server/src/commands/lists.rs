@@ -239,17 +239,27 @@ impl Local {
             None => bounds.results,
         };
         let run = Run::new(question.begin(&model.types)?, Arc::clone(&model), most);
-        let listed = self.list_rounds(deadline, &mut *snapshot, run, stream, slot);
-        Ok(listed.await?.map(|found| Listed {
-            found,
-            position,
-            model: model.id,
+        let listed = self.list_rounds((store, deadline), &mut *snapshot, run, stream, slot);
+        let listed = listed.await?;
+        Ok(listed.map(|mut found| {
+            // What is left of it; that nobody listens any longer is no matter now.
+            if let Some(stream) = stream {
+                let left = found.names.drain(..);
+                left.map(|name| stream.send(name)).all(|sent| sent.is_ok());
+            }
+            Listed {
+                found,
+                position,
+                model: model.id,
+            }
         }))
     }
 
+    /// Streams nothing that another try would stream again: without a slot, only once the listing is over.
+
     async fn list_rounds(
         &self,
-        deadline: Instant,
+        (store, deadline): (StoreId, Instant),
         snapshot: &mut dyn Snapshot,
         mut run: Run,
         stream: Option<&mpsc::UnboundedSender<String>>,
@@ -281,7 +291,12 @@ impl Local {
                     return Ok(None);
                 }
             }
-            if let Some(stream) = stream {
+            if progress == Progress::Unknown && slot.is_none() && stream.is_some() {
+                slot = self.long_checks.slot_now(store);
+            }
+            if let Some(stream) = stream
+                && (slot.is_some() || progress != Progress::Unknown)
+            {
                 for name in run.listing.hand_on() {
                     // Nobody listens any longer.
                     if stream.send(name).is_err() {
