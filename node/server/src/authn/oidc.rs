@@ -26,7 +26,7 @@ pub struct Oidc {
     fetcher: Fetcher,
     keys: watch::Sender<Option<Arc<Keys>>>,
     /// When the issuer was last asked for the sake of a token. Held while it is asked.
-    asked: Mutex<Option<Instant>>,
+    asked: Arc<Mutex<Option<Instant>>>,
     outage: Outage,
 }
 
@@ -36,7 +36,7 @@ impl Oidc {
             fetcher: Fetcher::new(&settings.issuer, settings.ca.as_deref())?,
             settings,
             keys: watch::Sender::new(None),
-            asked: Mutex::new(None),
+            asked: Arc::default(),
             outage: Outage::new(),
         })
     }
@@ -66,7 +66,7 @@ impl Oidc {
     ///
     /// # Errors
     /// `invalid_claims`; unavailable before there are keys.
-    pub(super) async fn caller(&self, token: &str) -> Result<Caller, ApiError> {
+    pub(super) async fn caller(self: &Arc<Self>, token: &str) -> Result<Caller, ApiError> {
         let invalid = || ApiError::new(Code::InvalidClaims, "invalid claims");
         let token = Token::read(token).ok_or_else(invalid)?;
         let keys = self.known();
@@ -88,8 +88,8 @@ impl Oidc {
     }
 
     /// The keys, among them the one of this id; `None` where the issuer does not have it either, or was asked just now.
-    async fn fetched_for(&self, key_id: &str) -> Option<Arc<Keys>> {
-        let mut asked = self.asked.lock().await;
+    async fn fetched_for(self: &Arc<Self>, key_id: &str) -> Option<Arc<Keys>> {
+        let mut asked = Arc::clone(&self.asked).lock_owned().await;
         let has = |keys: &Arc<Keys>| keys.find(key_id).is_some();
         // Fetched while this request waited for its turn.
         if let Some(keys) = self.known().filter(has) {
@@ -99,7 +99,13 @@ impl Oidc {
             return None;
         }
         *asked = Some(Instant::now());
-        self.fetch().await;
+        // In a task of its own: a caller who leaves, or whose time is up, must not keep the keys from all others.
+        let this = Arc::clone(self);
+        let fetching = tokio::spawn(async move {
+            this.fetch().await;
+            drop(asked);
+        });
+        fetching.await.ok()?;
         self.known().filter(has)
     }
 

@@ -416,6 +416,31 @@ async fn names_of_keys_that_are_made_up_do_not_trouble_the_issuer() {
     assert_eq!(issuer.asked() - before, 1);
 }
 
+/// The time of the first to bring a new key's token is up while the issuer is asked: those after him are let in all the same.
+#[tokio::test]
+async fn an_issuer_slower_than_a_caller_keeps_no_new_key_from_others() {
+    let (old, new) = (Key::p256("old"), Key::p256("new"));
+    let issuer = Issuer::start(&[&old]).await;
+    let mut authn = oidc(&issuer);
+    authn.oidc.refetch_pause = Duration::from_secs(3600);
+    let node = ready(authn).await;
+    issuer.publish(&[&new]);
+    issuer.holds.send_replace(true);
+    let of_new = format!("Bearer {}", new.token(&issuer.claims()));
+    let headers = [("authorization", of_new.as_str()), ("grpc-timeout", "50m")];
+    let path = "openfga.v1.OpenFGAService/ListStores";
+    let request = v1::ListStoresRequest::default().encode_to_vec();
+    let reply = raw_rpc(node.grpc, path, &request, &headers).await;
+    assert_ne!(reply.status, 0);
+    issuer.holds.send_replace(false);
+    let taken = tokio::time::timeout(PATIENCE, async {
+        while list(&node, Some(&of_new)).await.status != 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    taken.await.unwrap();
+}
+
 #[tokio::test]
 async fn an_issuer_that_goes_away_keeps_nobody_out_and_lets_nobody_in() {
     let (key, other) = (Key::p256("key"), Key::p256("other"));

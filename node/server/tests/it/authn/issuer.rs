@@ -21,6 +21,7 @@ use openssl::rsa::Rsa;
 use openssl::sign::Signer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -32,6 +33,8 @@ use tokio_rustls::server::TlsStream;
 pub(crate) struct Issuer {
     pub(crate) url: String,
     pub(crate) published: Arc<Mutex<Published>>,
+    /// Whether those who ask for its keys have to wait.
+    pub(crate) holds: watch::Sender<bool>,
 }
 
 /// Connections on which hands were shaken.
@@ -120,9 +123,12 @@ impl Issuer {
             let document = json!({"issuer": state.url, "jwks_uri": format!("{}/keys", state.url)});
             answer(&state, document)
         };
-        let keys = async |State(state): State<Arc<Mutex<Published>>>| {
-            let mut state = state.lock().unwrap();
-            state.asked += 1;
+        let holds = watch::Sender::new(false);
+        let held = holds.subscribe();
+        let keys = async move |State(state): State<Arc<Mutex<Published>>>| {
+            state.lock().unwrap().asked += 1;
+            held.clone().wait_for(|held| !held).await.unwrap();
+            let state = state.lock().unwrap();
             let mut keys = Vec::new();
             if !state.is_plain {
                 // What is not understood must not be in the way.
@@ -136,7 +142,11 @@ impl Issuer {
             .route("/keys", get(keys))
             .with_state(Arc::clone(&published));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, published }
+        Self {
+            url,
+            published,
+            holds,
+        }
     }
 
     pub(crate) fn is_up(&self, is_up: bool) {
