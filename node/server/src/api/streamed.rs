@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Extensions, HeaderMap};
+use meridian_model::{ApiError, Code};
 use meridian_proto::meridian::v1 as meridian;
 use meridian_proto::openfga::v1;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::meters::{Done, Meters, STREAMED_BATCH_CHECK, STREAMED_LIST_OBJECTS, Streamed, Traits};
@@ -160,6 +162,8 @@ impl StreamedCall for StreamedBatchCheck {
 /// The findings of a call under way. Dropped, it ends the call.
 pub struct Findings<T> {
     first: Option<T>,
+    /// Whether there may be some though nothing was found.
+    is_cut_short: bool,
     found: mpsc::Receiver<T>,
     call: Option<AbortOnDropHandle<Result<Reply<()>, Rejection>>>,
 }
@@ -173,19 +177,16 @@ impl<T> Findings<T> {
         if let Some(found) = self.found.recv().await {
             return Some(Ok(found));
         }
-        match self.call.take()?.await {
-            Ok(Ok(reply)) => {
-                if reply.truncated {
-                    tracing::info!(
-                        "a streamed listing was cut short by its deadline or the work it may take"
-                    );
-                }
-                None
-            }
-            Ok(Err(rejection)) => Some(Err(rejection)),
-            Err(_) => None,
-        }
+        ended(self.call.take()?.await).err().map(Err)
     }
+}
+
+/// What a call came to. One that broke down has not found all there is.
+fn ended(call: Result<Result<Reply<()>, Rejection>, JoinError>) -> Result<Reply<()>, Rejection> {
+    call.unwrap_or_else(|_| {
+        let error = ApiError::new(Code::Internal, "Internal Server Error");
+        Err(Rejection::Refused(error.into()))
+    })
 }
 
 /// What is noted when a call ends; of one that its client gives up, nothing.
@@ -260,6 +261,9 @@ impl Api {
                 let model = cx.model.clone();
                 let begun = self.begin::<S>(cx, request, end).await;
                 add_model(&mut answer_headers, &model);
+                if begun.as_ref().is_ok_and(|findings| findings.is_cut_short) {
+                    headers::add_truncated(&mut answer_headers);
+                }
                 begun
             }
             Err(rejection) => {
@@ -282,7 +286,15 @@ impl Api {
         let (sender, mut found) = mpsc::channel(S::ahead(&request));
         let calls = Arc::clone(&self.calls);
         let call = tokio::spawn(async move {
-            let running = S::run(&*calls, &cx, request, sender);
+            let running = async {
+                let answer = S::run(&*calls, &cx, request, sender).await;
+                if answer.as_ref().is_ok_and(|reply| reply.truncated) {
+                    tracing::info!(
+                        "a streamed listing was cut short by its deadline or the work it may take"
+                    );
+                }
+                answer
+            };
             let answer = end.current.clone().run(running).await;
             let known = match &answer {
                 Ok(reply) => reply.model,
@@ -306,17 +318,17 @@ impl Api {
         let mut call = AbortOnDropHandle::new(call);
         let Some(first) = found.recv().await else {
             // Nothing was found: the end says whether that is the answer.
-            if let Ok(Err(rejection)) = (&mut call).await {
-                return Err(rejection);
-            }
+            let reply = ended((&mut call).await)?;
             return Ok(Findings {
                 first: None,
+                is_cut_short: reply.truncated,
                 found,
                 call: None,
             });
         };
         Ok(Findings {
             first: Some(first),
+            is_cut_short: false,
             found,
             call: Some(call),
         })

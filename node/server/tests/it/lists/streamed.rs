@@ -109,3 +109,17 @@ async fn each_object_is_streamed_once_however_long_a_listing_is() {
             .collect::<BTreeSet<_>>()
     );
 }
+
+#[tokio::test]
+async fn a_stream_that_is_cut_short_before_anything_is_found_says_so() {
+    let shop = Shop::with(Limits {
+        check_reads: 0,
+        ..Limits::default()
+    })
+    .await;
+    let asked = json!({"type": "repo", "relation": "owner", "user": "user:anne"}).to_string();
+    let path = format!("/stores/{}/streamed-list-objects", shop.store);
+    let (status, headers, body) = raw(shop.node.http, Method::POST, &path, &[], asked.into()).await;
+    assert_eq!((status.as_u16(), body.len()), (200, 0));
+    assert_eq!(headers["meridian-truncated"], "true");
+}
