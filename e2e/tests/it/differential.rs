@@ -35,6 +35,17 @@ use world::{Call, Question, World};
 
 const SEED: u64 = 5;
 const QUESTIONS: usize = 20_000;
+/// What is asked, each at least in one of a hundred questions.
+const CALLS: [&str; 8] = [
+    "Check",
+    "BatchCheck",
+    "Expand",
+    "ListObjects",
+    "StreamedListObjects",
+    "ListUsers",
+    "Read",
+    "ReadChanges",
+];
 /// Of one world.
 const QUESTIONS_A_WORLD: usize = 60;
 /// Worlds at a time: both servers have something to do while others wait.
@@ -71,8 +82,8 @@ async fn differential_answers_are_the_same() {
     ];
     let pair = Arc::new(Pair::start(&settings).await);
     let start = Instant::now();
-    // A third of the models are refused. Which worlds are asked about does not hang on who is quicker.
-    let worlds = goal.div_ceil(QUESTIONS_A_WORLD) * 27 / 20;
+    // A quarter of the models are refused. Which worlds are asked about does not hang on who is quicker.
+    let worlds = goal.div_ceil(QUESTIONS_A_WORLD) * 29 / 20;
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
@@ -105,6 +116,7 @@ async fn differential_answers_are_the_same() {
             report += &shrink::smallest(&pair, different).await;
         }
     }
+    tally.assert_enough(goal);
     assert!(
         tally.different.is_empty(),
         "{} questions are answered differently, of which some, made small:\n{report}",
@@ -196,6 +208,22 @@ impl Tally {
         self.count_all(other.counts);
         self.questions += other.questions;
         self.different.extend(other.different);
+    }
+
+    /// As much was asked as was to be, of every call, and not much of it is excused.
+    fn assert_enough(&self, goal: usize) {
+        assert!(self.questions >= goal, "{} of {goal}", self.questions);
+        for call in CALLS {
+            let asked = self.counts.get(&format!("call: {call}"));
+            let asked = asked.copied().unwrap_or_default();
+            assert!(asked >= goal / 100, "{call} was asked {asked} times");
+        }
+        let excused = self
+            .counts
+            .iter()
+            .filter(|(what, _)| what.starts_with("on purpose"));
+        let excused: usize = excused.map(|(_, count)| count).sum();
+        assert!(excused <= goal / 20, "{excused} answers are excused");
     }
 
     fn print(&self, start: Instant) {
