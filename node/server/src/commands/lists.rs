@@ -256,7 +256,6 @@ impl Local {
     }
 
     /// Streams nothing that another try would stream again: without a slot, only once the listing is over.
-
     async fn list_rounds(
         &self,
         (store, deadline): (StoreId, Instant),
