@@ -226,11 +226,20 @@ mod tests {
     /// A node above that knows no store, once it is there at all.
     struct Above(AtomicBool);
 
+    impl Above {
+        fn refusal(&self) -> UpstreamError {
+            if self.0.load(Ordering::Relaxed) {
+                return UpstreamError::UnknownStore;
+            }
+            UpstreamError::Unavailable("not there yet".into())
+        }
+    }
+
     #[async_trait]
     impl Upstream for Above {
         async fn positions(&self, _: Instant) -> Result<Standing, UpstreamError> {
             if !self.0.load(Ordering::Relaxed) {
-                return Err(UpstreamError::Unavailable("not there yet".into()));
+                return Err(self.refusal());
             }
             Ok(Standing {
                 stores: Vec::new(),
@@ -245,7 +254,7 @@ mod tests {
             _: u32,
             _: Instant,
         ) -> Result<Changes, UpstreamError> {
-            Err(UpstreamError::UnknownStore)
+            Err(self.refusal())
         }
 
         async fn head(
@@ -254,7 +263,7 @@ mod tests {
             _: Position,
             _: Instant,
         ) -> Result<StoreHead, UpstreamError> {
-            Err(UpstreamError::UnknownStore)
+            Err(self.refusal())
         }
 
         async fn fill(
@@ -264,7 +273,7 @@ mod tests {
             _: Position,
             _: Duration,
         ) -> Result<(Position, Vec<Tuple>), UpstreamError> {
-            Err(UpstreamError::UnknownStore)
+            Err(self.refusal())
         }
 
         async fn snapshot(
@@ -273,7 +282,7 @@ mod tests {
             _: Position,
             _: Duration,
         ) -> Result<Incoming, UpstreamError> {
-            Err(UpstreamError::UnknownStore)
+            Err(self.refusal())
         }
     }
 
