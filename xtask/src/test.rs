@@ -19,31 +19,26 @@ struct Servers {
 /// Runs all stages; one that fails keeps only those from running that cannot do without it.
 ///
 /// What compiles runs one after the other, for cargo's lock and the processors would let nothing else be gained; what
-/// fetches and waits runs beside it.
+/// fetches runs beside it.
 pub(crate) async fn command() -> Result<ExitCode> {
     let start = Instant::now();
     setup::require_compilers()?;
     let is_cold = setup::is_missing_tools()? || !images::is_built()?;
-    let ((((test, coverage), cluster), mut stages), (deny, _)) = tokio::join!(
+    let ((tests, mut stages), (deny, _)) = tokio::join!(
         async {
             let ((mut stages, built), (prepared, servers)) = tokio::join!(compile(), prepare());
             let cluster_ready = prepared.iter().all(Done::passed);
             stages.extend(prepared);
-            let tests = tokio::join!(
-                async {
-                    let test = tests(built, servers).await;
-                    // Not beside the tests, whose servers have deadlines.
-                    let (coverage, _) = stage("coverage", coverage::measure).await;
-                    (test, coverage)
-                },
-                cluster(built, cluster_ready)
-            );
-            (tests, stages)
+            // One after the other: each has servers with deadlines, and clusters and compilers take all there is.
+            let cluster = cluster(built, cluster_ready).await;
+            let test = tests(built, servers).await;
+            let (coverage, _) = stage("coverage", coverage::measure).await;
+            ([cluster, coverage, test], stages)
         },
         stage("deny", deny)
     );
     stages.push(deny);
-    stages.extend([cluster, coverage, test]);
+    stages.extend(tests);
     let whole = start.elapsed();
     let code = report::print(&stages, whole);
     report::print_limit(whole, is_cold);
