@@ -16,7 +16,7 @@ pub use measured::{Connections, Measured, Sizes};
 
 /// Why a datastore did not do what it was asked. Nothing is half done: a failed call changed nothing, except that after
 /// [`DatastoreError::Unavailable`] or [`DatastoreError::DeadlineExceeded`] a commit may have happened unseen.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DatastoreError {
     /// The store does not exist or was deleted.
     #[error("store '{0}' does not exist")]
@@ -52,7 +52,7 @@ pub enum DatastoreError {
     DeadlineExceeded,
     /// The database cannot be reached or refused.
     #[error("the database is unavailable")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The database holds something this program did not write.
     #[error("the database holds an unreadable {what}")]
     Corrupt {
@@ -60,7 +60,7 @@ pub enum DatastoreError {
         what: String,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 }
 

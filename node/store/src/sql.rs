@@ -15,6 +15,8 @@ mod statement;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod together;
+mod tuples;
 mod write;
 
 use std::str::FromStr;
@@ -42,6 +44,8 @@ use error::{classify, classify_migration, corrupt};
 use pool::{Pool, Transaction};
 use statement::Statement;
 use statistics::Statistics;
+use together::Waiting;
+use tuples::Wanted;
 
 /// How long migrations may take: they may build indexes over all that is stored. Far longer than any does, since one that
 /// is given up begins anew; its only use is that a connection is not waited on for ever that was lost without a word.
@@ -56,6 +60,7 @@ pub struct SqlDatastore {
     readers: Pool,
     writers: Pool,
     statistics: Arc<Statistics>,
+    waiting: Waiting,
 }
 
 impl SqlDatastore {
@@ -110,6 +115,7 @@ impl SqlDatastore {
             readers,
             writers,
             statistics: Arc::default(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -154,17 +160,21 @@ impl SqlDatastore {
         deadline: Instant,
     ) -> Result<(Transaction, ChangeSet)> {
         let mut tx = self.writing(deadline).await?;
-        let revision = write::next_revision(&mut tx, store).await?;
+        let revision = write::next_revisions(&mut tx, store, 1).await?;
         Ok((tx, revision))
     }
 }
 
 async fn commit(tx: Transaction, change_set: &ChangeSet) -> Result<Committed> {
     tx.commit().await?;
-    Ok(Committed {
+    Ok(committed(change_set))
+}
+
+fn committed(change_set: &ChangeSet) -> Committed {
+    Committed {
         position: change_set.position(),
         at: change_set.committed_at,
-    })
+    }
 }
 
 #[async_trait]
@@ -257,14 +267,12 @@ impl Datastore for SqlDatastore {
         options: WriteOptions,
         deadline: Instant,
     ) -> Result<Option<Committed>> {
-        let (mut tx, revision) = self.revising(store, deadline).await?;
-        let written = write::write_tuples(&mut tx, revision, deletes, writes, options).await?;
-        if written.changes.is_empty() {
-            return Ok(None);
-        }
-        let committed = commit(tx, &written).await?;
-        self.changed(written.changes.len());
-        Ok(Some(committed))
+        let wanted = Wanted {
+            deletes: deletes.to_vec(),
+            writes: writes.to_vec(),
+            options,
+        };
+        together::write_tuples(self, store, wanted, deadline).await
     }
 
     async fn assign_tiers(

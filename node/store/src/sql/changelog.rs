@@ -43,29 +43,30 @@ struct StorePayload {
     created_at: Timestamp,
 }
 
-/// Enters a change set into changelog and outbox.
-pub(super) async fn record(tx: &mut Transaction, change_set: &ChangeSet) -> Result<()> {
-    let mut rows = Vec::with_capacity(change_set.changes.len().max(1));
-    for (ordinal, change) in (0u32..).zip(&change_set.changes) {
-        rows.push(row_of(change_set, ordinal, change)?);
+/// Enters change sets into changelog and outbox.
+pub(super) async fn record(tx: &mut Transaction, change_sets: &[ChangeSet]) -> Result<()> {
+    let (mut changes, mut outbox) = (Vec::new(), Vec::new());
+    for set in change_sets {
+        for (ordinal, change) in (0u32..).zip(&set.changes) {
+            changes.push(row_of(set, ordinal, change)?);
+        }
+        if set.changes.is_empty() {
+            changes.push(row(set, 0, NOTHING, no_tuple(), None));
+        }
+        outbox.push(vec![set.store.as_str().into(), set.revision.0.into()]);
     }
-    if rows.is_empty() {
-        rows.push(row(change_set, 0, NOTHING, no_tuple(), None));
-    }
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+    for chunk in changes.chunks(ROWS_PER_STATEMENT) {
         let mut insert = Statement::new(format!(
-            "INSERT INTO changelog (store_id, revision, ordinal, kind, {TUPLE_COLUMNS}, payload, committed_at, epoch) VALUES "
+            "INSERT INTO changelog (store_id, revision, ordinal, kind, {TUPLE_COLUMNS}, payload, committed_at, epoch) "
         ));
-        insert.tuples(chunk.iter().cloned());
+        insert.rows(tx.dialect(), chunk);
         tx.execute(insert).await?;
     }
-    let outbox = Statement::new("INSERT INTO outbox (store_id, revision) VALUES ($1, $2)");
-    tx.execute(
-        outbox
-            .with(change_set.store.as_str())
-            .with(change_set.revision.0),
-    )
-    .await?;
+    for chunk in outbox.chunks(ROWS_PER_STATEMENT) {
+        let mut insert = Statement::new("INSERT INTO outbox (store_id, revision) ");
+        insert.rows(tx.dialect(), chunk);
+        tx.execute(insert).await?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What an error of sqlx means to the caller of the port; decided here and nowhere else.
 
+use std::sync::Arc;
+
 use meridian_model::ports::DatastoreError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
@@ -35,7 +37,7 @@ pub(crate) fn classify(error: sqlx::Error) -> DatastoreError {
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_)
         | sqlx::Error::AnyDriverError(_) => corrupt("row", error),
-        other => DatastoreError::Unavailable(Box::new(other)),
+        other => DatastoreError::Unavailable(Arc::new(other)),
     }
 }
 
@@ -71,7 +73,7 @@ fn classify_database(source: Box<dyn DatabaseError>) -> DatastoreError {
     } else if code == CANCELLED {
         DatastoreError::DeadlineExceeded
     } else {
-        DatastoreError::Unavailable(Box::new(sqlx::Error::Database(source)))
+        DatastoreError::Unavailable(Arc::new(sqlx::Error::Database(source)))
     }
 }
 
@@ -93,6 +95,6 @@ pub(crate) fn corrupt(
 ) -> DatastoreError {
     DatastoreError::Corrupt {
         what: what.to_owned(),
-        source: source.into(),
+        source: source.into().into(),
     }
 }

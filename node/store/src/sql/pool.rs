@@ -130,7 +130,7 @@ impl Pool {
             "no connection to {place} could be made within {:?}",
             since.elapsed()
         );
-        DatastoreError::Unavailable(Box::new(io::Error::new(io::ErrorKind::TimedOut, message)))
+        DatastoreError::Unavailable(Arc::new(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
     /// A connection for single statements.
@@ -191,7 +191,7 @@ impl Pool {
         let permit = timeout_at(until.into(), Arc::clone(of).acquire_owned()).await;
         self.waits.add(started.elapsed());
         match permit {
-            Ok(permit) => permit.map_err(|closed| DatastoreError::Unavailable(Box::new(closed))),
+            Ok(permit) => permit.map_err(|closed| DatastoreError::Unavailable(Arc::new(closed))),
             Err(_) if until == deadline => Err(DatastoreError::DeadlineExceeded),
             Err(_) => Err(DatastoreError::Exhausted {
                 max,

@@ -12,7 +12,8 @@ use super::dialect::Dialect;
 use super::pool::Transaction;
 use super::rows::{KEY_COLUMNS, key, optional_number};
 use super::statement::{ROWS_PER_STATEMENT, Side, Statement};
-use super::write::{clear, insert_model, insert_tiers, locked, put_store, put_tuples, reserve};
+use super::tuples;
+use super::write::{clear, insert_model, insert_tiers, locked, put_store, reserve};
 
 /// Tuples deleted by one statement.
 const TUPLES_PER_DELETE: u64 = 20_000;
@@ -131,7 +132,7 @@ fn range(statement: &mut Statement, dialect: &Dialect, side: Side, end: Option<&
 impl Replacement for SqlReplacement {
     async fn add(&mut self, tuples: Vec<Tuple>) -> Result<()> {
         for chunk in tuples.chunks(ROWS_PER_STATEMENT) {
-            put_tuples(self.tx.next(), self.store, self.revision, chunk).await?;
+            tuples::put(self.tx.next(), self.store, self.revision, chunk).await?;
         }
         self.added += tuples.len();
         Ok(())

@@ -134,6 +134,23 @@ impl Statement {
         self
     }
 
+    /// Adds rows to be inserted, each with as many values of the same kinds.
+    pub(crate) fn rows(&mut self, dialect: &Dialect, rows: &[Vec<Value>]) -> &mut Self {
+        if dialect.tables != Tables::Arrays {
+            return self
+                .push("VALUES ")
+                .tuples(rows.iter().map(|row| row.iter().cloned()));
+        }
+        self.push("SELECT * FROM unnest(");
+        let mut separator = "CAST(";
+        for column in 0..rows.first().map_or(0, Vec::len) {
+            let (array, kind) = array(rows.iter().filter_map(|row| row.get(column)));
+            self.push(separator).bind(array).push(kind);
+            separator = ", CAST(";
+        }
+        self.push(")")
+    }
+
     /// Adds that the row of `columns` stands on that side of another in the order of rows.
     pub(crate) fn row_range<V: Into<Value>>(
         &mut self,
@@ -263,6 +280,36 @@ impl Statement {
         }
         Self { text, values }
     }
+}
+
+/// Values as PostgreSQL writes an array, and what makes one of that text.
+fn array<'a>(values: impl Iterator<Item = &'a Value>) -> (String, &'static str) {
+    let mut array = String::from("{");
+    let mut kind = " AS TEXT[])";
+    for value in values {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        match value {
+            Value::Text(Some(text)) => {
+                array.push('"');
+                for character in text.chars() {
+                    if matches!(character, '"' | '\\') {
+                        array.push('\\');
+                    }
+                    array.push(character);
+                }
+                array.push('"');
+            }
+            Value::Number(Some(number)) => array.push_str(&number.to_string()),
+            Value::Text(None) | Value::Number(None) => array.push_str("NULL"),
+        }
+        if matches!(value, Value::Number(_)) {
+            kind = " AS BIGINT[])";
+        }
+    }
+    array.push('}');
+    (array, kind)
 }
 
 #[cfg(test)]

@@ -1,38 +1,42 @@
 //! What changes a store, within a transaction: central's own writes, replication, take-over from a snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::slice;
 
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{Change, ChangeSet, StoreInfo, StoredModel, Tiers};
 use meridian_model::ids::{ModelId, Position, Revision, StoreId, Timestamp};
-use meridian_model::ports::{Applied, DatastoreError, Result, WriteOptions};
+use meridian_model::ports::{Applied, DatastoreError, Result};
 use meridian_model::tuple::{Tuple, TupleKey};
 use sqlx::any::AnyRow;
 
 use super::changelog::record;
 use super::dialect::Dialect;
 use super::pool::Transaction;
-use super::rows::{
-    KEY_COLUMNS, TUPLE_COLUMNS, key, key_and_condition, position, timestamp, to_json, tuple,
-};
+use super::rows::{position, timestamp, to_json};
 use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
+use super::tuples;
 use crate::history::verdict;
 
-/// Numbers the store's next revision, which locks the store's row until the transaction ends. The clock is read under
-/// that lock, so time goes on as revisions do.
-pub(super) async fn next_revision(tx: &mut Transaction, store: StoreId) -> Result<ChangeSet> {
+/// Numbers the store's next `count` revisions and gives the last of them, without changes. This locks the store's row until
+/// the transaction ends. The clock is read under that lock, so time goes on as revisions do.
+pub(super) async fn next_revisions(
+    tx: &mut Transaction,
+    store: StoreId,
+    count: u64,
+) -> Result<ChangeSet> {
     let Dialect {
         now, has_returning, ..
     } = *tx.dialect();
     let mut update = Statement::new(
-        "UPDATE stores SET revision = revision + 1, epoch = (SELECT epoch FROM meta) \
+        "UPDATE stores SET revision = revision + $2, epoch = (SELECT epoch FROM meta) \
          WHERE id = $1 AND deleted_at IS NULL",
     );
     let columns = format!("epoch, revision, {now} AS committed_at");
     let row = if has_returning {
         update.push(" RETURNING ").push(&columns);
-        tx.row(update.with(store.as_str())).await?
-    } else if tx.execute(update.with(store.as_str())).await? > 0 {
+        tx.row(update.with(store.as_str()).with(count)).await?
+    } else if tx.execute(update.with(store.as_str()).with(count)).await? > 0 {
         let select = Statement::new(format!("SELECT {columns} FROM stores WHERE id = $1"));
         tx.row(select.with(store.as_str())).await?
     } else {
@@ -78,7 +82,7 @@ pub(super) async fn create_store(
         created_at: created.committed_at,
     };
     created.changes.push(Change::StoreCreated(info.clone()));
-    record(tx, &created).await?;
+    record(tx, slice::from_ref(&created)).await?;
     Ok((created, info))
 }
 
@@ -88,7 +92,7 @@ pub(super) async fn delete_store(
 ) -> Result<ChangeSet> {
     mark_deleted(tx, revision.store, revision.committed_at).await?;
     revision.changes.push(Change::StoreDeleted);
-    record(tx, &revision).await?;
+    record(tx, slice::from_ref(&revision)).await?;
     Ok(revision)
 }
 
@@ -139,7 +143,7 @@ pub(super) async fn write_model(
     )
     .await?;
     revision.changes.push(Change::ModelWritten(stored));
-    record(tx, &revision).await?;
+    record(tx, slice::from_ref(&revision)).await?;
     Ok(revision)
 }
 
@@ -172,7 +176,7 @@ pub(super) async fn assign_tiers(
 ) -> Result<ChangeSet> {
     insert_tiers(tx, revision.store, revision.revision, tiers).await?;
     revision.changes.push(Change::TiersAssigned(tiers.clone()));
-    record(tx, &revision).await?;
+    record(tx, slice::from_ref(&revision)).await?;
     Ok(revision)
 }
 
@@ -192,178 +196,6 @@ pub(super) async fn insert_tiers(
     )
     .await?;
     Ok(())
-}
-
-pub(super) async fn write_tuples(
-    tx: &mut Transaction,
-    mut revision: ChangeSet,
-    deletes: &[TupleKey],
-    writes: &[Tuple],
-    options: WriteOptions,
-) -> Result<ChangeSet> {
-    for chunk in deletes.chunks(ROWS_PER_STATEMENT) {
-        let mut deleted = delete_tuples(tx, revision.store, chunk).await?;
-        for key in chunk {
-            if deleted.remove(key) {
-                revision.changes.push(Change::TupleDeleted(key.clone()));
-            } else if !options.ignore_missing {
-                return Err(DatastoreError::TupleMissing(key.clone()));
-            }
-        }
-    }
-    let writes: Vec<Tuple> = writes
-        .iter()
-        .map(|tuple| Tuple {
-            timestamp: revision.committed_at,
-            ..tuple.clone()
-        })
-        .collect();
-    for chunk in writes.chunks(ROWS_PER_STATEMENT) {
-        let mut inserted = insert_tuples(tx, revision.store, revision.revision, chunk).await?;
-        let (new, existing): (Vec<&Tuple>, Vec<&Tuple>) =
-            chunk.iter().partition(|tuple| inserted.remove(&tuple.key));
-        match existing.first() {
-            Some(first) if !options.ignore_duplicate => {
-                return Err(DatastoreError::TupleExists(first.key.clone()));
-            }
-            Some(_) => have_those_conditions(tx, revision.store, &existing).await?,
-            None => {}
-        }
-        let written = new.into_iter().cloned().map(Change::TupleWritten);
-        revision.changes.extend(written);
-    }
-    if !revision.changes.is_empty() {
-        record(tx, &revision).await?;
-    }
-    Ok(revision)
-}
-
-/// Fails unless tuples that are stored have the conditions they have here.
-async fn have_those_conditions(
-    tx: &mut Transaction,
-    store: StoreId,
-    tuples: &[&Tuple],
-) -> Result<()> {
-    let keys = tuples.iter().map(|tuple| &tuple.key);
-    let mut select = Statement::new(format!("SELECT {TUPLE_COLUMNS} FROM tuples WHERE "));
-    with_keys(&mut select, tx.dialect(), store, keys);
-    let rows = tx.rows(select).await?;
-    let stored: Vec<Tuple> = rows.iter().map(tuple).collect::<Result<_>>()?;
-    let conditions: HashMap<_, _> = stored
-        .iter()
-        .map(|tuple| (&tuple.key, &tuple.condition))
-        .collect();
-    let differs = |tuple: &&&Tuple| conditions.get(&tuple.key) != Some(&&tuple.condition);
-    tuples.iter().find(differs).map_or(Ok(()), |tuple| {
-        Err(DatastoreError::ConditionDiffers(tuple.key.clone()))
-    })
-}
-
-/// Adds that a tuple is the store's and has one of the keys.
-fn with_keys<'a>(
-    statement: &mut Statement,
-    dialect: &Dialect,
-    store: StoreId,
-    keys: impl IntoIterator<Item = &'a TupleKey>,
-) {
-    statement
-        .push("store_id = ")
-        .bind(store.as_str())
-        .push(" AND (")
-        .push(KEY_COLUMNS)
-        .push(dialect.in_rows)
-        .tuples(keys.into_iter().map(TupleKey::columns))
-        .push(")");
-}
-
-/// Those of the keys that tuples have. None of the store's come or go while its row is locked.
-async fn present<'a>(
-    tx: &mut Transaction,
-    store: StoreId,
-    keys: impl IntoIterator<Item = &'a TupleKey>,
-) -> Result<HashSet<TupleKey>> {
-    let mut select = Statement::new(format!("SELECT {KEY_COLUMNS} FROM tuples WHERE "));
-    with_keys(&mut select, tx.dialect(), store, keys);
-    tx.rows(select).await?.iter().map(key).collect()
-}
-
-/// Deletes tuples and returns the keys of those that were there.
-async fn delete_tuples(
-    tx: &mut Transaction,
-    store: StoreId,
-    keys: &[TupleKey],
-) -> Result<HashSet<TupleKey>> {
-    let mut delete = Statement::new("DELETE FROM tuples WHERE ");
-    with_keys(&mut delete, tx.dialect(), store, keys);
-    if tx.dialect().has_returning {
-        delete.push(" RETURNING ").push(KEY_COLUMNS);
-        return tx.rows(delete).await?.iter().map(key).collect();
-    }
-    let deleted = present(tx, store, keys).await?;
-    if !deleted.is_empty() {
-        tx.execute(delete).await?;
-    }
-    Ok(deleted)
-}
-
-/// Inserts tuples that are not there and returns their keys.
-async fn insert_tuples(
-    tx: &mut Transaction,
-    store: StoreId,
-    revision: Revision,
-    tuples: &[Tuple],
-) -> Result<HashSet<TupleKey>> {
-    if tx.dialect().has_returning {
-        let mut insert = insertion(store, revision, tuples);
-        insert
-            .push(" ON CONFLICT DO NOTHING RETURNING ")
-            .push(KEY_COLUMNS);
-        return tx.rows(insert).await?.iter().map(key).collect();
-    }
-    let present = present(tx, store, tuples.iter().map(|tuple| &tuple.key)).await?;
-    let missing = tuples.iter().filter(|tuple| !present.contains(&tuple.key));
-    let missing: BTreeMap<_, _> = missing.map(|tuple| (tuple.key.clone(), tuple)).collect();
-    if !missing.is_empty() {
-        tx.execute(insertion(store, revision, missing.values().copied()))
-            .await?;
-    }
-    Ok(missing.into_keys().collect())
-}
-
-/// Inserts tuples over those of the same keys. No key may stand among `tuples` twice.
-pub(super) async fn put_tuples(
-    tx: &mut Transaction,
-    store: StoreId,
-    revision: Revision,
-    tuples: &[Tuple],
-) -> Result<()> {
-    let mut insert = insertion(store, revision, tuples);
-    let columns = [
-        "condition_name",
-        "condition_context",
-        "inserted_at",
-        "revision",
-    ];
-    let key = format!("store_id, {KEY_COLUMNS}");
-    insert.push(&(tx.dialect().or_update)(&key, &columns));
-    tx.execute(insert).await.map(drop)
-}
-
-fn insertion<'a>(
-    store: StoreId,
-    revision: Revision,
-    tuples: impl IntoIterator<Item = &'a Tuple>,
-) -> Statement {
-    let mut insert = Statement::new(format!(
-        "INSERT INTO tuples (store_id, {TUPLE_COLUMNS}, revision) VALUES "
-    ));
-    insert.tuples(tuples.into_iter().map(|tuple| {
-        let mut row = vec![Value::from(store.as_str())];
-        row.extend(key_and_condition(&tuple.key, tuple.condition.as_ref()));
-        row.extend([Value::from(tuple.timestamp.0), revision.0.into()]);
-        row
-    }));
-    insert
 }
 
 /// Makes a row to lock where there is none, at no position yet. Of two who bring a store in, the second waits here until
@@ -430,16 +262,16 @@ pub(super) async fn apply(tx: &mut Transaction, change_set: &ChangeSet) -> Resul
         .map(|(key, _)| (*key).clone())
         .collect();
     for chunk in deleted.chunks(ROWS_PER_STATEMENT) {
-        delete_tuples(tx, store, chunk).await?;
+        tuples::delete(tx, store, chunk).await?;
     }
     let written: Vec<Tuple> = tuples.into_values().flatten().cloned().collect();
     for chunk in written.chunks(ROWS_PER_STATEMENT) {
-        put_tuples(tx, store, change_set.revision, chunk).await?;
+        tuples::put(tx, store, change_set.revision, chunk).await?;
     }
     let advance = Statement::new("UPDATE stores SET revision = $2 WHERE id = $1");
     tx.execute(advance.with(store.as_str()).with(change_set.revision.0))
         .await?;
-    record(tx, change_set).await?;
+    record(tx, slice::from_ref(change_set)).await?;
     Ok(Applied::Applied)
 }
 

@@ -6,6 +6,7 @@ mod outbox;
 mod reads;
 mod replication;
 mod snapshots;
+mod together;
 mod writes;
 
 macro_rules! suite {
@@ -29,6 +30,10 @@ suite! {
     super::writes::concurrent_writers_leave_no_gaps => concurrent_writers_leave_no_gaps,
     super::ignored::what_is_so_already_may_be_ignored => what_is_so_already_may_be_ignored,
     super::writes::a_failed_write_changes_nothing => a_failed_write_changes_nothing,
+    super::together::each_of_many_writes_is_a_revision_of_its_own => each_of_many_writes_is_a_revision_of_its_own,
+    super::together::a_write_that_fails_takes_no_other_with_it => a_write_that_fails_takes_no_other_with_it,
+    super::together::of_writes_of_one_tuple_the_first_wins => of_writes_of_one_tuple_the_first_wins,
+    super::together::who_gives_up_holds_nobody_up => who_gives_up_holds_nobody_up,
     super::writes::deletes_come_before_writes => deletes_come_before_writes,
     super::writes::a_store_is_created_listed_and_deleted => a_store_is_created_listed_and_deleted,
     super::writes::later_models_follow_earlier_ones => later_models_follow_earlier_ones,
