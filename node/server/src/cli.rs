@@ -10,7 +10,7 @@ use meridian_model::{StoreId, dsl};
 
 use crate::client::{Access, Client, parse_model, parse_tuple};
 use crate::config::tracing::Tracing;
-use crate::config::{Config, Environment, Source};
+use crate::config::{Config, Environment, Role, Source, without_empty};
 use crate::dev::{self, Dev};
 use crate::roles::Node;
 use crate::schema::{self, Migrate};
@@ -113,7 +113,9 @@ const NO_ANSWER: u8 = 2;
 
 /// `meridian`.
 pub fn meridian() -> ExitCode {
-    match Meridian::parse().command {
+    let given = without_empty(Meridian::command()).get_matches();
+    let options = Meridian::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    match options.command {
         Command::Dev(options) => to_the_end(dev::run(options)),
         Command::Migrate(options) => to_the_end(schema::migrate(options)),
         Command::Check { at, question } => {
@@ -233,20 +235,18 @@ struct NodeOptions {
 
 /// A node's binary, whose help begins with `about`: reads its settings, starts, and stops in order when told to.
 pub fn node(
+    role: Role,
     about: &'static str,
     start: impl AsyncFnOnce(&Config) -> anyhow::Result<Node>,
 ) -> ExitCode {
-    let given = NodeOptions::command().about(about).get_matches();
+    let command = NodeOptions::command().about(about);
+    let given = without_empty(command).get_matches();
     let options = NodeOptions::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     let run = async {
         let environment = Environment::of_process();
         options.logging.or(environment.logs()?).start("info")?;
         let config = options.source.load(&environment)?;
-        for told in environment
-            .without_effect()
-            .iter()
-            .chain(&config.without_effect())
-        {
+        for told in [environment.without_effect(), config.advice(role)].concat() {
             tracing::warn!("{told}");
         }
         if let Some(address) = config.listen.metrics {
@@ -265,7 +265,7 @@ pub fn node(
     to_the_end(run)
 }
 
-/// How long what still runs at the end (a client of Kafka that waits for a broker) may take to notice.
+/// How long what still runs at the end (a long evaluation, a file that is read) may take to notice.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 fn to_the_end(run: impl Future<Output = anyhow::Result<()>>) -> ExitCode {

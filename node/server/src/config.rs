@@ -4,9 +4,11 @@
 //! is the only place that reads the environment. Every setting has the default that its documentation states; a key that
 //! does not exist is an error that names it.
 
+mod advice;
 pub mod authn;
 mod authzen;
 mod environment;
+mod file;
 mod openfga;
 mod properties;
 mod rules;
@@ -16,10 +18,9 @@ mod tests;
 pub mod tracing;
 pub mod transport;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -29,9 +30,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::commands::decisions;
 use crate::limits::Limits;
+pub use advice::Role;
 use authn::{Authn, Nodes};
 pub use authzen::AuthZen;
-pub use environment::Environment;
+pub use environment::{Environment, without_empty};
 pub use openfga::Logs;
 pub(crate) use rules::is_host_port;
 use transport::{Http, Tls};
@@ -358,6 +360,16 @@ pub enum ConfigError {
         /// What it must be.
         what: String,
     },
+    /// A variable that looks like one of Meridian's and is none.
+    #[error(
+        "the environment's {name} is none of Meridian's variables: is {nearest} meant? If it is of something else, have it not reach this process"
+    )]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The one that is written most like it.
+        nearest: String,
+    },
 }
 
 impl Source {
@@ -369,7 +381,8 @@ impl Source {
         let mut config = self
             .config
             .as_deref()
-            .map_or_else(|| Ok(Config::default()), read)?;
+            .map_or_else(|| Ok(Config::default()), file::read)?;
+        environment.check_names()?;
         openfga::apply(environment, &mut config)?;
         environment.apply(&mut config)?;
         if let Some(name) = &self.name {
@@ -400,27 +413,6 @@ impl Source {
             .any(|name| name == openfga::INLINE_EXPRESSIONS);
         config.check()?;
         Ok(config)
-    }
-}
-
-fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| ConfigError::Unreadable("the configuration file", path.to_owned(), why))?;
-    serde_saphyr::from_str(&text)
-        .map_err(|why| ConfigError::Invalid(path.to_owned(), why.render_with_formatter(&Words)))
-}
-
-/// The parser's words, but where they are about the parser.
-struct Words;
-
-impl serde_saphyr::MessageFormatter for Words {
-    fn format_message<'a>(&self, error: &'a serde_saphyr::Error) -> Cow<'a, str> {
-        match error {
-            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-                format!("'{key}' is there twice: leave one out").into()
-            }
-            other => serde_saphyr::DefaultMessageFormatter.format_message(other),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
 use meridian_model::ports::{Datastore, DatastoreError};
 use meridian_store::{DatastoreSettings, PoolSettings};
@@ -79,7 +80,8 @@ pub(crate) async fn migrate(options: Migrate) -> anyhow::Result<()> {
             max_connections: 1,
             ..PoolSettings::default()
         },
-    })?;
+    })
+    .context("--datastore-url (MERIDIAN_DATASTORE_URL)")?;
     let deadline = Instant::now() + options.wait;
     let mut told = false;
     while let Err(error) = datastore.migrate().await {

@@ -12,6 +12,7 @@ pub mod traces;
 use std::io::IsTerminal;
 
 use anyhow::{Context as _, ensure};
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -37,7 +38,7 @@ pub struct Logging {
 #[derive(Debug, Clone, Args)]
 pub struct Measuring {
     /// Measures every call's time under the name that Go's gRPC library has for it, grpc_server_handling_seconds.
-    #[arg(long, env = "OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS")]
+    #[arg(long, env = "OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS", value_parser = BoolishValueParser::new())]
     pub rpc_histograms: bool,
 }
 

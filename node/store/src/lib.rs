@@ -6,7 +6,7 @@ mod settings;
 pub mod sql;
 mod watched;
 
-pub use settings::{DatastoreSettings, OpenError, PoolSettings, open};
+pub use settings::{DatastoreSettings, OpenError, PoolSettings, check_url, open};
 pub use watched::{Watcher, watched};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use meridian_model::ports::Datastore;
 
 use crate::memory::MemoryDatastore;
-use crate::sql::SqlDatastore;
+use crate::sql::{Dialect, SqlDatastore};
 
 /// How a datastore is reached.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,22 +64,26 @@ impl Default for PoolSettings {
 pub enum OpenError {
     /// No adapter answers to the URL's scheme.
     #[error(
-        "datastore url: unknown scheme '{0}'; use memory:, sqlite:///path/file.db?mode=rwc, postgres://user:password@host/database or mysql://user:password@host/database"
+        "unknown scheme '{0}'; use memory:, sqlite:///path/file.db?mode=rwc, postgres://user:password@host/database or mysql://user:password@host/database"
     )]
     UnknownScheme(String),
     /// A database that every connection would have for itself.
     #[error(
-        "datastore url: an in-memory SQLite database cannot be shared by a pool; use memory: or a file, like sqlite:///path/file.db?mode=rwc"
+        "an in-memory SQLite database cannot be shared by a pool; use memory: or a file, like sqlite:///path/file.db?mode=rwc"
     )]
     PrivateDatabase,
+    /// A file that nobody makes.
+    #[error(
+        "there is no SQLite file '{0}': put ?mode=rwc behind the URL to have it made, or name one that is there"
+    )]
+    NoFile(String),
     /// The scheme is known and the rest is not.
-    #[error("datastore url: cannot be read as a {scheme} url")]
+    #[error("it cannot be read as a {scheme} URL: {why}")]
     InvalidUrl {
         /// The scheme.
         scheme: String,
         /// What the driver says.
-        #[source]
-        source: sqlx::Error,
+        why: String,
     },
     /// No connection is allowed.
     #[error("datastore pool: max_connections is 0; it must be at least 1")]
@@ -98,6 +102,17 @@ pub fn open(settings: &DatastoreSettings) -> Result<Arc<dyn Datastore>, OpenErro
             &settings.url,
             &settings.pool,
         )?)),
+    }
+}
+
+/// Says what is wrong with a datastore's URL, without opening it.
+///
+/// # Errors
+/// As [`open`].
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    match scheme(url) {
+        "memory" => Ok(()),
+        _ => Dialect::of(url).map(drop),
     }
 }
 

@@ -38,8 +38,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
 
 use crate::history::page;
-use crate::settings::{OpenError, PoolSettings, scheme};
-use dialect::Dialect;
+use crate::settings::{OpenError, PoolSettings};
+pub(crate) use dialect::Dialect;
 use error::{classify, classify_migration, corrupt};
 use pool::{Pool, Transaction};
 use statement::Statement;
@@ -72,26 +72,13 @@ impl SqlDatastore {
         url: &str,
         settings: &PoolSettings,
     ) -> std::result::Result<Self, OpenError> {
-        let dialect = match scheme(url) {
-            "sqlite" if url.contains(":memory:") || url.contains("mode=memory") => {
-                return Err(OpenError::PrivateDatabase);
-            }
-            "sqlite" => &dialect::SQLITE,
-            "postgres" | "postgresql" => &dialect::POSTGRES,
-            "mysql" | "mariadb" => &dialect::MYSQL,
-            other => return Err(OpenError::UnknownScheme(other.to_owned())),
-        };
+        let dialect = Dialect::of(url)?;
         if settings.max_connections == 0 {
             return Err(OpenError::NoConnections);
         }
-        let invalid = |source| OpenError::InvalidUrl {
-            scheme: scheme(url).to_owned(),
-            source,
-        };
-        (dialect.check_url)(url).map_err(invalid)?;
         // What sqlx logs is the whole text of a statement; the pool logs slow ones by their beginning.
         let options = AnyConnectOptions::from_str(url)
-            .map_err(invalid)?
+            .map_err(|why| dialect::invalid(url, &why))?
             .disable_statement_logging();
         sqlx::any::install_default_drivers();
         let readers = Pool::connect_lazy(options.clone(), dialect, settings.clone());

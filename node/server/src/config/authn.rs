@@ -176,6 +176,11 @@ impl Authn {
 }
 
 impl Nodes {
+    /// Whether nodes have to show anything.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.iter().next().is_some()
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.tokens.check("nodes.tokens")
     }

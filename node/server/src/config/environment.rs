@@ -5,6 +5,30 @@ use std::collections::BTreeMap;
 use super::settings::SETTINGS;
 use super::{Config, ConfigError};
 
+/// What Meridian's own variables begin with.
+const PREFIX: &str = "MERIDIAN_";
+/// Those of them that are no setting's: of logging and the file, and of the command line's commands.
+const OTHERS: &[&str] = &[
+    "MERIDIAN_API",
+    "MERIDIAN_CA",
+    "MERIDIAN_CONFIG",
+    "MERIDIAN_LOG",
+    "MERIDIAN_LOG_FORMAT",
+    "MERIDIAN_STORE",
+    "MERIDIAN_TLS",
+    "MERIDIAN_TOKEN",
+];
+/// Of Meridian's tests, which run nodes with what they are run with themselves: these, and what begins with one of those.
+const OF_TESTS: &[&str] = &[
+    "MERIDIAN_CONDITION_CORPUS",
+    "MERIDIAN_KAFKA_LIBS",
+    "MERIDIAN_MARIADB_BIN",
+    "MERIDIAN_POSTGRES_BIN",
+    "MERIDIAN_QUESTIONS",
+    "MERIDIAN_SEED",
+];
+const BEGINNINGS_OF_TESTS: &[&str] = &["MERIDIAN_CONFORMANCE_", "MERIDIAN_TEST_"];
+
 /// Variables by name, those that are empty left out: of Meridian and of OpenFGA's server.
 #[derive(Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -23,6 +47,40 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Those whose names begin so, but for what Kubernetes puts into every container.
+    pub(super) fn beginning(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let of = self
+            .0
+            .iter()
+            .filter(move |(name, _)| name.starts_with(prefix));
+        of.filter(|(name, value)| !is_service_link(name, value))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Checks that each of Meridian's own variables is one: a setting that is not made for want of a letter would be missed
+    /// late.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownVariable`].
+    pub(super) fn check_names(&self) -> Result<(), ConfigError> {
+        let settings = || SETTINGS.iter().map(|setting| setting.variable());
+        let is_known = |name: &str| {
+            OTHERS.contains(&name)
+                || OF_TESTS.contains(&name)
+                || BEGINNINGS_OF_TESTS.iter().any(|of| name.starts_with(of))
+                || settings().any(|known| known == name)
+        };
+        let Some(unknown) = self.beginning(PREFIX).find(|name| !is_known(name)) else {
+            return Ok(());
+        };
+        let known = settings().chain(OTHERS.iter().map(|name| (*name).to_owned()));
+        let nearest = known.min_by_key(|known| strsim::damerau_levenshtein(known, unknown));
+        Err(ConfigError::UnknownVariable {
+            name: unknown.to_owned(),
+            nearest: nearest.unwrap_or_default(),
+        })
+    }
+
     /// Sets what Meridian's own variables say.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         SETTINGS.iter().try_for_each(|setting| {
@@ -36,7 +94,7 @@ impl Environment {
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(variables: T) -> Self {
         let ours =
-            |name: &str| name.starts_with("MERIDIAN_") || name.starts_with(super::openfga::PREFIX);
+            |name: &str| name.starts_with(PREFIX) || name.starts_with(super::openfga::PREFIX);
         let variables = variables.into_iter();
         Self(
             variables
@@ -44,4 +102,37 @@ impl FromIterator<(String, String)> for Environment {
                 .collect(),
         )
     }
+}
+
+/// Whether it is a variable by which Kubernetes, or Docker's links, tell where a Service is: `SHOP_SERVICE_HOST`,
+/// `SHOP_SERVICE_PORT` with or without a port's name behind it, `SHOP_PORT` with a URL, `SHOP_PORT_8081_TCP` with or without
+/// `_PROTO`, `_PORT` or `_ADDR` behind it.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let of_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || (name.ends_with("_PORT") && value.contains("://"))
+        || name
+            .match_indices("_PORT_")
+            .any(|(at, part)| name.get(at + part.len()..).is_some_and(of_port))
+}
+
+/// The command, and those inside, for which variables that are empty count as not set.
+#[must_use]
+pub fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |variable: &std::ffi::OsStr| {
+        let value = std::env::var_os(variable);
+        value.is_some_and(|value| value.to_str().is_some_and(|text| text.trim().is_empty()))
+    };
+    command
+        .mut_args(|option| match option.get_env() {
+            Some(variable) if is_empty(variable) => option.env(clap::builder::Resettable::Reset),
+            _ => option,
+        })
+        .mut_subcommands(without_empty)
 }

@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::authzen::FEATURE as AUTHZEN;
+use humantime_serde::re::humantime::parse_duration;
+
 use super::environment::Environment;
-use super::settings::SETTINGS;
+use super::settings::{SETTINGS, Setting};
 use super::{Config, ConfigError};
 
 /// What all of its variables begin with.
@@ -32,11 +33,12 @@ const HORIZON: [&str; 2] = [
     "OPENFGA_CHANGELOG_HORIZON_OFFSET",
     "OPENFGA_CHANGELOGHORIZONOFFSET",
 ];
+/// What a request may take where upstream sets no limit: every call here has one.
+const LONGEST_REQUEST: &str = "1h";
 const LOG_LEVEL: &str = "OPENFGA_LOG_LEVEL";
 const LOG_FORMAT: &str = "OPENFGA_LOG_FORMAT";
 
-/// Variables that are understood here and not by [`super::settings`].
-#[cfg(test)]
+/// Variables that are understood here, or where metrics and traces are, and not by [`super::settings`].
 pub(super) const OWN: &[&str] = &[
     ENGINE,
     PRIMARY.uri,
@@ -156,8 +158,11 @@ pub(super) const NO_EFFECT: &[(&str, &[Variable])] = &[
             ("OPENFGA_DATASTORE_MIN_IDLE_CONNS", &[]),
             ("OPENFGA_DATASTORE_MAX_IDLE_CONNS", &[]),
             ("OPENFGA_DATASTORE_MAXIDLECONNS", &[]),
-            ("OPENFGA_CONTEXT_PROPAGATION_TO_DATASTORE", &[]),
         ],
+    ),
+    (
+        "a query never outlasts its request",
+        &[("OPENFGA_CONTEXT_PROPAGATION_TO_DATASTORE", &["true"])],
     ),
     (
         "metrics and log lines have one form here",
@@ -211,7 +216,19 @@ impl Environment {
 
     /// Which of OpenFGA's variables are set and have no effect, one sentence each.
     pub fn without_effect(&self) -> Vec<String> {
-        let mut told = Vec::new();
+        let is_none = |name: &&str| {
+            let of_none = |(_, variables): &(_, &[Variable])| {
+                variables.iter().any(|(known, _)| known == name)
+            };
+            let of_setting = |setting: &Setting| setting.openfga.contains(name);
+            !OWN.contains(name)
+                && !NO_EFFECT.iter().any(of_none)
+                && !SETTINGS.iter().any(of_setting)
+        };
+        let unknown = self.beginning(PREFIX).filter(is_none);
+        let mut told: Vec<_> = unknown
+            .map(|name| format!("{name} has no effect: OpenFGA's server has no such variable, nor is there one here"))
+            .collect();
         for (why, variables) in NO_EFFECT {
             for (name, anyway) in *variables {
                 let set = self.get(name);
@@ -221,19 +238,6 @@ impl Environment {
             }
         }
         told
-    }
-}
-
-impl Config {
-    /// Which experimental features are named that there are not, one sentence each.
-    pub fn without_effect(&self) -> Vec<String> {
-        let others = self
-            .experimentals
-            .iter()
-            .filter(|name| ![INLINE_EXPRESSIONS, AUTHZEN].contains(&name.as_str()));
-        others
-            .map(|name| format!("experimentals: '{name}' has no effect"))
-            .collect()
     }
 }
 
@@ -252,6 +256,10 @@ pub(super) fn apply(environment: &Environment, config: &mut Config) -> Result<()
         };
         let mut names = setting.openfga.iter().filter(|_| counts);
         if let Some((name, text)) = names.find_map(|name| Some((name, environment.get(name)?))) {
+            let text = match setting.path {
+                "limits.requestTimeout" if is_no_time(text) => LONGEST_REQUEST,
+                _ => text,
+            };
             setting.set(config, name, text)?;
         }
     }
@@ -294,12 +302,20 @@ pub(super) fn apply(environment: &Environment, config: &mut Config) -> Result<()
         config.limits.changelog_horizon = std::time::Duration::from_secs(60 * u64::from(minutes));
     }
     if let Some(url) = datastore(environment, &PRIMARY)? {
-        config.datastore.url = url;
+        config.datastore.url = usable(PRIMARY.uri, url)?;
     }
     if environment.get(SECONDARY.uri).is_some() {
-        config.datastore.read_replica_url = datastore(environment, &SECONDARY)?;
+        let url = datastore(environment, &SECONDARY)?;
+        let url = url.map(|url| usable(SECONDARY.uri, url)).transpose()?;
+        config.datastore.read_replica_url = url;
     }
     Ok(())
+}
+
+/// A datastore's URL that was made of the variable `name`.
+fn usable(name: &str, url: String) -> Result<String, ConfigError> {
+    meridian_store::check_url(&url).map_err(|why| wrong(name, &why.to_string()))?;
+    Ok(url)
 }
 
 fn wrong(name: &str, what: &str) -> ConfigError {
@@ -307,6 +323,11 @@ fn wrong(name: &str, what: &str) -> ConfigError {
         name: name.to_owned(),
         what: what.to_owned(),
     }
+}
+
+/// Whether it is how Go writes a time of 0.
+fn is_no_time(text: &str) -> bool {
+    text == "0" || parse_duration(text).is_ok_and(|time| time.is_zero())
 }
 
 /// A variable that says yes or no, as Go reads it.
@@ -341,7 +362,10 @@ fn datastore(
     match environment.get(ENGINE) {
         None if uri.is_some() => Err(wrong(
             ENGINE,
-            "name the engine that OPENFGA_DATASTORE_URI is of: memory, postgres, mysql or sqlite",
+            &format!(
+                "name the engine that {} is of: memory, postgres, mysql or sqlite",
+                database.uri
+            ),
         )),
         None => Ok(None),
         Some("memory") => Ok(Some("memory:".to_owned())),

@@ -1,10 +1,11 @@
 //! What a setting must be to make sense. What breaks a rule stops the node at its start: found out later, it would look
 //! like a fault of something else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
 
+use super::authn::Method;
 use super::settings::SETTINGS;
 use super::{Config, ConfigError};
 use crate::schema::address;
@@ -72,6 +73,25 @@ impl Config {
             before.push(address);
         }
         Ok(())
+    }
+
+    /// Checks that what callers must show something for is not given away at the port between nodes.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`] where it is.
+    pub(crate) fn check_guarded(&self) -> Result<(), ConfigError> {
+        let (method, nodes) = (self.authn.method, self.listen.nodes);
+        let is_guarded = self.nodes.has_tokens() || nodes.ip().to_canonical().is_loopback();
+        need(
+            method == Method::None || is_guarded,
+            "nodes.tokens",
+            "[]",
+            format!(
+                "name at least one token, here or in nodes.tokensFile: authn.method is {}, and whoever reaches listen.nodes ({nodes}) could read and write everything without one. Where there are no nodes below, listen.nodes may be 127.0.0.1:{} instead",
+                format!("{method:?}").to_lowercase(),
+                nodes.port()
+            ),
+        )
     }
 
     fn check_names(&self) -> Result<(), ConfigError> {
@@ -201,6 +221,15 @@ fn is_node_url(text: &str) -> bool {
     matches!(url.scheme_str(), Some("http" | "https"))
         && is_host_port(address)
         && url.path_and_query().is_none_or(|path| path.as_str() == "/")
+}
+
+/// Whether the host of a URL is this one.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Whether the system would refuse to listen on both.

@@ -28,6 +28,7 @@ pub(super) struct Setting {
     read: fn(&mut Config, &str) -> Result<(), &'static str>,
     show: fn(&Config) -> String,
     amount: fn(&Config) -> Option<Amount>,
+    is_list: fn(&Config) -> bool,
 }
 
 /// What a setting may be.
@@ -61,6 +62,11 @@ trait Value: Sized {
     fn amount(&self) -> Option<Amount> {
         None
     }
+
+    /// Whether it is a list in the file.
+    fn is_list(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! settings {
@@ -75,6 +81,7 @@ macro_rules! settings {
             },
             show: |config| Value::show(&config.$($field).+),
             amount: |config| Value::amount(&config.$($field).+),
+            is_list: |config| Value::is_list(&config.$($field).+),
         }),+]
     };
 }
@@ -251,10 +258,19 @@ impl Setting {
         }
     }
 
-    /// Its value, as it would be written.
-    #[cfg(test)]
+    /// Its value, as it would be written; of secrets nothing.
     pub(super) fn show(&self, config: &Config) -> String {
         (self.show)(config)
+    }
+
+    /// Whether it is a list in the file.
+    pub(super) fn is_list(&self) -> bool {
+        (self.is_list)(&Config::default())
+    }
+
+    /// What it must look like, where this text cannot be read.
+    pub(super) fn misread(&self, text: &str) -> Option<&'static str> {
+        (self.read)(&mut Config::default(), text).err()
     }
 }
 
@@ -387,6 +403,10 @@ impl Value for Vec<String> {
     fn show(&self) -> String {
         self.join(",")
     }
+
+    fn is_list(&self) -> bool {
+        true
+    }
 }
 
 impl Value for Secrets {
@@ -396,6 +416,10 @@ impl Value for Secrets {
 
     fn show(&self) -> String {
         String::new()
+    }
+
+    fn is_list(&self) -> bool {
+        true
     }
 }
 

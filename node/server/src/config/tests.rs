@@ -1,3 +1,4 @@
+mod advice;
 mod environment;
 mod operator;
 mod table;
@@ -307,6 +308,22 @@ fn a_key_or_value_that_cannot_be_read_is_named_with_its_line() {
         ),
         ("name: a\nname: b", "'name' is there twice"),
         ("name: a\nkafka: {partitions: -1}", "-1"),
+        (
+            "name: a\nlimits: {requestTimeout: 5}",
+            "limits.requestTimeout: use a time with its unit, like 500ms",
+        ),
+        (
+            "name: a\nlimits: {tuplesPerWrite: \"abc\"}",
+            "limits.tuplesPerWrite: use a whole number",
+        ),
+        (
+            "name: a\nexperimentals: authzen",
+            "experimentals: write a list, like [one, two]",
+        ),
+        (
+            "name: a\nauthn: {preshared: {keys: one}}",
+            "authn.preshared.keys: write a list",
+        ),
     ] {
         let told = told(text);
         assert!(
@@ -328,6 +345,34 @@ fn a_role_has_what_it_needs_and_each_listener_an_address_of_its_own() {
     let free = "listen: {grpc: '127.0.0.1:0', http: '127.0.0.1:0', nodes: '127.0.0.1:0'}";
     load(free).unwrap().check_listen(true).unwrap();
     Config::default().check_listen(true).unwrap();
+}
+
+/// Whoever may not call the API must not find it open beside.
+#[test]
+fn who_asks_callers_for_something_asks_nodes_too() {
+    let of = |nodes: &str, listen: &str| {
+        let text = format!(
+            "authn: {{method: preshared, preshared: {{keys: [hunter2]}}}}\nnodes: {nodes}\nlisten: {{nodes: '{listen}'}}"
+        );
+        load(&text).unwrap().check_guarded()
+    };
+    for open in ["0.0.0.0:8082", "[::]:8082", "10.0.0.7:8082"] {
+        let told = of("{}", open).unwrap_err().to_string();
+        for part in [
+            "nodes.tokens is '[]'",
+            "nodes.tokensFile",
+            "authn.method is preshared",
+            open,
+            "127.0.0.1:8082",
+        ] {
+            assert!(told.contains(part), "{part} is not in {told}");
+        }
+        of("{tokens: [one]}", open).unwrap();
+    }
+    for own in ["127.0.0.1:8082", "[::1]:8082", "[::ffff:127.0.0.1]:8082"] {
+        of("{}", own).unwrap();
+    }
+    Config::default().check_guarded().unwrap();
 }
 
 /// The page's indented blocks that begin with this comment.

@@ -8,6 +8,8 @@ use meridian_server::roles;
 use sqlx::ConnectOptions as _;
 use tokio::process::Command;
 
+use crate::harness::NOBODY;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(folder: &std::path::Path) -> Config {
@@ -27,9 +29,19 @@ fn url(folder: &std::path::Path) -> String {
 
 /// How a program ends, and what it prints to either stream.
 async fn run(program: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    run_with(program, arguments, &[]).await
+}
+
+/// As [`run`], with these variables and no others.
+async fn run_with(
+    program: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (Option<i32>, String) {
     let run = Command::new(program)
         .args(arguments)
         .env_clear()
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output();
     let output = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
@@ -54,6 +66,56 @@ async fn the_help_of_each_node_begins_with_what_it_is() {
             assert!(told.starts_with(beginning), "{told}");
         }
     }
+}
+
+#[tokio::test]
+async fn empty_variables_are_as_none() {
+    let variables = [
+        ("MERIDIAN_CONFIG", ""),
+        ("MERIDIAN_DATASTORE_URL", ""),
+        ("MERIDIAN_KAFKA_BOOTSTRAP", " "),
+        ("MERIDIAN_LOG", ""),
+        ("MERIDIAN_LOG_FORMAT", ""),
+        ("MERIDIAN_NAME", ""),
+        ("OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS", ""),
+        // What the start ends by.
+        ("MERIDIAN_LISTEN_GRPC", "nowhere"),
+    ];
+    let central = env!("CARGO_BIN_EXE_meridian-central");
+    let (code, told) = run_with(central, &[], &variables).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("MERIDIAN_LISTEN_GRPC"), "{told}");
+    let one = [("OPENFGA_METRICS_ENABLE_RPC_HISTOGRAMS", "1"), variables[7]];
+    let (code, told) = run_with(central, &[], &one).await;
+    assert_eq!(code, Some(1), "{told}");
+
+    let meridian = env!("CARGO_BIN_EXE_meridian");
+    let check = ["check", "--api", "127.0.0.1:9", "repo:1#reader@user:anne"];
+    let none = [
+        ("MERIDIAN_CA", ""),
+        ("MERIDIAN_STORE", ""),
+        ("MERIDIAN_TLS", ""),
+        ("MERIDIAN_TOKEN", ""),
+    ];
+    let (code, told) = run_with(meridian, &check, &none).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("required") && told.contains("--store"),
+        "{told}"
+    );
+    let store = [none[0], ("MERIDIAN_STORE", NOBODY), none[2], none[3]];
+    let (code, told) = run_with(meridian, &check, &store).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("no node answers at 127.0.0.1:9"), "{told}");
+}
+
+#[tokio::test]
+async fn a_mistyped_variable_ends_the_start() {
+    let central = env!("CARGO_BIN_EXE_meridian-central");
+    let mistyped = [("MERIDIAN_AUTHN_METHD", "preshared")];
+    let (code, told) = run_with(central, &[], &mistyped).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("is MERIDIAN_AUTHN_METHOD meant?"), "{told}");
 }
 
 #[tokio::test]

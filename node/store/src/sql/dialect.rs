@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::settings::PoolSettings;
+use crate::settings::{OpenError, PoolSettings, scheme};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -68,7 +68,56 @@ pub(crate) struct Dialect {
     /// What every new connection runs first.
     pub(crate) on_connect: fn(&PoolSettings) -> String,
     /// Says what is wrong with a URL before anything connects.
-    pub(crate) check_url: fn(&str) -> sqlx::Result<()>,
+    pub(crate) check_url: fn(&str) -> Result<(), OpenError>,
+}
+
+impl Dialect {
+    /// That of the engine that a URL names.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the URL cannot be used.
+    pub(crate) fn of(url: &str) -> Result<&'static Self, OpenError> {
+        let dialect = match scheme(url) {
+            "sqlite" if url.contains(":memory:") || url.contains("mode=memory") => {
+                return Err(OpenError::PrivateDatabase);
+            }
+            "sqlite" => &SQLITE,
+            "postgres" | "postgresql" => &POSTGRES,
+            "mysql" | "mariadb" => &MYSQL,
+            other => return Err(OpenError::UnknownScheme(other.to_owned())),
+        };
+        (dialect.check_url)(url)?;
+        Ok(dialect)
+    }
+}
+
+/// What the driver says of a URL, by its innermost words: the others repeat them. It names what cannot be read, and never a
+/// password.
+pub(crate) fn invalid(url: &str, error: &sqlx::Error) -> OpenError {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(deeper) = innermost.source() {
+        innermost = deeper;
+    }
+    OpenError::InvalidUrl {
+        scheme: scheme(url).to_owned(),
+        why: innermost.to_string(),
+    }
+}
+
+/// Checks it as options of this kind.
+fn readable<O: FromStr<Err = sqlx::Error>>(url: &str) -> Result<O, OpenError> {
+    O::from_str(url).map_err(|why| invalid(url, &why))
+}
+
+/// A file is made only where the URL says so. One that is not there would be waited for, and nobody make it.
+fn check_sqlite(url: &str) -> Result<(), OpenError> {
+    let file = readable::<SqliteConnectOptions>(url)?;
+    let file = file.get_filename();
+    if url.contains("mode=rwc") || file.exists() {
+        Ok(())
+    } else {
+        Err(OpenError::NoFile(file.display().to_string()))
+    }
 }
 
 fn on_conflict(key: &str, columns: &[&str]) -> String {
@@ -124,7 +173,7 @@ pub(crate) static SQLITE: Dialect = Dialect {
             "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
         )
     },
-    check_url: |url| SqliteConnectOptions::from_str(url).map(drop),
+    check_url: check_sqlite,
 };
 
 pub(crate) static POSTGRES: Dialect = Dialect {
@@ -154,7 +203,7 @@ pub(crate) static POSTGRES: Dialect = Dialect {
             settings.statement_timeout.as_millis()
         )
     },
-    check_url: |url| PgConnectOptions::from_str(url).map(drop),
+    check_url: |url| readable::<PgConnectOptions>(url).map(drop),
 };
 
 /// MySQL 8 and MariaDB 10.6. A comment that begins with `!80000` is run by MySQL alone, one with `M!` by MariaDB alone.
@@ -191,5 +240,5 @@ pub(crate) static MYSQL: Dialect = Dialect {
              /*!80000 , max_execution_time = {milliseconds} *//*M!100600 , max_statement_time = {seconds} */"
         )
     },
-    check_url: |url| MySqlConnectOptions::from_str(url).map(drop),
+    check_url: |url| readable::<MySqlConnectOptions>(url).map(drop),
 };

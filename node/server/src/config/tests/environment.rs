@@ -76,9 +76,69 @@ fn what_has_no_effect_is_told_unless_it_asks_for_what_is_done_anyway() {
         told(&[
             ("OPENFGA_PLAYGROUND_ENABLED", "false"),
             ("OPENFGA_HTTP_ENABLED", "true"),
+            ("OPENFGA_PORT", "tcp://10.0.0.1:8080"),
+            ("OPENFGA_SERVICE_HOST", "10.0.0.1"),
         ])
         .is_empty()
     );
+    let unknown = told(&[
+        ("OPENFGA_PROFILER_ADDR", ":3001"),
+        ("OPENFGA_TRACE_RESOURCE_ATTRIBUTES", "a=b"),
+    ]);
+    assert_eq!(unknown.len(), 2, "{unknown:?}");
+    assert!(
+        unknown[0].starts_with("OPENFGA_PROFILER_ADDR has no effect: OpenFGA's server has no"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn a_mistyped_variable_is_told_with_the_one_that_is_meant() {
+    for (name, nearest) in [
+        ("MERIDIAN_AUTHN_METHD", "MERIDIAN_AUTHN_METHOD"),
+        ("MERIDIAN_NODE_TOKENS", "MERIDIAN_NODES_TOKENS"),
+        ("MERIDIAN_LOGS", "MERIDIAN_LOG"),
+        ("MERIDIAN_POSTGRES_URL", "MERIDIAN_DATASTORE_URL"),
+    ] {
+        let told = told(&[(name, "hunter2")]);
+        assert!(
+            told.starts_with(&format!("the environment's {name} is none of"))
+                && told.contains(&format!("is {nearest} meant?")),
+            "{told}"
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+        load_with("", &[(name, " ")]).unwrap();
+    }
+}
+
+/// Kubernetes tells every container of all Services of its namespace so.
+#[test]
+fn variables_of_others_are_left_alone() {
+    for (name, value) in [
+        ("MERIDIAN_SERVICE_HOST", "10.0.0.1"),
+        ("MERIDIAN_CENTRAL_SERVICE_HOST", "10.0.0.1"),
+        ("MERIDIAN_CENTRAL_SERVICE_PORT", "8081"),
+        ("MERIDIAN_CENTRAL_SERVICE_PORT_GRPC", "8081"),
+        ("MERIDIAN_PORT", "tcp://10.0.0.1:8081"),
+        ("MERIDIAN_CENTRAL_PORT", "tcp://10.0.0.1:8081"),
+        ("MERIDIAN_CENTRAL_PORT_8081_TCP", "tcp://10.0.0.1:8081"),
+        ("MERIDIAN_CENTRAL_PORT_8081_TCP_PROTO", "tcp"),
+        ("MERIDIAN_CENTRAL_PORT_8081_TCP_PORT", "8081"),
+        ("MERIDIAN_CENTRAL_PORT_8081_UDP_ADDR", "10.0.0.1"),
+        ("MERIDIAN_TOKEN", "of the command line"),
+        ("MERIDIAN_TEST_KAFKA", "127.0.0.1:9092"),
+        ("MERIDIAN_SEED", "7"),
+    ] {
+        assert!(load_with("", &[(name, value)]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn openfgas_request_without_a_timeout_has_the_longest() {
+    for none in ["0", "0s", "0h0m0s"] {
+        let config = load_with("", &[("OPENFGA_REQUEST_TIMEOUT", none)]).unwrap();
+        assert_eq!(config.limits.request_timeout, Duration::from_secs(60 * 60));
+    }
 }
 
 #[test]
@@ -116,7 +176,7 @@ fn a_variable_that_cannot_be_read_is_named_and_its_value_is_not_shown() {
         ("OPENFGA_MAX_TUPLES_PER_WRITE", "0", "use 1 to 1000000"),
         ("OPENFGA_MAXTUPLESPERWRITE", "-1", "whole number"),
         ("OPENFGA_LIST_OBJECTS_DEADLINE", "3", "with its unit"),
-        ("OPENFGA_REQUEST_TIMEOUT", "0s", "use 1ms to 1h"),
+        ("OPENFGA_REQUEST_TIMEOUT", "2h", "use 1ms to 1h"),
         (
             "OPENFGA_MAX_CONDITION_EVALUATION_COST",
             "99",
@@ -144,13 +204,39 @@ fn a_variable_that_cannot_be_read_is_named_and_its_value_is_not_shown() {
         assert!(named && told.contains(what), "{name}={value}: {told}");
         assert!(!told.contains("hunter2"), "{told}");
     }
-    let told = [
-        told(&[("OPENFGA_DATASTORE_ENGINE", "postgres")]),
-        told(&[("OPENFGA_DATASTORE_URI", "hunter2")]),
-    ];
-    assert!(told[0].contains("OPENFGA_DATASTORE_URI"), "{told:?}");
-    assert!(told[1].contains("OPENFGA_DATASTORE_ENGINE"), "{told:?}");
-    assert!(!told[1].contains("hunter2"), "{told:?}");
+    let postgres = ("OPENFGA_DATASTORE_ENGINE", "postgres");
+    for (variables, named) in [
+        (&[postgres][..], ["OPENFGA_DATASTORE_URI", "postgres://"]),
+        (
+            &[("OPENFGA_DATASTORE_URI", "hunter2")],
+            [
+                "OPENFGA_DATASTORE_ENGINE",
+                "that OPENFGA_DATASTORE_URI is of",
+            ],
+        ),
+        (
+            &[("OPENFGA_DATASTORE_SECONDARY_URI", "hunter2")],
+            [
+                "OPENFGA_DATASTORE_ENGINE",
+                "that OPENFGA_DATASTORE_SECONDARY_URI is of",
+            ],
+        ),
+        (
+            &[
+                postgres,
+                (
+                    "OPENFGA_DATASTORE_URI",
+                    "postgres://me:hunter2@db/a?sslmode=nope",
+                ),
+            ],
+            ["OPENFGA_DATASTORE_URI", "nope"],
+        ),
+    ] {
+        let told = told(variables);
+        assert!(named.iter().all(|part| told.contains(part)), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(told.matches("nope").count() < 2, "{told}");
+    }
     let error = environment(&[("OPENFGA_LOG_LEVEL", "loud")]).logs();
     assert!(error.unwrap_err().to_string().contains("OPENFGA_LOG_LEVEL"));
 }

@@ -56,6 +56,16 @@ fn every_file_of_the_operator_is_read() {
             let scheme = if is_secured { "https://" } else { "http://" };
             assert!(config.upstream.iter().all(|url| url.starts_with(scheme)));
             assert_eq!(config.authzen().enabled, is_secured);
+            let role = match name {
+                "payments-central" => Role::Central,
+                "till-payments" => Role::Edge,
+                _ => Role::Regional,
+            };
+            if role != Role::Edge {
+                config.check_guarded().unwrap();
+            }
+            let told = config.advice(role);
+            assert_eq!(told.is_empty(), is_secured, "{folder} {name}: {told:?}");
         }
     }
 }
