@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureProducer;
 use rdkafka::{ClientConfig, ClientContext};
+use tokio::sync::oneshot;
 
 pub mod broadcast;
 pub mod group;
@@ -98,6 +99,22 @@ impl Settings {
         }
         config
     }
+}
+
+/// Makes a call that blocks, in a thread of its own. A runtime that ends waits for its own blocking threads, and librdkafka goes
+/// on waiting for a broker that is away until the call's time is up.
+///
+/// # Errors
+/// [`Error::GivenUp`] when there is no thread to be had, or the call panicked.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (done, result) = oneshot::channel();
+    let call = move || {
+        // Nobody may be waiting any longer.
+        let _ = done.send(call());
+    };
+    let thread = std::thread::Builder::new().name("kafka-call".to_owned());
+    thread.spawn(call).map_err(|_| Error::GivenUp)?;
+    result.await.map_err(|_| Error::GivenUp)
 }
 
 /// Keeps librdkafka's own messages at debug: it repeats the same one many times a second while a broker is away, which

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, topics};
+use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, blocking, topics};
 use crate::envelope::{DecodeError, Record};
 use crate::retry::{Patience, Said};
 
@@ -127,7 +127,7 @@ impl Reader {
             .await?
             .ok_or_else(|| Error::NoTopic(self.topic.clone()))?;
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let assigned = tokio::task::spawn_blocking(move || {
+        let assigned = blocking(move || {
             let mut assignment = TopicPartitionList::with_capacity(count);
             for partition in (0_i32..).take(count) {
                 let (_, end) = consumer.fetch_watermarks(&topic, partition, REQUEST)?;
@@ -135,13 +135,10 @@ impl Reader {
             }
             consumer.assign(&assignment)
         });
-        assigned
-            .await
-            .map_err(|_| Error::GivenUp)?
-            .map_err(Error::unavailable(
-                &self.settings,
-                format!("read topic '{}'", self.topic),
-            ))?;
+        assigned.await?.map_err(Error::unavailable(
+            &self.settings,
+            format!("read topic '{}'", self.topic),
+        ))?;
         Ok(count)
     }
 

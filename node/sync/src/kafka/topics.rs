@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings};
+use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, blocking};
 
 /// The topic's option for the largest batch it takes, in bytes.
 const LARGEST: &str = "max.message.bytes";
@@ -41,9 +41,7 @@ where
     P: Deref<Target: Consumer<C> + Sized> + Clone + Send + 'static,
 {
     let (client, name) = (client.clone(), topic.to_owned());
-    let metadata = tokio::task::spawn_blocking(move || client.fetch_metadata(Some(&name), limit))
-        .await
-        .map_err(|_| Error::GivenUp)?;
+    let metadata = blocking(move || client.fetch_metadata(Some(&name), limit)).await?;
     let metadata = metadata.map_err(Error::unavailable(
         settings,
         format!("describe topic '{topic}'"),
