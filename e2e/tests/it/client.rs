@@ -5,6 +5,9 @@ use std::error::Error as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use meridian_model::{AuthorizationModel, Code, TupleKey};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
@@ -94,11 +97,17 @@ type KeepNumber = fn(http::Response<Body>) -> http::Response<Body>;
 type WithNumbers = MapResponse<Channel, KeepNumber>;
 
 /// OpenFGA's numbers do not fit tonic's codes, so tonic drops them.
-fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
-    if let Some(number) = response.headers().get("grpc-status").cloned() {
-        response.headers_mut().insert(RAW_STATUS, number);
-    }
-    response
+fn keep_number(response: http::Response<Body>) -> http::Response<Body> {
+    let keep = |frame: Frame<Bytes>| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            if let Some(number) = trailers.get("grpc-status").cloned() {
+                trailers.insert(RAW_STATUS, number);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    };
+    response.map(|body| Body::new(body.map_frame(keep)))
 }
 
 /// A connection to a node. Cloning is cheap.

@@ -194,7 +194,7 @@ impl ParameterType {
             Self::Bool => "true or false",
             Self::Int => "a whole number",
             Self::Uint => "a whole number from 0",
-            Self::Double => "a number that a double holds exactly",
+            Self::Double => "a number, or a text of one that a double holds exactly",
             Self::Duration => "a duration like '1h30m'",
             Self::Timestamp => "an RFC 3339 timestamp like '2024-01-31T12:00:00Z'",
             Self::IpAddress => "a well-formed IP address",

@@ -32,6 +32,23 @@ pub enum Authenticator {
     Oidc(Arc<Oidc>, SharedKeys),
 }
 
+/// A caller that is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unknown {
+    /// What it is told.
+    #[source]
+    pub error: ApiError,
+    /// What only the log is told; empty where the error says all. Never anything of what was shown.
+    pub reason: &'static str,
+}
+
+impl From<ApiError> for Unknown {
+    fn from(error: ApiError) -> Self {
+        Self { error, reason: "" }
+    }
+}
+
 impl Authenticator {
     /// By these settings. Nothing is fetched yet: see [`Authenticator::run`].
     ///
@@ -39,10 +56,7 @@ impl Authenticator {
     /// When the system's certificates, by which an issuer is trusted, cannot be read.
     pub fn new(settings: &Authn, nodes: &Nodes) -> Result<Self, FetchError> {
         Ok(match settings.method {
-            Method::None => {
-                tracing::info!("authn.method is none: whoever reaches a port may do everything");
-                Self::None
-            }
+            Method::None => Self::None,
             Method::Preshared => {
                 let keys = settings.preshared.keys.iter();
                 Self::Preshared(SharedKeys::new(keys.chain(nodes.tokens.iter())))
@@ -81,14 +95,17 @@ impl Authenticator {
     /// # Errors
     /// `bearer_token_missing`, `unauthenticated` or `invalid_claims`, or unavailable while the issuer's keys were never
     /// fetched.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Unknown> {
         match self {
             Self::None => Ok(Caller::default()),
             Self::Preshared(keys) => {
                 if keys.accept(bearer(headers).ok_or_else(missing)?) {
                     Ok(Caller::default())
                 } else {
-                    Err(ApiError::new(Code::Unauthenticated, "unauthenticated"))
+                    Err(Unknown {
+                        error: ApiError::new(Code::Unauthenticated, "unauthenticated"),
+                        reason: "it is none of the keys",
+                    })
                 }
             }
             Self::Oidc(oidc, nodes) => {
@@ -102,8 +119,8 @@ impl Authenticator {
     }
 }
 
-fn missing() -> ApiError {
-    ApiError::new(Code::BearerTokenMissing, "missing bearer token")
+fn missing() -> Unknown {
+    ApiError::new(Code::BearerTokenMissing, "missing bearer token").into()
 }
 
 /// The token of `authorization: Bearer <token>`; of several such headers the first counts.

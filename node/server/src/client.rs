@@ -1,11 +1,17 @@
 //! A small client of a node's API, for the command line and the demonstration.
 
+mod told;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use clap::Args;
-use meridian_model::{Code, Tier, TupleKey, TypeSystem, dsl};
+use clap::builder::BoolishValueParser;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use meridian_model::{Tier, TupleKey, TypeSystem, dsl};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
@@ -21,6 +27,7 @@ use tower::util::MapResponse;
 use crate::api::convert;
 use crate::config::is_host_port;
 use crate::peer::trust::Trust;
+use told::told;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,11 +41,17 @@ const GRPC: &str = "is the node running, and is this its listen.grpc (usually po
 
 type KeepNumber = fn(http::Response<Body>) -> http::Response<Body>;
 
-fn keep_number(mut response: http::Response<Body>) -> http::Response<Body> {
-    if let Some(number) = response.headers().get("grpc-status").cloned() {
-        response.headers_mut().insert(RAW_STATUS, number);
-    }
-    response
+fn keep_number(response: http::Response<Body>) -> http::Response<Body> {
+    let keep = |frame: Frame<Bytes>| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            if let Some(number) = trailers.get(Status::GRPC_STATUS).cloned() {
+                trailers.insert(RAW_STATUS, number);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    };
+    response.map(|body| Body::new(body.map_frame(keep)))
 }
 
 /// A connection to a node.
@@ -62,7 +75,7 @@ pub struct Access {
     #[arg(long, env = "MERIDIAN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The node speaks TLS, with a certificate that the system trusts.
-    #[arg(long, env = "MERIDIAN_TLS")]
+    #[arg(long, env = "MERIDIAN_TLS", value_parser = BoolishValueParser::new())]
     pub tls: bool,
     /// The node speaks TLS, with a certificate that leads to one in this file (PEM).
     #[arg(long, env = "MERIDIAN_CA", value_name = "FILE")]
@@ -399,69 +412,4 @@ fn header<T>(response: &Response<T>, name: &'static str) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or("-")
         .to_owned()
-}
-
-/// A refusal in OpenFGA's words, or why there is no node to refuse.
-fn told(address: &str, status: Status) -> anyhow::Error {
-    let raw = status.metadata().get(RAW_STATUS);
-    let raw = raw.and_then(|value| value.to_str().ok()?.parse().ok());
-    if let Some(code) = raw.and_then(Code::from_number) {
-        return anyhow::anyhow!("{} ({}): {}", code.name(), code.number(), status.message());
-    }
-    match trouble(&status) {
-        Some(Trouble::NoConnection(why)) => {
-            return anyhow::anyhow!("no node answers at {address} (--api): {why}; {GRPC}");
-        }
-        Some(Trouble::Silence) => {
-            return anyhow::anyhow!("{address} (--api) did not answer within {TIMEOUT:?}; {GRPC}");
-        }
-        Some(Trouble::NotGrpc) => {
-            return anyhow::anyhow!(
-                "{address} (--api) is no gRPC port, or went away in the middle; {GRPC}"
-            );
-        }
-        None => {}
-    }
-    let said = match status.message() {
-        "" => status.code().to_string(),
-        message => message.to_owned(),
-    };
-    let served = status.metadata().contains_key(SERVED_BY);
-    match status.code() {
-        tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal if !served => {
-            anyhow::anyhow!(
-                "{address} (--api) is no gRPC port of a node, or does not serve this call; {GRPC}"
-            )
-        }
-        _ => anyhow::anyhow!(said),
-    }
-}
-
-/// What went wrong on the way.
-enum Trouble {
-    /// There is no connection, with the innermost reason.
-    NoConnection(String),
-    /// No answer came in time.
-    Silence,
-    /// There is a connection, on which gRPC is not spoken.
-    NotGrpc,
-}
-
-/// Nothing where a server answered.
-fn trouble(status: &Status) -> Option<Trouble> {
-    let mut cause = std::error::Error::source(status)?;
-    let (mut is_connecting, mut is_late) = (false, false);
-    loop {
-        is_connecting |= cause.is::<tonic::ConnectError>();
-        is_late |= cause.is::<tonic::TimeoutExpired>();
-        match cause.source() {
-            Some(deeper) => cause = deeper,
-            None => break,
-        }
-    }
-    Some(match (is_connecting, is_late) {
-        (true, _) => Trouble::NoConnection(cause.to_string()),
-        (false, true) => Trouble::Silence,
-        (false, false) => Trouble::NotGrpc,
-    })
 }

@@ -181,20 +181,20 @@ impl Peers {
         self.line.call(deadline, Repeat::Safe, call).await
     }
 
-    /// Asks every node above whether it answers, in the order in which they are configured.
+    /// Asks every node above whether it answers, in the order in which they are configured. With each its URL.
     ///
     /// # Errors
-    /// Of each that does not: its address and why.
-    pub async fn ask(&self, deadline: Instant) -> Vec<Result<(), String>> {
+    /// Of each that does not: its URL and why.
+    pub async fn ask(&self, deadline: Instant) -> Vec<(String, Result<(), String>)> {
         let answers = self.line.0.iter().map(async |peer| {
             let mut client = peer.client.clone().nodes();
             let positions = client.positions(wire::PositionsRequest {});
             let why = match tokio::time::timeout_at(deadline.into(), positions).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(_)) => return (peer.address.clone(), Ok(())),
                 Ok(Err(status)) => line::why(&status),
                 Err(_) => "it did not answer in time".to_owned(),
             };
-            Err(format!("{}: {why}", peer.name))
+            (peer.address.clone(), Err(format!("{}: {why}", peer.name)))
         });
         join_all(answers).await
     }

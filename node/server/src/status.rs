@@ -39,6 +39,8 @@ pub struct Parts {
 
 /// A node's Kafka.
 pub struct Kafka {
+    /// Its brokers, as the settings name them.
+    pub address: String,
     /// Asks for the topic that the node reads or writes.
     pub probe: Probe,
     /// Why the node's relay cannot publish.
@@ -83,7 +85,10 @@ impl NodeStatus {
                 Ok(found) => status.store = found,
                 Err(why) => {
                     status.dependencies.retain(|of| of.name != DATASTORE);
-                    status.dependencies.push(dependency(DATASTORE, Err(why)));
+                    let at = self.parts.holds.address();
+                    status
+                        .dependencies
+                        .push(dependency(DATASTORE, at, Err(why)));
                 }
             }
         }
@@ -115,23 +120,27 @@ impl NodeStatus {
             self.parts.holds.ask(deadline),
             upstream
         );
-        let kafka = dependency("kafka", kafka);
+        let kafka = dependency("kafka", &self.parts.kafka.address, kafka);
+        let upstream = upstream
+            .into_iter()
+            .map(|(at, of)| dependency("upstream", &at, of));
         wire::GetStatusResponse {
             node: self.parts.name.as_str().to_owned(),
             ready: false,
             dependencies: [kafka]
                 .into_iter()
                 .chain(datastore)
-                .chain(upstream.into_iter().map(|of| dependency("upstream", of)))
+                .chain(upstream)
                 .collect(),
             store: None,
         }
     }
 }
 
-fn dependency(name: &str, outcome: Result<(), String>) -> wire::Dependency {
+fn dependency(name: &str, address: &str, outcome: Result<(), String>) -> wire::Dependency {
     wire::Dependency {
         name: name.to_owned(),
+        address: address.to_owned(),
         available: outcome.is_ok(),
         message: outcome.err().unwrap_or_default(),
     }
@@ -157,7 +166,7 @@ impl Holds {
             Ok(()) => self.told(datastore.stores(None, None, 1, deadline).await),
             Err(why) => Err(why),
         };
-        Some(dependency(DATASTORE, outcome.map(drop)))
+        Some(dependency(DATASTORE, self.address(), outcome.map(drop)))
     }
 
     /// How a store stands, if it is there; an error where the database does not say.
@@ -192,6 +201,13 @@ impl Holds {
         match self {
             Self::Database { address, .. } => format!("{address}: {why}"),
             Self::Memory(_) => why.to_owned(),
+        }
+    }
+
+    fn address(&self) -> &str {
+        match self {
+            Self::Database { address, .. } => address,
+            Self::Memory(_) => "",
         }
     }
 }

@@ -40,9 +40,12 @@ pub enum TlsError {
 
 /// What a port shows who it is by: a certificate and its key, as they are in their files now.
 pub struct Identity {
+    /// The setting that names them.
+    setting: &'static str,
     cert: PathBuf,
     key: PathBuf,
     protocols: Vec<Vec<u8>>,
+    handshake: Duration,
     current: ArcSwap<Loaded>,
 }
 
@@ -53,11 +56,15 @@ struct Loaded {
 }
 
 impl Identity {
-    /// Reads the files of a port that speaks `protocols`; `None` where none are named.
+    /// Reads the files that `setting` names, of a port that speaks `protocols`; `None` where none are named.
     ///
     /// # Errors
     /// [`TlsError`] naming the file.
-    pub fn load(files: &Files, protocols: &[&[u8]]) -> Result<Option<Arc<Self>>, TlsError> {
+    pub fn load(
+        setting: &'static str,
+        files: &Files,
+        protocols: &[&[u8]],
+    ) -> Result<Option<Arc<Self>>, TlsError> {
         let Some((cert, key)) = files.both() else {
             return Ok(None);
         };
@@ -65,9 +72,11 @@ impl Identity {
         let bytes = read(cert, key)?;
         let config = configured(cert, key, &bytes, &protocols)?;
         Ok(Some(Arc::new(Self {
+            setting,
             cert: cert.to_owned(),
             key: key.to_owned(),
             protocols,
+            handshake: HANDSHAKE,
             current: ArcSwap::from_pointee(Loaded { bytes, config }),
         })))
     }
@@ -78,7 +87,7 @@ impl Identity {
     /// When it does not speak TLS, or not in time.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.load().config));
-        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await?
+        tokio::time::timeout(self.handshake, acceptor.accept(stream)).await?
     }
 
     /// Takes in what the files become, until `stop`: new connections are made by it. While they cannot be used, what was
@@ -103,16 +112,16 @@ impl Identity {
             if refused.as_ref() == Some(&seen) {
                 continue;
             }
-            let cert = self.cert.display();
+            let (setting, cert) = (self.setting, self.cert.display());
             match read.and_then(|bytes| self.take(bytes)) {
                 Ok(()) => {
                     refused = None;
-                    tracing::info!(%cert, "a new certificate is in use");
+                    tracing::info!(setting, %cert, "a new certificate is in use");
                 }
                 Err(error) => {
                     refused = Some(seen);
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(%cert, error, "a new certificate cannot be used; the one before stays");
+                    tracing::error!(setting, %cert, error, "a new certificate cannot be used; the one before stays");
                 }
             }
         }
@@ -154,4 +163,36 @@ fn configured(
         .map_err(unusable)?;
     config.alpn_protocols = protocols.to_vec();
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Whoever connects and says nothing would else hold a connection for ever.
+    #[tokio::test]
+    async fn a_client_that_never_shakes_hands_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let (cert_file, key_file) = (folder.path().join("cert"), folder.path().join("key"));
+        std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        let files = Files {
+            cert: Some(cert_file),
+            key: Some(key_file),
+        };
+        let mut identity = Identity::load("tls.grpc", &files, &[H2]).unwrap().unwrap();
+        Arc::get_mut(&mut identity).unwrap().handshake = Duration::from_millis(20);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = TcpStream::connect(listener.local_addr().unwrap());
+        let (_silent, accepted) = tokio::join!(silent, listener.accept());
+        let (stream, _) = accepted.unwrap();
+        let patience = Duration::from_secs(30);
+        let shaken = tokio::time::timeout(patience, identity.accept(stream)).await;
+        let error = shaken.expect("it is given up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 }

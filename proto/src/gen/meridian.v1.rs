@@ -202,6 +202,9 @@ pub struct Dependency {
     /// Why not, with the address.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+    /// Where it is, by the node's settings, without anything secret.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreStatus {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 /// The headers that are compared; others are the server's own affair.
-const CHOSEN: [&str; 8] = [
+const CHOSEN: [&str; 9] = [
     "allow",
     "content-encoding",
     "content-type",
@@ -14,6 +14,7 @@ const CHOSEN: [&str; 8] = [
     "openfga-authorization-model-id",
     "openfga-store-id",
     "www-authenticate",
+    "x-http-code",
     "x-request-id",
 ];
 

@@ -197,13 +197,13 @@ fn words_rule(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     (ours == innermost(theirs) || is_last).then_some("Error messages of a field inside others")
 }
 
-/// Whether one message is the other with something put into it, or before or after it.
+/// Whether one message is the other with something put into it, or before or after it. One that says nothing is no such other.
 fn has_more(long: &str, short: &str) -> bool {
     let pairs = || long.bytes().zip(short.bytes());
     let head = pairs().take_while(|(a, b)| a == b).count();
     let tail = long.bytes().rev().zip(short.bytes().rev());
     let tail = tail.take_while(|(a, b)| a == b).count();
-    long.len() > short.len() && head + tail >= short.len()
+    !short.is_empty() && long.len() > short.len() && head + tail >= short.len()
 }
 
 /// What a message is about, of kinds whose reasons are in words of their own.

@@ -4,7 +4,9 @@
 //! answered from memory would spend more on them than on its answer. What is rare goes the ordinary way.
 //!
 //! OpenFGA's numbers stand in `grpc-status` as they are (2000 and up), which tonic's [`Code`] cannot hold. A refusal
-//! therefore travels as the source of its [`Status`], and [`Grpc::handle`] puts the number into the finished answer.
+//! therefore travels as the source of its [`Status`], and [`refusal`] puts the number into the finished answer.
+
+mod refusal;
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +15,11 @@ use ::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
-use meridian_model::{ApiError, Code as ApiCode};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_prost::ProstCodec;
@@ -28,8 +29,9 @@ use tower::ServiceExt;
 use crate::api::operations::{self, AuthZenVisitor, Check, Operation, Served, Visitor};
 use crate::api::streamed::{StreamedBatchCheck, StreamedCall, StreamedListObjects};
 use crate::api::timely::{Timely, late};
-use crate::api::{Api, Outcome, Rejection};
+use crate::api::{Api, NotAdmitted, Outcome};
 use crate::calls::Refusal;
+use refusal::{raw, raw_number, status, told};
 
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
@@ -44,6 +46,9 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// The full name of what is served beyond OpenFGA's.
 pub(super) const CHECK_SERVICE: &str = "meridian.v1.CheckService";
 const STREAMED_BATCH_CHECK: &str = "/meridian.v1.CheckService/StreamedBatchCheck";
+
+/// What upstream's gateway makes the HTTP status of; clients of gRPC see it.
+const HTTP_CODE: &str = "x-http-code";
 
 /// The gRPC side of a node's API.
 pub struct Grpc {
@@ -155,11 +160,11 @@ impl Grpc {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         if !request.uri().path().starts_with(HEALTH)
-            && let Err(error) = self.api.admit(&mut request).await
+            && let Err(NotAdmitted { error, request_id }) = self.api.admit(&mut request).await
         {
-            let status = status(Refusal::from(error).into(), MetadataMap::new());
-            let number = raw_number(&status);
-            return with_number(&self.api, status.into_http(), number);
+            let mut response = status(Refusal::from(error).into(), MetadataMap::new()).into_http();
+            self.api.sign_as(request_id, response.headers_mut());
+            return told(&self.api, response);
         }
         let path = request.uri().path();
         if let Some(name) = path.strip_prefix(PATH) {
@@ -207,9 +212,7 @@ impl Grpc {
                     NOT_SERVED => format!("method {name} not implemented"),
                     _ => format!("unknown method {name} for service {service}"),
                 });
-                let mut response = status.into_http();
-                self.api.sign(response.headers_mut());
-                response
+                told(&self.api, status.into_http())
             }
         }
     }
@@ -247,6 +250,15 @@ where
     }
 }
 
+/// The HTTP status of a call that did what was asked, where it is not 200.
+fn http_code(call: &str) -> Option<&'static str> {
+    match call {
+        "CreateStore" | "WriteAuthorizationModel" => Some("201"),
+        "DeleteStore" | "WriteAssertions" => Some("204"),
+        _ => None,
+    }
+}
+
 async fn unary<O: Served, B>(api: &Api, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -256,13 +268,18 @@ where
         let (metadata, extensions, message) = request.into_parts();
         let called = api.call::<O>(metadata.as_ref(), &extensions, message);
         let Outcome { result, headers } = called.await;
-        let metadata = MetadataMap::from_headers(headers);
+        let mut metadata = MetadataMap::from_headers(headers);
         match result {
-            Ok(body) => Ok(tonic::Response::from_parts(
-                metadata,
-                body,
-                Default::default(),
-            )),
+            Ok(body) => {
+                if let Some(code) = http_code(O::NAME) {
+                    metadata.insert(HTTP_CODE, MetadataValue::from_static(code));
+                }
+                Ok(tonic::Response::from_parts(
+                    metadata,
+                    body,
+                    Default::default(),
+                ))
+            }
             Err(rejection) => Err(status(rejection, metadata)),
         }
     });
@@ -281,7 +298,7 @@ where
     let limit = api.limits().body_timeout;
     let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
     let response = grpc.unary(call, request).await;
-    numbered(api, response)
+    told(api, response)
 }
 
 /// A streamed call. An error that comes behind the first finding stands in the trailers.
@@ -324,7 +341,7 @@ where
         .accept_compressed(CompressionEncoding::Gzip);
     let limit = api.limits().body_timeout;
     let request = request.map(|body| Timely::new(body, limit, |limit| Box::new(raw(late(limit)))));
-    let response = numbered(api, grpc.server_streaming(call, request).await);
+    let response = told(api, grpc.server_streaming(call, request).await);
     response.map(|body| {
         let number = move |frame: Frame<Bytes>| match frame.into_trailers() {
             Ok(mut trailers) => {
@@ -337,80 +354,4 @@ where
         };
         Body::new(body.map_frame(number))
     })
-}
-
-/// Puts OpenFGA's number into an answer that is an error.
-fn numbered(api: &Api, response: Response<Body>) -> Response<Body> {
-    match response.extensions().get::<Status>().map(raw_number) {
-        Some(number) => with_number(api, response, number),
-        None => response,
-    }
-}
-
-fn with_number(api: &Api, mut response: Response<Body>, number: Option<u16>) -> Response<Body> {
-    // A request that could not be decoded, or of nobody, never became a call.
-    api.sign(response.headers_mut());
-    if let Some(number) = number {
-        response
-            .headers_mut()
-            .insert(Status::GRPC_STATUS, HeaderValue::from(number));
-    }
-    response
-}
-
-/// Codes that upstream sends as gRPC's own, which clients know to retry (or not), go out as these; others as raw numbers.
-fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
-    let Rejection::Refused(refusal) = rejection else {
-        return Status::with_metadata(Code::InvalidArgument, rejection.message(), metadata);
-    };
-    let code = code_of(refusal.error.code);
-    let mut status = Status::with_metadata(code, &refusal.error.message, metadata);
-    if code == Code::Unknown {
-        status.set_source(Arc::new(refusal.error));
-    }
-    status
-}
-
-fn code_of(code: ApiCode) -> Code {
-    match code {
-        ApiCode::Aborted => Code::Aborted,
-        ApiCode::ResourceExhausted => Code::ResourceExhausted,
-        ApiCode::Unavailable => Code::Unavailable,
-        ApiCode::Unimplemented => Code::Unimplemented,
-        ApiCode::FailedPrecondition => Code::FailedPrecondition,
-        ApiCode::InvalidArgument => Code::InvalidArgument,
-        _ => Code::Unknown,
-    }
-}
-
-impl Rejection {
-    /// The code in `grpc-status` by the name that Go's gRPC, and with it OpenFGA's metrics, has for it.
-    pub(super) fn grpc_code(&self) -> String {
-        match self {
-            Self::Fields(_) => format!("{:?}", Code::InvalidArgument),
-            Self::Refused(refusal) => match code_of(refusal.error.code) {
-                Code::Unknown => format!("Code({})", refusal.error.code.number()),
-                code => format!("{code:?}"),
-            },
-        }
-    }
-}
-
-/// An error that goes out as OpenFGA's number.
-fn raw(error: ApiError) -> Status {
-    let mut status = Status::new(Code::Unknown, &error.message);
-    status.set_source(Arc::new(error));
-    status
-}
-
-/// The number that belongs into `grpc-status` instead of the status's own code.
-fn raw_number(status: &Status) -> Option<u16> {
-    if let Some(error) =
-        std::error::Error::source(status).and_then(|source| source.downcast_ref::<ApiError>())
-    {
-        return Some(error.code.number());
-    }
-    // tonic's decoder says "out of range" of a message that is too large; gRPC's other implementations, and OpenFGA's
-    // clients with them, expect RESOURCE_EXHAUSTED.
-    (status.code() == Code::OutOfRange).then_some(Code::ResourceExhausted as u16)
 }

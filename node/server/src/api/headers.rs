@@ -116,6 +116,23 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
+/// Whether the time that an HTTP caller gives can be read, as upstream reads it.
+///
+/// # Errors
+/// What the caller is told.
+pub(super) fn check_timeout(headers: &HeaderMap) -> Result<(), String> {
+    let value = headers.get(TIMEOUT).map_or(&b""[..], HeaderValue::as_bytes);
+    if value.is_empty() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(value);
+    let amount = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n']);
+    match amount.map(str::parse::<i64>) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(format!("invalid grpc-timeout: {text}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,7 +32,7 @@ use crate::api::operations::{
 };
 use crate::api::streamed::{StreamedBatchCheck, StreamedListObjects};
 use crate::api::timely::late;
-use crate::api::{Api, Outcome, Rejection};
+use crate::api::{Api, NotAdmitted, Outcome, Rejection, headers};
 use crate::calls::Refusal;
 use crate::limits::Limits;
 use query::Query;
@@ -190,15 +190,24 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
 
 /// Lets those through who may call. Health is asked by whoever has nothing to show.
 async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    if let Err(malformed) = headers::check_timeout(request.headers()) {
+        return error(
+            StatusCode::BAD_REQUEST,
+            Code::ValidationError.name(),
+            &malformed,
+        );
+    }
     match api.admit(&mut request).await {
         Ok(()) => next.run(request).await,
-        Err(error) => {
+        Err(NotAdmitted { error, request_id }) => {
             let path = request.uri().path();
-            if path.ends_with(STREAMED_LIST) || path.ends_with(STREAMED_BATCH) {
+            let mut response = if path.ends_with(STREAMED_LIST) || path.ends_with(STREAMED_BATCH) {
                 stream_refused(&Refusal::from(error).into())
             } else {
                 refused(&error)
-            }
+            };
+            api.sign_as(request_id, response.headers_mut());
+            response
         }
     }
 }
@@ -338,7 +347,8 @@ fn invalid(message: &str) -> Response {
 }
 
 fn too_large(limit: usize) -> Response {
-    let message = format!("the request is larger than {limit} bytes; split it up");
+    let message =
+        format!("the request is larger than {limit} bytes (limits.requestBytes); send less in one");
     error(
         StatusCode::PAYLOAD_TOO_LARGE,
         Code::ResourceExhausted.name(),

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::headers;
 use super::meters::Done;
-use crate::telemetry::request::Begun;
+use crate::telemetry::request::{Begun, RequestId};
 
 /// The target of the lines.
 pub(crate) const TARGET: &str = "access";
@@ -15,6 +15,20 @@ pub(crate) const TARGET: &str = "access";
 /// Whether lines are written.
 fn is_on() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
+}
+
+/// Says that a request was not let in, and why. Nothing that its sender showed is said.
+pub(super) fn not_admitted(path: &str, request_id: RequestId, code: &str, reason: &str) {
+    if is_on() {
+        tracing::debug!(
+            target: TARGET,
+            path,
+            %request_id,
+            code,
+            reason,
+            "caller_refused"
+        );
+    }
 }
 
 /// Says that a call is done.

@@ -49,7 +49,7 @@ pub(super) const STREAMED_BATCH_CHECK: Streamed = Streamed {
     name: "StreamedBatchCheck",
 };
 const STREAMED: [Streamed; 2] = [STREAMED_LIST_OBJECTS, STREAMED_BATCH_CHECK];
-/// The calls that OpenFGA times by the queries they take.
+/// The calls that OpenFGA times by the queries they take, and whose names it then writes in small letters.
 const TIMED: [&str; 5] = [
     "Check",
     "BatchCheck",
@@ -257,7 +257,7 @@ impl Meters {
 impl OfOperation {
     fn new(service: &'static str, name: &'static str) -> Self {
         let timed = TIMED.contains(&name).then(|| Timed {
-            queries: histogram!(QUERIES, "grpc_service" => SERVICE, "grpc_method" => name),
+            queries: histogram!(QUERIES, "grpc_service" => SERVICE, "grpc_method" => name.to_lowercase()),
             millis: Default::default(),
         });
         let this = Self {
@@ -296,7 +296,7 @@ impl Timed {
                 .copied()
                 .unwrap_or_default();
             // Nothing is dispatched here, so all calls are in the first bucket.
-            histogram!(MILLIS, "grpc_service" => SERVICE, "grpc_method" => name, "datastore_query_count" => queries, "dispatch_count" => "50", "consistency" => consistency)
+            histogram!(MILLIS, "grpc_service" => SERVICE, "grpc_method" => name.to_lowercase(), "datastore_query_count" => queries, "dispatch_count" => "50", "consistency" => consistency)
         };
         cell.get_or_init(make).record(millis(took));
     }

@@ -23,7 +23,7 @@ use std::time::Instant;
 use ::http::{Extensions, HeaderMap, Request};
 use meridian_model::{ApiError, Code};
 
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, Unknown};
 use crate::calls::{Answer, Calls, Context, Refusal, Resolved, ServedBy};
 use crate::limits::Limits;
 use crate::telemetry::request::{self, Authenticating, Begun, RequestId, stage};
@@ -61,6 +61,12 @@ pub enum Rejection {
     /// The call refused it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// A request that was not let in.
+struct NotAdmitted {
+    error: ApiError,
+    request_id: RequestId,
 }
 
 impl Rejection {
@@ -112,19 +118,27 @@ impl Api {
     ///
     /// # Errors
     /// As [`Authenticator::authenticate`], or that it took longer than a request may.
-    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), ApiError> {
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), NotAdmitted> {
         if self.authenticator.is_on() {
             let begun = Authenticating::begin();
             let caller = self.authenticator.authenticate(request.headers());
             let caller = tokio::time::timeout(self.limits.request_timeout, caller)
                 .await
-                .unwrap_or_else(|_| Err(deadline_exceeded()))
-                .inspect_err(|error| self.meters.refused(error.code.name()))?;
+                .unwrap_or_else(|_| Err(deadline_exceeded().into()))
+                .map_err(|unknown| self.not_admitted(request.uri().path(), unknown))?;
             let extensions = request.extensions_mut();
             extensions.insert(begun.end());
             extensions.insert(Arc::new(caller));
         }
         Ok(())
+    }
+
+    fn not_admitted(&self, path: &str, Unknown { error, reason }: Unknown) -> NotAdmitted {
+        let code = error.code.name();
+        self.meters.refused(code);
+        let request_id = RequestId::new();
+        log::not_admitted(path, request_id, code, reason);
+        NotAdmitted { error, request_id }
     }
 
     /// The limits in force.
@@ -135,9 +149,14 @@ impl Api {
     /// Completes the headers of an answer to a request that never became a call.
     fn sign(&self, headers: &mut HeaderMap) {
         if !headers::has_origin(headers) {
-            headers::add_request_id(headers, RequestId::new());
-            headers::add_origin(headers, None, &self.name);
+            self.sign_as(RequestId::new(), headers);
         }
+    }
+
+    /// The same, of a request that has its name already.
+    fn sign_as(&self, request_id: RequestId, headers: &mut HeaderMap) {
+        headers::add_request_id(headers, request_id);
+        headers::add_origin(headers, None, &self.name);
     }
 
     /// Runs one call. `headers` are the request's headers or gRPC metadata; `extensions` are of the same request.

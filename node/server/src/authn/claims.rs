@@ -19,28 +19,48 @@ pub(super) struct Claims(pub(super) Map<String, Value>);
 impl Claims {
     /// Who the token is of, if it may be used here, at `now` (seconds since 1970). As OpenFGA's server: no leeway, expiry and
     /// audience are required, a time of 0 counts as none.
-    pub(super) fn caller(&self, settings: &Oidc, now: f64) -> Option<Caller> {
-        let (expires, not_before, issued) =
-            (self.time("exp")?, self.time("nbf")?, self.time("iat")?);
-        let is_timely = expires.is_some_and(|time| now < time)
-            && not_before.is_none_or(|time| time <= now)
-            && issued.is_none_or(|time| time <= now);
-        let issuer = self.text("iss")?;
+    ///
+    /// # Errors
+    /// Why it may not, without anything that it says.
+    pub(super) fn caller(&self, settings: &Oidc, now: f64) -> Result<Caller, &'static str> {
+        let no_time = "one of exp, nbf and iat is no number";
+        let time = |claim| self.time(claim).ok_or(no_time);
+        let (expires, not_before, issued) = (time("exp")?, time("nbf")?, time("iat")?);
+        let expires = expires.ok_or("it has no exp")?;
+        let issuer = self.text("iss").ok_or("it has no iss")?;
         let aliases = &settings.issuer_aliases;
-        let is_ours = self.is_for(&settings.audience)
-            && (issuer == settings.issuer || aliases.iter().any(|alias| alias == issuer));
         let subject = match self.0.get("sub") {
             None => None,
-            Some(subject) => Some(subject.as_str()?),
+            Some(subject) => Some(subject.as_str().ok_or("its sub is no text")?),
         };
         let may = |subject| settings.subjects.iter().any(|allowed| allowed == subject);
-        let is_allowed = settings.subjects.is_empty() || subject.is_some_and(may);
-        (is_timely && is_ours && is_allowed).then(|| {
-            let mut client_ids = settings.client_id_claims.iter();
-            Caller {
-                subject: subject.map(str::to_owned),
-                client_id: client_ids.find_map(|claim| self.text(claim).map(str::to_owned)),
+        for (holds, why) in [
+            (now < expires, "it has expired: exp is past"),
+            (
+                not_before.is_none_or(|time| time <= now) && issued.is_none_or(|time| time <= now),
+                "nbf or iat is yet to come: compare the clocks of issuer and node",
+            ),
+            (
+                issuer == settings.issuer || aliases.iter().any(|alias| alias == issuer),
+                "iss is neither authn.oidc.issuer nor one of authn.oidc.issuerAliases",
+            ),
+            (
+                self.is_for(&settings.audience),
+                "aud does not contain authn.oidc.audience",
+            ),
+            (
+                settings.subjects.is_empty() || subject.is_some_and(may),
+                "sub is none of authn.oidc.subjects",
+            ),
+        ] {
+            if !holds {
+                return Err(why);
             }
+        }
+        let mut client_ids = settings.client_id_claims.iter();
+        Ok(Caller {
+            subject: subject.map(str::to_owned),
+            client_id: client_ids.find_map(|claim| self.text(claim).map(str::to_owned)),
         })
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use meridian_model::{ApiError, Code};
 use tokio::sync::{Mutex, watch};
 
+use super::Unknown;
 use super::claims::Caller;
 use super::fetch::{FetchError, Fetcher};
 use super::token::{Keys, Token};
@@ -65,22 +66,23 @@ impl Oidc {
     /// Who bears the token.
     ///
     /// # Errors
-    /// `invalid_claims`; unavailable before there are keys.
-    pub(super) async fn caller(self: &Arc<Self>, token: &str) -> Result<Caller, ApiError> {
-        let invalid = || ApiError::new(Code::InvalidClaims, "invalid claims");
-        let token = Token::read(token).ok_or_else(invalid)?;
-        let keys = self.known();
-        let mut keys = keys.ok_or_else(no_keys)?;
+    /// `invalid_claims`, with the reason; unavailable before there are keys.
+    pub(super) async fn caller(self: &Arc<Self>, token: &str) -> Result<Caller, Unknown> {
+        let token = Token::read(token).ok_or_else(|| {
+            invalid("it is no JWT that is signed with RS256 or ES256 and names its key by kid")
+        })?;
+        let mut keys = self.known().ok_or_else(no_keys)?;
+        let no_key = || invalid("its kid is none of the issuer's keys");
         if keys.find(&token.key_id).is_none() {
-            keys = self.fetched_for(&token.key_id).await.ok_or_else(invalid)?;
+            keys = self.fetched_for(&token.key_id).await.ok_or_else(no_key)?;
         }
-        let key = keys.find(&token.key_id).ok_or_else(invalid)?;
+        let key = keys.find(&token.key_id).ok_or_else(no_key)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
-        token
+        let claims = token
             .verify(key)
-            .and_then(|claims| claims.caller(&self.settings, now))
-            .ok_or_else(invalid)
+            .ok_or_else(|| invalid("it is not signed with the key that it names"))?;
+        claims.caller(&self.settings, now).map_err(invalid)
     }
 
     fn known(&self) -> Option<Arc<Keys>> {
@@ -134,9 +136,17 @@ impl Oidc {
     }
 }
 
-fn no_keys() -> ApiError {
+fn invalid(reason: &'static str) -> Unknown {
+    Unknown {
+        error: ApiError::new(Code::InvalidClaims, "invalid claims"),
+        reason,
+    }
+}
+
+fn no_keys() -> Unknown {
     ApiError::new(
         Code::Unavailable,
         "the keys of the token issuer have not been fetched yet; try again",
     )
+    .into()
 }

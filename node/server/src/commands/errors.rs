@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn an_outage_of_the_database_is_logged_when_it_begins_and_when_it_ends() {
         let log = Log::default();
-        let _logging = log.start();
+        let _logging = log.start(tracing::Level::INFO);
         for _ in 0..3 {
             let away = from_datastore(DatastoreError::Unavailable("no route to host".into()));
             assert_eq!(away.code, Code::Unavailable);

@@ -33,7 +33,9 @@ pub(super) struct Line(pub(super) Vec<Peer>);
 pub(super) struct Peer {
     /// The setting it comes from, for whoever asks.
     setting: String,
-    /// The same and its address, for logs and operators.
+    /// Its URL.
+    pub(super) address: String,
+    /// Both, for logs and operators.
     pub(super) name: String,
     pub(super) client: Client,
     health: Health,
@@ -160,6 +162,7 @@ impl Peer {
     pub(super) fn new(setting: &str, address: &str, client: Client) -> Self {
         Self {
             setting: setting.to_owned(),
+            address: address.to_owned(),
             name: format!("{setting} {address}"),
             client,
             health: Health::default(),

@@ -254,7 +254,7 @@ async fn what_is_no_node_is_passed_over_and_named_without_its_words() {
         }
     });
     let log = Log::default();
-    let _logging = log.start();
+    let _logging = log.start(tracing::Level::INFO);
     let status = read(&peers(&[&web]), late()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     assert_eq!(
@@ -279,7 +279,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
     })
     .await;
     let log = Log::default();
-    let _logging = log.start();
+    let _logging = log.start(tracing::Level::INFO);
     let peers = peers(&[&ill.address]);
     for _ in 0..3 {
         read(&peers, late()).await.unwrap_err();

@@ -37,6 +37,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     );
     let trouble = watch::Sender::default();
     let own_kafka = status::Kafka {
+        address: kafka.bootstrap_servers.clone(),
         probe: Probe::new(kafka.clone(), kafka.changes_topic()),
         relay: Some(trouble.subscribe()),
     };

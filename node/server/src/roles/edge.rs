@@ -66,6 +66,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         revision_wait: config.edge.revision_wait,
     });
     let own_kafka = status::Kafka {
+        address: kafka.bootstrap_servers.clone(),
         probe: Probe::new(kafka.clone(), kafka.edge_topic(&config.region)),
         relay: None,
     };

@@ -35,6 +35,11 @@ const IN_USE: &str = "go_sql_in_use_connections";
 const IDLE: &str = "go_sql_idle_connections";
 const WAITS: &str = "go_sql_wait_count_total";
 const WAITED: &str = "go_sql_wait_duration_seconds_total";
+// As the pool of OpenFGA's PostgreSQL has them.
+const PGX_MAX: &str = "pgxpool_max_conns";
+const PGX_TOTAL: &str = "pgxpool_total_conns";
+const PGX_ACQUIRED: &str = "pgxpool_acquired_conns";
+const PGX_IDLE: &str = "pgxpool_idle_conns";
 
 /// What a node holds.
 pub(super) enum Holding {
@@ -165,10 +170,16 @@ fn pool(connections: &Connections) {
         waits,
         waited,
     } = *connections;
-    gauge!(MAX_OPEN).set(max);
-    gauge!(OPEN).set(open);
-    gauge!(IN_USE).set(in_use);
-    gauge!(IDLE).set(open.saturating_sub(in_use));
+    let idle = open.saturating_sub(in_use);
+    for (of_sql, of_pgx, connections) in [
+        (MAX_OPEN, PGX_MAX, max),
+        (OPEN, PGX_TOTAL, open),
+        (IN_USE, PGX_ACQUIRED, in_use),
+        (IDLE, PGX_IDLE, idle),
+    ] {
+        gauge!(of_sql).set(connections);
+        gauge!(of_pgx).set(connections);
+    }
     counter!(WAITS).absolute(waits);
     gauge!(WAITED).set(waited.as_secs_f64());
 }
@@ -184,10 +195,19 @@ fn describe() {
         "Revisions by which the store furthest behind is behind the node above"
     );
     describe_gauge!(KEPT, "Answers of nodes above that are kept");
-    describe_gauge!(MAX_OPEN, "Connections to the database at most");
-    describe_gauge!(OPEN, "Connections to the database");
-    describe_gauge!(IN_USE, "Connections to the database that are in use");
-    describe_gauge!(IDLE, "Connections to the database that are idle");
+    for (of_sql, of_pgx, what) in [
+        (MAX_OPEN, PGX_MAX, "Connections to the database at most"),
+        (OPEN, PGX_TOTAL, "Connections to the database"),
+        (
+            IN_USE,
+            PGX_ACQUIRED,
+            "Connections to the database that are in use",
+        ),
+        (IDLE, PGX_IDLE, "Connections to the database that are idle"),
+    ] {
+        describe_gauge!(of_sql, what);
+        describe_gauge!(of_pgx, what);
+    }
     describe_counter!(WAITS, "Waits for a connection to the database");
     describe_gauge!(
         WAITED,

@@ -108,10 +108,13 @@ struct Identities {
 
 impl Identities {
     fn load(tls: &Tls) -> anyhow::Result<Self> {
+        let load = |setting, files, protocols: &[&[u8]]| {
+            Identity::load(setting, files, protocols).context(setting)
+        };
         Ok(Self {
-            grpc: Identity::load(&tls.grpc, &[H2]).context("tls.grpc")?,
-            http: Identity::load(&tls.http, &[H2, HTTP_1]).context("tls.http")?,
-            nodes: Identity::load(&tls.nodes, &[H2]).context("tls.nodes")?,
+            grpc: load("tls.grpc", &tls.grpc, &[H2])?,
+            http: load("tls.http", &tls.http, &[H2, HTTP_1])?,
+            nodes: load("tls.nodes", &tls.nodes, &[H2])?,
         })
     }
 
@@ -130,6 +133,9 @@ struct Behaviour {
 impl Building {
     async fn new(role: &str, config: &Config, has_nodes: bool) -> anyhow::Result<Self> {
         config.check_listen(has_nodes)?;
+        if has_nodes {
+            config.check_guarded()?;
+        }
         let name = ServedBy::new(&format!("{role}/{}", config.name))
             .with_context(|| format!("name is '{}'", config.name))?;
         let listen = async |address: SocketAddr, setting: &'static str| {
@@ -311,11 +317,6 @@ impl Building {
 /// What a node gives the nodes below that show one of `tokens`.
 fn node_services(nodes: Nodes, node: ServedBy, tokens: &Secrets) -> axum::Router {
     let knows_nodes = tokens.iter().next().is_some();
-    if !knows_nodes {
-        tracing::warn!(
-            "nodes.tokens is empty: whoever reaches listen.nodes can read and write all"
-        );
-    }
     let mut services = Routes::builder();
     services
         .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))

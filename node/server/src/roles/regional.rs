@@ -43,6 +43,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let consumer = GroupConsumer::new(&kafka, &config.region)?;
     let trouble = watch::Sender::default();
     let own_kafka = status::Kafka {
+        address: kafka.bootstrap_servers.clone(),
         probe: Probe::new(kafka.clone(), kafka.changes_topic()),
         relay: Some(trouble.subscribe()),
     };

@@ -3,15 +3,16 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// What this thread logs, from INFO on.
+/// What this thread logs.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes in what is logged until the guard is dropped.
-    pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+    /// Takes in what is logged, from this level on, until the guard is dropped.
+    pub(crate) fn start(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
             .with_ansi(false)
             .with_writer(move || writer.clone());
         tracing::subscriber::set_default(subscriber.finish())

@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use http::Method;
+use meridian_proto::openfga::v1;
 use meridian_server::config::Config;
 use meridian_server::roles::{self, Node};
+use prost::Message as _;
 use serde_json::json;
 
-use crate::harness::{NOBODY, send};
+use crate::harness::{NOBODY, raw_rpc, send};
 
 fn config(datastore: &str, above: &[&Node]) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
@@ -71,4 +73,22 @@ async fn what_needs_central_is_unavailable_at_every_node_and_names_the_database(
     for node in [edge, regional, central] {
         node.stop().await;
     }
+}
+
+/// A caller may ask for less time than the node gives, and not for more.
+#[tokio::test]
+async fn a_call_takes_no_longer_than_the_node_allows_whatever_its_caller_asks() {
+    // Takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let database = format!("postgres://{}/meridian", silent.local_addr().unwrap());
+    let mut config = config(&database, &[]);
+    config.limits.request_timeout = Duration::from_millis(100);
+    config.datastore.acquire_timeout = Duration::from_secs(600);
+    let central = roles::central(&config).await.unwrap();
+    let request = v1::ListStoresRequest::default().encode_to_vec();
+    let path = "openfga.v1.OpenFGAService/ListStores";
+    let asked = raw_rpc(central.grpc, path, &request, &[("grpc-timeout", "1H")]);
+    let reply = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    assert_ne!(reply.unwrap().status, 0);
+    central.stop().await;
 }

@@ -13,6 +13,8 @@ mod assertions;
 mod authn;
 mod authzen;
 mod bad_input;
+#[path = "../../src/telemetry/captured.rs"]
+mod captured;
 mod check;
 mod command_line;
 mod cors;

@@ -36,6 +36,13 @@ async fn metrics_traces_and_logs_follow_a_request_through_three_nodes() {
             r#"grpc_method="StreamedBatchCheck",grpc_type="server_stream",grpc_code="OK"} 1"#;
         let shown = nodes.metrics(role).await;
         assert!(shown.contains(streamed), "{role}");
+        // As upstream, whose own metrics have small letters where those of its gRPC library have not.
+        for call in ["check", "listobjects", "streamedlistobjects"] {
+            let timed = format!(
+                r#"openfga_request_duration_ms_count{{grpc_service="openfga.v1.OpenFGAService",grpc_method="{call}""#
+            );
+            assert!(shown.contains(&timed), "{role} {call}: {shown}");
+        }
         if role == "central" {
             // The second time that it was asked the same; nodes below may be behind what was just written.
             let kept = r#"meridian_checks_total{served="kept",outcome="allowed"} 1"#;

@@ -2,9 +2,10 @@
 //! long is no reason not to live.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meridian_server::config::Config;
+use meridian_server::config::authn::{Method, Secrets};
 use meridian_server::roles::{self, Node};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -94,6 +95,39 @@ async fn a_node_below_without_a_node_above_does_not_start() {
 }
 
 #[tokio::test]
+async fn a_guarded_node_does_not_start_beside_an_open_port() {
+    let mut config = config(&[]);
+    config.authn.method = Method::Preshared;
+    config.authn.preshared.keys = Secrets::new(["key".to_owned()]);
+    config.listen.nodes = "0.0.0.0:0".parse().unwrap();
+    let [central, regional, edge] = told(&config).await;
+    for told in [central, regional] {
+        assert!(
+            told.starts_with("nodes.tokens is '[]': name at least one token"),
+            "{told}"
+        );
+    }
+    assert!(edge.ends_with("started"), "{edge}");
+}
+
+/// Nobody makes it: the node would wait for it for ever.
+#[tokio::test]
+async fn a_file_of_sqlites_that_is_not_there_is_named_with_the_remedy() {
+    let mut config = config(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.db");
+    config.datastore.url = format!("sqlite://{}", file.display());
+    let [central, regional, _] = told(&config).await;
+    for told in [central, regional] {
+        let expected = format!(
+            "datastore.url: there is no SQLite file '{}': put ?mode=rwc",
+            file.display()
+        );
+        assert!(told.starts_with(&expected), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_datastore_that_cannot_be_is_named_without_its_password() {
     let mut config = config(&[]);
     config.datastore.url = "mssql://meridian:hunter2@db/meridian".into();
@@ -105,6 +139,32 @@ async fn a_datastore_that_cannot_be_is_named_without_its_password() {
         );
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+/// librdkafka waits for brokers as long as a call to it may take, which is 10 s: nobody who stops a node is to wait for that.
+#[test]
+fn a_node_ends_soon_though_kafka_is_away() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = config(&[]);
+    let nodes = runtime.block_on(async {
+        let nodes = [
+            roles::central(&config).await.unwrap(),
+            roles::regional(&config).await.unwrap(),
+            roles::edge(&config).await.unwrap(),
+        ];
+        // By then its relay has asked for the topic.
+        nodes[0].ready().await;
+        nodes
+    });
+    let began = Instant::now();
+    runtime.block_on(async {
+        for node in nodes {
+            node.stop().await;
+        }
+    });
+    drop(runtime);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(7), "{took:?}");
 }
 
 /// What is answered over HTTP, its head and its body.

@@ -99,14 +99,17 @@ async fn a_streamed_batch_has_a_limit_of_its_own_and_is_refused_as_a_whole_where
     let mut client = CheckServiceClient::connect(format!("http://{}", node.grpc))
         .await
         .unwrap();
-    let too_many = client.streamed_batch_check(batch(&store, 1001)).await;
-    let message = too_many.unwrap_err().message().to_owned();
+    let mut refusal = async |request| {
+        let begun = client.streamed_batch_check(request).await.unwrap();
+        begun.into_inner().message().await.unwrap_err()
+    };
+    let too_many = refusal(batch(&store, 1001)).await;
+    let message = too_many.message();
     assert!(
         message.contains("1001 checks") && message.contains("is 1000"),
         "{message}"
     );
-    let nobody = batch(crate::harness::NOBODY, 3);
-    let refused = client.streamed_batch_check(nobody).await.unwrap_err();
+    let refused = refusal(batch(crate::harness::NOBODY, 3)).await;
     assert!(
         refused.message().contains("No authorization models found"),
         "{refused}"

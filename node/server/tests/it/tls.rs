@@ -395,9 +395,21 @@ async fn the_command_line_shows_a_token_over_tls() {
         "error: bearer_token_missing (1010): missing bearer token\n"
     );
     let (_, error) = told(&["--tls", "--token", "key"]).await;
-    assert!(error.contains("no node answers at"), "{error}");
+    assert!(
+        error.contains("no node answers at") && error.contains("by --ca"),
+        "{error}"
+    );
     let (_, error) = told(&["--token", "key"]).await;
-    assert!(error.contains("is no gRPC port"), "{error}");
+    assert!(
+        error.contains("is no gRPC port") && error.contains("--ca FILE must be given"),
+        "{error}"
+    );
+    config.tls.grpc = Files::default();
+    let plain = roles::central(&config).await.unwrap();
+    let api = plain.grpc.to_string();
+    let output = meridian(&["stores", "--api", &api, "--ca", ca, "--token", "key"]).await;
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("leave --tls and --ca out"), "{error}");
 }
 
 fn path(path: &Path) -> &str {

@@ -82,13 +82,90 @@ async fn requests_that_are_too_large() {
     reply.assert_error(
         413,
         "resource_exhausted",
-        "the request is larger than 616448 bytes; split it up",
+        "the request is larger than 616448 bytes (limits.requestBytes); send less in one",
     );
 
     let request: v1::WriteRequest = serde_json::from_value(body).unwrap();
     let reply = node.rpc("Write", &request).await;
     assert_eq!(reply.status, 8, "{reply:?}");
     assert!(reply.message.contains("616448"), "{reply:?}");
+}
+
+/// As OpenFGA's server, whose clients look there for them.
+#[tokio::test]
+async fn what_is_told_of_every_answer_stands_before_an_error_too() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let unknown = check_request(&store, ("user:anne", "flies", "repo:1"));
+    let listing = v1::StreamedListObjectsRequest {
+        store_id: store.clone(),
+        r#type: "nope".into(),
+        relation: "owner".into(),
+        user: "user:anne".into(),
+        ..Default::default()
+    };
+    for (reply, number) in [
+        (node.rpc("Check", &unknown).await, 2000),
+        (node.rpc("StreamedListObjects", &listing).await, 2021),
+        (
+            node.rpc("UpdateStore", &v1::UpdateStoreRequest::default())
+                .await,
+            12,
+        ),
+    ] {
+        assert_eq!(reply.status, number, "{reply:?}");
+        for name in ["x-request-id", "meridian-served-by", "content-type"] {
+            assert_eq!(
+                reply.headers.get_all(name).iter().count(),
+                1,
+                "{name}: {reply:?}"
+            );
+        }
+        for name in ["grpc-status", "grpc-message", "content-length"] {
+            assert!(!reply.headers.contains_key(name), "{name}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_no_plain_200_over_http_say_so_over_grpc() {
+    let node = Node::start().await;
+    let code = |headers: &HeaderMap| {
+        let code = headers.get("x-http-code");
+        code.map(|code| code.to_str().unwrap().to_owned())
+    };
+    let create = v1::CreateStoreRequest {
+        name: "shop".into(),
+    };
+    let created = node.rpc("CreateStore", &create).await;
+    assert_eq!(code(&created.headers).as_deref(), Some("201"));
+    let made = v1::CreateStoreResponse::decode(created.body.slice(5..)).unwrap();
+    let get = v1::GetStoreRequest {
+        store_id: made.id.clone(),
+    };
+    assert_eq!(code(&node.rpc("GetStore", &get).await.headers), None);
+    let delete = v1::DeleteStoreRequest { store_id: made.id };
+    let deleted = node.rpc("DeleteStore", &delete).await;
+    assert_eq!(code(&deleted.headers).as_deref(), Some("204"));
+    let again = v1::DeleteStoreRequest::default();
+    assert_eq!(code(&node.rpc("DeleteStore", &again).await.headers), None);
+}
+
+#[tokio::test]
+async fn a_time_over_http_that_is_none_is_refused() {
+    let node = Node::start().await;
+    let list = async |time: &str| {
+        let headers = [("grpc-timeout", time)];
+        node.send(Method::GET, "/stores", &headers, Bytes::new())
+            .await
+    };
+    for bad in ["bad", "S", "2", "2s", "x2S"] {
+        let told = format!("invalid grpc-timeout: {bad}");
+        list(bad).await.assert_error(400, "validation_error", &told);
+    }
+    for good in ["2S", ""] {
+        assert_eq!(list(good).await.status, StatusCode::OK, "{good}");
+    }
 }
 
 #[tokio::test]
@@ -263,8 +340,10 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
         .send_request(request.body(never()).unwrap())
         .await
         .unwrap();
-    assert_eq!(reply.headers()["grpc-status"], "4004", "{reply:?}");
     assert_signed(reply.headers());
+    let body = reply.into_body().collect().await.unwrap();
+    let trailers = body.trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "4004", "{trailers:?}");
 
     let stream = TcpStream::connect(node.http).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

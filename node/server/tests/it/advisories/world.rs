@@ -1,7 +1,7 @@
 //! Two stores that are alike, at every node: of one the edge holds all tuples, of the other none.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use http::Method;
@@ -105,11 +105,18 @@ impl World {
         }
     }
 
-    /// Asks every node and goes away before there is an answer.
-    pub(super) async fn break_off(&self, question: Key<'_>) {
+    /// Asks every node and waits for the answers; how long that took.
+    pub(super) async fn time(&self, question: Key<'_>) -> Duration {
+        let began = Instant::now();
         let asked = json!({"tuple_key": plain(question)});
         let checks = self.nodes().map(|place| self.ask(place, "check", &asked));
-        let _gone = timeout(Duration::from_micros(300), join_all(checks)).await;
+        join_all(checks).await;
+        began.elapsed()
+    }
+
+    /// Asks every node and goes away after this time; whether there was no answer by then.
+    pub(super) async fn break_off(&self, question: Key<'_>, after: Duration) -> bool {
+        timeout(after, self.time(question)).await.is_err()
     }
 
     fn nodes(&self) -> impl Iterator<Item = (&Node, &Store)> {

@@ -69,6 +69,10 @@ pub(crate) struct Published {
     pub(crate) keys: Vec<Value>,
     /// How often the keys were asked for.
     pub(crate) asked: usize,
+    /// How often it was asked where they are.
+    pub(crate) discovered: usize,
+    /// Where it says that its keys are.
+    pub(crate) jwks_uri: String,
     url: String,
 }
 
@@ -116,11 +120,14 @@ impl Issuer {
             is_plain: false,
             keys: keys.iter().map(|key| key.public()).collect(),
             asked: 0,
+            discovered: 0,
+            jwks_uri: format!("{url}/keys"),
             url: url.clone(),
         }));
         let discovery = async |State(state): State<Arc<Mutex<Published>>>| {
-            let state = state.lock().unwrap();
-            let document = json!({"issuer": state.url, "jwks_uri": format!("{}/keys", state.url)});
+            let mut state = state.lock().unwrap();
+            state.discovered += 1;
+            let document = json!({"issuer": state.url, "jwks_uri": state.jwks_uri});
             answer(&state, document)
         };
         let holds = watch::Sender::new(false);
@@ -208,7 +215,7 @@ impl Key {
         }
     }
 
-    fn public(&self) -> Value {
+    pub(crate) fn public(&self) -> Value {
         let text = |number: &openssl::bn::BigNumRef, len| {
             BASE64.encode(number.to_vec_padded(len).unwrap())
         };

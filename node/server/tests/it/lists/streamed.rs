@@ -1,6 +1,7 @@
 //! StreamedListObjects.
 
 use super::*;
+use crate::captured::Log;
 
 #[tokio::test]
 async fn objects_are_streamed_on_both_transports() {
@@ -122,4 +123,35 @@ async fn a_stream_that_is_cut_short_before_anything_is_found_says_so() {
     let (status, headers, body) = raw(shop.node.http, Method::POST, &path, &[], asked.into()).await;
     assert_eq!((status.as_u16(), body.len()), (200, 0));
     assert_eq!(headers["meridian-truncated"], "true");
+}
+
+/// Else nobody but the client knows, whose code may not look.
+#[tokio::test]
+async fn listings_that_are_cut_short_are_logged() {
+    let shop = Shop::with(Limits {
+        list_objects_results: 1,
+        check_reads: 0,
+        ..Limits::default()
+    })
+    .await;
+    let asked = json!({"type": "repo", "relation": "owner", "user": "user:bob"}).to_string();
+    let (log, path) = (Log::default(), format!("/stores/{}", shop.store));
+    let logging = log.start(tracing::Level::INFO);
+    let list = async |call: &str| {
+        let (path, asked) = (format!("{path}/{call}"), asked.clone());
+        raw(shop.node.http, Method::POST, &path, &[], asked.into()).await
+    };
+    let (_, headers, _) = list("list-objects").await;
+    let (_, of_stream, _) = list("streamed-list-objects").await;
+    drop(logging);
+    for (headers, what) in [
+        (headers, "a listing was cut short"),
+        (of_stream, "a streamed listing was cut short"),
+    ] {
+        assert_eq!(headers["meridian-truncated"], "true");
+        let id = headers["x-request-id"].to_str().unwrap();
+        let lines = log.lines();
+        let is_told = |line: &&String| line.contains(what) && line.contains(id);
+        assert_eq!(lines.iter().filter(is_told).count(), 1, "{lines:?}");
+    }
 }
