@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -31,7 +31,7 @@ use crate::api::streamed::{StreamedBatchCheck, StreamedCall, StreamedListObjects
 use crate::api::timely::{Timely, late};
 use crate::api::{Api, NotAdmitted, Outcome};
 use crate::calls::Refusal;
-use refusal::{raw, raw_number, status, told};
+use refusal::{is_unimplemented, not_served, raw, raw_number, status, told};
 
 /// The service's full name.
 pub const SERVICE: &str = "openfga.v1.OpenFGAService";
@@ -43,12 +43,17 @@ pub(super) const AUTHZEN_SERVICE: &str = "authzen.v1.AuthZenService";
 const AUTHZEN_PATH: &str = "/authzen.v1.AuthZenService/";
 /// Whoever asks this shows nothing, as upstream.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The services that others see to.
+const OTHERS: &[&str] = &[
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "meridian.v1.AdminService",
+    CHECK_SERVICE,
+];
 /// The full name of what is served beyond OpenFGA's.
 pub(super) const CHECK_SERVICE: &str = "meridian.v1.CheckService";
 const STREAMED_BATCH_CHECK: &str = "/meridian.v1.CheckService/StreamedBatchCheck";
-
-/// What upstream's gateway makes the HTTP status of; clients of gRPC see it.
-const HTTP_CODE: &str = "x-http-code";
 
 /// The gRPC side of a node's API.
 pub struct Grpc {
@@ -190,10 +195,13 @@ impl Grpc {
             let found = operations::find_authzen(&name, Unary { api, request });
             return self.found((AUTHZEN_SERVICE, &name), found).await;
         }
-        let is_health = path.starts_with(HEALTH);
+        let path = path.to_owned();
         let answer = self.others.clone().oneshot(request).await;
         let mut response = answer.unwrap_or_else(|never| match never {});
-        if is_health {
+        if is_unimplemented(&response) {
+            response = not_served(&path, OTHERS).into_http();
+        }
+        if path.starts_with(HEALTH) {
             self.api.sign(response.headers_mut());
         }
         response
@@ -250,15 +258,6 @@ where
     }
 }
 
-/// The HTTP status of a call that did what was asked, where it is not 200.
-fn http_code(call: &str) -> Option<&'static str> {
-    match call {
-        "CreateStore" | "WriteAuthorizationModel" => Some("201"),
-        "DeleteStore" | "WriteAssertions" => Some("204"),
-        _ => None,
-    }
-}
-
 async fn unary<O: Served, B>(api: &Api, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -268,18 +267,13 @@ where
         let (metadata, extensions, message) = request.into_parts();
         let called = api.call::<O>(metadata.as_ref(), &extensions, message);
         let Outcome { result, headers } = called.await;
-        let mut metadata = MetadataMap::from_headers(headers);
+        let metadata = MetadataMap::from_headers(headers);
         match result {
-            Ok(body) => {
-                if let Some(code) = http_code(O::NAME) {
-                    metadata.insert(HTTP_CODE, MetadataValue::from_static(code));
-                }
-                Ok(tonic::Response::from_parts(
-                    metadata,
-                    body,
-                    Default::default(),
-                ))
-            }
+            Ok(body) => Ok(tonic::Response::from_parts(
+                metadata,
+                body,
+                Default::default(),
+            )),
             Err(rejection) => Err(status(rejection, metadata)),
         }
     });

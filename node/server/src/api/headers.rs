@@ -16,6 +16,7 @@ pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("meridian-serve
 const TRUNCATED: HeaderName = HeaderName::from_static("meridian-truncated");
 pub(super) const STORE_ID: HeaderName = HeaderName::from_static("openfga-store-id");
 pub(super) const MODEL_ID: HeaderName = HeaderName::from_static("openfga-authorization-model-id");
+const HTTP_CODE: HeaderName = HeaderName::from_static("x-http-code");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The headers an answer has however the call goes. Sized for all that [`add_origin`] and [`add_model`] add.
@@ -62,6 +63,16 @@ pub(super) fn add_origin(
 /// Says that a listing is a part.
 pub(super) fn add_truncated(headers: &mut HeaderMap) {
     headers.insert(TRUNCATED, HeaderValue::from_static("true"));
+}
+
+/// Says the HTTP status of a call that did what was asked, where it is not 200, as upstream does over both transports.
+pub(super) fn add_http_code(headers: &mut HeaderMap, call: &str) {
+    let code = match call {
+        "CreateStore" | "WriteAuthorizationModel" => "201",
+        "DeleteStore" | "WriteAssertions" => "204",
+        _ => return,
+    };
+    headers.insert(HTTP_CODE, HeaderValue::from_static(code));
 }
 
 /// Names the model an answer was made under.

@@ -186,6 +186,7 @@ impl Api {
         let result = match answer {
             Ok(Ok(reply)) => {
                 headers::add_origin(&mut answer_headers, reply.position, &reply.served_by);
+                headers::add_http_code(&mut answer_headers, O::NAME);
                 if reply.truncated {
                     tracing::info!(
                         call = O::NAME,

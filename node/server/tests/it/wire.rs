@@ -66,10 +66,22 @@ async fn routes_that_are_none() {
             .status,
         12
     );
-    assert_eq!(
-        node.raw_rpc("no.such.Service/Call", &[], &[]).await.status,
-        12
-    );
+    for (path, told) in [
+        ("no.such.Service/Call", "unknown service no.such.Service"),
+        (
+            "meridian.v1.AdminService/Call",
+            "unknown method Call for service meridian.v1.AdminService",
+        ),
+        (
+            "grpc.health.v1.Health/Call",
+            "unknown method Call for service grpc.health.v1.Health",
+        ),
+        ("nothing", "malformed method name: \"/nothing\""),
+    ] {
+        let reply = node.raw_rpc(path, &[], &[]).await;
+        let message = reply.message.replace("%20", " ").replace("%22", "\"");
+        assert_eq!((reply.status, message.as_str()), (12, told));
+    }
 }
 
 #[tokio::test]
@@ -128,7 +140,7 @@ async fn what_is_told_of_every_answer_stands_before_an_error_too() {
 }
 
 #[tokio::test]
-async fn calls_that_are_no_plain_200_over_http_say_so_over_grpc() {
+async fn calls_that_are_no_plain_200_over_http_say_so_over_both() {
     let node = Node::start().await;
     let code = |headers: &HeaderMap| {
         let code = headers.get("x-http-code");
@@ -147,6 +159,9 @@ async fn calls_that_are_no_plain_200_over_http_say_so_over_grpc() {
     let delete = v1::DeleteStoreRequest { store_id: made.id };
     let deleted = node.rpc("DeleteStore", &delete).await;
     assert_eq!(code(&deleted.headers).as_deref(), Some("204"));
+    let body = json!({"name": "shop"});
+    let made = node.post("/stores", &body).await;
+    assert_eq!(code(&made.headers).as_deref(), Some("201"));
     let again = v1::DeleteStoreRequest::default();
     assert_eq!(code(&node.rpc("DeleteStore", &again).await.headers), None);
 }

@@ -40,6 +40,25 @@ pub(super) fn told(api: &Api, mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::new(StreamBody::new(behind)))
 }
 
+/// Whether it is tonic's answer where there is no such service or method, which does not say so.
+pub(super) fn is_unimplemented(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    let status = headers.get(Status::GRPC_STATUS);
+    status.is_some_and(|status| status == "12") && !headers.contains_key(Status::GRPC_MESSAGE)
+}
+
+/// The same, in the words that Go's gRPC has for it.
+pub(super) fn not_served(path: &str, services: &[&str]) -> Status {
+    let name = path.strip_prefix('/').unwrap_or(path);
+    Status::unimplemented(match name.rsplit_once('/') {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, method)) if services.contains(&service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+    })
+}
+
 /// Codes that upstream sends as gRPC's own, which clients know to retry (or not), go out as these; others as raw numbers.
 pub(super) fn status(rejection: Rejection, metadata: MetadataMap) -> Status {
     let Rejection::Refused(refusal) = rejection else {
