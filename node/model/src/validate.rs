@@ -7,11 +7,14 @@
 //! The `parse_` functions stand before them where the tuple is still text, so that a malformed field is reported the
 //! way its caller reports everything else.
 
+mod context;
+
 use meridian_condition::Condition;
 
 use crate::error::{ApiError, Code};
 use crate::tuple::{InvalidTuple, Subject, Tuple, TupleCondition, TupleKey, split_object};
 use crate::typesystem::{Relation, TypeSystem};
+pub use context::context;
 
 /// Parses a tuple to be written.
 ///
@@ -209,7 +212,11 @@ fn fits_condition(
         .restrictions
         .iter()
         .filter(|restriction| restriction.admits(subject));
+    let has_control = |condition: &TupleCondition| context::has_control(&condition.name);
     match condition {
+        Some(_) if condition.is_some_and(has_control) => Err(Fault::Condition(
+            "condition name contains forbidden characters".to_owned(),
+        )),
         _ if admitting.any(|restriction| restriction.condition.as_ref() == name) => condition
             .map_or(Ok(()), |condition| {
                 fits_context(types, condition).map_err(Fault::Condition)
@@ -230,6 +237,7 @@ fn fits_condition(
 /// Whether what the tuple fixes fits the condition's parameters; of an inline condition, whether it can be compiled.
 fn fits_context(types: &TypeSystem, condition: &TupleCondition) -> Result<(), String> {
     let context = condition.parse().map_err(|why| why.to_string())?;
+    context::context(&context)?;
     match types.condition(&condition.name) {
         Some(declared) => declared
             .check_context(&context)

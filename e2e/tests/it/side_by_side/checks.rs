@@ -148,3 +148,63 @@ async fn side_by_side_checks_with_more() {
     talk.ask(call("Check", json!({}))).await;
     talk.end();
 }
+
+/// Where contexts may hold none, and where they may.
+#[tokio::test]
+async fn side_by_side_control_characters() {
+    let pair = Pair::start(&[]).await;
+    let mut talk = talk(&pair).await;
+    let carl = "document:3#viewer@user:carl";
+    for context in [
+        json!({"a": "a\nb"}),
+        json!({"a\tb": 1}),
+        json!({"hour": 10, "a": ["x", {"b": ["\u{7f}"]}]}),
+        json!({"hour": 10, "a": {"b": {"\u{85}": null}}}),
+        json!({"hour": "\u{0}1\u{7}\u{8}\u{b}\u{c}\u{1b}\r"}),
+        json!({"a": "\n\"'\\\u{a0}\u{200b}e\u{301}\u{1f600}\u{e0001}\u{2028}"}),
+        json!({"hour": 10, "days": ["\u{a0}\u{200b}\u{2028}"]}),
+    ] {
+        talk.ask(with(carl, "context", context.clone())).await;
+        let mut bound = tuple("document:9#editor@user:zoe");
+        bound["condition"] = json!({"name": "in_office", "context": context});
+        let given = json!({"tuple_keys": [bound]});
+        let question = "document:9#editor@user:zoe";
+        talk.ask(with(question, "contextual_tuples", given.clone()))
+            .await;
+        talk.ask(call(
+            "BatchCheck",
+            json!({"checks": [
+                {"correlation_id": "a", "tuple_key": tuple(carl), "context": context},
+                {"correlation_id": "b", "tuple_key": tuple(question), "contextual_tuples": given},
+                {"correlation_id": "c", "tuple_key": tuple("document:1#owner@user:bob")},
+            ]}),
+        ))
+        .await;
+        let hour = json!({"hour": 10, "a": context});
+        let objects =
+            json!({"type": "document", "relation": "editor", "user": "user:carl", "context": hour});
+        talk.ask(call("ListObjects", objects.clone())).await;
+        talk.ask(call("StreamedListObjects", objects)).await;
+        let users = json!({
+            "object": {"type": "document", "id": "3"}, "relation": "editor",
+            "user_filters": [{"type": "user"}], "context": hour,
+        });
+        talk.ask(call("ListUsers", users)).await;
+        let mut listed = json!({"type": "document", "relation": "editor", "user": "user:zoe"});
+        listed["contextual_tuples"] = given;
+        talk.ask(call("ListObjects", listed)).await;
+        let asserted = json!({"tuple_key": tuple(carl), "expectation": true, "context": context});
+        talk.ask(call(
+            "WriteAssertions",
+            json!({"authorization_model_id": "{model}", "assertions": [asserted]}),
+        ))
+        .await;
+    }
+    // What is wrong with the question comes first, then the context, then contextual tuples.
+    let wrong = json!({"tuple_keys": [tuple("nothing:1#editor@user:zoe")]});
+    for question in [carl, "nothing:1#viewer@user:carl"] {
+        let request = json!({"tuple_key": tuple(question), "context": {"a": "\n"}, "contextual_tuples": wrong});
+        talk.ask(call("Check", request)).await;
+    }
+    talk.end();
+}

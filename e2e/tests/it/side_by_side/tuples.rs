@@ -208,9 +208,28 @@ async fn side_by_side_conditions_of_tuples() {
     ] {
         talk.ask(conditioned(condition)).await;
     }
-    let large = json!({"name": "in_office", "context": {"days": ["x".repeat(33_000)]}});
-    talk.ask(conditioned(large).other_words("Error messages"))
-        .await;
+    // A letter of four bytes, and one item and many of them: what counts is the size as protobuf, to the byte.
+    for days in [
+        json!(["x".repeat(32_742)]),
+        json!(["x".repeat(32_743)]),
+        json!(["\u{1f600}".repeat(8_185)]),
+        json!(["\u{1f600}".repeat(8_187)]),
+        json!(vec!["x"; 6_500]),
+        json!(vec!["x"; 7_000]),
+    ] {
+        let large = json!({"name": "in_office", "context": {"days": days}});
+        talk.ask(conditioned(large).grpc_only()).await;
+        let delete = json!({"deletes": {"tuple_keys": [tuple("document:c#editor@user:anne")], "on_missing": "ignore"}});
+        talk.ask(call("Write", delete).grpc_only()).await;
+    }
+    for condition in [
+        json!({"name": "in_office", "context": {"days": ["mon\nday"]}}),
+        json!({"name": "in_office", "context": {"days\u{7f}": 1}}),
+        json!({"name": "in_office", "context": {"hour": "\u{85}"}}),
+        json!({"name": "in\u{85}office"}),
+    ] {
+        talk.ask(conditioned(condition)).await;
+    }
     let mut plain = tuple("document:c#viewer@user:anne");
     plain["condition"] = json!({"name": "in_office"});
     talk.ask(call("Write", json!({"writes": {"tuple_keys": [plain]}})))

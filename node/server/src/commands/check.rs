@@ -267,8 +267,8 @@ impl<'a> CheckedRequest<'a> {
     /// Checks a request by a model.
     ///
     /// # Errors
-    /// `validation_error` for a malformed question or one about unknown types and relations; `invalid_tuple` for a
-    /// contextual tuple that the model does not allow, be it for its condition alone.
+    /// `validation_error` for a malformed question, one about unknown types and relations, or a context with control
+    /// characters; `invalid_tuple` for a contextual tuple that the model does not allow, be it for its condition alone.
     pub fn new(types: &TypeSystem, request: &'a v1::CheckRequest) -> Result<Self, ApiError> {
         let key = request
             .tuple_key
@@ -277,17 +277,17 @@ impl<'a> CheckedRequest<'a> {
         let question = Question::parse(&key.object, &key.relation, &key.user)
             .map_err(|why| invalid_question(&why))?;
         known_names(types, &question)?;
+        let context = request.context.as_ref().map(struct_to_json);
+        let context = context.unwrap_or_default();
+        validate::context(&context)
+            .map_err(|why| ApiError::validation(format!("invalid context: {why}")))?;
         let given = request.contextual_tuples.as_ref();
         let contextual = contextual(types, given.map_or(&[][..], |tuples| &tuples.tuple_keys))
             .map_err(|error| ApiError::new(Code::InvalidTuple, error.message))?;
         Ok(Self {
             question,
             contextual,
-            context: request
-                .context
-                .as_ref()
-                .map(struct_to_json)
-                .unwrap_or_default(),
+            context,
         })
     }
 

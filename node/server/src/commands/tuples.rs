@@ -6,6 +6,7 @@ use meridian_condition::Condition;
 use meridian_model::ports::{TupleFilter, WriteOptions};
 use meridian_model::{ApiError, Code, Timestamp, Tuple, TupleKey, TypeSystem, validate};
 use meridian_proto::openfga::v1;
+use prost::Message;
 
 use crate::api::convert::{condition_of_wire, timestamp_to_wire, tuple_key_to_wire};
 use crate::calls::{Answer, Context};
@@ -104,9 +105,9 @@ impl<'a> Changes<'a> {
             let key = validate::parse_write(&wire.object, &wire.relation, &wire.user)?;
             let condition = condition_of_wire(wire);
             validate::write(types, &key, condition.as_ref())?;
-            let size = condition
-                .as_ref()
-                .map_or(0, |condition| condition.context.len());
+            let context = wire.condition.as_ref();
+            let context = context.and_then(|condition| condition.context.as_ref());
+            let size = context.map_or(0, Message::encoded_len);
             if size > max_context {
                 return Err(ApiError::validation(format!(
                     "Invalid tuple '{key}'. Reason: condition context size limit exceeded: {size} bytes exceeds {max_context} bytes"
