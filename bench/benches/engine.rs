@@ -147,7 +147,11 @@ fn words(criterion: &mut Criterion) {
     }))
     .unwrap();
     criterion.bench_function("condition/evaluated", |bencher| {
-        bencher.iter(|| black_box(condition.evaluate(&[&context], 1_000).unwrap()));
+        let none = Context::new();
+        bencher.iter(|| {
+            let asked = condition.cast(&context);
+            black_box(condition.evaluate(&asked, &none, 1_000).outcome.unwrap())
+        });
     });
 }
 

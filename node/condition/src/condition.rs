@@ -40,6 +40,25 @@ pub enum Outcome {
     Missing(Vec<String>),
 }
 
+/// What a request brings, cast to one condition's parameters.
+#[derive(Debug)]
+pub struct Cast<'a> {
+    is_empty: bool,
+    /// By parameter, in their order.
+    values: Vec<Option<Result<Value<'a>, ContextError>>>,
+}
+
+/// What came of an evaluation.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// What it found, or why there is no answer: a value is not of its parameter's type, an operation fails, or the
+    /// evaluation costs more than it may.
+    pub outcome: Result<Outcome, EvalError>,
+    /// The work that it took, in steps that take about as long as visiting a set does. Casting is not counted: who evaluates
+    /// knows how large contexts are.
+    pub work: u64,
+}
+
 impl Condition {
     /// The name of a condition that a tuple brings itself.
     pub const INLINE: &str = "$expression";
@@ -147,35 +166,31 @@ impl Condition {
             .map(|(name, declared)| (&**name, declared))
     }
 
-    /// Evaluates the condition. Of a name in several contexts the last one's value counts. Names that are no parameters
-    /// are ignored, unless there are no parameters at all.
-    ///
-    /// # Errors
-    /// [`EvalError`] where a value is not of its parameter's type, an operation fails, or the evaluation costs more
-    /// than `max_cost`.
-    pub fn evaluate(&self, contexts: &[&Context], max_cost: u64) -> Result<Outcome, EvalError> {
+    /// Casts what a request brings, for as many evaluations as it takes. Names that are no parameters are ignored. What is not
+    /// of its parameter's type is told by the evaluations that need it.
+    pub fn cast<'a>(&self, context: &'a Context) -> Cast<'a> {
+        let cast = |(name, declared)| Some(self.cast_value(name, declared, context.get(name)?));
+        Cast {
+            is_empty: context.is_empty(),
+            values: self.parameters().map(cast).collect(),
+        }
+    }
+
+    /// Evaluates the condition with what it cast ([`Self::cast`]) and what a tuple fixes, which counts where both have a
+    /// name. Names that are no parameters are ignored, unless there are no parameters at all.
+    pub fn evaluate(&self, asked: &Cast<'_>, fixed: &Context, max_cost: u64) -> Evaluated {
         let measured = Measured::begin();
-        self.takes_any(contexts)?;
-        let (mut values, mut missing) = (Vec::with_capacity(self.parameters.len()), Vec::new());
-        for (name, declared) in &self.parameters {
-            match contexts
-                .iter()
-                .rev()
-                .find_map(|context| context.get(&**name))
-            {
-                Some(json) => values.push(self.cast(name, declared, json)?),
-                None => missing.push(name.to_string()),
-            }
-        }
-        if !missing.is_empty() {
-            return Ok(Outcome::Missing(missing));
-        }
+        let values = match self.values(asked, fixed) {
+            Ok(values) => values,
+            Err(outcome) => return Evaluated { outcome, work: 0 },
+        };
         let condition = || self.name.to_string();
         let failed = |cause| EvalError::Failed {
             condition: condition(),
             cause,
         };
-        match evaluate(&self.plan, &values, max_cost) {
+        let (value, work) = evaluate(&self.plan, &values, max_cost);
+        let outcome = match value {
             Ok((Value::Bool(met), cost)) => {
                 measured.evaluated(cost);
                 Ok(Outcome::Decided { met, cost })
@@ -189,6 +204,31 @@ impl Condition {
                 condition: condition(),
                 limit: max_cost,
             }),
+        };
+        Evaluated { outcome, work }
+    }
+
+    /// The value of each parameter; else what there is to say of those that have none.
+    fn values<'a>(
+        &self,
+        asked: &Cast<'a>,
+        fixed: &'a Context,
+    ) -> Result<Vec<Value<'a>>, Result<Outcome, EvalError>> {
+        self.takes(asked.is_empty && fixed.is_empty())
+            .map_err(|why| Err(why.into()))?;
+        let (mut values, mut missing) = (Vec::with_capacity(self.parameters.len()), Vec::new());
+        for ((name, declared), asked) in self.parameters.iter().zip(&asked.values) {
+            let fixed = fixed.get(&**name);
+            let fixed = fixed.map(|json| self.cast_value(name, declared, json));
+            match fixed.or_else(|| asked.clone()) {
+                Some(value) => values.push(value.map_err(|why| Err(why.into()))?),
+                None => missing.push(name.to_string()),
+            }
+        }
+        if missing.is_empty() {
+            Ok(values)
+        } else {
+            Err(Ok(Outcome::Missing(missing)))
         }
     }
 
@@ -197,10 +237,10 @@ impl Condition {
     /// # Errors
     /// [`ContextError`] naming the first key that is not.
     pub fn check_context(&self, context: &Context) -> Result<(), ContextError> {
-        self.takes_any(&[context])?;
+        self.takes(context.is_empty())?;
         for (name, json) in context {
             match self.parameters.get(&**name) {
-                Some(declared) => self.cast(name, declared, json)?,
+                Some(declared) => self.cast_value(name, declared, json)?,
                 None => {
                     let condition = self.name.to_string();
                     return Err(ContextError::Undeclared {
@@ -213,8 +253,9 @@ impl Condition {
         Ok(())
     }
 
-    fn takes_any(&self, contexts: &[&Context]) -> Result<(), ContextError> {
-        if self.parameters.is_empty() && contexts.iter().any(|context| !context.is_empty()) {
+    /// Without parameters it takes no values either.
+    fn takes(&self, nothing: bool) -> Result<(), ContextError> {
+        if self.parameters.is_empty() && !nothing {
             return Err(ContextError::NoParameters {
                 condition: self.name.to_string(),
             });
@@ -222,7 +263,7 @@ impl Condition {
         Ok(())
     }
 
-    fn cast<'a>(
+    fn cast_value<'a>(
         &self,
         name: &str,
         declared: &ParameterType,

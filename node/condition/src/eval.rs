@@ -28,7 +28,13 @@ impl From<Exceeded> for Stop {
 
 type Evaluated<'a> = Result<Value<'a>, Stop>;
 
-/// Evaluates `node` with the values of all parameters; the value comes with its cost.
+/// A computed pattern is compiled anew each time, which takes as long as so many steps.
+const PATTERN: u64 = 500;
+/// So much of values is measured in a step.
+const MEASURED: u64 = 64;
+
+/// Evaluates `node` with the values of all parameters; the value comes with its cost, and either comes with the work it
+/// took.
 ///
 /// # Errors
 /// What failed, or that it cost more than `limit`.
@@ -36,20 +42,26 @@ pub(crate) fn evaluate<'a>(
     node: &Node,
     parameters: &[Value<'a>],
     limit: u64,
-) -> Result<(Value<'a>, u64), Stop> {
+) -> (Result<(Value<'a>, u64), Stop>, u64) {
     let mut evaluator = Evaluator {
         parameters,
         folds: Vec::new(),
         meter: Meter::new(limit),
+        patterns: 0,
     };
-    let value = evaluator.eval(node)?;
-    Ok((value, evaluator.meter.cost()))
+    let value = evaluator.eval(node);
+    let (meter, patterns) = (&evaluator.meter, evaluator.patterns);
+    let besides = patterns * PATTERN + meter.measured() / MEASURED;
+    let work = meter.cost().saturating_add(besides);
+    (value.map(|value| (value, meter.cost())), work)
 }
 
 struct Evaluator<'p, 'a> {
     parameters: &'p [Value<'a>],
     folds: Vec<Running<'p, 'a>>,
     meter: Meter,
+    /// How many were compiled.
+    patterns: u64,
 }
 
 /// A comprehension under way.
@@ -193,6 +205,7 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         let second = args.next().map(|arg| self.eval(arg)).transpose()?;
         let second_size = second.as_ref().map_or(1, Value::size);
         self.meter.allows(call.cost, first.size(), second_size)?;
+        self.patterns += u64::from(call.function == Function::Matches && call.pattern.is_none());
         match (first, second) {
             (Value::List(first), Some(Value::List(second)))
                 if gathers(call.function, first_arg) =>

@@ -31,7 +31,7 @@ mod time;
 mod types;
 mod value;
 
-pub use condition::{Condition, Context, Outcome};
+pub use condition::{Cast, Condition, Context, Evaluated, Outcome};
 pub use error::{CompileError, ContextError, EvalError};
 pub use observer::{Observer, observe};
 pub use parameter::{InvalidParameterType, ParameterType};

@@ -16,6 +16,8 @@ pub(crate) struct Meter {
     cost: u64,
     limit: u64,
     seen: Vec<(u32, u64)>,
+    /// The sizes of all values seen: measuring takes time in proportion.
+    measured: u64,
 }
 
 /// The limit is exceeded.
@@ -27,11 +29,16 @@ impl Meter {
             cost: 0,
             limit,
             seen: Vec::with_capacity(16),
+            measured: 0,
         }
     }
 
     pub(crate) fn cost(&self) -> u64 {
         self.cost
+    }
+
+    pub(crate) fn measured(&self) -> u64 {
+        self.measured
     }
 
     /// Whether a call may be made whose arguments have these sizes: its work ought not be done in vain.
@@ -87,6 +94,7 @@ impl Meter {
     }
 
     fn saw(&mut self, id: u32, size: u64) -> Result<(), Exceeded> {
+        self.measured = self.measured.saturating_add(size);
         self.seen.push((id, size));
         self.checked(self.cost)
     }

@@ -1,10 +1,14 @@
 //! Tuples that are bound to a condition.
 
-use std::sync::Arc;
+use std::cell::{OnceCell, RefCell};
+use std::ptr;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::shared_ptr::DefaultSharedPtr;
-use meridian_condition::{Condition, Context, Outcome};
+use meridian_condition::{Cast, Condition, Context, Outcome};
 use meridian_model::TupleCondition;
+use serde_json::Value as Json;
 
 use crate::sets::Subject;
 
@@ -16,29 +20,80 @@ pub type Conditioned = imbl::GenericOrdMap<Subject, Arc<Binding>, DefaultSharedP
 pub struct Binding {
     stored: TupleCondition,
     context: Context,
-    /// The tuple's own expression, compiled; why that fails is said when it is evaluated.
-    inline: Option<Result<Condition, String>>,
+    /// The tuple's own expression, compiled when it is first evaluated; why that fails is said each time.
+    inline: OnceLock<Result<Condition, String>>,
 }
 
+/// What casting so many bytes of a context takes, in steps.
+const CAST_A_STEP: usize = 16;
+/// What compiling an expression takes at least, and for each byte of it.
+const COMPILE: usize = 500;
+const COMPILE_A_BYTE: usize = 4;
+
 /// What evaluations bring to conditions.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances<'a> {
     /// Of the request.
-    pub(crate) context: &'a Context,
+    context: &'a Context,
     /// In cel-go's units.
-    pub(crate) max_cost: u64,
+    max_cost: u64,
+    /// About how many bytes the context has.
+    bytes: OnceCell<usize>,
+    /// The context as conditions of the model take it, each by its address: these outlive the evaluation.
+    cast: RefCell<Vec<(*const Condition, Rc<Cast<'a>>)>>,
+}
+
+impl<'a> Circumstances<'a> {
+    /// Circumstances of one request.
+    pub(crate) fn new(context: &'a Context, max_cost: u64) -> Self {
+        Self {
+            context,
+            max_cost,
+            bytes: OnceCell::new(),
+            cast: RefCell::default(),
+        }
+    }
+
+    /// What the request brings to a condition of the model, cast once for all tuples that are bound to it, and how many bytes
+    /// were cast for it now.
+    fn cast(&self, condition: &Condition) -> (Rc<Cast<'a>>, usize) {
+        let mut known = self.cast.borrow_mut();
+        let is_same = |(of, _): &&(*const Condition, _)| ptr::eq(*of, condition);
+        if let Some((_, cast)) = known.iter().find(is_same) {
+            return (Rc::clone(cast), 0);
+        }
+        let cast = Rc::new(condition.cast(self.context));
+        known.push((ptr::from_ref(condition), Rc::clone(&cast)));
+        (cast, self.bytes())
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |(name, value): (&String, &Json)| name.len() + bytes_of(value);
+        *self.bytes.get_or_init(|| self.context.iter().map(of).sum())
+    }
+}
+
+/// About how many bytes a value has.
+fn bytes_of(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(values) => values.iter().map(bytes_of).sum(),
+        Json::Object(inner) => inner
+            .iter()
+            .map(|(name, value)| name.len() + bytes_of(value))
+            .sum(),
+        _ => 0,
+    }
+    .saturating_add(size_of::<Json>())
 }
 
 impl Binding {
     /// Parses what a tuple is bound to.
     pub fn new(stored: TupleCondition) -> Self {
         let context = stored.parse().unwrap_or_default();
-        let inline = (&*stored.name == Condition::INLINE)
-            .then(|| Condition::inline(&context).map_err(|why| why.to_string()));
         Self {
             stored,
             context,
-            inline,
+            inline: OnceLock::new(),
         }
     }
 
@@ -47,34 +102,60 @@ impl Binding {
         &self.stored
     }
 
-    /// Whether the condition is met. `declared` is the model's of that name. What the tuple fixes goes before what the request
-    /// brings.
-    ///
-    /// # Errors
-    /// Why that cannot be said.
+    /// Whether the condition is met, or why that cannot be said; and the work that took, in an evaluation's steps. `declared`
+    /// is the model's of that name. What the tuple fixes goes before what the request brings.
     pub(crate) fn is_met(
         &self,
         declared: Option<&Condition>,
-        around: Circumstances<'_>,
-    ) -> Result<bool, Unmet> {
+        around: &Circumstances<'_>,
+    ) -> (Result<bool, Unmet>, u64) {
         let none = Context::new();
-        let (condition, fixed) = match (declared, &self.inline) {
-            (Some(declared), _) => (declared, &self.context),
-            // The context is the expression itself.
-            (None, Some(Ok(inline))) => (inline, &none),
-            (None, Some(Err(why))) => return Err(Unmet::Failed(why.clone())),
-            (None, None) => return Err(Unmet::Failed("condition was not found".to_owned())),
+        let bytes = self.stored.context.len();
+        let (condition, asked, fixed, steps) = match declared {
+            Some(declared) => {
+                let (asked, cast) = around.cast(declared);
+                (declared, asked, &self.context, (bytes + cast) / CAST_A_STEP)
+            }
+            None => {
+                let mut steps = 0;
+                let condition = match self.inline(&mut steps) {
+                    Ok(condition) => condition,
+                    Err(why) => return (Err(Unmet::Failed(why)), steps as u64),
+                };
+                // As upstream, which gives an inline condition without parameters nothing of the request.
+                let has_parameters = condition.parameters().next().is_some();
+                let (asked, cast) = if has_parameters {
+                    (around.context, around.bytes())
+                } else {
+                    (&none, 0)
+                };
+                // The tuple's context is the expression itself.
+                let asked = Rc::new(condition.cast(asked));
+                (condition, asked, &none, steps + cast / CAST_A_STEP)
+            }
         };
-        // As upstream, which gives an inline condition without parameters nothing of the request.
-        let asked = match declared {
-            None if condition.parameters().next().is_none() => &none,
-            _ => around.context,
-        };
-        match condition.evaluate(&[asked, fixed], around.max_cost) {
+        let evaluated = condition.evaluate(&asked, fixed, around.max_cost);
+        let met = match evaluated.outcome {
             Ok(Outcome::Decided { met, .. }) => Ok(met),
             Ok(Outcome::Missing(parameters)) => Err(Unmet::Missing(parameters)),
             Err(why) => Err(Unmet::Failed(why.to_string())),
+        };
+        (met, evaluated.work.saturating_add(steps as u64))
+    }
+
+    /// The tuple's own expression. `steps` are what compiling it takes, where that is done now.
+    fn inline(&self, steps: &mut usize) -> Result<&Condition, String> {
+        if *self.stored.name != *Condition::INLINE {
+            return Err("condition was not found".to_owned());
         }
+        let compile = || {
+            *steps = COMPILE + COMPILE_A_BYTE * self.stored.context.len();
+            Condition::inline(&self.context).map_err(|why| why.to_string())
+        };
+        self.inline
+            .get_or_init(compile)
+            .as_ref()
+            .map_err(Clone::clone)
     }
 }
 

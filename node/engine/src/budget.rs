@@ -1,5 +1,7 @@
 //! What bounds an evaluation.
 
+use std::cell::Cell;
+
 use crate::check::Outcome;
 
 /// How many units of work pass between two polls of the interrupt.
@@ -10,7 +12,7 @@ const POLL_EVERY: u64 = 1024;
 pub struct Limits {
     /// Steps through usersets and parents, the asked relation included.
     pub depth: u32,
-    /// Sets visited and members walked.
+    /// Sets visited, members walked, and what conditions take ([`meridian_condition::Evaluated`]).
     pub work: u64,
     /// What the evaluation of one condition may cost, in cel-go's units.
     pub condition_cost: u64,
@@ -49,7 +51,9 @@ impl Budget<'static> {
 /// A budget in use.
 pub(crate) struct Meter<'a> {
     budget: Budget<'a>,
-    work: u64,
+    work: Cell<u64>,
+    /// How much work is done when the interrupt is polled next.
+    poll_at: u64,
     /// What ended it.
     pub(crate) stopped: Option<Outcome>,
 }
@@ -58,7 +62,8 @@ impl<'a> Meter<'a> {
     pub(crate) fn new(budget: Budget<'a>) -> Self {
         Self {
             budget,
-            work: 0,
+            work: Cell::new(0),
+            poll_at: POLL_EVERY,
             stopped: None,
         }
     }
@@ -69,14 +74,23 @@ impl<'a> Meter<'a> {
 
     /// Takes from the budget; `false` when nothing is left or the caller has given up.
     pub(crate) fn spend(&mut self) -> bool {
-        self.work += 1;
+        self.charge(1);
+        let work = self.work.get();
         if self.stopped.is_none() {
-            if self.work > self.budget.limits.work {
+            if work > self.budget.limits.work {
                 self.stopped = Some(Outcome::OutOfWork);
-            } else if self.work.is_multiple_of(POLL_EVERY) && (self.budget.interrupted)() {
-                self.stopped = Some(Outcome::Interrupted);
+            } else if work >= self.poll_at {
+                self.poll_at = work + POLL_EVERY;
+                if (self.budget.interrupted)() {
+                    self.stopped = Some(Outcome::Interrupted);
+                }
             }
         }
         self.stopped.is_none()
+    }
+
+    /// Notes work that was done; whether anything is left, [`Self::spend`] says.
+    pub(crate) fn charge(&self, work: u64) {
+        self.work.set(self.work.get().saturating_add(work));
     }
 }

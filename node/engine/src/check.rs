@@ -7,8 +7,8 @@
 //! Within one evaluation values are kept and used again ([`crate::memory`]), or graphs with many paths would take
 //! exponential time.
 //!
-//! **What ends it.** A budget of work, counted in sets visited and members walked, and the caller's interrupt, polled
-//! along the way: a hostile model costs its own caller a bounded time and nobody else any.
+//! **What ends it.** A budget of work, counted in sets visited, members walked and what conditions take, and the caller's
+//! interrupt, polled along the way: a hostile model costs its own caller a bounded time and nobody else any.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use meridian_condition::Context;
 use meridian_model::ports::Read;
 use meridian_model::{Subject, Tuple};
 
+use crate::bound::Circumstances;
 use crate::budget::{Budget, Meter};
 use crate::evaluation::Evaluation;
 use crate::facts::{Facts, SetKey};
@@ -111,7 +112,8 @@ pub fn check<F: Facts>(
     let userset = asked.userset.map(SetKey::relation);
     scratch.stands.find(program, asked.object_type, userset);
     let mut meter = Meter::new(budget);
-    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, given.context)
+    let circumstances = Circumstances::new(given.context, budget.limits.condition_cost);
+    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, &circumstances)
         .decide(object, object_type, relation, budget.limits.depth);
     if outcome == Outcome::Unknown {
         scratch.name_missed(facts, question.user().text());

@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 
-use meridian_condition::Context;
-
 use crate::bound::{Binding, Circumstances};
 use crate::budget::Meter;
 use crate::check::{Outcome, Scratch};
@@ -30,7 +28,7 @@ pub(crate) struct Evaluation<'a, 'b, F> {
     asked: Asked,
     scratch: &'a mut Scratch,
     meter: &'a mut Meter<'b>,
-    circumstances: Circumstances<'a>,
+    circumstances: &'a Circumstances<'b>,
     /// Why the first condition without an answer has none.
     fault: RefCell<Option<String>>,
     nested: u32,
@@ -45,16 +43,15 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         asked: Asked,
         scratch: &'a mut Scratch,
         meter: &'a mut Meter<'b>,
-        context: &'a Context,
+        circumstances: &'a Circumstances<'b>,
     ) -> Self {
-        let max_cost = meter.limits().condition_cost;
         Self {
             facts,
             program,
             asked,
             scratch,
             meter,
-            circumstances: Circumstances { context, max_cost },
+            circumstances,
             fault: RefCell::default(),
             nested: 0,
         }
@@ -247,6 +244,10 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                 if self.is_hidden(key, subject) {
                     continue;
                 }
+                if !self.meter.spend() {
+                    any.add(Found::plain(Value::UNKNOWN, left));
+                    return any.found;
+                }
                 let holds = self.bound(definition, key, subject, binding);
                 if conditions.note(holds) && self.userset(&mut any, of, left) {
                     return any.found;
@@ -323,7 +324,9 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let Some(declared) = facet.and_then(|facet| definition.admits_bound(facet, name)) else {
             return Holds::No;
         };
-        match binding.is_met(declared, self.circumstances) {
+        let (met, work) = binding.is_met(declared, self.circumstances);
+        self.meter.charge(work);
+        match met {
             Ok(true) => Holds::Yes,
             Ok(false) => Holds::No,
             Err(why) => {
@@ -453,6 +456,10 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                 };
                 if self.is_hidden(key, subject) {
                     continue;
+                }
+                if !self.meter.spend() {
+                    any.add(Found::plain(Value::UNKNOWN, left));
+                    return any.found;
                 }
                 let holds = self.bound(definition, key, subject, binding);
                 if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {

@@ -24,7 +24,7 @@ pub struct Limits {
     pub tuples_per_write: usize,
     /// Contextual tuples of one Check.
     pub contextual_tuples: usize,
-    /// Bytes of one tuple's condition context, as JSON.
+    /// Bytes of one tuple's condition context, as protobuf.
     pub condition_context_bytes: usize,
     /// Types of one authorization model.
     pub types_per_model: usize,
@@ -43,7 +43,7 @@ pub struct Limits {
     pub condition_evaluation_cost: u64,
     /// Sets and tuples of them, together, that one Check may read from the datastore before it is refused as too complex.
     pub check_reads: usize,
-    /// Evaluation work (sets visited, members walked) of one round that is done on the connection's own thread; a longer
+    /// Evaluation work (sets visited, members walked, what conditions take) of one round that is done on the connection's own thread; a longer
     /// one moves to a blocking thread.
     pub check_inline_work: u64,
     /// Evaluation work of one round before the Check is refused as too complex.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::evaluate;
 use meridian_condition::{CompileError, Condition, Context, EvalError, Outcome};
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ fn found(case: &Value) -> (String, Option<u64>) {
         Condition::compile("c", case["expression"].as_str().unwrap(), parameters)
     };
     let name = |name: &str| (name.to_owned(), None);
-    match compiled.map(|condition| condition.evaluate(&[&object("context") as &Context], 100)) {
+    match compiled.map(|condition| evaluate(&condition, &[&object("context") as &Context], 100)) {
         Err(
             CompileError::Expression { .. }
             | CompileError::NotBool { .. }

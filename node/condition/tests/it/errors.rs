@@ -1,5 +1,6 @@
 //! What a user reads when a condition or a context is wrong.
 
+use crate::evaluate;
 use meridian_condition::{Condition, Context, Outcome, ParameterType};
 use serde_json::{Value, json};
 
@@ -136,10 +137,10 @@ fn what_is_missing_and_which_context_counts() {
     )
     .unwrap();
     let (request, tuple) = (context(json!({"x": 2, "z": 1})), context(json!({"x": 1})));
-    let outcome = condition.evaluate(&[&request, &tuple], 100).unwrap();
+    let outcome = evaluate(&condition, &[&request, &tuple], 100).unwrap();
     assert_eq!(outcome, Outcome::Missing(vec!["y".to_owned()]));
     let request = context(json!({"x": 2, "y": false}));
-    let met = |contexts: &[&Context]| condition.evaluate(contexts, 100).unwrap();
+    let met = |contexts: &[&Context]| evaluate(&condition, contexts, 100).unwrap();
     assert_eq!(
         met(&[&request, &tuple]),
         Outcome::Decided { met: true, cost: 2 }
@@ -152,7 +153,7 @@ fn what_is_missing_and_which_context_counts() {
         }
     );
     assert_eq!(
-        condition.evaluate(&[&Context::new()], 100).unwrap(),
+        evaluate(&condition, &[&Context::new()], 100).unwrap(),
         Outcome::Missing(vec!["x".to_owned(), "y".to_owned()])
     );
 }
@@ -162,7 +163,7 @@ fn a_limit_stops_what_costs_more() {
     let condition =
         Condition::compile("c", "l.all(x, x >= 0)", parameters(&[("l", "list<int>")])).unwrap();
     let long = context(json!({"l": vec![1; 100]}));
-    let error = condition.evaluate(&[&long], 100).unwrap_err();
+    let error = evaluate(&condition, &[&long], 100).unwrap_err();
     assert_eq!(
         error.to_string(),
         "'c' - failed to evaluate condition expression: operation cancelled: actual cost limit exceeded (100); simplify \
@@ -170,7 +171,7 @@ fn a_limit_stops_what_costs_more() {
     );
     let cost = 501 + 1;
     assert_eq!(
-        condition.evaluate(&[&long], cost).unwrap(),
+        evaluate(&condition, &[&long], cost).unwrap(),
         Outcome::Decided { met: true, cost }
     );
 }
@@ -201,7 +202,7 @@ fn sums_of_lists_take_no_room() {
         Condition::compile("c", &expression, parameters(&[("l", "list<int>")])).unwrap();
     let context = context(json!({"l": vec![1; 1_000]}));
     assert!(matches!(
-        condition.evaluate(&[&context], 10_000),
+        evaluate(&condition, &[&context], 10_000),
         Ok(Outcome::Decided { met: true, .. })
     ));
 }
@@ -225,7 +226,7 @@ fn an_inline_expression_brings_its_parameters() {
     );
     let request = context(json!({"channel": "X", "n": "2", "other": 1}));
     assert_eq!(
-        condition.evaluate(&[&request], 100).unwrap(),
+        evaluate(&condition, &[&request], 100).unwrap(),
         Outcome::Decided { met: true, cost: 4 }
     );
     for (value, wanted) in [

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::evaluate;
 use meridian_condition::{Condition, Context, ParameterType};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ proptest! {
         let context = json!({"x": 1, "y": "b", "l": [1, 2], "m": {"a": x}, "a": a});
         let Value::Object(context) = context else { return Ok(()) };
         if let Ok(condition) = Condition::compile("c", &expression, parameters()) {
-            let _any = condition.evaluate(&[&context], 100);
+            let _any = evaluate(&condition, &[&context], 100);
         }
         let mut inline = Context::new();
         inline.insert("expression".to_owned(), expression.into());
@@ -134,7 +135,7 @@ proptest! {
         let condition = Condition::compile("c", "string(dyn(v)) == '' || true", parameters).unwrap();
         let context = Context::from_iter([("v".to_owned(), value)]);
         let checked = condition.check_context(&context);
-        let evaluated = condition.evaluate(&[&context], 1_000_000);
+        let evaluated = evaluate(&condition, &[&context], 1_000_000);
         prop_assert_eq!(checked.is_ok(), evaluated.is_ok());
     }
 
@@ -143,7 +144,7 @@ proptest! {
         let parameters = [("t", "string"), ("p", "string")].map(|(n, t)| (n.to_owned(), t.parse().unwrap()));
         let condition = Condition::compile("c", "t.matches(p)", parameters).unwrap();
         let context = Context::from_iter([("t".to_owned(), text.into()), ("p".to_owned(), pattern.into())]);
-        let _any = condition.evaluate(&[&context], 1_000);
+        let _any = evaluate(&condition, &[&context], 1_000);
     }
 }
 
@@ -186,7 +187,7 @@ fn nesting_is_bounded() {
                 let parameters = [("a".to_owned(), ParameterType::Any)];
                 if let Ok(condition) = Condition::compile("c", &expression, parameters) {
                     let context = Context::from_iter([("a".to_owned(), json!({"a": 1}))]);
-                    let _any = condition.evaluate(&[&context], 1_000_000);
+                    let _any = evaluate(&condition, &[&context], 1_000_000);
                 }
             }
         }

@@ -13,6 +13,7 @@ use meridian_model::Tuple;
 
 use super::closure::{Closure, Kind, Step};
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
+use crate::bound::Circumstances;
 use crate::budget::{Budget, Meter};
 use crate::check::Scratch;
 use crate::evaluation::Evaluation;
@@ -83,6 +84,7 @@ impl ListObjects {
     ) -> Progress {
         scratch.resume();
         let mut meter = Meter::new(budget);
+        let circumstances = Circumstances::new(context, budget.limits.condition_cost);
         let Self {
             asked,
             walk,
@@ -109,7 +111,8 @@ impl ListObjects {
             findings.check(
                 |object| {
                     let mut scratch = scratch.borrow_mut();
-                    Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, context)
+                    let around = &circumstances;
+                    Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, around)
                         .decide(object, object_type, relation, budget.limits.depth)
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,

@@ -89,6 +89,7 @@ impl ListUsers {
     ) -> Progress {
         scratch.resume();
         let mut meter = Meter::new(budget);
+        let circumstances = Circumstances::new(context, budget.limits.condition_cost);
         let Self {
             set,
             object_type,
@@ -105,10 +106,7 @@ impl ListUsers {
                 stands: &scratch.stands,
             },
             *filter,
-            Circumstances {
-                context,
-                max_cost: budget.limits.condition_cost,
-            },
+            &circumstances,
             &mut meter,
             &mut missed,
             &mut |subject, proven| {
@@ -126,13 +124,13 @@ impl ListUsers {
                     let mut scratch = scratch.borrow_mut();
                     scratch.memory.clear();
                     let asked = asked(subject, filter.0, facts, &scratch.overlay);
-                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter, context)
-                        .decide(
-                            set.object(),
-                            *object_type,
-                            set.relation(),
-                            budget.limits.depth,
-                        )
+                    let around = &circumstances;
+                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter, around).decide(
+                        set.object(),
+                        *object_type,
+                        set.relation(),
+                        budget.limits.depth,
+                    )
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,
                 |subject| say(subject, facts, &scratch.borrow().overlay, receiver),
@@ -283,12 +281,12 @@ impl Walk {
     }
 
     /// Goes as far as the facts go; what they do not say is added to `missed`, and stays open.
-    fn go<F: Facts>(
+    fn go<'b, F: Facts>(
         &mut self,
         around: &Around<'_, F>,
         filter: Filter,
-        circumstances: Circumstances<'_>,
-        meter: &mut Meter<'_>,
+        circumstances: &Circumstances<'b>,
+        meter: &mut Meter<'b>,
         missed: &mut Vec<Missing>,
         met: Met<'_>,
     ) {
@@ -336,7 +334,7 @@ struct Visit<'a, 'b, 'c, F> {
     meter: &'a mut Meter<'b>,
     missed: &'a mut Vec<Missing>,
     met: &'a mut (dyn FnMut(Subject, bool) -> bool + 'c),
-    circumstances: Circumstances<'a>,
+    circumstances: &'a Circumstances<'b>,
     walk: &'a mut Walk,
 }
 
@@ -446,7 +444,9 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
             return definition.admits(facet).then_some(facet);
         };
         let declared = definition.admits_bound(facet, &binding.stored().name)?;
-        match binding.is_met(declared, self.circumstances) {
+        let (met, work) = binding.is_met(declared, self.circumstances);
+        self.meter.charge(work);
+        match met {
             Ok(met) => met.then_some(facet),
             Err(why) => {
                 let describe = || why.on(binding, &overlay.describe(facts, set, subject));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use meridian_condition::Context;
 use meridian_engine::{Budget, Given, Limits, Outcome, Question, Scratch, View, check};
 use meridian_model::change::StoredModel;
-use meridian_model::{Position, TupleKey, dsl};
+use meridian_model::{Position, TupleCondition, TupleKey, dsl};
 
 fn view(model: &str, object_type: &str, tuples: impl IntoIterator<Item = String>) -> View {
     let key = |text: String| {
@@ -233,4 +233,127 @@ fn what_ran_out_of_work_decides_nothing_on_a_cycle() {
     let view = crowded(model, &others);
     let (full, short) = with_and_without(&view, "x", "user:anne");
     assert_eq!((full, short), (Outcome::Allowed, Outcome::OutOfWork));
+}
+
+const CONDITIONED: &str = "model
+  schema 1.1
+type user
+type group
+  relations
+    define member: [user]
+type doc
+  relations
+    define viewer: [group#member with any_of, group#member with $expression]
+condition any_of(words: list<string>, wanted: string) {
+  words.exists(word, word == wanted)
+}
+";
+
+/// So many usersets of `doc:1`, each bound to a condition that never holds, and no group has anybody.
+fn bound(usersets: usize, condition: impl Fn(usize) -> TupleCondition) -> View {
+    let tuple = |at: usize| {
+        let key = TupleKey::parse("doc:1", "viewer", &format!("group:{at}#member"));
+        (key.unwrap(), Some(condition(at)))
+    };
+    let view = view(CONDITIONED, "group", []);
+    view.cover("doc", (0..usersets).map(tuple))
+}
+
+fn any_of(_: usize) -> TupleCondition {
+    TupleCondition {
+        name: "any_of".into(),
+        context: "{}".into(),
+    }
+}
+
+/// What is asked with so much work, and how often the interrupt was polled.
+fn ask_with(view: &View, words: usize, work: u64) -> (Outcome, u32) {
+    let context = serde_json::json!({"words": vec!["a"; words], "wanted": "b"});
+    let model = view.model(None).unwrap();
+    let question = Question::parse("doc:1", "viewer", "user:nobody").unwrap();
+    let polls = Cell::new(0_u32);
+    let interrupted = || {
+        polls.set(polls.get() + 1);
+        false
+    };
+    let limits = Limits {
+        work,
+        condition_cost: 1_000_000,
+        ..Limits::default()
+    };
+    let outcome = check(
+        view,
+        &model.compiled.as_ref().unwrap().program,
+        &question,
+        Given {
+            tuples: &[],
+            context: context.as_object().unwrap(),
+        },
+        Budget {
+            limits,
+            interrupted: &interrupted,
+        },
+        &mut Scratch::default(),
+    );
+    (outcome, polls.get())
+}
+
+#[test]
+fn conditions_that_do_not_hold_are_work() {
+    let view = bound(20_000, any_of);
+    assert_eq!(ask_with(&view, 0, 10_000), (Outcome::OutOfWork, 9));
+    let (outcome, polls) = ask_with(&view, 0, 20_000_000);
+    assert_eq!(outcome, Outcome::Denied);
+    assert!(polls >= 20, "{polls}");
+}
+
+#[test]
+fn a_condition_is_as_much_work_as_it_costs() {
+    let view = bound(100, any_of);
+    assert_eq!(ask_with(&view, 1, 10_000).0, Outcome::Denied);
+    assert_eq!(ask_with(&view, 100, 10_000).0, Outcome::OutOfWork);
+}
+
+/// Casting the words is more work than all the evaluations may do, if it were done for each.
+#[test]
+fn what_a_request_brings_is_cast_once_for_all_tuples() {
+    let large = "a".repeat(1 << 20);
+    let never = |_: usize| TupleCondition {
+        name: "any_of".into(),
+        context: r#"{"words": []}"#.into(),
+    };
+    let view = bound(1_000, never);
+    let model = view.model(None).unwrap();
+    let question = Question::parse("doc:1", "viewer", "user:nobody").unwrap();
+    let context = serde_json::json!({"words": [], "wanted": large});
+    let limits = Limits {
+        work: 100_000,
+        ..Limits::default()
+    };
+    let outcome = check(
+        &view,
+        &model.compiled.as_ref().unwrap().program,
+        &question,
+        Given {
+            tuples: &[],
+            context: context.as_object().unwrap(),
+        },
+        Budget::of(limits),
+        &mut Scratch::default(),
+    );
+    assert_eq!(outcome, Outcome::Denied);
+}
+
+#[test]
+fn compiling_what_tuples_bring_is_work_and_done_once() {
+    let inline = |at: usize| TupleCondition {
+        name: "$expression".into(),
+        context: format!(r#"{{"expression": "'{at}' == 'x'"}}"#).into(),
+    };
+    let view = bound(100, inline);
+    let ask = |work| ask_with(&view, 0, work).0;
+    assert_eq!(ask(10_000), Outcome::OutOfWork);
+    // A little goes further each time, for what is compiled stays so.
+    assert_eq!(ask(1_000_000), Outcome::Denied);
+    assert_eq!(ask(10_000), Outcome::Denied);
 }

@@ -147,3 +147,78 @@ async fn lists_of_objects_and_of_users_have_limits_of_their_own() {
     let users = list("list-users", users).await;
     assert_eq!(users["users"].as_array().unwrap().len(), 2);
 }
+
+/// Documents seen by groups under a condition that costs much.
+fn costly_model() -> Value {
+    json!({
+        "schema_version": "1.1",
+        "type_definitions": [
+            {"type": "user"},
+            {
+                "type": "group",
+                "relations": {"member": {"this": {}}},
+                "metadata": {"relations": {"member": {"directly_related_user_types": [{"type": "user"}]}}}
+            },
+            {
+                "type": "doc",
+                "relations": {"viewer": {"this": {}}},
+                "metadata": {"relations": {"viewer": {"directly_related_user_types": [
+                    {"type": "user"}, {"type": "group", "relation": "member", "condition": "costly"}
+                ]}}}
+            }
+        ],
+        "conditions": {"costly": {
+            "name": "costly",
+            "expression": "words.exists(word, word == 'x')",
+            "parameters": {"words": {"type_name": "TYPE_NAME_LIST", "generic_types": [{"type_name": "TYPE_NAME_STRING"}]}}
+        }}
+    })
+}
+
+#[tokio::test]
+async fn a_check_of_many_costly_conditions_ends_when_its_work_is_used_up() {
+    let node = Node::with(Limits {
+        check_inline_work: 1_000,
+        check_work: 5_000,
+        ..Limits::default()
+    })
+    .await;
+    let store = node.store().await;
+    let model = format!("/stores/{store}/authorization-models");
+    let written = node.post(&model, &costly_model()).await;
+    assert_eq!(written.status, 201, "{}", written.body);
+    let bound = |at: usize| {
+        json!({
+            "user": format!("group:{at}#member"), "relation": "viewer", "object": "doc:1",
+            "condition": {"name": "costly"},
+        })
+    };
+    let tuples: Vec<_> = (0..100).map(bound).collect();
+    let written = node
+        .post(
+            &format!("/stores/{store}/write"),
+            &json!({"writes": {"tuple_keys": tuples}}),
+        )
+        .await;
+    assert_eq!(written.status, 200, "{}", written.body);
+    let question = json!({"user": "user:anne", "relation": "viewer", "object": "doc:1"});
+    let words = |count: usize| json!({"words": vec!["a"; count]});
+    let check = format!("/stores/{store}/check");
+    let cheap = json!({"tuple_key": question, "context": words(1)});
+    assert_eq!(node.post(&check, &cheap).await.body["allowed"], false);
+    let costly = json!({"tuple_key": question, "context": words(12)});
+    let refused = node.post(&check, &costly).await;
+    let code = "authorization_model_resolution_too_complex";
+    let message = refused.message(400, code).to_owned();
+    let checks = json!({"checks": [
+        {"correlation_id": "cheap", "tuple_key": question, "context": words(1)},
+        {"correlation_id": "costly", "tuple_key": question, "context": words(12)},
+    ]});
+    let path = format!("/stores/{store}/batch-check");
+    let batch = node.post(&path, &checks).await;
+    let expected = json!({"result": {
+        "cheap": {"allowed": false},
+        "costly": {"error": {"input_error": code, "message": message}},
+    }});
+    assert_eq!(batch.body, expected);
+}
