@@ -13,6 +13,7 @@ pub mod dev;
 pub mod limits;
 pub mod node_service;
 mod outage;
+mod pace;
 pub mod peer;
 mod retention;
 pub mod roles;

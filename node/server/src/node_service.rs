@@ -184,11 +184,20 @@ impl NodeService for Nodes {
         Ok(Response::new(response))
     }
 
+    type EvaluateBatchStream = batch::Parts;
+
     async fn evaluate_batch(
         &self,
         request: Request<wire::EvaluateBatchRequest>,
-    ) -> Result<Response<wire::EvaluateBatchResponse>, Status> {
-        batch::evaluate(self, request).await
+    ) -> Result<Response<Self::EvaluateBatchStream>, Status> {
+        let cx = context(&request, request.get_ref().min_position);
+        let batch = request
+            .into_inner()
+            .batch
+            .ok_or_else(|| Status::invalid_argument("batch: value is required"))?;
+        let decide = Arc::clone(&self.decide);
+        let parts = batch::parts(decide, cx, batch, self.name.clone());
+        Ok(Response::new(parts))
     }
 
     async fn forward(

@@ -5,9 +5,11 @@
 //! certainly was not sent.
 
 mod api;
+mod batch;
 mod line;
 mod list;
 pub(crate) mod replication;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trust;

@@ -1067,47 +1067,59 @@ pub struct EvaluateBatchRequest {
     #[prost(message, optional, tag = "2")]
     pub min_position: ::core::option::Option<Position>,
 }
+/// The last part has an end; a stream without one broke off.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct EvaluateBatchResponse {
-    /// One for each check, in the order of the request; none when the whole batch is refused.
+pub struct EvaluateBatchPart {
     #[prost(message, repeated, tag = "1")]
-    pub results: ::prost::alloc::vec::Vec<evaluate_batch_response::Result>,
-    /// Why the whole batch is refused.
+    pub results: ::prost::alloc::vec::Vec<evaluate_batch_part::Result>,
     #[prost(message, optional, tag = "2")]
-    pub error: ::core::option::Option<NodeError>,
-    /// No result is of an earlier position.
-    #[prost(message, optional, tag = "3")]
-    pub position: ::core::option::Option<Position>,
-    /// The model they were decided under; of an error too, where it is known.
-    #[prost(string, tag = "4")]
+    pub end: ::core::option::Option<EvaluateBatchEnd>,
+    /// The model they are decided under, as soon as it is known; of an error too.
+    #[prost(string, tag = "3")]
     pub authorization_model_id: ::prost::alloc::string::String,
-    /// The node that decided, as in the header meridian-served-by.
-    #[prost(string, tag = "5")]
-    pub served_by: ::prost::alloc::string::String,
 }
-/// Nested message and enum types in `EvaluateBatchResponse`.
-pub mod evaluate_batch_response {
+/// Nested message and enum types in `EvaluateBatchPart`.
+pub mod evaluate_batch_part {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Result {
+        /// Which check it is of, from 0 in the order of the request. Each has one result at most; before an end without an
+        /// error, exactly one.
+        #[prost(uint32, tag = "1")]
+        pub check: u32,
         /// As in EvaluateResponse.
-        #[prost(fixed64, repeated, tag = "3")]
+        #[prost(fixed64, repeated, tag = "4")]
         pub reads: ::prost::alloc::vec::Vec<u64>,
         /// The position it holds at.
-        #[prost(message, optional, tag = "4")]
+        #[prost(message, optional, tag = "5")]
         pub position: ::core::option::Option<super::Position>,
-        #[prost(oneof = "result::Outcome", tags = "1, 2")]
+        /// The node that decided it, as in the header meridian-served-by.
+        #[prost(string, tag = "6")]
+        pub served_by: ::prost::alloc::string::String,
+        #[prost(oneof = "result::Outcome", tags = "2, 3")]
         pub outcome: ::core::option::Option<result::Outcome>,
     }
     /// Nested message and enum types in `Result`.
     pub mod result {
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Outcome {
-            #[prost(bool, tag = "1")]
+            #[prost(bool, tag = "2")]
             Allowed(bool),
-            #[prost(message, tag = "2")]
+            #[prost(message, tag = "3")]
             Error(super::super::NodeError),
         }
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EvaluateBatchEnd {
+    /// Why all checks without a result are refused; unset where each has one.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<NodeError>,
+    /// No result is of an earlier position.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+    /// The node that decided, as in the header meridian-served-by.
+    #[prost(string, tag = "3")]
+    pub served_by: ::prost::alloc::string::String,
 }
 /// An OpenFGA error on its way to the client: its number cannot stand in grpc-status between nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1390,12 +1402,13 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Evaluate"));
             self.inner.unary(req, path, codec).await
         }
-        /// Decides many checks of one store and model, all at one revision where that can be.
+        /// Decides many checks of one store and model, all at one revision where that can be: results as they are decided, and
+        /// behind them how it ended.
         pub async fn evaluate_batch(
             &mut self,
             request: impl tonic::IntoRequest<super::EvaluateBatchRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::EvaluateBatchResponse>,
+            tonic::Response<tonic::codec::Streaming<super::EvaluateBatchPart>>,
             tonic::Status,
         > {
             self.inner
@@ -1413,7 +1426,7 @@ pub mod node_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "EvaluateBatch"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Runs an OpenFGA call at the node that may: writes, and reads that the asking node does not hold.
         pub async fn forward(
@@ -1588,12 +1601,19 @@ pub mod node_service_server {
             tonic::Response<super::EvaluateResponse>,
             tonic::Status,
         >;
-        /// Decides many checks of one store and model, all at one revision where that can be.
+        /// Server streaming response type for the EvaluateBatch method.
+        type EvaluateBatchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::EvaluateBatchPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Decides many checks of one store and model, all at one revision where that can be: results as they are decided, and
+        /// behind them how it ended.
         async fn evaluate_batch(
             &self,
             request: tonic::Request<super::EvaluateBatchRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::EvaluateBatchResponse>,
+            tonic::Response<Self::EvaluateBatchStream>,
             tonic::Status,
         >;
         /// Runs an OpenFGA call at the node that may: writes, and reads that the asking node does not hold.
@@ -1778,11 +1798,12 @@ pub mod node_service_server {
                     struct EvaluateBatchSvc<T: NodeService>(pub Arc<T>);
                     impl<
                         T: NodeService,
-                    > tonic::server::UnaryService<super::EvaluateBatchRequest>
+                    > tonic::server::ServerStreamingService<super::EvaluateBatchRequest>
                     for EvaluateBatchSvc<T> {
-                        type Response = super::EvaluateBatchResponse;
+                        type Response = super::EvaluateBatchPart;
+                        type ResponseStream = T::EvaluateBatchStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -1813,7 +1834,7 @@ pub mod node_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,12 +1,17 @@
 //! Many checks over a datastore: one snapshot for all of them, and one query a round.
 //!
 //! What is kept or under way is not evaluated again ([`crate::commands::decisions`]). Evaluating beside others is for checks
-//! that are quick; one that takes more work than that is decided by itself, at the batch's position or later.
+//! that are quick; one that takes more work than that is decided by itself, at the batch's position or later. Each has the
+//! limits of a check that is asked alone, and what goes wrong with it is its own outcome.
 //!
 //! The hazard: two batches that each wait for a check the other leads. So nothing is awaited while a check that can be
 //! decided beside others is not, nor while the snapshot, a connection of the datastore, is held. The snapshot itself is
 //! awaited while leading: whoever holds a connection waits for no flight.
 
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::stream::{self, FuturesUnordered};
@@ -24,6 +29,7 @@ use crate::api::deadline_exceeded;
 use crate::calls::Context;
 use crate::commands::check::Decision;
 use crate::commands::errors::from_datastore;
+use crate::pace::Pace;
 use crate::routing::batch::Tell;
 use crate::routing::wants_primary;
 
@@ -42,6 +48,14 @@ struct Open {
     lead: Option<Lead<Shared, Outcome>>,
 }
 
+/// One that is evaluated beside the others.
+struct Running {
+    open: Open,
+    evaluation: Evaluation,
+    /// Sets and tuples that it may still read.
+    left: usize,
+}
+
 /// What is left once the snapshot is given back.
 #[derive(Default)]
 struct Rest {
@@ -52,7 +66,7 @@ struct Rest {
 }
 
 /// Those that missed something in a round, and which part of the round's reads is whose.
-type Unknown = Vec<(Open, Evaluation, std::ops::Range<usize>)>;
+type Unknown = Vec<(Running, Range<usize>)>;
 
 impl Local {
     /// Decides checks of one store, model and consistency, telling each as it is decided; what all of them hold at.
@@ -97,7 +111,9 @@ impl Batch<'_> {
             if let Some(all) = all_of_one_position(&kept) {
                 self.cx.model.note(all.1);
                 for (at, decision) in kept.into_iter().enumerate() {
-                    decision.into_iter().for_each(|kept| tell(at, Ok(kept)));
+                    decision
+                        .into_iter()
+                        .for_each(|kept| self.tell(tell, at, Ok(kept)));
                 }
                 return Ok(all);
             }
@@ -115,13 +131,13 @@ impl Batch<'_> {
         for (at, kept) in kept.into_iter().enumerate() {
             match kept {
                 Some(kept) if kept.position == position && kept.model == model.id => {
-                    tell(at, Ok(kept));
+                    self.tell(tell, at, Ok(kept));
                 }
                 Some(_) => self.seat(at, primary, &mut open, &mut joined),
                 None => {}
             }
         }
-        let begun = self.begin(open, &model, tell);
+        let begun = self.begin(open, &model, tell).await;
         let long = self.rounds(&mut *snapshot, begun, tell).await?;
         drop(snapshot);
         let rest = Rest { long, joined };
@@ -169,14 +185,15 @@ impl Batch<'_> {
     }
 
     /// Makes every check ready to be evaluated; what the model does not allow is decided by that.
-    fn begin(
+    async fn begin(
         &self,
         open: Vec<Open>,
         model: &Arc<Compiled>,
         tell: &mut Tell<'_>,
-    ) -> Vec<(Open, Evaluation)> {
-        let mut begun = Vec::with_capacity(open.len());
+    ) -> Vec<Running> {
+        let (mut begun, mut pace) = (Vec::with_capacity(open.len()), Pace::begin());
         for open in open {
+            pace.step().await;
             let Some(request) = self.checks.get(open.at) else {
                 continue;
             };
@@ -184,7 +201,11 @@ impl Batch<'_> {
             match CheckedRequest::new(&model.types, request) {
                 Ok(checked) => {
                     let model = Arc::clone(model);
-                    begun.push((open, Evaluation::new(self.store, model, &checked, None)));
+                    begun.push(Running {
+                        open,
+                        evaluation: Evaluation::new(self.store, model, &checked, None),
+                        left: self.local.limits.check_reads,
+                    });
                 }
                 Err(error) => self.land(open, Err(error), tell),
             }
@@ -192,70 +213,101 @@ impl Batch<'_> {
         begun
     }
 
-    /// Evaluates round by round. Returns those that take too long for that.
+    /// Evaluates round by round. Returns those that are to be decided by themselves.
     async fn rounds(
         &self,
         snapshot: &mut dyn Snapshot,
-        mut open: Vec<(Open, Evaluation)>,
+        mut open: Vec<Running>,
         tell: &mut Tell<'_>,
     ) -> Result<Vec<Open>, ApiError> {
         let (position, mut long) = (snapshot.position(), Vec::new());
-        let mut left = self.local.limits.check_reads.saturating_mul(open.len());
+        let mut together = self.most_together(open.len());
+        let mut pace = Pace::begin();
         loop {
-            let (unknown, reads) = self.round(open, position, &mut long, tell)?;
+            let (unknown, reads) = self.round(open, position, &mut long, tell).await;
             if unknown.is_empty() {
                 return Ok(long);
             }
-            left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;
             self.local.decisions.has_read();
             let found = snapshot
-                .read(&reads, u32::try_from(left).unwrap_or(u32::MAX))
+                .read(&reads, u32::try_from(together).unwrap_or(u32::MAX))
                 .await
-                .map_err(from_datastore)?
-                .ok_or_else(too_complex)?;
-            left = left.saturating_sub(found.iter().map(Vec::len).sum());
-            let add = |(open, mut evaluation, span): (Open, Evaluation, std::ops::Range<usize>)| {
-                let (reads, found) = (reads.get(span.clone()), found.get(span));
-                evaluation.add(reads.unwrap_or_default(), found.unwrap_or_default());
-                (open, evaluation)
+                .map_err(from_datastore)?;
+            let Some(found) = found else {
+                // Somebody reads very much; who it is, each finds out alone.
+                long.extend(unknown.into_iter().map(|(running, _)| running.open));
+                return Ok(long);
             };
-            open = unknown.into_iter().map(add).collect();
+            open = Vec::with_capacity(unknown.len());
+            for (mut running, span) in unknown {
+                pace.step().await;
+                let found = found.get(span.clone()).unwrap_or_default();
+                let tuples: usize = found.iter().map(Vec::len).sum();
+                together = together.saturating_sub(tuples);
+                match running.left.checked_sub(tuples) {
+                    Some(left) => {
+                        running.left = left;
+                        let reads = reads.get(span).unwrap_or_default();
+                        running.evaluation.add(reads, found);
+                        open.push(running);
+                    }
+                    None => self.land(running.open, Err(too_complex()), tell),
+                }
+            }
         }
     }
 
+    /// Tuples that so many checks may read together: as many as those that may be long at a time, for that is how much a
+    /// node has room for.
+    fn most_together(&self, checks: usize) -> usize {
+        let limits = &self.local.limits;
+        let at_a_time = checks.min(limits.concurrent_long_checks.max(1));
+        limits.check_reads.saturating_mul(at_a_time)
+    }
+
     /// Runs every evaluation once. Returns those that missed something, and all that they missed.
-    fn round(
+    async fn round(
         &self,
-        open: Vec<(Open, Evaluation)>,
+        running: Vec<Running>,
         position: Position,
         long: &mut Vec<Open>,
         tell: &mut Tell<'_>,
-    ) -> Result<(Unknown, Vec<Read>), ApiError> {
+    ) -> (Unknown, Vec<Read>) {
         let (mut unknown, mut reads) = (Vec::new(), Vec::new());
-        for (open, mut evaluation) in open {
-            let evaluated = evaluation.run_inline(&self.local.limits)?;
-            let outcome = match evaluated {
-                Evaluated::Allowed | Evaluated::Denied => {
-                    self.local.measure(evaluated, &evaluation);
+        let mut pace = Pace::begin();
+        for mut running in running {
+            pace.step().await;
+            let evaluation = &mut running.evaluation;
+            let outcome = match evaluation.run_inline(&self.local.limits) {
+                Ok(evaluated @ (Evaluated::Allowed | Evaluated::Denied)) => {
+                    self.local.measure(evaluated, evaluation);
                     Ok(evaluation.decision(evaluated == Evaluated::Allowed, position))
                 }
-                Evaluated::TooDeep => Err(too_complex()),
-                Evaluated::Unclear => Err(unclear(evaluation.scratch())),
-                Evaluated::Interrupted => Err(deadline_exceeded()),
-                Evaluated::OutOfWork => {
-                    long.push(open);
+                Ok(Evaluated::TooDeep) => Err(too_complex()),
+                Ok(Evaluated::Unclear) => Err(unclear(evaluation.scratch())),
+                Ok(Evaluated::Interrupted) => Err(deadline_exceeded()),
+                Ok(Evaluated::OutOfWork) => {
+                    long.push(running.open);
                     continue;
                 }
-                Evaluated::Unknown => {
-                    let from = reads.len();
-                    reads.extend_from_slice(evaluation.scratch().missed());
-                    unknown.push((open, evaluation, from..reads.len()));
-                    continue;
+                Ok(Evaluated::Unknown) => {
+                    let missed = evaluation.scratch().missed();
+                    match running.left.checked_sub(missed.len()) {
+                        Some(left) => {
+                            let from = reads.len();
+                            reads.extend_from_slice(missed);
+                            running.left = left;
+                            unknown.push((running, from..reads.len()));
+                            continue;
+                        }
+                        None => Err(too_complex()),
+                    }
                 }
+                Err(error) => Err(error),
             };
-            self.land(open, outcome, tell);
+            self.land(running.open, outcome, tell);
         }
-        Ok((unknown, reads))
+        (unknown, reads)
     }
 
     /// Decides what is left, each by itself, at the batch's position or later.
@@ -321,7 +373,11 @@ impl Batch<'_> {
                 .decisions
                 .land(lead, &self.arrived, request, &outcome);
         }
-        tell(open.at, outcome);
+        self.tell(tell, open.at, outcome);
+    }
+
+    fn tell(&self, tell: &mut Tell<'_>, at: usize, outcome: Outcome) {
+        tell(at, outcome, &self.local.name);
     }
 }
 

@@ -142,7 +142,8 @@ mod tests {
         let log = Log::default();
         let _logging = log.start(tracing::Level::INFO);
         for _ in 0..3 {
-            let away = from_datastore(DatastoreError::Unavailable("no route to host".into()));
+            let why = std::sync::Arc::new(std::io::Error::other("no route to host"));
+            let away = from_datastore(DatastoreError::Unavailable(why));
             assert_eq!(away.code, Code::Unavailable);
         }
         for _ in 0..3 {

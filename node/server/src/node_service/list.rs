@@ -16,6 +16,7 @@ use tonic::Status;
 
 use super::{model_to_wire, name_of, node_error};
 use crate::calls::{Answer, Calls, Context, Resolved, ServedBy};
+use crate::telemetry::request::onward;
 
 /// Objects of one part at most, and objects that wait for the node below.
 const OBJECTS: usize = 256;
@@ -36,7 +37,7 @@ pub(super) fn parts(
     let (found, names) = mpsc::channel(OBJECTS);
     let model = cx.model.clone();
     let listing = async move { calls.streamed_list_objects(&cx, list, found).await };
-    let listing = AbortOnDropHandle::new(tokio::spawn(listing));
+    let listing = AbortOnDropHandle::new(tokio::spawn(onward(listing)));
     let next = move |under_way: Option<UnderWay>| {
         let (this, model) = (this.clone(), model.clone());
         async move {

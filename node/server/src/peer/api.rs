@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use meridian_model::{ApiError, Code, ModelId, Position};
+use meridian_model::{ApiError, Code};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
@@ -14,9 +14,7 @@ use super::line::{Failure, Repeat};
 use crate::api::operations::Operation;
 use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
 use crate::commands::check::Decision;
-use crate::commands::decisions::Outcome;
 use crate::routing::Decided;
-use crate::routing::batch::Standing;
 
 impl Peers {
     /// Has a check decided above.
@@ -73,65 +71,6 @@ impl Peers {
             },
             served_by,
         })
-    }
-
-    /// Has different checks of one store, model and consistency decided above, in one call.
-    ///
-    /// # Errors
-    /// The deciding node's refusal of all of them, or `unavailable` when none can be reached.
-    pub async fn decide_all(
-        &self,
-        cx: &Context,
-        checks: &[v1::CheckRequest],
-    ) -> Result<(Standing, Vec<Outcome>), Refusal> {
-        let request = wire::EvaluateBatchRequest {
-            batch: Some(batch_of(checks)),
-            min_position: cx.min_position.map(position_to_wire),
-        };
-        let response = self
-            .line
-            .call(cx.deadline, Repeat::Safe, |client| {
-                let request = request.clone();
-                async move {
-                    let response = client.nodes().evaluate_batch(timely(cx, request)).await?;
-                    if let Some(error) = &response.get_ref().error {
-                        lacking(error)?;
-                    }
-                    Ok::<_, Failure>(response)
-                }
-            })
-            .await
-            .map_err(refusal)?;
-        let (position, served_by) = (
-            response.position.map(position_from_wire),
-            ServedBy::new(&response.served_by).ok(),
-        );
-        let model = response.authorization_model_id.parse().ok();
-        if let Some(error) = response.error {
-            return Err(Refusal {
-                error: api_error(error),
-                position,
-                model: model.map(Box::new),
-                served_by,
-            });
-        }
-        let (Some(position), Some(served_by), Some(model)) = (position, served_by, model) else {
-            return Err(
-                unreadable("an EvaluateBatch answer without position, model or node").into(),
-            );
-        };
-        if response.results.len() != checks.len() {
-            return Err(unreadable("an EvaluateBatch answer of another size").into());
-        }
-        cx.model.note(model);
-        let outcome = |result| outcome(result, position, model);
-        let outcomes = response.results.into_iter().map(outcome).collect();
-        let standing = Standing {
-            position,
-            model,
-            served_by,
-        };
-        Ok((standing, outcomes))
     }
 
     /// Has a call answered above. One that `writes` is never made twice.
@@ -194,42 +133,6 @@ impl Peers {
             }),
             None => Err(unreadable("a Forward answer without an outcome").into()),
         }
-    }
-}
-
-/// Checks as one message: what they have in common is the first's.
-fn batch_of(checks: &[v1::CheckRequest]) -> v1::BatchCheckRequest {
-    let first = checks.first().cloned().unwrap_or_default();
-    let item = |check: &v1::CheckRequest| v1::BatchCheckItem {
-        tuple_key: check.tuple_key.clone(),
-        contextual_tuples: check.contextual_tuples.clone(),
-        context: check.context.clone(),
-        correlation_id: String::new(),
-    };
-    v1::BatchCheckRequest {
-        store_id: first.store_id,
-        checks: checks.iter().map(item).collect(),
-        authorization_model_id: first.authorization_model_id,
-        consistency: first.consistency,
-    }
-}
-
-/// One result of a batch; a position of its own stands where it is not the batch's.
-fn outcome(
-    result: wire::evaluate_batch_response::Result,
-    position: Position,
-    model: ModelId,
-) -> Outcome {
-    use wire::evaluate_batch_response::result::Outcome as Wire;
-    match result.outcome {
-        Some(Wire::Allowed(allowed)) => Ok(Decision {
-            allowed,
-            position: result.position.map_or(position, position_from_wire),
-            model,
-            reads: result.reads,
-        }),
-        Some(Wire::Error(error)) => Err(api_error(error)),
-        None => Err(unreadable("a result without an outcome")),
     }
 }
 

@@ -7,11 +7,12 @@ use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
 use tokio::sync::mpsc;
-use tonic::{Response, Status, Streaming};
+use tonic::{Response, Streaming};
 
 use super::Peers;
 use super::api::{api_error, lacking, refusal, timely, unreadable};
 use super::line::{Failure, Repeat};
+use super::stream::next;
 use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
 use crate::commands::lists::hand_on;
 
@@ -41,7 +42,7 @@ impl Peers {
             async move {
                 let response = client.lists().forward_list(timely(cx, request)).await?;
                 let mut rest = response.into_inner();
-                let first = rest.message().await?.ok_or_else(broken_off)?;
+                let first = next(&mut rest, cx.deadline).await?;
                 if let Some(error) = first.end.as_ref().and_then(|end| end.error.as_ref()) {
                     lacking(error)?;
                 }
@@ -61,17 +62,9 @@ impl Peers {
             }
             // What was found in time may take longer to hand on.
             let latest = cx.deadline.max(Instant::now() + patience);
-            let next = tokio::time::timeout_at(latest.into(), rest.message()).await;
-            let next = next.map_err(|_| crate::api::deadline_exceeded())?;
-            part = next
-                .and_then(|part| part.ok_or_else(broken_off))
-                .map_err(refusal)?;
+            part = next(&mut rest, latest).await.map_err(refusal)?;
         }
     }
-}
-
-fn broken_off() -> Status {
-    Status::unavailable("a streamed listing broke off; try again")
 }
 
 fn answer(end: wire::ForwardListEnd, model: Option<ModelId>) -> Answer<()> {

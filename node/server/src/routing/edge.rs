@@ -106,8 +106,8 @@ impl Edge {
         if matches!(found, Found::Long) {
             found = match self
                 .held
-                .decide_long(store, view.clone(), request.clone(), cx.deadline)
-                .await?
+                .decide_long(store, view.clone(), request.clone(), cx.deadline)?
+                .await
             {
                 Ok(found) => found,
                 Err(error) => return Some(Err(error.into())),

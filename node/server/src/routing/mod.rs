@@ -116,37 +116,23 @@ impl Upwards {
         decided
     }
 
-    /// Has checks decided above in one call, and lifts the floor to the latest answer among them.
+    /// Has checks decided above in one call, telling each as it is decided, and lifts the floor to the latest answer among
+    /// them.
     async fn decide_all(
         &self,
         cx: &Context,
         store: StoreId,
         checks: &[v1::CheckRequest],
-    ) -> Result<(Standing, Vec<Outcome>), Refusal> {
-        let (standing, outcomes) = self.peers.decide_all(cx, checks).await?;
-        let positions = outcomes.iter().flatten().map(|decision| decision.position);
-        let latest = positions.fold(standing.position, Ord::max);
-        self.floors.lift(store, latest);
-        Ok((standing, outcomes))
-    }
-
-    /// Has those of `checks` that are `left` decided above, and tells each.
-    async fn rest(
-        &self,
-        cx: &Context,
-        store: StoreId,
-        checks: &[v1::CheckRequest],
-        left: &[usize],
         tell: &mut Tell<'_>,
     ) -> Result<Standing, Refusal> {
-        let asked: Vec<_> = left
-            .iter()
-            .filter_map(|at| checks.get(*at).cloned())
-            .collect();
-        let (standing, outcomes) = self.decide_all(cx, store, &asked).await?;
-        for (at, outcome) in left.iter().zip(outcomes) {
-            tell(*at, outcome);
-        }
+        let mut lifting = |at: usize, outcome: Outcome, by: &ServedBy| {
+            if let Ok(decision) = &outcome {
+                self.floors.lift(store, decision.position);
+            }
+            tell(at, outcome, by);
+        };
+        let standing = self.peers.decide_all(cx, checks, &mut lifting).await?;
+        self.floors.lift(store, standing.position);
         Ok(standing)
     }
 

@@ -7,10 +7,10 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::api::operations::{Operation, ReadChanges, Way};
-use crate::calls::{Answer, Context, Refusal};
+use crate::calls::{Answer, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::decisions::Outcome;
-use crate::routing::batch::{DecideAll, Standing, Tell};
+use crate::routing::batch::{DecideAll, Standing, Tell, Told, tell_at};
 use crate::routing::floors::Floors;
 use crate::routing::routed::Routed;
 use crate::routing::{
@@ -69,16 +69,10 @@ impl DecideAll for Regional {
             return self.own.decide_all(cx, checks, tell).await;
         };
         let cx = self.upwards.above_floor(cx, Some(store));
-        let (mut told, mut earliest) = (vec![false; checks.len()], None);
+        let mut told = Told::default();
         if !wants_primary(first.consistency) {
-            let mut noting = |at: usize, outcome: Outcome| {
-                if let Some(told) = told.get_mut(at) {
-                    *told = true;
-                }
-                if let Ok(decision) = &outcome {
-                    earliest = Some(decision.position.min(earliest.unwrap_or(decision.position)));
-                }
-                tell(at, outcome);
+            let mut noting = |at: usize, outcome: Outcome, by: &ServedBy| {
+                told.pass(at, outcome, by, tell);
             };
             match self.own.decide_all(&cx, checks, &mut noting).await {
                 Err(refusal) if is_about_here(&refusal) => {}
@@ -90,14 +84,13 @@ impl DecideAll for Regional {
                 }
             }
         }
-        let left: Vec<usize> = (0..checks.len())
-            .filter(|at| told.get(*at) == Some(&false))
-            .collect();
-        let above = self.upwards.rest(&cx, store, checks, &left, tell).await?;
-        Ok(Standing {
-            position: above.position.min(earliest.unwrap_or(above.position)),
-            ..above
-        })
+        let (places, left) = told.rest(checks);
+        let mut tell = tell_at(&places, tell);
+        let above = self
+            .upwards
+            .decide_all(&cx, store, &left, &mut tell)
+            .await?;
+        Ok(told.with(above))
     }
 }
 
@@ -171,7 +164,6 @@ mod tests {
     use meridian_store::memory::MemoryDatastore;
 
     use super::*;
-    use crate::calls::ServedBy;
     use crate::limits::Limits;
     use crate::peer::Peers;
 

@@ -15,13 +15,14 @@ use meridian_proto::openfga::v1;
 use metrics::{Counter, counter, describe_counter};
 use tokio::sync::mpsc;
 
-use super::batch::{DecideAll, Standing, Tell};
+use super::batch::{DecideAll, Standing, Tell, Told, tell_at};
 use super::floors::Floors;
 use super::routed::Routed;
 use super::{Decide, Decided, is_about_here, store_of, streamed_here, wants_primary};
 use crate::api::operations::{Operation, Way};
-use crate::calls::{Answer, Calls as _, Context, Refusal};
+use crate::calls::{Answer, Calls as _, Context, Refusal, ServedBy};
 use crate::commands::Local;
+use crate::commands::decisions::Outcome;
 use crate::commands::errors::of_replica;
 use crate::outage::Outage;
 
@@ -206,21 +207,23 @@ impl DecideAll for Replicated {
         let first = checks.first();
         let store = first.and_then(store_of);
         let primary = first.is_none_or(|first| wants_primary(first.consistency));
-        let mut decided = None;
+        let (mut told, mut decided) = (Told::default(), None);
         if let Some(above_floor) = self.to_replica(cx, store, primary) {
-            // Told once it is the answer: what the replica cannot do to the end, the primary does from the beginning.
-            let mut told = Vec::new();
-            let mut keep = |at: usize, outcome| told.push((at, outcome));
-            let call = DecideAll::decide_all(&self.replica, &above_floor, checks, &mut keep);
+            let mut noting = |at: usize, outcome: Outcome, by: &ServedBy| {
+                told.pass(at, outcome, by, tell);
+            };
+            let call = DecideAll::decide_all(&self.replica, &above_floor, checks, &mut noting);
             let (said, failed) = of_replica(call).await;
-            if self.is_answer(&said, failed) {
-                told.into_iter().for_each(|(at, outcome)| tell(at, outcome));
-                decided = Some(said);
-            }
+            decided = self.is_answer(&said, failed).then_some(said);
         }
         let decided = match decided {
             Some(decided) => decided,
-            None => DecideAll::decide_all(&*self.primary, cx, checks, tell).await,
+            None => {
+                let (places, left) = told.rest(checks);
+                let mut tell = tell_at(&places, tell);
+                let rest = DecideAll::decide_all(&*self.primary, cx, &left, &mut tell).await;
+                rest.map(|rest| told.with(rest))
+            }
         };
         if let (Some(store), Ok(standing)) = (store, &decided) {
             self.floors.lift(store, standing.position);

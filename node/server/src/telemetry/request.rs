@@ -294,6 +294,17 @@ pub(crate) fn along<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
+/// The same work, on behalf of the request that this task works on, in a task of its own.
+pub(crate) fn onward<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+    let current = CURRENT.try_with(Clone::clone).ok();
+    async move {
+        match current {
+            Some(current) => current.run(work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// How many statements the request that this task works on took so far.
 pub(crate) fn statements() -> u32 {
     CURRENT.try_with(Current::statements).unwrap_or_default()

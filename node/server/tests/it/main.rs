@@ -13,6 +13,7 @@ mod assertions;
 mod authn;
 mod authzen;
 mod bad_input;
+mod batches;
 #[path = "../../src/telemetry/captured.rs"]
 mod captured;
 mod check;

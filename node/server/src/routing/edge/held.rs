@@ -130,28 +130,31 @@ impl Held {
     }
 
     /// Evaluates on a blocking thread until it is done or the caller's time is up; `None` when no more may run now.
-    pub(super) async fn decide_long(
+    pub(super) fn decide_long(
         self: &Arc<Self>,
         store: StoreId,
         view: View,
         request: v1::CheckRequest,
         deadline: Instant,
-    ) -> Option<Result<Found, ApiError>> {
+    ) -> Option<impl Future<Output = Result<Found, ApiError>> + Send + use<>> {
         let this = Arc::clone(self);
         let run = move |budget: Budget<'_>| match this.decide(&view, &request, budget) {
             Found::Long => Found::Decided(Err(too_complex().into())),
             found => found,
         };
-        self.long(store, deadline, run).await
+        self.long(store, deadline, run)
     }
 
     /// Runs what takes long on a blocking thread; `None` when no more may run now.
-    pub(super) async fn long<T: Send + 'static>(
+    pub(super) fn long<T: Send + 'static, R>(
         &self,
         store: StoreId,
         deadline: Instant,
-        run: impl FnOnce(Budget<'_>) -> T + Send + 'static,
-    ) -> Option<Result<T, ApiError>> {
+        run: R,
+    ) -> Option<impl Future<Output = Result<T, ApiError>> + Send + use<T, R>>
+    where
+        R: FnOnce(Budget<'_>) -> T + Send + 'static,
+    {
         let slot = self.long_checks.slot_now(store)?;
         let limits = self.limits.evaluation(self.limits.check_work);
         let run = move |interrupted: &dyn Fn() -> bool| {
@@ -160,7 +163,7 @@ impl Held {
                 interrupted,
             })
         };
-        Some(slot.run(deadline, run).await.map(|(done, _)| done))
+        Some(async move { slot.run(deadline, run).await.map(|(done, _)| done) })
     }
 }
 

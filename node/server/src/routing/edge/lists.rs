@@ -46,7 +46,7 @@ impl Edge {
                 (begin().ok()?, view.clone(), question.model_id().to_owned());
             let deadline = question.limits(&self.held.limits).deadline_of(cx.deadline);
             let run = move |budget: Budget<'_>| go(again, &view, &model_id, most, budget);
-            (listing, progress) = match self.held.long(store, deadline, run).await? {
+            (listing, progress) = match self.held.long(store, deadline, run)?.await {
                 Ok(listed) => listed?,
                 Err(error) => return refuse(error),
             };
@@ -82,7 +82,7 @@ impl Edge {
         if matches!(expanded, Ok(None)) && most < most_at_all {
             let (view, request) = (view.clone(), request.clone());
             let run = move |_: Budget<'_>| expand(&view, &request, most_at_all);
-            expanded = match self.held.long(store, cx.deadline, run).await? {
+            expanded = match self.held.long(store, cx.deadline, run)?.await {
                 Ok(expanded) => expanded?,
                 Err(error) => Err(error),
             };

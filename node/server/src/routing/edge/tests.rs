@@ -36,17 +36,22 @@ fn edge_with_answer(at: Position, question: &v1::CheckRequest) -> Edge {
     edge_of(Arc::new(Views::new(Instant::now(), None)), answers)
 }
 
-fn edge_of(views: Arc<Views>, answers: Arc<Answers>) -> Edge {
-    edge_below(&[], views, answers)
+pub(super) fn edge_of(views: Arc<Views>, answers: Arc<Answers>) -> Edge {
+    edge_below(&[], views, answers, Limits::default())
 }
 
-fn edge_below(addresses: &[String], views: Arc<Views>, answers: Arc<Answers>) -> Edge {
+fn edge_below(
+    addresses: &[String],
+    views: Arc<Views>,
+    answers: Arc<Answers>,
+    limits: Limits,
+) -> Edge {
     Edge::new(Parts {
         views,
         answers,
         upwards: Upwards::new(Peers::new(addresses).unwrap()),
         name: ServedBy::new("edge/test").unwrap(),
-        limits: Limits::default(),
+        limits,
         max_staleness: Duration::from_secs(60),
         revision_wait: Duration::ZERO,
     })

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::StreamExt as _;
 use futures::future::join_all;
+use futures::stream::{self, BoxStream};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_proto::meridian::v1 as wire;
@@ -23,7 +25,14 @@ pub(in crate::routing::edge) struct Played {
     /// Calls that are not answered, and still awaited.
     open: watch::Sender<usize>,
     pub(in crate::routing::edge) leave: Arc<Semaphore>,
+    /// One for each result of a batch that may go.
+    pub(in crate::routing::edge) results: Arc<Semaphore>,
+    /// How many results go before an answer breaks off, once.
+    breaks_after: Arc<AtomicUsize>,
 }
+
+/// Results that may go while nobody says otherwise.
+const RESULTS: usize = 10_000;
 
 impl Played {
     pub(in crate::routing::edge) async fn start() -> Self {
@@ -33,6 +42,8 @@ impl Played {
             calls: Arc::default(),
             open: watch::Sender::new(0),
             leave: Arc::new(Semaphore::new(0)),
+            results: Arc::new(Semaphore::new(RESULTS)),
+            breaks_after: Arc::new(AtomicUsize::new(usize::MAX)),
         };
         let node = played.clone();
         tokio::spawn(async move {
@@ -62,12 +73,13 @@ impl Played {
         if request.uri().path().ends_with("EvaluateBatch") {
             let answer = tower::service_fn(
                 async |request: tonic::Request<wire::EvaluateBatchRequest>| {
-                    Ok(tonic::Response::new(batch(request.get_ref())))
+                    Ok(tonic::Response::new(self.parts(request.into_inner())))
                 },
             );
             let codec =
-                ProstCodec::<wire::EvaluateBatchResponse, wire::EvaluateBatchRequest>::default();
-            return tonic::server::Grpc::new(codec).unary(answer, request).await;
+                ProstCodec::<wire::EvaluateBatchPart, wire::EvaluateBatchRequest>::default();
+            let mut grpc = tonic::server::Grpc::new(codec);
+            return grpc.server_streaming(answer, request).await;
         }
         let answer = tower::service_fn(async |request: tonic::Request<wire::EvaluateRequest>| {
             let check = request.get_ref().check.as_ref().unwrap();
@@ -85,14 +97,52 @@ impl Played {
         tonic::server::Grpc::new(codec).unary(answer, request).await
     }
 
+    /// A part for each check as soon as it may go, and the end.
+    fn parts(
+        &self,
+        request: wire::EvaluateBatchRequest,
+    ) -> BoxStream<'static, Result<wire::EvaluateBatchPart, tonic::Status>> {
+        let node = self.clone();
+        let part = move |(at, check): (usize, v1::BatchCheckItem)| {
+            let node = node.clone();
+            async move {
+                node.results.acquire().await.unwrap().forget();
+                if node.breaks_after.fetch_sub(1, Ordering::SeqCst) == 0 {
+                    return Err(tonic::Status::unavailable("gone"));
+                }
+                Ok(wire::EvaluateBatchPart {
+                    results: vec![result(at, &check)],
+                    end: None,
+                    authorization_model_id: MODEL.into(),
+                })
+            }
+        };
+        let end = wire::EvaluateBatchPart {
+            end: Some(wire::EvaluateBatchEnd {
+                error: None,
+                position: Some(above()),
+                served_by: "regional/test".into(),
+            }),
+            authorization_model_id: MODEL.into(),
+            ..Default::default()
+        };
+        let checks = request.batch.unwrap().checks.into_iter().enumerate();
+        let parts = stream::iter(checks).then(part);
+        parts.chain(stream::iter([Ok(end)])).boxed()
+    }
+
     pub(in crate::routing::edge) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
     pub(in crate::routing::edge) fn edge(&self) -> Edge {
+        self.edge_within(Limits::default())
+    }
+
+    pub(in crate::routing::edge) fn edge_within(&self, limits: Limits) -> Edge {
         let answers = Arc::new(Answers::new(100, Duration::from_secs(60)));
         let views = Arc::new(Views::new(Instant::now(), None));
-        edge_below(std::slice::from_ref(&self.address), views, answers)
+        edge_below(std::slice::from_ref(&self.address), views, answers, limits)
     }
 }
 
@@ -122,25 +172,13 @@ fn allows(key: Option<&v1::CheckRequestTupleKey>) -> bool {
     key.is_some_and(|key| key.object == "doc:1")
 }
 
-fn batch(request: &wire::EvaluateBatchRequest) -> wire::EvaluateBatchResponse {
-    use wire::evaluate_batch_response::{Result, result::Outcome};
-    let result = |check: &v1::BatchCheckItem| Result {
+fn result(at: usize, check: &v1::BatchCheckItem) -> wire::evaluate_batch_part::Result {
+    use wire::evaluate_batch_part::{Result, result::Outcome};
+    Result {
+        check: u32::try_from(at).unwrap(),
         outcome: Some(Outcome::Allowed(allows(check.tuple_key.as_ref()))),
         reads: Vec::new(),
         position: Some(above()),
-    };
-    wire::EvaluateBatchResponse {
-        results: request
-            .batch
-            .as_ref()
-            .unwrap()
-            .checks
-            .iter()
-            .map(result)
-            .collect(),
-        error: None,
-        position: Some(above()),
-        authorization_model_id: MODEL.into(),
         served_by: "regional/test".into(),
     }
 }
@@ -217,6 +255,59 @@ async fn a_batch_that_an_edge_cannot_prove_is_one_call_above_even_beside_another
         [Allowed(true), Allowed(false), Allowed(true)]
     );
     assert_eq!(allowed(second), [Allowed(false), Allowed(true)]);
+}
+
+#[tokio::test]
+async fn what_is_decided_above_is_told_and_shared_before_the_batch_ends() {
+    let node = Played::start().await;
+    node.leave.add_permits(1);
+    node.results.forget_permits(RESULTS);
+    let (edge, cx) = (Arc::new(node.edge()), context());
+    let (found, mut results) = tokio::sync::mpsc::channel(2);
+    let batch = {
+        let (edge, cx) = (Arc::clone(&edge), cx.clone());
+        tokio::spawn(async move {
+            let items = items(&["doc:1", "doc:2"]);
+            crate::routing::batch::stream(&*edge, &cx, items, &found).await
+        })
+    };
+    while node.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let check = edge.check(&cx, question(""));
+    let let_go = async { node.results.add_permits(1) };
+    let (check, ()) = tokio::join!(check, let_go);
+    assert!(check.unwrap().body.allowed);
+    assert_eq!(node.calls(), 1);
+    let (first, _) = results.recv().await.unwrap();
+    assert_eq!(first, "0");
+    assert!(results.try_recv().is_err() && !batch.is_finished());
+    node.results.add_permits(1);
+    let (second, _) = results.recv().await.unwrap();
+    assert_eq!(second, "1");
+    batch.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn where_the_answer_to_a_batch_breaks_off_what_is_left_is_asked_again() {
+    let node = Played::start().await;
+    node.leave.add_permits(1);
+    node.breaks_after.store(1, Ordering::SeqCst);
+    let (edge, cx) = (node.edge(), context());
+    let answer = edge
+        .batch_check(&cx, items(&["doc:2", "doc:3", "doc:1"]))
+        .await;
+    let allowed = |single: v1::BatchCheckSingleResult| single.check_result.unwrap();
+    use v1::batch_check_single_result::CheckResult::Allowed;
+    let results: Vec<_> = answer
+        .unwrap()
+        .body
+        .result
+        .into_values()
+        .map(allowed)
+        .collect();
+    assert_eq!(results, [Allowed(false), Allowed(false), Allowed(true)]);
+    assert_eq!(node.calls(), 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,163 @@
+//! Many checks, decided above: results come as they are decided there.
+
+use meridian_model::{ApiError, Code, ModelId, Position};
+use meridian_proto::meridian::v1 as wire;
+use meridian_proto::openfga::v1;
+use meridian_sync::envelope::{position_from_wire, position_to_wire};
+use tonic::{Response, Streaming};
+
+use super::Peers;
+use super::api::{api_error, lacking, refusal, timely, unreadable};
+use super::line::{Failure, Repeat};
+use super::stream::next;
+use crate::calls::{Context, Refusal, ServedBy};
+use crate::commands::check::Decision;
+use crate::commands::decisions::Outcome;
+use crate::routing::batch::{Standing, Tell, Told, tell_at};
+
+/// The first part of an answer, and the rest.
+type Begun = (wire::EvaluateBatchPart, Streaming<wire::EvaluateBatchPart>);
+
+impl Peers {
+    /// Has different checks of one store, model and consistency decided above, in one call, and tells each as it is decided.
+    /// Where the answer breaks off, or a node cannot decide all for want of others, what is left is asked again.
+    ///
+    /// # Errors
+    /// The deciding node's refusal of all that are not told, or `unavailable` when none can be reached.
+    pub async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let mut told = Told::default();
+        loop {
+            let (before, (places, left)) = (told.count(), told.rest(checks));
+            let decided = {
+                let mut noting = |at: usize, outcome: Outcome, by: &ServedBy| {
+                    told.pass(at, outcome, by, tell);
+                };
+                let mut telling = tell_at(&places, &mut noting);
+                self.decide_some(cx, &left, &mut telling).await
+            };
+            let (is_left, went_on) = (told.count() < checks.len(), told.count() > before);
+            match decided {
+                Err(refusal) if is_left && went_on && is_lacking(&refusal) => {}
+                Ok(_) if is_left => {
+                    return Err(unreadable("an EvaluateBatch answer of another size").into());
+                }
+                decided => return decided.map(|standing| told.with(standing)),
+            }
+        }
+    }
+
+    async fn decide_some(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let request = wire::EvaluateBatchRequest {
+            batch: Some(batch_of(checks)),
+            min_position: cx.min_position.map(position_to_wire),
+        };
+        let begin = |client: super::Client| {
+            let request = request.clone();
+            async move {
+                let response = client.nodes().evaluate_batch(timely(cx, request)).await?;
+                let mut rest = response.into_inner();
+                let first = next(&mut rest, cx.deadline).await?;
+                if first.results.is_empty()
+                    && let Some(error) = first.end.as_ref().and_then(|end| end.error.as_ref())
+                {
+                    lacking(error)?;
+                }
+                Ok::<_, Failure>(Response::new((first, rest)))
+            }
+        };
+        let begun = self.line.call(cx.deadline, Repeat::Safe, begin).await;
+        let (mut part, mut rest): Begun = begun.map_err(refusal)?;
+        loop {
+            let model = part.authorization_model_id.parse().ok();
+            model.into_iter().for_each(|model| cx.model.note(model));
+            for result in part.results {
+                let (at, outcome, by) = result_of(result, model)?;
+                tell(at, outcome, &by);
+            }
+            if let Some(end) = part.end {
+                return standing(end, model);
+            }
+            part = next(&mut rest, cx.deadline).await.map_err(refusal)?;
+        }
+    }
+}
+
+/// Whether a refusal says nothing of the checks, but of the node or the way there.
+fn is_lacking(refusal: &Refusal) -> bool {
+    let code = refusal.error.code;
+    matches!(code, Code::Unavailable | Code::ResourceExhausted)
+}
+
+/// Checks as one message: what they have in common is the first's.
+fn batch_of(checks: &[v1::CheckRequest]) -> v1::BatchCheckRequest {
+    let first = checks.first().cloned().unwrap_or_default();
+    let item = |check: &v1::CheckRequest| v1::BatchCheckItem {
+        tuple_key: check.tuple_key.clone(),
+        contextual_tuples: check.contextual_tuples.clone(),
+        context: check.context.clone(),
+        correlation_id: String::new(),
+    };
+    v1::BatchCheckRequest {
+        store_id: first.store_id,
+        checks: checks.iter().map(item).collect(),
+        authorization_model_id: first.authorization_model_id,
+        consistency: first.consistency,
+    }
+}
+
+/// One result: of which check, what was decided, and by whom.
+fn result_of(
+    result: wire::evaluate_batch_part::Result,
+    model: Option<ModelId>,
+) -> Result<(usize, Outcome, ServedBy), ApiError> {
+    use wire::evaluate_batch_part::result::Outcome as Wire;
+    let by = ServedBy::new(&result.served_by)
+        .map_err(|_| unreadable("an EvaluateBatch result without a node"))?;
+    let outcome = match (result.outcome, result.position, model) {
+        (Some(Wire::Allowed(allowed)), Some(position), Some(model)) => Ok(Decision {
+            allowed,
+            position: position_from_wire(position),
+            model,
+            reads: result.reads,
+        }),
+        (Some(Wire::Error(error)), ..) => Err(api_error(error)),
+        _ => {
+            return Err(unreadable(
+                "an EvaluateBatch result without outcome, position or model",
+            ));
+        }
+    };
+    Ok((result.check as usize, outcome, by))
+}
+
+fn standing(end: wire::EvaluateBatchEnd, model: Option<ModelId>) -> Result<Standing, Refusal> {
+    let position: Option<Position> = end.position.map(position_from_wire);
+    let served_by = ServedBy::new(&end.served_by).ok();
+    if let Some(error) = end.error {
+        return Err(Refusal {
+            error: api_error(error),
+            position,
+            model: model.map(Box::new),
+            served_by,
+        });
+    }
+    let (Some(position), Some(model), Some(served_by)) = (position, model, served_by) else {
+        let what = "an EvaluateBatch answer without position, model or node";
+        return Err(unreadable(what).into());
+    };
+    Ok(Standing {
+        position,
+        model,
+        served_by,
+    })
+}
