@@ -76,12 +76,12 @@ pub struct Committed {
     pub at: Timestamp,
 }
 
-/// What [`Datastore::apply`] did with a change set.
+/// What [`Datastore::apply`] did with change sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It was the next one and is now in.
+    /// What was not in yet was next and is in now.
     Applied,
-    /// It was in already.
+    /// All was in already.
     Skipped,
     /// It is of an older epoch than the store's; nothing was done.
     Fenced {
@@ -345,9 +345,9 @@ pub trait Datastore: Measured + Send + Sync + 'static {
 
     // Replication, everywhere else.
 
-    /// Applies a change set if it is the store's next (compare and set, in one transaction with its data and its outbox
-    /// row).
-    async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied>;
+    /// Applies change sets of one store, each the next of the one before: all, behind those that are in already, if the first
+    /// of them is the store's next (compare and set, in one transaction with their data and their outbox rows).
+    async fn apply(&self, change_sets: &[ChangeSet], deadline: Instant) -> Result<Applied>;
 
     /// Begins to take a store over from a snapshot, replacing whatever is here, history included, in one transaction
     /// however much it is. Compare and set: `None` when the store stands at the head's position or a later one. The outbox

@@ -30,6 +30,35 @@ pub(crate) fn verdict(have: Option<Position>, change_set: &ChangeSet) -> Applied
     }
 }
 
+/// Those of change sets that are not in yet where the store stands at `have`, if the first of them is next.
+///
+/// # Errors
+/// What is to be said otherwise.
+pub(crate) fn following(
+    have: Option<Position>,
+    change_sets: &[ChangeSet],
+) -> std::result::Result<&[ChangeSet], Applied> {
+    let mut sets = change_sets;
+    while let Some((first, rest)) = sets.split_first() {
+        match verdict(have, first) {
+            Applied::Applied if follow_each_other(sets) => return Ok(sets),
+            Applied::Applied => {
+                let have = have.unwrap_or_default();
+                return Err(Applied::Gap { have });
+            }
+            Applied::Skipped => sets = rest,
+            other => return Err(other),
+        }
+    }
+    Err(Applied::Skipped)
+}
+
+fn follow_each_other(sets: &[ChangeSet]) -> bool {
+    sets.iter().zip(sets.iter().skip(1)).all(|(one, next)| {
+        one.store == next.store && admit(one.position(), next.position()) == Admit::Apply
+    })
+}
+
 /// A page of at most `limit` from rows of which one more than `limit` was asked for.
 pub(crate) fn page<T, C>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C) -> Page<T, C> {
     let limit = limit as usize;

@@ -22,7 +22,7 @@ use meridian_model::ports::{
 };
 use meridian_model::tuple::{Tuple, TupleKey};
 
-use crate::history::{check_deadline, page, verdict};
+use crate::history::{check_deadline, following, page};
 use snapshot::MemorySnapshot;
 use state::{State, change_set, system_time};
 use store::{Store, rows_of};
@@ -199,22 +199,22 @@ impl Datastore for MemoryDatastore {
         Ok(())
     }
 
-    async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
+    async fn apply(&self, change_sets: &[ChangeSet], deadline: Instant) -> Result<Applied> {
         let mut state = self.state(deadline)?;
-        let verdict = verdict(
-            state
-                .stores
-                .get(&change_set.store)
-                .map(|store| store.position),
-            change_set,
-        );
-        if verdict == Applied::Applied {
-            state.commit(change_set.clone(), || match change_set.changes.first() {
+        let store = change_sets.first().map(|first| first.store);
+        let known = store.and_then(|store| state.stores.get(&store));
+        let have = known.map(|store| store.position);
+        let sets = match following(have, change_sets) {
+            Ok(sets) => sets,
+            Err(verdict) => return Ok(verdict),
+        };
+        for set in sets {
+            state.commit(set.clone(), || match set.changes.first() {
                 Some(Change::StoreCreated(info)) => Some(Store::new(info.clone())),
                 _ => None,
             });
         }
-        Ok(verdict)
+        Ok(Applied::Applied)
     }
 
     async fn replace(

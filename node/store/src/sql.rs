@@ -285,11 +285,11 @@ impl Datastore for SqlDatastore {
         tx.commit().await
     }
 
-    async fn apply(&self, change_set: &ChangeSet, deadline: Instant) -> Result<Applied> {
+    async fn apply(&self, change_sets: &[ChangeSet], deadline: Instant) -> Result<Applied> {
         let mut tx = self.writing(deadline).await?;
-        let applied = write::apply(&mut tx, change_set).await?;
+        let applied = write::apply(&mut tx, change_sets).await?;
         tx.commit().await?;
-        self.changed(change_set.changes.len());
+        self.changed(change_sets.iter().map(|set| set.changes.len()).sum());
         Ok(applied)
     }
 

@@ -13,12 +13,15 @@ mod repairs;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use meridian_model::change::ChangeSet;
 use meridian_model::ids::{Epoch, Position, Revision, StoreId};
 use meridian_model::ports::{Applied, DatastoreError};
+use meridian_model::watermark::{Admit, admit};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +37,9 @@ use held::{Held, Received, Way};
 use refused::Refused;
 use repairs::Repairs;
 
+/// How many events are worked in at a time if they are there already, and so how many change sets are applied in one
+/// transaction.
+const AT_ONCE: usize = 32;
 /// How many stores are repaired at a time.
 const REPAIRS: usize = 2;
 
@@ -92,7 +98,13 @@ impl Regional {
         loop {
             tokio::select! {
                 event = consumer.next() => {
-                    task.work_in(event).await;
+                    let mut events = vec![event];
+                    while events.len() < AT_ONCE
+                        && let Some(event) = consumer.next().now_or_never()
+                    {
+                        events.push(event);
+                    }
+                    task.work_in(events).await;
                     consumer.done();
                 }
                 Some(ended) = task.beside.join_next() => task.ended(ended).await,
@@ -115,6 +127,8 @@ struct Task {
     node: Regional,
     beside: JoinSet<Ended>,
     repairs: Repairs,
+    /// What the topic brought last, of one store and each the next of the one before: to be applied together.
+    ready: Vec<ChangeSet>,
     epoch: Epoch,
     /// Upstream must be compared with, for what was missed without a trace.
     compare: bool,
@@ -137,6 +151,7 @@ impl Task {
             repairs: Repairs::new(node.applier.settings.patience),
             node,
             beside: JoinSet::new(),
+            ready: Vec::new(),
             epoch: Epoch(0),
             compare: true,
             comparing: None,
@@ -153,25 +168,48 @@ impl Task {
         self.node.start.elapsed()
     }
 
-    async fn work_in(&mut self, event: Event) {
-        match event {
-            Event::Reset { partitions } => {
-                self.compare = true;
-                self.brought.clear();
-                self.held.forget_topic();
-                self.node
-                    .freshness
-                    .send_modify(|freshness| freshness.assign(partitions));
+    async fn work_in(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            match event {
+                Event::Record { partition, record } => match *record {
+                    Record::ChangeSet(set) if self.is_next(&set) => self.ready.push(set),
+                    record => {
+                        self.apply_ready().await;
+                        self.take(partition, record);
+                    }
+                },
+                Event::Garbage => self.compare = true,
+                Event::Reset { partitions } => {
+                    self.apply_ready().await;
+                    self.compare = true;
+                    self.brought.clear();
+                    self.held.forget_topic();
+                    self.node
+                        .freshness
+                        .send_modify(|freshness| freshness.assign(partitions));
+                }
             }
-            Event::Garbage => self.compare = true,
-            Event::Record { partition, record } => self.take(partition, *record).await,
         }
+        self.apply_ready().await;
+    }
+
+    /// Whether a change set follows on what is ready.
+    fn is_next(&self, set: &ChangeSet) -> bool {
+        self.ready.last().is_some_and(|last| {
+            last.store == set.store && admit(last.position(), set.position()) == Admit::Apply
+        })
+    }
+
+    async fn apply_ready(&mut self) {
+        let ready = mem::take(&mut self.ready);
+        self.apply(&ready).await;
+        self.pass_on();
     }
 
     /// Takes a record in, unless it is of an older reign than is known: of a store that this reign does not have, no
     /// position here would refuse it. That there is a newer reign is upstream's to say: anyone might have written the
     /// record.
-    async fn take(&mut self, partition: usize, record: Record) {
+    fn take(&mut self, partition: usize, record: Record) {
         let (store, epoch) = match &record {
             Record::ChangeSet(set) => (Some(set.store), set.epoch),
             Record::Announced { store, position } => (Some(*store), position.epoch),
@@ -190,11 +228,7 @@ impl Task {
             {
                 self.repairs.need(set.store, set.position(), self.now());
             }
-            Record::ChangeSet(set) => {
-                if let Some(set) = self.repairs.set_aside(set) {
-                    self.apply(&set).await;
-                }
-            }
+            Record::ChangeSet(set) => self.ready.extend(self.repairs.set_aside(set)),
             Record::Announced { store, position } => {
                 self.repairs.need(store, position, self.now());
             }
@@ -235,12 +269,15 @@ impl Task {
         }
     }
 
-    /// Applies one change set, waiting out a datastore that is away.
-    async fn apply(&mut self, set: &ChangeSet) {
-        let (store, position) = (set.store, set.position());
+    /// Applies change sets of one store, each the next of the one before, waiting out a datastore that is away.
+    async fn apply(&mut self, sets: &[ChangeSet]) {
+        let Some(last) = sets.last() else {
+            return;
+        };
+        let (store, position) = (last.store, last.position());
         let (mut failures, mut said) = (0_u32, Said::default());
         loop {
-            match self.node.applier.apply(set).await {
+            match self.node.applier.apply(sets).await {
                 Ok(Applied::Applied | Applied::Skipped) => {
                     self.held.reached(store, position);
                     if self.comparing.is_some() {
@@ -267,7 +304,7 @@ impl Task {
                     failures = failures.saturating_add(1);
                     let pause = self.pause(failures);
                     if said.is_news(&error) {
-                        tracing::warn!(%store, %position, error = &error as &dyn std::error::Error, "cannot apply a change set; trying until it can be done");
+                        tracing::warn!(%store, %position, error = &error as &dyn std::error::Error, "cannot apply what came; trying until it can be done");
                     }
                     tokio::time::sleep(pause).await;
                 }
@@ -300,7 +337,7 @@ impl Task {
             return;
         }
         // What may be missed while it runs asks for another one.
-        self.comparing = Some(std::mem::take(&mut self.compare));
+        self.comparing = Some(mem::take(&mut self.compare));
         self.brought.clear();
         let applier = self.node.applier.clone();
         self.beside
@@ -326,8 +363,9 @@ impl Task {
             Ok(Ended::Repaired(store, asked, Ok(reached))) => {
                 self.held.reached(store, reached.max(asked));
                 self.node.applied.notify_one();
-                for set in self.repairs.reached(store, asked, reached, now) {
-                    self.apply(&set).await;
+                let aside = self.repairs.reached(store, asked, reached, now);
+                for sets in aside.chunks(AT_ONCE) {
+                    self.apply(sets).await;
                 }
             }
             Ok(Ended::Repaired(store, _, Err(error))) => self.repairs.failed(store, error, now),

@@ -132,7 +132,8 @@ fn range(statement: &mut Statement, dialect: &Dialect, side: Side, end: Option<&
 impl Replacement for SqlReplacement {
     async fn add(&mut self, tuples: Vec<Tuple>) -> Result<()> {
         for chunk in tuples.chunks(ROWS_PER_STATEMENT) {
-            tuples::put(self.tx.next(), self.store, self.revision, chunk).await?;
+            let rows = chunk.iter().map(|tuple| (self.revision, tuple));
+            tuples::put(self.tx.next(), self.store, rows).await?;
         }
         self.added += tuples.len();
         Ok(())

@@ -209,15 +209,13 @@ async fn insert(
     Ok(missing.into_keys().collect())
 }
 
-/// Inserts tuples over those of the same keys. No key may stand among `tuples` twice.
+/// Inserts tuples, each as of a revision, over those of the same keys. No key may stand among `tuples` twice.
 pub(super) async fn put(
     tx: &mut Transaction,
     store: StoreId,
-    revision: Revision,
-    tuples: &[Tuple],
+    tuples: impl IntoIterator<Item = (Revision, &Tuple)>,
 ) -> Result<()> {
-    let rows = tuples.iter().map(|tuple| (revision, tuple));
-    let mut insert = insertion(tx.dialect(), store, rows);
+    let mut insert = insertion(tx.dialect(), store, tuples);
     let columns = [
         "condition_name",
         "condition_context",

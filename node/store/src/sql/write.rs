@@ -16,7 +16,7 @@ use super::pool::Transaction;
 use super::rows::{position, timestamp, to_json};
 use super::statement::{ROWS_PER_STATEMENT, Statement, Value};
 use super::tuples;
-use crate::history::verdict;
+use crate::history::{following, verdict};
 
 /// Numbers the store's next `count` revisions and gives the last of them, without changes. This locks the store's row until
 /// the transaction ends. The clock is read under that lock, so time goes on as revisions do.
@@ -223,55 +223,62 @@ pub(super) async fn locked(tx: &mut Transaction, store: StoreId) -> Result<Optio
     Ok(have.filter(|have| have.revision != Revision::ZERO))
 }
 
-/// Applies a replicated change set if it is the store's next.
-pub(super) async fn apply(tx: &mut Transaction, change_set: &ChangeSet) -> Result<Applied> {
-    let store = change_set.store;
+/// See [`meridian_model::ports::Datastore::apply`].
+pub(super) async fn apply(tx: &mut Transaction, change_sets: &[ChangeSet]) -> Result<Applied> {
+    let Some(first) = change_sets.first() else {
+        return Ok(Applied::Skipped);
+    };
+    let store = first.store;
     let mut have = locked(tx, store).await?;
     if have.is_none()
-        && let Some(Change::StoreCreated(info)) = change_set.changes.first()
-        && verdict(None, change_set) == Applied::Applied
+        && let Some(Change::StoreCreated(info)) = first.changes.first()
+        && verdict(None, first) == Applied::Applied
     {
         reserve(tx, info).await?;
         have = locked(tx, store).await?;
     }
-    let verdict = verdict(have, change_set);
-    if verdict != Applied::Applied {
-        return Ok(verdict);
-    }
-    let mut tuples: BTreeMap<&TupleKey, Option<&Tuple>> = BTreeMap::new();
-    for change in &change_set.changes {
-        match change {
-            Change::TupleWritten(tuple) => drop(tuples.insert(&tuple.key, Some(tuple))),
-            Change::TupleDeleted(key) => drop(tuples.insert(key, None)),
-            Change::ModelWritten(stored) => {
-                insert_model(tx, store, change_set.revision, stored.id, &stored.model).await?
-            }
-            Change::StoreCreated(info) => put_store(tx, info, change_set.position(), None).await?,
-            Change::StoreDeleted => {
-                tuples.clear();
-                mark_deleted(tx, store, change_set.committed_at).await?;
-            }
-            Change::TiersAssigned(tiers) => {
-                insert_tiers(tx, store, change_set.revision, tiers).await?
+    let sets = match following(have, change_sets) {
+        Ok(sets) => sets,
+        Err(verdict) => return Ok(verdict),
+    };
+    let mut tuples: BTreeMap<&TupleKey, Option<(Revision, &Tuple)>> = BTreeMap::new();
+    for set in sets {
+        let revision = set.revision;
+        for change in &set.changes {
+            match change {
+                Change::TupleWritten(tuple) => {
+                    tuples.insert(&tuple.key, Some((revision, tuple)));
+                }
+                Change::TupleDeleted(key) => drop(tuples.insert(key, None)),
+                Change::ModelWritten(stored) => {
+                    insert_model(tx, store, revision, stored.id, &stored.model).await?
+                }
+                Change::StoreCreated(info) => put_store(tx, info, set.position(), None).await?,
+                Change::StoreDeleted => {
+                    tuples.clear();
+                    mark_deleted(tx, store, set.committed_at).await?;
+                }
+                Change::TiersAssigned(tiers) => insert_tiers(tx, store, revision, tiers).await?,
             }
         }
     }
-    let deleted: Vec<TupleKey> = tuples
+    let deleted: Vec<&TupleKey> = tuples
         .iter()
         .filter(|(_, tuple)| tuple.is_none())
-        .map(|(key, _)| (*key).clone())
+        .map(|(key, _)| *key)
         .collect();
     for chunk in deleted.chunks(ROWS_PER_STATEMENT) {
-        tuples::delete(tx, store, chunk).await?;
+        tuples::delete(tx, store, chunk.iter().copied()).await?;
     }
-    let written: Vec<Tuple> = tuples.into_values().flatten().cloned().collect();
+    let written: Vec<_> = tuples.into_values().flatten().collect();
     for chunk in written.chunks(ROWS_PER_STATEMENT) {
-        tuples::put(tx, store, change_set.revision, chunk).await?;
+        tuples::put(tx, store, chunk.iter().copied()).await?;
     }
+    let last = sets.last().unwrap_or(first);
     let advance = Statement::new("UPDATE stores SET revision = $2 WHERE id = $1");
-    tx.execute(advance.with(store.as_str()).with(change_set.revision.0))
+    tx.execute(advance.with(store.as_str()).with(last.revision.0))
         .await?;
-    record(tx, slice::from_ref(change_set)).await?;
+    record(tx, sets).await?;
     Ok(Applied::Applied)
 }
 

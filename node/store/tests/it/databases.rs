@@ -1,5 +1,6 @@
 //! What only adapters with a database have: pools, files, servers that are away.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use meridian_model::change::{Change, ChangeSet, StoreInfo, Tiers};
@@ -356,7 +357,8 @@ async fn a_replaced_store_does_not_go_back_to_its_creation() {
             touched: Vec::new(),
         };
         let other = db.clone();
-        let applying = tokio::spawn(async move { other.apply(&created, deadline()).await });
+        let applying =
+            tokio::spawn(async move { other.apply(slice::from_ref(&created), deadline()).await });
         someone_waits_for_a_lock(&url).await;
         replacing
             .add(tuples(&["repo:a#admin@user:anne"]))

@@ -3,6 +3,7 @@
 //! A message's offset is stored only when its reader says [`GroupConsumer::done`], and only stored offsets are committed;
 //! so a crash repeats messages and loses none.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +32,8 @@ pub struct GroupConsumer {
     consumer: Member,
     /// Told when the group has been left.
     left: oneshot::Receiver<()>,
-    /// Where the last message handed out stands.
-    last: Option<(i32, i64)>,
+    /// Where the last messages handed out stand, by partition.
+    last: BTreeMap<i32, i64>,
     /// A message received but not handed out yet, and where it stands.
     held: Option<(i32, i64, Event)>,
     troubled: bool,
@@ -132,7 +133,7 @@ impl GroupConsumer {
             topic,
             consumer,
             left,
-            last: None,
+            last: BTreeMap::new(),
             held: None,
             troubled: false,
             count: None,
@@ -181,7 +182,7 @@ impl GroupConsumer {
                 }
             }
             if let Some((partition, offset, event)) = self.held.take() {
-                self.last = Some((partition, offset));
+                self.last.insert(partition, offset);
                 return event;
             }
             match self.consumer.recv().await {
@@ -201,18 +202,18 @@ impl GroupConsumer {
         }
     }
 
-    /// What the last message asked for is done: it need not be read again after a crash.
-    pub fn done(&self) {
-        if let Some((partition, offset)) = self.last
-            && let Err(error) = self.consumer.store_offset(&self.topic, partition, offset)
-        {
-            // The partition has gone to another member, which reads the message again and skips it.
-            tracing::debug!(
-                partition,
-                offset,
-                error = &error as &dyn std::error::Error,
-                "offset not stored"
-            );
+    /// What the messages handed out asked for is done: they need not be read again after a crash.
+    pub fn done(&mut self) {
+        while let Some((partition, offset)) = self.last.pop_first() {
+            if let Err(error) = self.consumer.store_offset(&self.topic, partition, offset) {
+                // The partition has gone to another member, which reads the message again and skips it.
+                tracing::debug!(
+                    partition,
+                    offset,
+                    error = &error as &dyn std::error::Error,
+                    "offset not stored"
+                );
+            }
         }
     }
 

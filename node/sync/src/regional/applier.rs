@@ -9,7 +9,7 @@ use meridian_model::change::{ChangeSet, Tiers};
 use meridian_model::ids::{Position, StoreId};
 use meridian_model::ports::{Applied, Datastore, DatastoreError, StoreHead, StoreRecord};
 
-use super::RegionalSettings;
+use super::{AT_ONCE, RegionalSettings};
 use crate::envelope::Heartbeat;
 use crate::upstream::{Incoming, Upstream, UpstreamError};
 
@@ -70,8 +70,8 @@ impl Applier {
         }
     }
 
-    pub(super) async fn apply(&self, set: &ChangeSet) -> Result<Applied, DatastoreError> {
-        self.datastore.apply(set, self.deadline()).await
+    pub(super) async fn apply(&self, sets: &[ChangeSet]) -> Result<Applied, DatastoreError> {
+        self.datastore.apply(sets, self.deadline()).await
     }
 
     pub(super) async fn compare(&self) -> Result<Comparison, ApplyError> {
@@ -199,9 +199,10 @@ impl Applier {
                 changes => changes?,
             };
             let before = have;
-            for set in &changes.change_sets {
-                match self.apply(set).await? {
-                    Applied::Applied | Applied::Skipped => have = have.max(set.position()),
+            for sets in changes.change_sets.chunks(AT_ONCE) {
+                let reached = sets.last().map_or(have, ChangeSet::position);
+                match self.apply(sets).await? {
+                    Applied::Applied | Applied::Skipped => have = have.max(reached),
                     Applied::Fenced { .. } | Applied::Gap { .. } | Applied::NewEpoch { .. } => {
                         return self.replace(store, target).await;
                     }

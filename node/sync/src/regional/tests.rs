@@ -118,7 +118,7 @@ async fn a_store_that_never_comes_holds_up_no_other_but_the_heartbeats() {
     let upstream = Arc::new(Slow::at(Position::new(1, 9)));
     let datastore = MemoryDatastore::new();
     let mut task = task(&datastore, &upstream, RegionalSettings::default());
-    task.work_in(Event::Reset { partitions: 1 }).await;
+    task.work_in([Event::Reset { partitions: 1 }]).await;
     task.look_up();
     let compared = task.beside.join_next().await.unwrap();
     task.ended(compared).await;
@@ -135,14 +135,14 @@ async fn a_store_that_never_comes_holds_up_no_other_but_the_heartbeats() {
         revision: Position::new(1, 12).revision,
         ..created(store(1)).await
     };
-    task.work_in(record(next)).await;
-    task.work_in(record(created(store(3)).await)).await;
+    task.work_in([record(next)]).await;
+    task.work_in([record(created(store(3)).await)]).await;
     assert_eq!(
         position(&datastore, store(3)).await,
         Some(Position::new(1, 1))
     );
     assert_eq!(position(&datastore, store(1)).await, None);
-    task.work_in(heartbeat(1)).await;
+    task.work_in([heartbeat(1)]).await;
     assert_eq!(*task.node.heartbeat.borrow(), None);
     assert_eq!(upstream.asked.load(Ordering::Relaxed), 2);
 }
@@ -157,10 +157,10 @@ async fn a_change_set_that_runs_out_of_time_breaks_its_store_only() {
     let upstream = Arc::new(Slow::at(Position::new(1, 9)));
     let mut task = task(&datastore, &upstream, no_time);
     (task.compare, task.epoch) = (false, Epoch(1));
-    let applied = task.work_in(record(created(store(2)).await));
+    let applied = task.work_in([record(created(store(2)).await)]);
     tokio::time::timeout(PATIENCE, applied).await.unwrap();
     assert!(!task.repairs.is_empty());
-    task.work_in(heartbeat(1)).await;
+    task.work_in([heartbeat(1)]).await;
     assert_eq!(*task.node.heartbeat.borrow(), None);
 }
 
@@ -207,17 +207,17 @@ async fn settle(task: &mut Task) {
 async fn a_record_of_a_store_that_central_does_not_know_stops_no_heartbeat() {
     let datastore = MemoryDatastore::new();
     let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
-    task.work_in(Event::Reset { partitions: 1 }).await;
+    task.work_in([Event::Reset { partitions: 1 }]).await;
     let stray = ChangeSet {
         revision: Position::new(1, 7).revision,
         changes: Vec::new(),
         ..created(store(1)).await
     };
-    task.work_in(record(stray)).await;
+    task.work_in([record(stray)]).await;
     assert!(!task.repairs.is_empty());
     settle(&mut task).await;
     assert!(task.repairs.is_empty());
-    task.work_in(heartbeat(2)).await;
+    task.work_in([heartbeat(2)]).await;
     assert!(task.node.heartbeat.borrow().is_some());
     assert_eq!(position(&datastore, store(1)).await, None);
 }
@@ -227,7 +227,7 @@ async fn a_record_of_an_older_reign_makes_no_store() {
     let datastore = MemoryDatastore::new();
     let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
     settle(&mut task).await;
-    task.work_in(record(created(store(1)).await)).await;
+    task.work_in([record(created(store(1)).await)]).await;
     assert_eq!(position(&datastore, store(1)).await, None);
 }
 
@@ -237,7 +237,7 @@ async fn a_store_that_a_newer_reign_does_not_have_is_deleted() {
     let mut task = task(&datastore, &Arc::new(Restored), RegionalSettings::default());
     // Read before a comparison could tell of the newer reign.
     task.epoch = Epoch(1);
-    task.work_in(record(created(store(1)).await)).await;
+    task.work_in([record(created(store(1)).await)]).await;
     settle(&mut task).await;
     let copy = datastore.store(store(1), soon()).await.unwrap().unwrap();
     assert_eq!(copy.position, Position::new(2, 1));
@@ -260,7 +260,7 @@ fn announced(id: StoreId, position: Position) -> Event {
 async fn caught_up(datastore: &MemoryDatastore) -> Task {
     let upstream = Arc::new(Whole(Position::new(1, 9)));
     let mut task = task(datastore, &upstream, RegionalSettings::default());
-    task.work_in(Event::Reset { partitions: 1 }).await;
+    task.work_in([Event::Reset { partitions: 1 }]).await;
     settle(&mut task).await;
     assert_eq!(
         position(datastore, store(1)).await,
@@ -273,17 +273,17 @@ async fn caught_up(datastore: &MemoryDatastore) -> Task {
 async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
     let datastore = MemoryDatastore::new();
     let mut task = caught_up(&datastore).await;
-    task.work_in(heartbeat(u64::MAX)).await;
+    task.work_in([heartbeat(u64::MAX)]).await;
     let bogus = ChangeSet {
         epoch: Epoch(u64::MAX),
         ..created(store(1)).await
     };
-    task.work_in(record(bogus)).await;
+    task.work_in([record(bogus)]).await;
     let bogus = ChangeSet {
         epoch: Epoch(u64::MAX),
         ..created(store(7)).await
     };
-    task.work_in(record(bogus)).await;
+    task.work_in([record(bogus)]).await;
     assert_eq!(position(&datastore, store(7)).await, None);
     settle(&mut task).await;
     assert_eq!(position(&datastore, store(7)).await, None);
@@ -292,7 +292,7 @@ async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
         position(&datastore, store(1)).await,
         Some(Position::new(1, 9))
     );
-    task.work_in(heartbeat(1)).await;
+    task.work_in([heartbeat(1)]).await;
     let passed_on = task.node.heartbeat.borrow().unwrap();
     assert_eq!((passed_on.epoch, passed_on.clock), (Epoch(1), Timestamp(5)));
 }
@@ -301,7 +301,7 @@ async fn a_reign_that_upstream_does_not_confirm_changes_nothing() {
 async fn a_newer_reign_is_vouched_for_once_what_came_before_it_was_compared() {
     let datastore = MemoryDatastore::new();
     let mut task = caught_up(&datastore).await;
-    task.work_in(heartbeat(1)).await;
+    task.work_in([heartbeat(1)]).await;
     let of = |epoch| Comparison {
         behind: Vec::new(),
         heartbeat: Some((
@@ -335,7 +335,7 @@ async fn an_announced_revision_that_upstream_does_not_have_is_let_go() {
         (store(7), Position::new(1, 900)),
         (store(7), Position::new(77, 1)),
     ] {
-        task.work_in(announced(id, position)).await;
+        task.work_in([announced(id, position)]).await;
         let settled = tokio::time::timeout(PATIENCE, settle(&mut task)).await;
         assert!(
             settled.is_ok() && task.repairs.is_empty(),
@@ -347,7 +347,7 @@ async fn an_announced_revision_that_upstream_does_not_have_is_let_go() {
         Some(Position::new(1, 9))
     );
     assert_eq!(position(&datastore, store(7)).await, None);
-    task.work_in(heartbeat(1)).await;
+    task.work_in([heartbeat(1)]).await;
     assert_eq!(
         task.node.heartbeat.borrow().map(|beat| beat.clock),
         Some(Timestamp(5))

@@ -1,5 +1,6 @@
 //! The documented way of raising the epoch by hand, after a restore of an older database.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use meridian_model::change::Change;
@@ -90,7 +91,7 @@ async fn the_documented_statements_begin_a_new_epoch_for_every_store() {
         "{after:?}"
     );
     assert!(matches!(
-        central.apply(&lost, soon()).await.unwrap(),
+        central.apply(slice::from_ref(&lost), soon()).await.unwrap(),
         Applied::Fenced { .. }
     ));
     let next = write(&central, stores[0], "doc:2").await;
@@ -119,7 +120,7 @@ async fn the_documented_statements_begin_a_new_epoch_for_every_store() {
             ..lost.clone()
         };
         assert!(matches!(
-            region.apply(&set, soon()).await.unwrap(),
+            region.apply(slice::from_ref(&set), soon()).await.unwrap(),
             Applied::Applied
         ));
     }
@@ -129,7 +130,7 @@ async fn the_documented_statements_begin_a_new_epoch_for_every_store() {
         .unwrap();
     assert_eq!(sets[0].position(), next);
     assert!(matches!(
-        region.apply(&sets[0], soon()).await.unwrap(),
+        region.apply(&sets[0..=0], soon()).await.unwrap(),
         Applied::NewEpoch { .. }
     ));
 }

@@ -49,6 +49,7 @@ suite! {
     super::snapshots::a_round_may_be_large => a_round_may_be_large,
     super::snapshots::a_round_loads_no_more_than_its_limit => a_round_loads_no_more_than_its_limit,
     super::replication::replayed_changes_make_the_same_store => replayed_changes_make_the_same_store,
+    super::replication::several_changes_are_applied_at_once => several_changes_are_applied_at_once,
     super::replication::only_the_next_change_of_the_epoch_is_applied => only_the_next_change_of_the_epoch_is_applied,
     super::replication::applying_is_idempotent => applying_is_idempotent,
     super::replication::a_snapshot_replaces_the_store => a_snapshot_replaces_the_store,

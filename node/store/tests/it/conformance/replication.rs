@@ -1,3 +1,4 @@
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,10 @@ pub(super) async fn replayed_changes_make_the_same_store(db: Db) {
     let central = MemoryDatastore::new();
     fill(&central).await;
     for set in history(&central).await {
-        assert_eq!(db.apply(&set, deadline()).await.unwrap(), Applied::Applied);
+        assert_eq!(
+            db.apply(slice::from_ref(&set), deadline()).await.unwrap(),
+            Applied::Applied
+        );
     }
     assert_eq!(history(db.as_ref()).await, history(&central).await);
     assert_eq!(content(db.as_ref()).await, content(&central).await);
@@ -106,10 +110,36 @@ pub(super) async fn replayed_changes_make_the_same_store(db: Db) {
         .await
         .unwrap();
     assert_eq!(
-        db.apply(&last[0], deadline()).await.unwrap(),
+        db.apply(&last[0..=0], deadline()).await.unwrap(),
         Applied::Applied
     );
     assert_eq!(content(db.as_ref()).await, content(&central).await);
+}
+
+pub(super) async fn several_changes_are_applied_at_once(db: Db) {
+    let central = MemoryDatastore::new();
+    fill(&central).await;
+    let sets = history(&central).await;
+    let with_a_gap = [sets[0].clone(), sets[2].clone()];
+    let have = Position::default();
+    assert_eq!(
+        db.apply(&with_a_gap, deadline()).await.unwrap(),
+        Applied::Gap { have }
+    );
+    assert_eq!(db.apply(&[], deadline()).await.unwrap(), Applied::Skipped);
+    for (upto, expected) in [
+        (2, Applied::Applied),
+        (sets.len(), Applied::Applied),
+        (3, Applied::Skipped),
+    ] {
+        assert_eq!(db.apply(&sets[..upto], deadline()).await.unwrap(), expected);
+    }
+    assert_eq!(history(db.as_ref()).await, sets);
+    assert_eq!(content(db.as_ref()).await, content(&central).await);
+    assert_eq!(
+        db.outbox(100, deadline()).await.unwrap(),
+        central.outbox(100, deadline()).await.unwrap()
+    );
 }
 
 pub(super) async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
@@ -117,26 +147,29 @@ pub(super) async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
     fill(&central).await;
     let sets = history(&central).await;
     assert_eq!(
-        db.apply(&sets[1], deadline()).await.unwrap(),
+        db.apply(&sets[1..=1], deadline()).await.unwrap(),
         Applied::Gap {
             have: Position::default()
         }
     );
     for set in &sets[..3] {
-        assert_eq!(db.apply(set, deadline()).await.unwrap(), Applied::Applied);
+        assert_eq!(
+            db.apply(slice::from_ref(set), deadline()).await.unwrap(),
+            Applied::Applied
+        );
     }
     let before = content(db.as_ref()).await;
     let have = sets[2].position();
     assert_eq!(
-        db.apply(&sets[2], deadline()).await.unwrap(),
+        db.apply(&sets[2..=2], deadline()).await.unwrap(),
         Applied::Skipped
     );
     assert_eq!(
-        db.apply(&sets[0], deadline()).await.unwrap(),
+        db.apply(&sets[0..=0], deadline()).await.unwrap(),
         Applied::Skipped
     );
     assert_eq!(
-        db.apply(&sets[4], deadline()).await.unwrap(),
+        db.apply(&sets[4..=4], deadline()).await.unwrap(),
         Applied::Gap { have }
     );
     let in_epoch = |set: &ChangeSet, epoch: u64| ChangeSet {
@@ -146,11 +179,11 @@ pub(super) async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
     let older = have.epoch.0 - 1;
     for set in &sets {
         assert_eq!(
-            db.apply(&in_epoch(set, older), deadline()).await.unwrap(),
+            db.apply(&[in_epoch(set, older)], deadline()).await.unwrap(),
             Applied::Fenced { have }
         );
         assert_eq!(
-            db.apply(&in_epoch(set, have.epoch.0 + 1), deadline())
+            db.apply(&[in_epoch(set, have.epoch.0 + 1)], deadline())
                 .await
                 .unwrap(),
             Applied::NewEpoch { have }
@@ -159,7 +192,7 @@ pub(super) async fn only_the_next_change_of_the_epoch_is_applied(db: Db) {
     assert_eq!(content(db.as_ref()).await, before);
     assert_eq!(db.outbox(100, deadline()).await.unwrap().len(), 3);
     assert_eq!(
-        db.apply(&sets[3], deadline()).await.unwrap(),
+        db.apply(&sets[3..=3], deadline()).await.unwrap(),
         Applied::Applied
     );
 }
@@ -188,14 +221,17 @@ pub(super) async fn applying_is_idempotent(db: Db) {
         ],
         touched: Vec::new(),
     };
-    assert_eq!(db.apply(&set, deadline()).await.unwrap(), Applied::Applied);
+    assert_eq!(
+        db.apply(slice::from_ref(&set), deadline()).await.unwrap(),
+        Applied::Applied
+    );
     let empty = ChangeSet {
         revision: set.revision.next(),
         changes: Vec::new(),
         ..set.clone()
     };
     assert_eq!(
-        db.apply(&empty, deadline()).await.unwrap(),
+        db.apply(slice::from_ref(&empty), deadline()).await.unwrap(),
         Applied::Applied
     );
     let filter = TupleFilter {
@@ -282,7 +318,7 @@ pub(super) async fn a_snapshot_replaces_the_store(db: Db) {
         .await
         .unwrap();
     assert_eq!(
-        db.apply(&next[0], deadline()).await.unwrap(),
+        db.apply(&next[0..=0], deadline()).await.unwrap(),
         Applied::Applied
     );
     assert_eq!(

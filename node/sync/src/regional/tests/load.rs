@@ -113,7 +113,7 @@ impl Busy {
             ..RegionalSettings::default()
         };
         let mut task = task(&datastore, &far, at_once);
-        task.work_in(Event::Reset { partitions: 1 }).await;
+        task.work_in([Event::Reset { partitions: 1 }]).await;
         Self {
             far,
             datastore,
@@ -139,12 +139,12 @@ impl Busy {
     /// As [`Self::write`], and the topic brings it.
     async fn write_through(&mut self) {
         let record = self.write().await;
-        self.task.work_in(record).await;
+        self.task.work_in([record]).await;
     }
 
     async fn beat(&mut self, clock: i64) {
         let epoch = self.written.epoch.0;
-        self.task.work_in(heartbeat_of(epoch, clock)).await;
+        self.task.work_in([heartbeat_of(epoch, clock)]).await;
     }
 
     /// Waits until central has been asked the next question.
@@ -210,7 +210,7 @@ async fn a_heartbeat_waits_for_what_was_missing_when_it_came_and_no_more() {
     for round in 1..5 {
         // Too large for the topic, all of them.
         busy.write().await;
-        busy.task.work_in(announced(store(2), busy.written)).await;
+        busy.task.work_in([announced(store(2), busy.written)]).await;
         if round % 2 == 1 {
             busy.beat(10 * round).await;
         }
@@ -238,11 +238,45 @@ async fn what_the_topic_goes_on_with_is_not_asked_for() {
     let (second, third) = (busy.write().await, busy.write().await);
     busy.task.compare = true;
     busy.compares().await;
-    busy.task.work_in(second).await;
+    busy.task.work_in([second]).await;
     // The region's own positions are read behind central's.
     busy.answered().await;
     assert!(busy.task.repairs.is_empty());
     assert_eq!(busy.passed_on(), Some(1));
-    busy.task.work_in(third).await;
+    busy.task.work_in([third]).await;
     assert_eq!((busy.passed_on(), busy.revision().await), (Some(7), 3));
+}
+
+#[tokio::test]
+async fn what_comes_at_once_is_all_worked_in() {
+    let mut busy = Busy::new().await;
+    busy.compares().await;
+    busy.answered().await;
+    busy.repairs().await;
+    busy.answered().await;
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        events.push(busy.write().await);
+    }
+    let epoch = busy.written.epoch;
+    let other = created(store(3)).await;
+    events.push(record(ChangeSet { epoch, ..other }));
+    events.push(busy.write().await);
+    events.push(heartbeat_of(epoch.0, 10));
+    events.push(busy.write().await);
+    busy.task.work_in(events).await;
+    assert_eq!((busy.passed_on(), busy.revision().await), (Some(10), 6));
+    assert_eq!(
+        position(&busy.datastore, store(3)).await,
+        Some(Position::new(epoch.0, 1))
+    );
+    assert!(busy.task.repairs.is_empty());
+
+    let (_lost, found) = (busy.write().await, busy.write().await);
+    let last = busy.write().await;
+    busy.task.work_in([found, last]).await;
+    assert_eq!(busy.revision().await, 6);
+    busy.repairs().await;
+    busy.answered().await;
+    assert_eq!(busy.revision().await, 9);
 }
