@@ -10,7 +10,7 @@ const POLL_EVERY: u64 = 1024;
 /// Bounds of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps through usersets and parents, the asked relation included.
+    /// Steps through usersets and parents, those within a recursion by unions alone not counted. It does not bound ListObjects.
     pub depth: u32,
     /// Sets visited, members walked, and what conditions take ([`meridian_condition::Evaluated`]).
     pub work: u64,

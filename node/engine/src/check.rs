@@ -1,8 +1,8 @@
 //! The evaluator: one question over part of a store.
 //!
 //! It walks the model from the asked relation down, as OpenFGA's resolver does: a set that is already on the path is a
-//! cycle and false; each step through a userset or a parent takes one from the depth limit of 25; computed relations
-//! take none. What is outside the facts' coverage has every value ([`crate::value`]), and the read is noted.
+//! cycle and false; each step through a userset or a parent takes one from the depth limit of 25, unless it stays within a
+//! recursion ([`crate::recursion`]); computed relations take none. What is outside the facts' coverage has every value ([`crate::value`]), and the read is noted.
 //!
 //! Within one evaluation values are kept and used again ([`crate::memory`]), or graphs with many paths would take
 //! exponential time.
@@ -25,6 +25,7 @@ use crate::missing::Missing;
 use crate::overlay::Overlay;
 use crate::program::Program;
 use crate::question::Question;
+use crate::recursion::Members;
 use crate::stands::Stands;
 
 /// What an evaluation came to.
@@ -51,6 +52,7 @@ pub enum Outcome {
 pub struct Scratch {
     pub(crate) overlay: Overlay,
     pub(crate) memory: Memory,
+    pub(crate) members: Members,
     pub(crate) stands: Stands,
     pub(crate) missed: Vec<Missing>,
     pub(crate) reads: Vec<Read>,
@@ -73,7 +75,7 @@ impl Scratch {
         self.fault.as_deref()
     }
 
-    /// How many steps through usersets and parents the evaluation went at its deepest.
+    /// How many of the steps that the depth limit counts the evaluation went at its deepest.
     pub fn steps(&self) -> u32 {
         self.steps
     }

@@ -1,15 +1,18 @@
 //! The walk of an evaluation.
 
+mod recursive;
+mod tuples;
+
 use std::cell::RefCell;
 
-use crate::bound::{Binding, Circumstances};
+use crate::bound::Circumstances;
 use crate::budget::Meter;
 use crate::check::{Outcome, Scratch};
-use crate::facts::{Facts, ObjectId, SetKey, SetRef};
+use crate::facts::{Facts, ObjectId, SetKey};
 use crate::memory::Found;
 use crate::missing::Missing;
-use crate::overlay::{Asked, Given};
-use crate::program::{Facet, Node, Program, Relation};
+use crate::overlay::Asked;
+use crate::program::{Node, Program, Relation};
 use crate::sets::Subject;
 use crate::stands::Place;
 use crate::sums::{Conditions, Holds, Sum};
@@ -57,7 +60,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         }
     }
 
-    /// Whether the user is in a set, with `depth` steps to go.
+    /// Whether the user is in a set, by no more than `depth` steps.
     pub(crate) fn decide(
         &mut self,
         object: ObjectId,
@@ -65,8 +68,9 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         relation: RelationId,
         depth: u32,
     ) -> Outcome {
-        let found = self.set(object, object_type, relation, depth);
-        self.scratch.steps = depth.saturating_sub(found.fewest_left);
+        let left = depth.saturating_add(1);
+        let found = self.set(object, object_type, relation, left);
+        self.scratch.steps = left.saturating_sub(found.fewest_left);
         let fault = self.fault.take();
         let is_faulty = fault.is_some() || self.scratch.fault.is_some();
         self.scratch.fault = self.scratch.fault.take().or(fault);
@@ -81,7 +85,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         }
     }
 
-    /// The value of a set for the asked subject, with `left` steps to go.
+    /// The value of a set for the asked subject; the limit is met where no step is `left`.
     fn set(
         &mut self,
         object: ObjectId,
@@ -90,40 +94,77 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         left: u32,
     ) -> Found {
         let key = SetKey::new(object, relation);
-        let plain = |value| Found::plain(value, left);
-        if left == 0 {
-            return plain(Value::ERROR);
-        }
         if let Some(cycle) = self.scratch.memory.cycle(key, left) {
             return cycle;
         }
+        let definition = match self.begin(key, object_type, left) {
+            Ok(definition) => definition,
+            Err(found) => return found,
+        };
+        if self.scratch.memory.path_len() >= MAX_PATH {
+            return Found::too_long();
+        }
+        self.scratch.memory.enter(key);
+        let found = if definition.recursion.is_some() {
+            self.recursion((key, object_type), definition, left)
+        } else {
+            self.rewrite(&definition.rewrite, definition, object_type, key, left)
+        };
+        self.scratch
+            .memory
+            .leave(found, left, self.meter.stopped.is_none())
+    }
+
+    /// What can be said of a set without its rewrite, else its definition.
+    fn begin(
+        &mut self,
+        key: SetKey,
+        object_type: TypeId,
+        left: u32,
+    ) -> Result<&'a Relation, Found> {
+        let plain = |value| Err(Found::plain(value, left));
         if self.asked.userset == Some(key) {
             return plain(Value::TRUE);
         }
-        let Some(definition) = self.program.relation(object_type, relation) else {
+        let Some(definition) = self.program.relation(object_type, key.relation()) else {
             return plain(Value::FALSE);
         };
         if !self.scratch.stands.can(definition.place) {
             return plain(Value::FALSE);
+        }
+        if left == 0 {
+            return plain(Value::ERROR);
         }
         if !self.meter.spend() {
             return plain(Value::UNKNOWN);
         }
         if definition.leaf {
             let stored = self.facts.direct(object_type, key);
-            return plain(self.direct(definition, key, stored, left));
+            return plain(self.direct(definition, key, stored));
         }
-        if let Some(found) = self.scratch.memory.recall(key, left) {
-            return found;
+        match self.scratch.memory.recall(key, left) {
+            Some(found) => Err(found),
+            None => Ok(definition),
         }
-        if self.scratch.memory.path_len() >= MAX_PATH {
-            return Found::too_long();
+    }
+
+    /// The value of a set that a relation leads to, `cost` steps away; of one of the relation's own recursion nothing, since
+    /// the walk over that looks at it.
+    #[inline(never)]
+    fn lower(
+        &mut self,
+        from: &Relation,
+        to: SetKey,
+        object_type: TypeId,
+        left: u32,
+        cost: u32,
+    ) -> Found {
+        if self.program.recurs(from, (object_type, to.relation())) {
+            self.scratch.members.lead((to, object_type));
+            return Found::plain(Value::FALSE, left);
         }
-        self.scratch.memory.enter(key);
-        let found = self.rewrite(&definition.rewrite, definition, object_type, key, left);
-        self.scratch
-            .memory
-            .leave(found, left, self.meter.stopped.is_none())
+        let left = left.saturating_sub(cost);
+        self.set(to.object(), object_type, to.relation(), left)
     }
 
     fn rewrite(
@@ -143,6 +184,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         found
     }
 
+    /// Looks at leaves in functions of their own, so that operators within one another take little of the stack.
     fn rewrite_node(
         &mut self,
         node: &Node,
@@ -153,18 +195,21 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     ) -> Found {
         match node {
             Node::This => self.this(definition, object_type, key, left),
-            Node::Computed(relation) => self.set(key.object(), object_type, *relation, left),
+            Node::Computed(relation) => {
+                let same = SetKey::new(key.object(), *relation);
+                self.lower(definition, same, object_type, left, 0)
+            }
             Node::FromParent {
                 tupleset,
                 computed,
                 place,
             } => {
-                let definition = self.program.relation(object_type, *tupleset);
-                let of_interest = |of: &&Relation| self.matters(*place, of.has_conditions(), left);
-                match definition.filter(of_interest) {
-                    Some(definition) => {
-                        let parents = SetKey::new(key.object(), *tupleset);
-                        self.at_parents(definition, object_type, parents, *computed, left)
+                let parents = self.program.relation(object_type, *tupleset);
+                let of_interest = |of: &&Relation| self.matters(*place, of.has_conditions());
+                match parents.filter(of_interest) {
+                    Some(parents) => {
+                        let key = SetKey::new(key.object(), *tupleset);
+                        self.at_parents((definition, parents), object_type, key, *computed, left)
                     }
                     None => Found::plain(Value::FALSE, left),
                 }
@@ -202,6 +247,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     }
 
     /// The relation's own tuples: the subject itself, its type's wildcard, and whoever is in the usersets.
+    #[inline(never)]
     fn this(
         &mut self,
         definition: &Relation,
@@ -211,8 +257,8 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     ) -> Found {
         let mut any = Sum::union(left);
         let stored = self.facts.direct(object_type, key);
-        let value = self.direct(definition, key, stored, left);
-        if any.add(Found::plain(value, left)) || !self.usersets_matter(definition, left) {
+        let value = self.direct(definition, key, stored);
+        if any.add(Found::plain(value, left)) || !self.usersets_matter(definition) {
             return any.found;
         }
         let mut conditions = Conditions::default();
@@ -222,7 +268,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             };
             if let Subject::Userset(of) = given.subject {
                 let holds = self.given(definition, given);
-                if conditions.note(holds) && self.userset(&mut any, of, left) {
+                if conditions.note(holds) && self.userset(&mut any, definition, of, left) {
                     return any.found;
                 }
             }
@@ -231,7 +277,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             let subject = Subject::Userset(of);
             if self.admits(definition, subject) && !self.is_hidden(key, subject) {
                 conditions.note(Holds::Yes);
-                if self.userset(&mut any, of, left) {
+                if self.userset(&mut any, definition, of, left) {
                     return any.found;
                 }
             }
@@ -249,7 +295,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                     return any.found;
                 }
                 let holds = self.bound(definition, key, subject, binding);
-                if conditions.note(holds) && self.userset(&mut any, of, left) {
+                if conditions.note(holds) && self.userset(&mut any, definition, of, left) {
                     return any.found;
                 }
             }
@@ -261,24 +307,19 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         any.found
     }
 
-    /// Whether what leads to a place can matter: the user can stand there, or conditions on the way can have no answer, or
-    /// the step to it meets the depth limit. As upstream, which asks where a user can stand after each step.
-    fn matters(&self, place: Place, has_conditions: bool, left: u32) -> bool {
-        self.scratch.stands.can(place) || has_conditions || left <= 1
+    /// Whether what leads to a place can matter: the user can stand there, or conditions on the way can have no answer.
+    fn matters(&self, place: Place, has_conditions: bool) -> bool {
+        self.scratch.stands.can(place) || has_conditions
     }
 
     /// Whether usersets among a relation's own tuples can matter.
-    fn usersets_matter(&self, definition: &Relation, left: u32) -> bool {
+    fn usersets_matter(&self, definition: &Relation) -> bool {
         definition.has_usersets()
-            && self.matters(
-                definition.userset_place,
-                definition.has_bound_usersets(),
-                left,
-            )
+            && self.matters(definition.userset_place, definition.has_bound_usersets())
     }
 
     /// Adds what a userset gives; whether that settles it.
-    fn userset(&mut self, any: &mut Sum, of: SetKey, left: u32) -> bool {
+    fn userset(&mut self, any: &mut Sum, from: &Relation, of: SetKey, left: u32) -> bool {
         if !self.meter.spend() {
             any.add(Found::plain(Value::UNKNOWN, left));
             return true;
@@ -286,137 +327,14 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let Some(object_type) = self.scratch.overlay.type_of(self.facts, of.object()) else {
             return false;
         };
-        any.add(self.set(of.object(), object_type, of.relation(), left - 1))
-            || self.meter.stopped.is_some()
+        any.add(self.lower(from, of, object_type, left, 1)) || self.meter.stopped.is_some()
     }
 
-    /// Whether tuples with such a subject and no condition count.
-    fn admits(&self, definition: &Relation, subject: Subject) -> bool {
-        let facet = self.scratch.overlay.facet(self.facts, subject);
-        facet.is_some_and(|facet| definition.admits(facet))
-    }
-
-    /// Whether a contextual tuple of the same key stands in a stored one's place.
-    fn is_hidden(&self, set: SetKey, subject: Subject) -> bool {
-        self.scratch.overlay.find(set, subject).is_some()
-    }
-
-    /// Whether a contextual tuple counts.
-    fn given(&self, definition: &Relation, given: &Given) -> Holds {
-        match &given.binding {
-            Some(binding) => self.bound(definition, given.set, given.subject, binding),
-            None if self.admits(definition, given.subject) => Holds::Yes,
-            None => Holds::No,
-        }
-    }
-
-    /// Whether a tuple that is bound to a condition counts.
-    fn bound(
-        &self,
-        definition: &Relation,
-        set: SetKey,
-        subject: Subject,
-        binding: &Binding,
-    ) -> Holds {
-        let overlay = &self.scratch.overlay;
-        let facet = overlay.facet(self.facts, subject);
-        let name = &binding.stored().name;
-        let Some(declared) = facet.and_then(|facet| definition.admits_bound(facet, name)) else {
-            return Holds::No;
-        };
-        let (met, work) = binding.is_met(declared, self.circumstances);
-        self.meter.charge(work);
-        match met {
-            Ok(true) => Holds::Yes,
-            Ok(false) => Holds::No,
-            Err(why) => {
-                let describe = || why.on(binding, &overlay.describe(self.facts, set, subject));
-                self.fault.borrow_mut().get_or_insert_with(describe);
-                match declared {
-                    Some(_) => Holds::Unclear,
-                    None => Holds::InlineUnclear,
-                }
-            }
-        }
-    }
-
-    /// Whether the subject stands in the relation's own tuples, itself or by its type's wildcard. `stored` are the facts'.
-    fn direct(
-        &mut self,
-        definition: &Relation,
-        key: SetKey,
-        stored: Option<SetRef<'_>>,
-        left: u32,
-    ) -> Value {
-        let Asked {
-            object_type,
-            object,
-            userset,
-            is_wildcard,
-            wildcard,
-        } = self.asked;
-        let (itself, facet) = match userset {
-            Some(set) => (
-                Subject::Userset(set),
-                Facet::Userset(object_type, set.relation()),
-            ),
-            None if is_wildcard => (Subject::Object(object), Facet::Wildcard(object_type)),
-            None => (Subject::Object(object), Facet::Object(object_type)),
-        };
-        let wildcard = wildcard
-            .map(Subject::Object)
-            .filter(|wildcard| *wildcard != itself);
-        let by_itself = definition.admits_any(facet);
-        let by_wildcard = userset.is_none() && definition.admits_any(Facet::Wildcard(object_type));
-        let value = self.member(definition, key, stored, itself, by_itself);
-        if value == Value::TRUE {
-            return value;
-        }
-        let value = wildcard.map_or(value, |wildcard| {
-            value.or(self.member(definition, key, stored, wildcard, by_wildcard))
-        });
-        if value == Value::TRUE || stored.is_some() {
-            return value;
-        }
-        if !by_itself && !by_wildcard && !self.usersets_matter(definition, left) {
-            return value;
-        }
-        self.scratch.missed.push(Missing::Direct(key));
-        value.or(Value::UNKNOWN)
-    }
-
-    /// Whether a subject stands in a set by a tuple that counts. A contextual tuple hides a stored one of the same key.
-    fn member(
-        &self,
-        definition: &Relation,
-        key: SetKey,
-        stored: Option<SetRef<'_>>,
-        subject: Subject,
-        admitted: bool,
-    ) -> Value {
-        if !admitted {
-            return Value::FALSE;
-        }
-        if let Some(given) = self.scratch.overlay.find(key, subject) {
-            return self.given(definition, given).value();
-        }
-        let Some(stored) = stored else {
-            return Value::FALSE;
-        };
-        let is_plain = match subject {
-            Subject::Object(id) => stored.objects.contains(id),
-            Subject::Userset(set) => stored.usersets.contains(set),
-        };
-        match stored.binding(subject) {
-            Some(binding) => self.bound(definition, key, subject, binding).value(),
-            None => Value::of(is_plain && self.admits(definition, subject)),
-        }
-    }
-
-    /// `computed from tupleset`: the relation at every parent that the tupleset's set names.
+    /// `computed from tupleset`, in a relation: the computed one at every parent that the tupleset's set names.
+    #[inline(never)]
     fn at_parents(
         &mut self,
-        definition: &Relation,
+        (from, definition): (&Relation, &Relation),
         object_type: TypeId,
         key: SetKey,
         computed: RelationId,
@@ -430,7 +348,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             };
             if let Subject::Object(parent) = given.subject {
                 let holds = self.given(definition, given);
-                if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {
+                if conditions.note(holds) && self.parent(&mut any, from, (parent, computed), left) {
                     return any.found;
                 }
             }
@@ -444,7 +362,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             let subject = Subject::Object(parent);
             if self.admits(definition, subject) && !self.is_hidden(key, subject) {
                 conditions.note(Holds::Yes);
-                if self.parent(&mut any, parent, computed, left) {
+                if self.parent(&mut any, from, (parent, computed), left) {
                     return any.found;
                 }
             }
@@ -462,7 +380,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                     return any.found;
                 }
                 let holds = self.bound(definition, key, subject, binding);
-                if conditions.note(holds) && self.parent(&mut any, parent, computed, left) {
+                if conditions.note(holds) && self.parent(&mut any, from, (parent, computed), left) {
                     return any.found;
                 }
             }
@@ -472,7 +390,13 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     }
 
     /// Adds what a parent gives; whether that settles it.
-    fn parent(&mut self, any: &mut Sum, parent: ObjectId, computed: RelationId, left: u32) -> bool {
+    fn parent(
+        &mut self,
+        any: &mut Sum,
+        from: &Relation,
+        (parent, computed): (ObjectId, RelationId),
+        left: u32,
+    ) -> bool {
         if !self.meter.spend() {
             any.add(Found::plain(Value::UNKNOWN, left));
             return true;
@@ -486,6 +410,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         {
             return false;
         }
-        any.add(self.set(parent, object_type, computed, left - 1)) || self.meter.stopped.is_some()
+        let of = SetKey::new(parent, computed);
+        any.add(self.lower(from, of, object_type, left, 1)) || self.meter.stopped.is_some()
     }
 }

@@ -1,8 +1,10 @@
 //! Listings: the objects a user has a relation to, and the users that have a relation to an object.
 //!
 //! Both walk from what is given along the tuples, never over all there are. What a walk reaches by unions alone is proven
-//! by the walk; what it reaches otherwise, or near the depth limit, is a candidate, and is checked like any question. So a
-//! listing says exactly which objects checks of each would allow, and which users, but for those whom only a wildcard lets in.
+//! by the walk; what it reaches otherwise is a candidate, and is checked like any question. So a listing says exactly which
+//! objects checks of each would allow, and which users, but for those whom only a wildcard lets in.
+//!
+//! The depth limit is a check's and ListUsers', as upstream: it does not bound ListObjects, nor the checks of its candidates.
 //!
 //! A listing is a machine without I/O, as an evaluation is: over a view it is done at once or not at all, over a datastore it
 //! goes on in rounds, over [`crate::RoundFacts`] that have grown.

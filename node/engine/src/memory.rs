@@ -13,6 +13,8 @@
 //! Nothing that met the depth limit is kept but proofs, and nothing is used where fewer steps are left than it took, so
 //! the limit strikes exactly where it would without memory.
 //!
+//! The sets of a recursion are on no path but the first of them, and rest on none ([`crate::recursion`]).
+//!
 //! Hits are a bit set of path positions. A frame knows the one below it, so the topmost hit tells all the others.
 
 use foldhash::fast::FixedState;
@@ -181,6 +183,19 @@ impl Memory {
             );
         }
         found
+    }
+
+    /// Keeps the value of a set that rests on no path, found with `left` steps to go.
+    pub(crate) fn keep(&mut self, set: SetKey, found: Found, left: u32) {
+        if found.is_proof() || found.fewest_left > 0 {
+            let kept = Kept {
+                value: found.value,
+                hits: 0,
+                topmost: 0,
+                height: left.saturating_sub(found.fewest_left),
+            };
+            self.kept.insert(set, kept);
+        }
     }
 
     /// A set's kept value, if it holds here with `left` steps to go.

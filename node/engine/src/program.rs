@@ -6,8 +6,12 @@ use meridian_condition::Condition;
 use meridian_model::TypeSystem;
 use meridian_model::typesystem::{Facet as ModelFacet, Relation as ModelRelation, Rewrite};
 
+use crate::recursion::{self, Recursion};
 use crate::stands::{Above, Place, place};
 use crate::symbols::{RelationId, Symbols, TypeId};
+
+/// A relation of a type.
+pub(crate) type Kind = (TypeId, RelationId);
 
 /// A model by numbers. Valid with every later version of the symbol table it was compiled with.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Relation {
     pub(crate) place: Place,
     /// Who can stand in the usersets among its own tuples.
     pub(crate) userset_place: Place,
+    /// The recursion that it is part of.
+    pub(crate) recursion: Option<Recursion>,
     pub(crate) rewrite: Node,
     objects: Box<[TypeId]>,
     wildcards: Box<[TypeId]>,
@@ -187,6 +193,7 @@ impl Program {
             }
         }
         place(&mut program);
+        recursion::mark(&mut program);
         Some(program)
     }
 
@@ -212,6 +219,43 @@ impl Program {
             let relations = of.iter().flat_map(|of| of.relations.iter().flatten());
             relations.map(move |relation| (id, relation))
         })
+    }
+
+    /// Every relation, by type and number.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        (0..).map(TypeId).zip(&self.types).flat_map(|(id, of)| {
+            let relations = of
+                .iter()
+                .flat_map(|of| (0..).map(RelationId).zip(&of.relations));
+            relations.filter_map(move |(relation, definition)| {
+                definition.as_ref().map(|_| (id, relation))
+            })
+        })
+    }
+
+    /// Calls `visit` for every relation.
+    pub(crate) fn for_each_relation(&mut self, visit: &mut impl FnMut(Kind, &mut Relation)) {
+        for (id, of) in (0..).map(TypeId).zip(&mut self.types) {
+            let relations = of
+                .iter_mut()
+                .flat_map(|of| (0..).map(RelationId).zip(&mut of.relations));
+            for (relation, definition) in relations {
+                if let Some(definition) = definition {
+                    visit((id, relation), definition);
+                }
+            }
+        }
+    }
+
+    /// What a step through a userset or a parent takes from the depth limit: nothing within a recursion.
+    pub(crate) fn step(&self, from: &Relation, (object_type, relation): Kind) -> u32 {
+        u32::from(!self.recurs(from, (object_type, relation)))
+    }
+
+    /// Whether a relation leads on within its recursion there.
+    pub(crate) fn recurs(&self, from: &Relation, (object_type, relation): Kind) -> bool {
+        let to = || self.relation(object_type, relation)?.recursion;
+        from.recursion.is_some() && from.recursion == to()
     }
 
     /// Calls `visit` for each place, those of a `computed from tupleset` with their type and both relations.
@@ -265,6 +309,7 @@ fn compile_relation(
     let mut compiled = Relation {
         place: Place::default(),
         userset_place: Place::default(),
+        recursion: None,
         rewrite,
         objects: objects.into(),
         wildcards: wildcards.into(),

@@ -37,7 +37,7 @@ pub struct Limits {
     /// How old a change must be before ReadChanges shows it.
     #[serde(with = "humantime_serde")]
     pub changelog_horizon: Duration,
-    /// Steps through usersets and parents of one evaluation, the asked relation included.
+    /// Steps through usersets and parents of one Check or ListUsers, those within a recursion by unions alone not counted.
     pub resolve_node_limit: u32,
     /// What the evaluation of one condition may cost, in cel-go's units.
     pub condition_evaluation_cost: u64,

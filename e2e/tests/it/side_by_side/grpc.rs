@@ -119,7 +119,8 @@ impl Grpc {
                 .insert(name, HeaderValue::from_str(value).unwrap());
         }
         let response = timeout(DEADLINE, self.channel.clone().oneshot(request)).await;
-        let (head, body) = response.unwrap().unwrap().into_parts();
+        let late = || panic!("{path} of {} is late", self.address);
+        let (head, body) = response.unwrap_or_else(|_| late()).unwrap().into_parts();
         let collected = timeout(DEADLINE, body.collect()).await.unwrap().unwrap();
         let trailers = collected.trailers().cloned().unwrap_or_default();
         (head.headers, trailers, collected.to_bytes())

@@ -3,11 +3,8 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::program::{Facet, Node, Program, Relation};
-use crate::symbols::{RelationId, TypeId};
-
-/// A relation of a type.
-pub(super) type Kind = (TypeId, RelationId);
+use crate::program::{Facet, Kind, Node, Program, Relation};
+use crate::symbols::RelationId;
 
 /// How membership of a set leads on to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

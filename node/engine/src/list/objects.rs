@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use meridian_condition::Context;
 use meridian_model::Tuple;
 
-use super::closure::{Closure, Kind, Step};
+use super::closure::{Closure, Step};
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
 use crate::bound::Circumstances;
 use crate::budget::{Budget, Meter};
@@ -20,9 +20,12 @@ use crate::evaluation::Evaluation;
 use crate::facts::{Facts, ObjectId, SetKey, Subject};
 use crate::missing::Missing;
 use crate::overlay::{Asked, Overlay};
-use crate::program::{Facet, Program};
+use crate::program::{Facet, Kind, Program};
 use crate::question::User;
 use crate::symbols::{RelationId, TypeId};
+
+/// As upstream: what is far away is listed too.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// A listing of the objects of a type to which a user has a relation.
 pub struct ListObjects {
@@ -94,7 +97,6 @@ impl ListObjects {
         let mut missed = Vec::new();
         walk.go(
             (facts, &scratch.overlay, program),
-            budget.limits.depth,
             &mut meter,
             &mut missed,
             &mut |object, proven| {
@@ -113,7 +115,7 @@ impl ListObjects {
                     let mut scratch = scratch.borrow_mut();
                     let around = &circumstances;
                     Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, around)
-                        .decide(object, object_type, relation, budget.limits.depth)
+                        .decide(object, object_type, relation, NO_LIMIT)
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,
                 |object| receiver(scratch.borrow().overlay.name(facts, object)),
@@ -152,8 +154,6 @@ struct Open {
     /// The relation in which the objects found are reached.
     becomes: RelationId,
     proves: bool,
-    /// Steps taken so far.
-    steps: u32,
 }
 
 /// Told of each object reached, and whether that is proven; `false` ends the walk.
@@ -194,7 +194,6 @@ impl Walk {
                 relation,
                 becomes: relation,
                 proves: *proves,
-                steps: 1,
             }));
         }
         walk
@@ -204,14 +203,13 @@ impl Walk {
     fn go<F: Facts>(
         &mut self,
         (facts, overlay, program): (&F, &Overlay, &Program),
-        depth: u32,
         meter: &mut Meter<'_>,
         missed: &mut Vec<Missing>,
         reached: Reached<'_>,
     ) {
         if let Some((set, object_type)) = self.itself.take()
             && self.closure.holds((object_type, set.relation()))
-            && !self.reach(set, object_type, true, 1, reached)
+            && !self.reach(set, object_type, true, reached)
         {
             return;
         }
@@ -243,7 +241,7 @@ impl Walk {
                 .relation(object_type, relation)
                 .zip(overlay.facet(facts, subject));
             let admits = admits.is_some_and(|(definition, facet)| definition.admits(facet));
-            let may_prove = open.proves && open.steps <= depth && admits;
+            let may_prove = open.proves && admits;
             for (object, is_bound) in contextual.chain(stored) {
                 let set = SetKey::new(object, open.becomes);
                 let is_masked = is_bound
@@ -251,7 +249,7 @@ impl Walk {
                         .find(SetKey::new(object, relation), subject)
                         .is_some_and(|given| given.binding.is_some());
                 let proven = may_prove && !is_masked;
-                if !meter.spend() || !self.reach(set, object_type, proven, open.steps, reached) {
+                if !meter.spend() || !self.reach(set, object_type, proven, reached) {
                     return;
                 }
             }
@@ -265,7 +263,6 @@ impl Walk {
         set: SetKey,
         object_type: TypeId,
         proven: bool,
-        steps: u32,
         reached: Reached<'_>,
     ) -> bool {
         // The object stays the same along computed relations, so these are followed at once.
@@ -300,7 +297,6 @@ impl Walk {
                     relation,
                     becomes,
                     proves,
-                    steps: steps.saturating_add(1),
                 });
             }
         }

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use meridian_condition::Context;
 use meridian_model::Tuple;
 
-use super::closure::{Closure, Kind};
+use super::closure::Closure;
 use super::{Findings, Progress, READS_A_ROUND, Receiver, stopped};
 use crate::bound::{Binding, Circumstances};
 use crate::budget::{Budget, Meter};
@@ -20,7 +20,7 @@ use crate::evaluation::Evaluation;
 use crate::facts::{Facts, SetKey, Subject};
 use crate::missing::Missing;
 use crate::overlay::{Asked, Overlay};
-use crate::program::{Facet, Node, Program, Relation};
+use crate::program::{Facet, Kind, Node, Program, Relation};
 use crate::stands::Stands;
 use crate::symbols::{RelationId, TypeId};
 
@@ -205,7 +205,7 @@ struct Open {
     set: SetKey,
     object_type: TypeId,
     proven: bool,
-    /// Steps taken so far.
+    /// Steps taken so far, of those that the depth limit counts.
     steps: u32,
 }
 
@@ -243,7 +243,7 @@ impl Walk {
             open: Vec::new(),
         };
         if can_have(program, (object_type, set.relation()), filter) {
-            walk.add(set, object_type, true, 1);
+            walk.add(set, object_type, true, 0);
         }
         walk
     }
@@ -341,17 +341,11 @@ struct Visit<'a, 'b, 'c, F> {
 impl<F: Facts> Visit<'_, '_, '_, F> {
     /// Follows a rewrite; `false` when the walk is to end.
     fn node(&mut self, node: &Node, definition: &Relation, proven: bool) -> bool {
-        let Open {
-            set,
-            object_type,
-            steps,
-            ..
-        } = self.open;
         match node {
             Node::This => self.own(definition, proven),
             Node::Computed(computed) => {
-                let same = SetKey::new(set.object(), *computed);
-                self.reach(same, object_type, proven, steps);
+                let same = SetKey::new(self.open.set.object(), *computed);
+                self.reach(same, self.open.object_type, proven, 0);
                 true
             }
             Node::FromParent {
@@ -360,7 +354,7 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                 place,
             } => {
                 let is_of_interest = self.around.stands.can(*place) || place.meets_conditions();
-                !is_of_interest || self.parents(*tupleset, *computed, proven)
+                !is_of_interest || self.parents(definition, *tupleset, *computed, proven)
             }
             Node::Union(children) => children
                 .iter()
@@ -374,23 +368,22 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         }
     }
 
+    /// What is reached from here by so many more steps.
     fn reach(&mut self, set: SetKey, object_type: TypeId, proven: bool, steps: u32) {
         let Around {
             program, stands, ..
         } = *self.around;
+        let steps = self.open.steps.saturating_add(steps);
         self.walk
             .reach((program, stands), set, object_type, proven, steps);
     }
 
     fn own(&mut self, definition: &Relation, proven: bool) -> bool {
-        let Around { facts, overlay, .. } = *self.around;
         let Open {
-            set,
-            object_type,
-            steps,
-            ..
+            set, object_type, ..
         } = self.open;
-        let Some(stored) = facts.members(object_type, set) else {
+        let (around, overlay) = (self.around, self.around.overlay);
+        let Some(stored) = around.facts.members(object_type, set) else {
             self.missed.push(Missing::Members(set));
             return true;
         };
@@ -414,8 +407,9 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                 {
                     return false;
                 }
-                (Subject::Userset(of), Facet::Userset(at, _)) => {
-                    self.reach(of, at, proven, steps.saturating_add(1));
+                (Subject::Userset(of), Facet::Userset(at, relation)) => {
+                    let step = around.program.step(definition, (at, relation));
+                    self.reach(of, at, proven, step);
                 }
                 _ => {}
             }
@@ -456,24 +450,20 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
         }
     }
 
-    fn parents(&mut self, tupleset: RelationId, computed: RelationId, proven: bool) -> bool {
-        let Around {
-            facts,
-            program,
-            overlay,
-            ..
-        } = *self.around;
-        let Open {
-            set,
-            object_type,
-            steps,
-            ..
-        } = self.open;
+    fn parents(
+        &mut self,
+        from: &Relation,
+        tupleset: RelationId,
+        computed: RelationId,
+        proven: bool,
+    ) -> bool {
+        let (around, object_type) = (self.around, self.open.object_type);
+        let (program, overlay) = (around.program, around.overlay);
         let Some(definition) = program.relation(object_type, tupleset) else {
             return true;
         };
-        let key = SetKey::new(set.object(), tupleset);
-        let Some(stored) = facts.parents(object_type, key) else {
+        let key = SetKey::new(self.open.set.object(), tupleset);
+        let Some(stored) = around.facts.parents(object_type, key) else {
             self.missed.push(Missing::Parents(key));
             return true;
         };
@@ -491,7 +481,8 @@ impl<F: Facts> Visit<'_, '_, '_, F> {
                 && program.relation(at, computed).is_some()
             {
                 let of = SetKey::new(parent, computed);
-                self.reach(of, at, proven, steps.saturating_add(1));
+                let step = program.step(from, (at, computed));
+                self.reach(of, at, proven, step);
             }
         }
         true

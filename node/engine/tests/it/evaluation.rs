@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::arbitrary::{World, tuple, world};
-use crate::reference::{Reference, Value, Values};
+use crate::reference::{Recursions, Reference, Value, Values};
 
 /// Low, so that random graphs meet it, and the reference, which has no memory, ends.
 pub(crate) const DEPTH: u32 = 5;
@@ -62,7 +62,7 @@ pub(crate) fn ask(
     (outcome, scratch.missed().to_vec())
 }
 
-fn ask_within(
+pub(crate) fn ask_within(
     view: &View,
     world: &World,
     (object, relation, user): &(String, String, String),
@@ -109,9 +109,10 @@ fn reference(
         contextual: &world.contextual,
         context: &world.context,
         covered,
+        recursions: Recursions::of(&types),
         work: Cell::new(30_000),
     };
-    reference.check(object, relation, user, DEPTH)
+    reference.check(object, relation, user, DEPTH + 1)
 }
 
 fn outcome(values: &Values) -> Outcome {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use meridian_engine::symbols::Symbols;
 use meridian_engine::{
-    ListObjects, ListUsers, Outcome, Program, Progress, RoundFacts, Scratch, User, UserFilter, View,
+    Budget, Limits, ListObjects, ListUsers, Outcome, Program, Progress, RoundFacts, Scratch, User,
+    UserFilter, View,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::arbitrary::{OBJECTS, RELATIONS, TYPES, World, world};
-use crate::evaluation::{ask, budget, config, count, read, view};
+use crate::evaluation::{DEPTH, ask_within, budget, config, count, read, view};
 
 type Listed = (Progress, BTreeSet<String>);
 
@@ -153,15 +154,21 @@ fn users_in_rounds(
     (progress, listed)
 }
 
-/// What checks of each of `candidates` come to: those allowed, and whether one had no answer.
+/// What checks of each of `candidates` come to, by no more than `depth` steps: those allowed, and whether one had no answer.
 fn by_checks(
     view: &View,
     world: &World,
+    depth: u32,
     candidates: impl Iterator<Item = (String, (String, String, String))>,
 ) -> (bool, BTreeSet<String>) {
     let (mut unanswered, mut allowed) = (false, BTreeSet::new());
     for (name, question) in candidates {
-        match ask(view, world, &question).0 {
+        let limits = Limits {
+            depth,
+            ..Limits::default()
+        };
+        let budget = Budget::of(limits);
+        match ask_within(view, world, &question, budget, &mut Scratch::default()) {
             Outcome::Allowed => {
                 allowed.insert(name);
             }
@@ -215,7 +222,8 @@ fn objects_are_those_that_checks_allow() {
                 let object = format!("{object_type}:{id}");
                 (object.clone(), (object, relation.clone(), user.clone()))
             });
-            let (unanswered, expected) = by_checks(&whole, &world, candidates);
+            // What is far away is listed too.
+            let (unanswered, expected) = by_checks(&whole, &world, u32::MAX, candidates);
             let of = (object_type, relation.as_str());
             count(&seen.listings);
             let what_it_takes = enough(&world, object_type, relation);
@@ -294,7 +302,7 @@ fn users_are_those_that_checks_allow() {
                 let user = format!("{}:{id}{of}", filter.object_type);
                 (user.clone(), (object.clone(), relation.clone(), user))
             });
-            let (unanswered, expected) = by_checks(&whole, &world, candidates);
+            let (unanswered, expected) = by_checks(&whole, &world, DEPTH, candidates);
             count(&seen.listings);
             let [(progress, listed), in_rounds] = [
                 users(&whole, &world, of, filter),

@@ -9,6 +9,7 @@
 )]
 
 mod arbitrary;
+mod depth;
 mod evaluation;
 mod hostile;
 mod listing;

@@ -29,8 +29,114 @@ pub(crate) struct Reference<'a> {
     pub(crate) contextual: &'a [Tuple],
     pub(crate) context: &'a Context,
     pub(crate) covered: &'a dyn Fn(&str) -> bool,
+    pub(crate) recursions: Recursions,
     /// Steps left before the evaluation is given up as too large for a test.
     pub(crate) work: std::cell::Cell<u32>,
+}
+
+/// A relation of a type.
+type Kind = (String, String);
+
+/// The relations that lead back to themselves by unions alone, each with the first of those that lead to one another.
+pub(crate) struct Recursions(BTreeMap<Kind, Kind>);
+
+impl Recursions {
+    pub(crate) fn of(types: &TypeSystem) -> Self {
+        let mut leads: BTreeMap<Kind, Vec<(Kind, bool)>> = BTreeMap::new();
+        for (name, definition) in types.types() {
+            for (relation, of) in &definition.relations {
+                let kind = (name.to_string(), relation.to_string());
+                leads_of(
+                    types,
+                    &kind.0,
+                    of,
+                    &of.rewrite,
+                    true,
+                    leads.entry(kind.clone()).or_default(),
+                );
+            }
+        }
+        let reached = |from: &Kind| {
+            let (mut seen, mut left) = (BTreeSet::new(), vec![from.clone()]);
+            while let Some(kind) = left.pop() {
+                for (to, _) in leads.get(&kind).into_iter().flatten() {
+                    if seen.insert(to.clone()) {
+                        left.push(to.clone());
+                    }
+                }
+            }
+            seen
+        };
+        let reached: BTreeMap<_, _> = leads
+            .keys()
+            .map(|kind| (kind.clone(), reached(kind)))
+            .collect();
+        let mut recursions = BTreeMap::new();
+        for kind in leads.keys() {
+            let leads_back =
+                |other: &&Kind| reached[kind].contains(*other) && reached[*other].contains(kind);
+            let group: BTreeSet<_> = leads.keys().filter(leads_back).collect();
+            let is_plain = group.iter().all(|member| {
+                let mut within = leads[*member].iter().filter(|(to, _)| group.contains(to));
+                within.all(|(_, is_plain)| *is_plain)
+            });
+            if let Some(first) = group.first().filter(|_| is_plain) {
+                recursions.insert(kind.clone(), (*first).clone());
+            }
+        }
+        Self(recursions)
+    }
+
+    /// What a step takes from the depth limit.
+    fn step(&self, from: (&str, &str), to: (&str, &str)) -> u32 {
+        let of = |kind: (&str, &str)| self.0.get(&(kind.0.to_owned(), kind.1.to_owned()));
+        u32::from(of(from).is_none() || of(from) != of(to))
+    }
+}
+
+/// Where a rewrite leads, and whether by unions alone.
+fn leads_of(
+    types: &TypeSystem,
+    name: &str,
+    relation: &Relation,
+    rewrite: &Rewrite,
+    is_plain: bool,
+    leads: &mut Vec<(Kind, bool)>,
+) {
+    let mut lead = |name: &str, relation: &str| {
+        if types.relation(name, relation).is_some() {
+            leads.push(((name.to_owned(), relation.to_owned()), is_plain));
+        }
+    };
+    match rewrite {
+        Rewrite::This => {
+            for restriction in &relation.restrictions {
+                if let Facet::Userset(of) = &restriction.facet {
+                    lead(&restriction.type_name, of);
+                }
+            }
+        }
+        Rewrite::Computed(computed) => lead(name, computed),
+        Rewrite::FromParent { tupleset, computed } => {
+            for restriction in &types.relation(name, tupleset).unwrap().restrictions {
+                lead(&restriction.type_name, computed);
+            }
+        }
+        Rewrite::Union(of) => {
+            for child in of {
+                leads_of(types, name, relation, child, is_plain, leads);
+            }
+        }
+        Rewrite::Intersection(of) => {
+            for child in of {
+                leads_of(types, name, relation, child, false, leads);
+            }
+        }
+        Rewrite::Exclusion(of) => {
+            leads_of(types, name, relation, &of.0, false, leads);
+            leads_of(types, name, relation, &of.1, false, leads);
+        }
+    }
 }
 
 fn one(value: Value) -> Values {
@@ -98,9 +204,6 @@ impl Reference<'_> {
         depth: u32,
     ) -> Option<Values> {
         self.work.set(self.work.get().checked_sub(1)?);
-        if depth == 0 {
-            return Some(one(Error));
-        }
         if path.iter().any(|(o, r)| o == object && r == relation) {
             return Some(one(Cycle));
         }
@@ -112,6 +215,9 @@ impl Reference<'_> {
         };
         if !self.can_stand((object.object_type(), relation), user, &mut BTreeSet::new()) {
             return Some(one(False));
+        }
+        if depth == 0 {
+            return Some(one(Error));
         }
         path.push((object.clone(), relation.to_owned()));
         let values = self.rewrite(
@@ -138,6 +244,7 @@ impl Reference<'_> {
         path: &mut Vec<(Object, String)>,
         depth: u32,
     ) -> Option<Values> {
+        let kind = (object.object_type(), relation);
         let mut child =
             |child| self.rewrite(child, definition, object, relation, user, path, depth);
         match rewrite {
@@ -158,7 +265,8 @@ impl Reference<'_> {
                         (subject @ Subject::Userset(of, relation), user) => {
                             let holds = self.holds(definition, &tuple);
                             if holds == Some(true) {
-                                let found = self.set(of, relation, user, path, depth - 1)?;
+                                let step = self.recursions.step(kind, (of.object_type(), relation));
+                                let found = self.set(of, relation, user, path, depth - step)?;
                                 values = union(&values, &found);
                             }
                             usersets.push(holds);
@@ -184,8 +292,7 @@ impl Reference<'_> {
                         .any(|restriction| match &restriction.facet {
                             Facet::Userset(of) => {
                                 let below = (&*restriction.type_name, &**of);
-                                depth == 1
-                                    || restriction.condition.is_some()
+                                restriction.condition.is_some()
                                     || self.can_stand(below, user, &mut BTreeSet::new())
                             }
                             facet => {
@@ -215,17 +322,17 @@ impl Reference<'_> {
                             .relation(parent.object_type(), computed)
                             .is_some()
                     {
-                        values =
-                            union(&values, &self.set(parent, computed, user, path, depth - 1)?);
+                        let step = self.recursions.step(kind, (parent.object_type(), computed));
+                        let found = self.set(parent, computed, user, path, depth - step)?;
+                        values = union(&values, &found);
                     }
                 }
                 values = union(&values, &unclear(&parents, known));
-                let asked = depth == 1
-                    || definition.restrictions.iter().any(|restriction| {
-                        let below = (&*restriction.type_name, &**computed);
-                        restriction.condition.is_some()
-                            || self.can_stand(below, user, &mut BTreeSet::new())
-                    });
+                let asked = definition.restrictions.iter().any(|restriction| {
+                    let below = (&*restriction.type_name, &**computed);
+                    restriction.condition.is_some()
+                        || self.can_stand(below, user, &mut BTreeSet::new())
+                });
                 Some(if known || !asked {
                     values
                 } else {

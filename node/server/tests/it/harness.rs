@@ -168,14 +168,35 @@ impl Node {
 
     /// A new store with [`github_model`]; its id.
     pub(crate) async fn store(&self) -> String {
+        self.store_with(&github_model()).await
+    }
+
+    /// A new store in which `doc:1` has so many relations one below the other, and anne is in the lowest, `r0`; its id.
+    pub(crate) async fn stairs(&self, steps: usize) -> String {
+        let mut relations = vec!["define r0: [user]".to_owned()];
+        let mut tuples = vec![("user:anne".to_owned(), "r0".to_owned())];
+        for n in 1..=steps {
+            relations.push(format!("define r{n}: [doc#r{}]", n - 1));
+            tuples.push((format!("doc:1#r{}", n - 1), format!("r{n}")));
+        }
+        let relations = relations.join("\n    ");
+        let model =
+            format!("model\n  schema 1.1\ntype user\ntype doc\n  relations\n    {relations}\n");
+        let model = meridian_model::dsl::parse(&model).unwrap();
+        let id = self.store_with(&serde_json::to_value(model).unwrap()).await;
+        let tuples: Vec<_> = tuples
+            .iter()
+            .map(|(user, relation)| (&**user, &**relation, "doc:1"))
+            .collect();
+        self.write(&id, &tuples).await;
+        id
+    }
+
+    async fn store_with(&self, model: &Value) -> String {
         let store = self.post("/stores", &json!({"name": "repositories"})).await;
         let id = store.body["id"].as_str().unwrap().to_owned();
-        let model = self
-            .post(
-                &format!("/stores/{id}/authorization-models"),
-                &github_model(),
-            )
-            .await;
+        let path = format!("/stores/{id}/authorization-models");
+        let model = self.post(&path, model).await;
         assert_eq!(model.status, StatusCode::CREATED, "{}", model.body);
         id
     }
