@@ -8,6 +8,7 @@ mod api;
 mod batch;
 mod line;
 mod list;
+mod origin;
 pub(crate) mod replication;
 mod stream;
 #[cfg(test)]

@@ -5,16 +5,18 @@ use std::time::Instant;
 use meridian_model::{ApiError, Code};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
-use meridian_sync::envelope::{position_from_wire, position_to_wire};
+use meridian_sync::envelope::position_to_wire;
 use prost::Message;
 use tonic::{Request, Status};
 
 use super::Peers;
 use super::line::{Failure, Repeat};
+use super::origin::Origin;
 use crate::api::operations::Operation;
-use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::calls::{Answer, Context, Refusal};
 use crate::commands::check::Decision;
 use crate::routing::Decided;
+use crate::routing::batch::Standing;
 
 impl Peers {
     /// Has a check decided above.
@@ -42,26 +44,20 @@ impl Peers {
             })
             .await
             .map_err(refusal)?;
-        let (position, served_by) = (
-            response.position.map(position_from_wire),
-            ServedBy::new(&response.served_by).ok(),
-        );
         let model = response.authorization_model_id.parse().ok();
+        let origin = Origin::new(response.position, model, &response.served_by);
         let allowed = match response.outcome {
             Some(wire::evaluate_response::Outcome::Allowed(allowed)) => allowed,
             Some(wire::evaluate_response::Outcome::Error(error)) => {
-                return Err(Refusal {
-                    error: api_error(error),
-                    position,
-                    model: model.map(Box::new),
-                    served_by,
-                });
+                return Err(origin.refused(error));
             }
             None => return Err(unreadable("an Evaluate answer without an outcome").into()),
         };
-        let (Some(position), Some(served_by), Some(model)) = (position, served_by, model) else {
-            return Err(unreadable("an Evaluate answer without position, model or node").into());
-        };
+        let Standing {
+            position,
+            model,
+            served_by,
+        } = origin.whole("an Evaluate answer")?;
         Ok(Decided {
             decision: Decision {
                 allowed,
@@ -106,31 +102,15 @@ impl Peers {
             })
             .await
             .map_err(refusal)?;
-        let (position, served_by) = (
-            response.position.map(position_from_wire),
-            ServedBy::new(&response.served_by).ok(),
-        );
         let model = response.authorization_model_id.parse().ok();
+        let origin = Origin::new(response.position, model, &response.served_by);
         match response.outcome {
             Some(wire::forward_response::Outcome::Response(bytes)) => {
                 let body = O::Response::decode(&*bytes)
                     .map_err(|_| unreadable("a Forward answer of another kind"))?;
-                let served_by =
-                    served_by.ok_or_else(|| unreadable("a Forward answer without a node"))?;
-                Ok(Reply {
-                    body,
-                    position,
-                    model,
-                    served_by,
-                    truncated: response.truncated,
-                })
+                origin.reply(body, response.truncated, "a Forward answer")
             }
-            Some(wire::forward_response::Outcome::Error(error)) => Err(Refusal {
-                error: api_error(error),
-                position,
-                model: model.map(Box::new),
-                served_by,
-            }),
+            Some(wire::forward_response::Outcome::Error(error)) => Err(origin.refused(error)),
             None => Err(unreadable("a Forward answer without an outcome").into()),
         }
     }

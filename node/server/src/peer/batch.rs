@@ -1,6 +1,6 @@
 //! Many checks, decided above: results come as they are decided there.
 
-use meridian_model::{ApiError, Code, ModelId, Position};
+use meridian_model::{ApiError, Code, ModelId};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
@@ -9,6 +9,7 @@ use tonic::{Response, Streaming};
 use super::Peers;
 use super::api::{api_error, lacking, refusal, timely, unreadable};
 use super::line::{Failure, Repeat};
+use super::origin::Origin;
 use super::stream::next;
 use crate::calls::{Context, Refusal, ServedBy};
 use crate::commands::check::Decision;
@@ -85,7 +86,11 @@ impl Peers {
                 tell(at, outcome, &by);
             }
             if let Some(end) = part.end {
-                return standing(end, model);
+                let origin = Origin::new(end.position, model, &end.served_by);
+                return match end.error {
+                    Some(error) => Err(origin.refused(error)),
+                    None => origin.whole("an EvaluateBatch answer"),
+                };
             }
             part = next(&mut rest, cx.deadline).await.map_err(refusal)?;
         }
@@ -138,26 +143,4 @@ fn result_of(
         }
     };
     Ok((result.check as usize, outcome, by))
-}
-
-fn standing(end: wire::EvaluateBatchEnd, model: Option<ModelId>) -> Result<Standing, Refusal> {
-    let position: Option<Position> = end.position.map(position_from_wire);
-    let served_by = ServedBy::new(&end.served_by).ok();
-    if let Some(error) = end.error {
-        return Err(Refusal {
-            error: api_error(error),
-            position,
-            model: model.map(Box::new),
-            served_by,
-        });
-    }
-    let (Some(position), Some(model), Some(served_by)) = (position, model, served_by) else {
-        let what = "an EvaluateBatch answer without position, model or node";
-        return Err(unreadable(what).into());
-    };
-    Ok(Standing {
-        position,
-        model,
-        served_by,
-    })
 }

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use meridian_model::ModelId;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
-use meridian_sync::envelope::{position_from_wire, position_to_wire};
+use meridian_sync::envelope::position_to_wire;
 use tokio::sync::mpsc;
 use tonic::{Response, Streaming};
 
 use super::Peers;
-use super::api::{api_error, lacking, refusal, timely, unreadable};
+use super::api::{lacking, refusal, timely};
 use super::line::{Failure, Repeat};
+use super::origin::Origin;
 use super::stream::next;
-use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::calls::{Answer, Context};
 use crate::commands::lists::hand_on;
 
 /// The first part of a listing, and the rest.
@@ -58,31 +58,15 @@ impl Peers {
                 hand_on(name, found, patience).await?;
             }
             if let Some(end) = part.end {
-                return answer(end, model);
+                let origin = Origin::new(end.position, model, &end.served_by);
+                return match end.error {
+                    Some(error) => Err(origin.refused(error)),
+                    None => origin.reply((), end.truncated, "a ForwardList answer"),
+                };
             }
             // What was found in time may take longer to hand on.
             let latest = cx.deadline.max(Instant::now() + patience);
             part = next(&mut rest, latest).await.map_err(refusal)?;
         }
     }
-}
-
-fn answer(end: wire::ForwardListEnd, model: Option<ModelId>) -> Answer<()> {
-    let position = end.position.map(position_from_wire);
-    let served_by = ServedBy::new(&end.served_by).ok();
-    if let Some(error) = end.error {
-        return Err(Refusal {
-            error: api_error(error),
-            position,
-            model: model.map(Box::new),
-            served_by,
-        });
-    }
-    Ok(Reply {
-        body: (),
-        position,
-        model,
-        served_by: served_by.ok_or_else(|| unreadable("a ForwardList answer without a node"))?,
-        truncated: end.truncated,
-    })
 }
