@@ -2,6 +2,7 @@
 
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -13,10 +14,11 @@ use sqlx::any::AnyRow;
 use super::SqlDatastore;
 use super::read::filtered;
 use super::round::statement;
-use super::rows::{number, optional_text};
+use super::rows::optional_text;
 use super::statement::Statement;
 use crate::settings::PoolSettings;
 use crate::support::{deadline, key, store_id, tuple, with_mysql, with_postgres, with_sqlite};
+use crate::{Watcher, watched};
 
 /// How the engine says that it reads a whole table of tuples.
 const SCANS: [&str; 3] = ["Seq Scan on tuples", "SCAN t", "ALL by ? of t"];
@@ -227,38 +229,55 @@ async fn rounds_in_postgres() {
     with_postgres(|db, _| a_round_never_walks_what_it_does_not_ask_for(db)).await;
 }
 
+/// The clock is read once in a transaction; and whose request it is learns of its statements.
+async fn waiting_writes_are_one_transaction(db: SqlDatastore) {
+    db.create_store(store_id(1), "one", deadline())
+        .await
+        .unwrap();
+    let write = async |n: usize| {
+        let tuples = [tuple(&format!("repo:{n}#admin@user:anne"))];
+        let counter = Arc::new(Counter::default());
+        let options = WriteOptions::default();
+        let written = db.write_tuples(store_id(1), &[], &tuples, options, deadline());
+        let written = watched(Arc::clone(&counter) as _, written).await;
+        (
+            written.unwrap().unwrap().at,
+            counter.0.load(Ordering::Relaxed),
+        )
+    };
+    // All have come before the first of this thread's other tasks runs.
+    let written = join_all((0..9).map(write)).await;
+    let (first, statements) = written[0];
+    assert!(statements >= 4, "{statements}");
+    for other in &written {
+        assert_eq!(*other, (first, statements));
+    }
+    let (_, alone) = write(9).await;
+    assert!(alone >= 4, "{alone}");
+}
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Watcher for Counter {
+    fn statement(&self, _: &str, _: Duration) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[tokio::test]
-async fn writes_that_wait_are_one_transaction() {
-    with_postgres(|db, _| async move {
-        db.create_store(store_id(1), "one", deadline())
-            .await
-            .unwrap();
-        let write = async |n: usize| {
-            let tuples = [tuple(&format!("repo:{n}#admin@user:anne"))];
-            db.write_tuples(
-                store_id(1),
-                &[],
-                &tuples,
-                WriteOptions::default(),
-                deadline(),
-            )
-            .await
-        };
-        let written = join_all((0..9).map(write)).await;
-        assert!(written.iter().all(Result::is_ok), "{written:?}");
-        let select =
-            Statement::new("SELECT COUNT(DISTINCT CAST(xmin AS TEXT)) AS transactions FROM tuples");
-        let row = db
-            .readers
-            .reading(deadline())
-            .await
-            .unwrap()
-            .row(select)
-            .await;
-        // All have come before the first of this thread's other tasks runs.
-        assert_eq!(number(&row.unwrap().unwrap(), "transactions").unwrap(), 1);
-    })
-    .await;
+async fn waiting_writes_in_sqlite() {
+    with_sqlite(|db, _| waiting_writes_are_one_transaction(db)).await;
+}
+
+#[tokio::test]
+async fn waiting_writes_in_postgres() {
+    with_postgres(|db, _| waiting_writes_are_one_transaction(db)).await;
+}
+
+#[tokio::test]
+async fn waiting_writes_in_mysql() {
+    with_mysql(|db, _| waiting_writes_are_one_transaction(db)).await;
 }
 
 /// A database that takes connections and never says a word, and how long one is waited for.

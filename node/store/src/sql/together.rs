@@ -9,15 +9,16 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use meridian_model::change::ChangeSet;
 use meridian_model::ids::StoreId;
 use meridian_model::ports::{Committed, DatastoreError, Result};
 use meridian_model::tuple::TupleKey;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
+use tracing::{Instrument, Span};
 
-use super::tuples::{self, Wanted};
+use super::tuples::{self, Together, Wanted};
 use super::{SqlDatastore, commit, committed, write};
+use crate::watched::{Watcher, watched_by_all, watcher};
 
 /// Tuples of one transaction, unless one Write alone has more: what waits behind it should not wait long.
 const TUPLES: usize = 1_000;
@@ -32,6 +33,9 @@ pub(super) type Waiting = Arc<Mutex<HashMap<StoreId, Vec<Waiter>>>>;
 pub(super) struct Waiter {
     wanted: Wanted,
     deadline: Instant,
+    /// Of the request that it is for.
+    watcher: Option<Arc<dyn Watcher>>,
+    span: Span,
     done: oneshot::Sender<Result<Option<Committed>>>,
 }
 
@@ -49,6 +53,8 @@ pub(super) async fn write_tuples(
     let waiter = Waiter {
         wanted,
         deadline,
+        watcher: watcher(),
+        span: Span::current(),
         done,
     };
     if let Some(turn) = Turn::take(&datastore.waiting, store, waiter) {
@@ -119,46 +125,90 @@ impl Drop for Turn {
     }
 }
 
+impl Waiter {
+    /// Those whose request it is are told of what `work` does for it.
+    async fn watching<F: Future>(&self, work: F) -> F::Output {
+        let work = watched_by_all(self.watcher.clone().into_iter().collect(), work);
+        work.instrument(self.span.clone()).await
+    }
+
+    fn tell(self, outcome: Result<Option<Committed>>) {
+        // Nobody listens who gave up meanwhile.
+        drop(self.done.send(outcome));
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &TupleKey> {
+        let writes = self.wanted.writes.iter().map(|tuple| &tuple.key);
+        self.wanted.deletes.iter().chain(writes)
+    }
+}
+
 impl SqlDatastore {
-    async fn write_group(&self, store: StoreId, group: Vec<Waiter>) {
-        let together = if group.len() > 1 && are_apart(&group) {
-            self.write_together(store, &group).await
-        } else {
-            Ok(None)
-        };
-        let outcomes = match together {
-            Ok(Some(sets)) => sets.iter().map(|set| Ok(Some(committed(set)))).collect(),
-            Ok(None) => Vec::new(),
-            Err(error) => vec![Err(error); group.len()],
-        };
-        let mut outcomes = outcomes.into_iter();
-        for waiter in group {
-            let outcome = match outcomes.next() {
-                Some(outcome) => outcome,
-                None => self.write_alone(store, &waiter).await,
-            };
-            // Nobody listens who gave up meanwhile.
-            drop(waiter.done.send(outcome));
+    /// Writes for all of a group; those who name a tuple that one before them names go behind it.
+    async fn write_group(&self, store: StoreId, mut group: Vec<Waiter>) {
+        while !group.is_empty() {
+            let (first, behind) = apart(group);
+            self.write_apart(store, first).await;
+            group = behind;
         }
     }
 
-    /// All in one transaction; `None` when they cannot be, and nothing is changed.
-    async fn write_together(
-        &self,
-        store: StoreId,
-        group: &[Waiter],
-    ) -> Result<Option<Vec<ChangeSet>>> {
+    /// Writes for those who name each tuple once: together, but for those who would not change all that they name.
+    async fn write_apart(&self, store: StoreId, mut group: Vec<Waiter>) {
+        let mut alone = Vec::new();
+        while group.len() > 1 {
+            match self.write_together(store, &group).await {
+                Ok(Together::Written(sets)) => {
+                    for (waiter, set) in group.into_iter().zip(&sets) {
+                        waiter.tell(Ok(Some(committed(set))));
+                    }
+                    group = Vec::new();
+                }
+                Ok(Together::Unchanged(numbers)) => {
+                    let (others, rest) = (0..).zip(group).partition(|(at, _)| numbers.contains(at));
+                    let waiters = |numbered: Vec<(usize, Waiter)>| {
+                        numbered.into_iter().map(|(_, waiter)| waiter)
+                    };
+                    alone.extend(waiters(others));
+                    group = waiters(rest).collect();
+                }
+                Err(error) => {
+                    for waiter in mem::take(&mut group) {
+                        waiter.tell(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        for waiter in alone.into_iter().chain(group) {
+            if !waiter.done.is_closed() {
+                let outcome = waiter.watching(self.write_alone(store, &waiter)).await;
+                waiter.tell(outcome);
+            }
+        }
+    }
+
+    /// All in one transaction, or none.
+    async fn write_together(&self, store: StoreId, group: &[Waiter]) -> Result<Together> {
         let deadlines = group.iter().map(|waiter| waiter.deadline);
         let deadline = deadlines.max().unwrap_or_else(Instant::now);
-        let mut tx = self.writing(deadline).await?;
-        let last = write::next_revisions(&mut tx, store, group.len() as u64).await?;
-        let wanted: Vec<_> = group.iter().map(|waiter| &waiter.wanted).collect();
-        let Some(sets) = tuples::write_each(&mut tx, last, &wanted).await? else {
-            return Ok(None);
+        let watchers = group.iter().filter_map(|waiter| waiter.watcher.clone());
+        let span = group
+            .first()
+            .map_or_else(Span::none, |first| first.span.clone());
+        let work = async {
+            let mut tx = self.writing(deadline).await?;
+            let last = write::next_revisions(&mut tx, store, group.len() as u64).await?;
+            let wanted: Vec<_> = group.iter().map(|waiter| &waiter.wanted).collect();
+            let together = tuples::write_each(&mut tx, last, &wanted).await?;
+            if let Together::Written(sets) = &together {
+                tx.commit().await?;
+                self.changed(sets.iter().map(|set| set.changes.len()).sum());
+            }
+            Ok(together)
         };
-        tx.commit().await?;
-        self.changed(sets.iter().map(|set| set.changes.len()).sum());
-        Ok(Some(sets))
+        watched_by_all(watchers.collect(), work)
+            .instrument(span)
+            .await
     }
 
     async fn write_alone(&self, store: StoreId, waiter: &Waiter) -> Result<Option<Committed>> {
@@ -173,12 +223,12 @@ impl SqlDatastore {
     }
 }
 
-/// Whether no two name the same tuple.
-fn are_apart(group: &[Waiter]) -> bool {
-    let mut keys: HashSet<&TupleKey> = HashSet::new();
-    group.iter().all(|Waiter { wanted, .. }| {
-        let writes = wanted.writes.iter().map(|tuple| &tuple.key);
-        let mut all = wanted.deletes.iter().chain(writes);
-        all.all(|key| keys.insert(key))
+/// Those that name no tuple of one before them, and the others.
+fn apart(group: Vec<Waiter>) -> (Vec<Waiter>, Vec<Waiter>) {
+    let mut named: HashSet<TupleKey> = HashSet::new();
+    group.into_iter().partition(|waiter| {
+        let is_apart = waiter.keys().all(|key| !named.contains(key));
+        named.extend(waiter.keys().cloned());
+        is_apart
     })
 }

@@ -1,6 +1,6 @@
 //! Tuples written and taken away, within a transaction.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::slice;
 
 use meridian_model::change::{Change, ChangeSet};
@@ -63,13 +63,20 @@ pub(super) async fn write(
     Ok(revision)
 }
 
+/// What came of Writes in one transaction.
+pub(super) enum Together {
+    /// Each is a revision.
+    Written(Vec<ChangeSet>),
+    /// Those of these numbers would not change all that they name: the transaction is not to be committed.
+    Unchanged(BTreeSet<usize>),
+}
+
 /// Writes what several want, of whom no two name the same key, each as a revision of its own, of which `last` is the last.
-/// `None` when one of them would not change all that it names: then the transaction is not to be committed.
 pub(super) async fn write_each(
     tx: &mut Transaction,
     last: ChangeSet,
     wanted: &[&Wanted],
-) -> Result<Option<Vec<ChangeSet>>> {
+) -> Result<Together> {
     let before = last.revision.0.saturating_sub(wanted.len() as u64);
     let mut sets = Vec::with_capacity(wanted.len());
     for (revision, wanted) in (before + 1..).map(Revision).zip(wanted) {
@@ -82,28 +89,34 @@ pub(super) async fn write_each(
         });
     }
     let (mut deletes, mut writes) = (Vec::new(), Vec::new());
-    for set in &sets {
+    for (at, set) in sets.iter().enumerate() {
         for change in &set.changes {
             match change {
-                Change::TupleDeleted(key) => deletes.push(key),
-                Change::TupleWritten(tuple) => writes.push((set.revision, tuple)),
+                Change::TupleDeleted(key) => deletes.push((at, key)),
+                Change::TupleWritten(tuple) => writes.push((at, (set.revision, tuple))),
                 _ => {}
             }
         }
     }
+    let mut unchanged = BTreeSet::new();
     for chunk in deletes.chunks(ROWS_PER_STATEMENT) {
-        let deleted = delete(tx, last.store, chunk.iter().copied()).await?;
-        if deleted.len() < chunk.len() {
-            return Ok(None);
-        }
+        let deleted = delete(tx, last.store, chunk.iter().map(|(_, key)| *key)).await?;
+        let missing = chunk.iter().filter(|(_, key)| !deleted.contains(*key));
+        unchanged.extend(missing.map(|(at, _)| *at));
     }
     for chunk in writes.chunks(ROWS_PER_STATEMENT) {
-        if insert(tx, last.store, chunk).await?.len() < chunk.len() {
-            return Ok(None);
-        }
+        let rows: Vec<_> = chunk.iter().map(|(_, row)| *row).collect();
+        let inserted = insert(tx, last.store, &rows).await?;
+        let there = chunk
+            .iter()
+            .filter(|(_, (_, tuple))| !inserted.contains(&tuple.key));
+        unchanged.extend(there.map(|(at, _)| *at));
+    }
+    if !unchanged.is_empty() {
+        return Ok(Together::Unchanged(unchanged));
     }
     record(tx, &sets).await?;
-    Ok(Some(sets))
+    Ok(Together::Written(sets))
 }
 
 fn written_at(at: Timestamp, tuples: &[Tuple]) -> Vec<Tuple> {

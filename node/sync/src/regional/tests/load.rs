@@ -1,8 +1,11 @@
 //! A store that is written to all the time, while its region repairs it.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use meridian_model::ports::WriteOptions;
+use meridian_store::sql::SqlDatastore;
+use meridian_store::{PoolSettings, Watcher, watched};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -279,4 +282,50 @@ async fn what_comes_at_once_is_all_worked_in() {
     busy.repairs().await;
     busy.answered().await;
     assert_eq!(busy.revision().await, 9);
+}
+
+/// Counts how often a store is brought further.
+#[derive(Default)]
+struct Advances(AtomicUsize);
+
+impl Watcher for Advances {
+    fn statement(&self, text: &str, _: Duration) {
+        if text.starts_with("UPDATE stores SET revision") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn revisions_that_follow_each_other_are_one_transaction() {
+    let mut busy = Busy::new().await;
+    busy.compares().await;
+    busy.answered().await;
+    busy.repairs().await;
+    busy.answered().await;
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/region.db?mode=rwc", dir.path().display());
+    let region = SqlDatastore::connect_lazy(&url, &PoolSettings::default()).unwrap();
+    region.migrate().await.unwrap();
+    let first = busy
+        .far
+        .central
+        .change_sets(store(2), Revision(0), 1, soon());
+    let applied = region.apply(&first.await.unwrap(), soon()).await.unwrap();
+    assert_eq!(applied, Applied::Applied);
+    let applier = &mut busy.task.node.applier;
+    *applier = Applier::new(
+        Arc::new(region.clone()),
+        Arc::clone(&busy.far) as _,
+        applier.settings.clone(),
+    );
+    let mut written = Vec::new();
+    for _ in 0..3 {
+        written.push(busy.write().await);
+    }
+    let advances = Arc::new(Advances::default());
+    watched(Arc::clone(&advances) as _, busy.task.work_in(written)).await;
+    let copy = region.store(store(2), soon()).await.unwrap().unwrap();
+    assert_eq!(copy.position, busy.written);
+    assert_eq!(advances.0.load(Ordering::Relaxed), 1);
 }
