@@ -1,11 +1,15 @@
 //! Check over a datastore, by rounds.
 //!
 //! The evaluator runs over what has been read so far and says what it missed; all of that is one query; and so on until
-//! it decides. Everything is read through one snapshot, so the answer is of one revision.
+//! it decides. Everything is read through one snapshot, so the answer is of one revision. Between rounds others have their
+//! turn, since a datastore in memory keeps nobody waiting.
 //!
 //! The hazard: an evaluation is computation without a pause, and a hostile model can make it long. So each run is given
 //! little work on the thread that serves connections; what needs more goes on on a blocking thread, a few at a time,
 //! and stops when its caller's time is up or the caller has gone.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +33,7 @@ use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
 use crate::limits::Limits;
+use crate::pace::Pace;
 use crate::routing::{Decided, wants_primary};
 use crate::telemetry::request::stage;
 
@@ -188,7 +193,9 @@ impl Local {
         mut evaluation: Evaluation,
     ) -> Result<Option<(bool, Evaluation)>, ApiError> {
         let mut left = self.limits.check_reads;
+        let mut pace = Pace::begin();
         loop {
+            pace.step().await;
             let outcome;
             (evaluation, outcome) = self.evaluate(evaluation, cx.deadline).await?;
             match outcome {
@@ -201,6 +208,9 @@ impl Local {
                 Outcome::TooDeep | Outcome::OutOfWork => return Err(too_complex()),
                 Outcome::Unclear => return Err(unclear(&evaluation.scratch)),
                 Outcome::Interrupted => return Err(deadline_exceeded()),
+            }
+            if Instant::now() >= cx.deadline {
+                return Err(deadline_exceeded());
             }
             let reads = evaluation.scratch.missed();
             left = left.checked_sub(reads.len()).ok_or_else(too_complex)?;

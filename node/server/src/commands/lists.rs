@@ -23,6 +23,7 @@ use super::{Compiled, Local, at_least, models, store_id};
 use crate::api::deadline_exceeded;
 use crate::calls::{Answer, Context, Reply, ServedBy};
 use crate::commands::errors::{database_worked, from_datastore};
+use crate::pace::Pace;
 pub(crate) use listing::{Found, Listing};
 pub(crate) use question::{Begun, Question};
 
@@ -265,7 +266,9 @@ impl Local {
         mut slot: Option<Slot>,
     ) -> Result<Option<Found>, ApiError> {
         let mut left = self.limits.check_reads;
+        let mut pace = Pace::begin();
         loop {
+            pace.step().await;
             let progress;
             if let Some(held) = slot.take() {
                 let limits = self.limits.evaluation(self.limits.check_work);

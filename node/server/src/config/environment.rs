@@ -34,12 +34,12 @@ const BEGINNINGS_OF_TESTS: &[&str] = &["MERIDIAN_CONFORMANCE_", "MERIDIAN_TEST_"
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// This process's.
+    /// This process's. What is no UTF-8 stays, with marks in its place, for it to be refused by name.
     pub fn of_process() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        std::env::vars_os().filter_map(text).collect()
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        std::env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
     }
 
     /// The value of a variable that is set.
