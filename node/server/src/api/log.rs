@@ -12,6 +12,9 @@ use crate::telemetry::request::{Begun, RequestId};
 /// The target of the lines.
 pub(crate) const TARGET: &str = "access";
 
+/// Bytes of a path that are written: it is whatever an unknown caller sends.
+const LONGEST_PATH: usize = 256;
+
 /// Whether lines are written.
 fn is_on() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
@@ -20,9 +23,10 @@ fn is_on() -> bool {
 /// Says that a request was not let in, and why. Nothing that its sender showed is said.
 pub(super) fn not_admitted(path: &str, request_id: RequestId, code: &str, reason: &str) {
     if is_on() {
+        let end = path.floor_char_boundary(LONGEST_PATH);
         tracing::debug!(
             target: TARGET,
-            path,
+            path = path.get(..end),
             %request_id,
             code,
             reason,
