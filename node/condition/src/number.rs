@@ -49,8 +49,10 @@ pub(crate) fn double_of_text(text: &str) -> Option<f64> {
             let (half, rest) = (exponent / 2, exponent - exponent / 2);
             let double = mantissa as f64 * 2f64.powi(half) * 2f64.powi(rest);
             let back = double / 2f64.powi(half) / 2f64.powi(rest);
+            // Wider than the mantissa, which may round up to the double beyond the last `u64`.
+            let whole = u128::from(mantissa);
             let exact =
-                double.is_finite() && back as u64 == mantissa && mantissa as f64 as u64 == mantissa;
+                double.is_finite() && back as u128 == whole && mantissa as f64 as u128 == whole;
             if !exact {
                 return None;
             }

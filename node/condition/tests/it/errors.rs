@@ -246,3 +246,26 @@ fn an_inline_expression_brings_its_parameters() {
         assert_eq!(inline(value).unwrap_err().to_string(), wanted);
     }
 }
+
+/// OpenFGA reads 64 bits of a number in a text, and refuses what a double then does not hold.
+#[test]
+fn a_double_in_a_text_is_exact() {
+    let condition = Condition::compile("c", "x > 1.0", parameters(&[("x", "double")])).unwrap();
+    let is_taken = |text: &str| {
+        condition
+            .check_context(&context(json!({ "x": text })))
+            .is_ok()
+    };
+    for exact in ["0.5", "-1.75", "18446744073709551616", "9007199254740992"] {
+        assert!(is_taken(exact), "{exact}");
+    }
+    for other in [
+        "0.1",
+        "18446744073709551615",
+        "-18446744073709551615",
+        "36893488147419103230",
+        "184467440737095516150e-1",
+    ] {
+        assert!(!is_taken(other), "{other}");
+    }
+}
