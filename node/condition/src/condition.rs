@@ -37,8 +37,16 @@ pub enum Outcome {
         cost: u64,
     },
     /// Parameters have no value. OpenFGA then has no answer, even where the expression could do without them.
-    Missing(Vec<String>),
+    Missing {
+        /// The first of them, at most 20.
+        parameters: Vec<String>,
+        /// How many there are besides.
+        more: usize,
+    },
 }
+
+/// How many parameters without a value are named: a model may declare tens of thousands.
+const NAMED: usize = 20;
 
 /// What a request brings, cast to one condition's parameters.
 #[derive(Debug)]
@@ -54,8 +62,8 @@ pub struct Evaluated {
     /// What it found, or why there is no answer: a value is not of its parameter's type, an operation fails, or the
     /// evaluation costs more than it may.
     pub outcome: Result<Outcome, EvalError>,
-    /// The work that it took, in steps that take about as long as visiting a set does. Casting is not counted: who evaluates
-    /// knows how large contexts are.
+    /// The work that it took, in steps that take about as long as visiting a set does: one for each declared parameter, and
+    /// what the expression takes. Casting is not counted: who evaluates knows how large contexts are.
     pub work: u64,
 }
 
@@ -180,9 +188,13 @@ impl Condition {
     /// name. Names that are no parameters are ignored, unless there are no parameters at all.
     pub fn evaluate(&self, asked: &Cast<'_>, fixed: &Context, max_cost: u64) -> Evaluated {
         let measured = Measured::begin();
+        let gathering = self.parameters.len() as u64;
         let values = match self.values(asked, fixed) {
             Ok(values) => values,
-            Err(outcome) => return Evaluated { outcome, work: 0 },
+            Err(outcome) => {
+                let work = gathering;
+                return Evaluated { outcome, work };
+            }
         };
         let condition = || self.name.to_string();
         let failed = |cause| EvalError::Failed {
@@ -205,6 +217,7 @@ impl Condition {
                 limit: max_cost,
             }),
         };
+        let work = work.saturating_add(gathering);
         Evaluated { outcome, work }
     }
 
@@ -216,19 +229,22 @@ impl Condition {
     ) -> Result<Vec<Value<'a>>, Result<Outcome, EvalError>> {
         self.takes(asked.is_empty && fixed.is_empty())
             .map_err(|why| Err(why.into()))?;
-        let (mut values, mut missing) = (Vec::with_capacity(self.parameters.len()), Vec::new());
+        let mut values = Vec::with_capacity(self.parameters.len());
+        let (mut missing, mut more) = (Vec::new(), 0);
         for ((name, declared), asked) in self.parameters.iter().zip(&asked.values) {
             let fixed = fixed.get(&**name);
             let fixed = fixed.map(|json| self.cast_value(name, declared, json));
             match fixed.or_else(|| asked.clone()) {
                 Some(value) => values.push(value.map_err(|why| Err(why.into()))?),
-                None => missing.push(name.to_string()),
+                None if missing.len() < NAMED => missing.push(name.to_string()),
+                None => more += 1,
             }
         }
         if missing.is_empty() {
             Ok(values)
         } else {
-            Err(Ok(Outcome::Missing(missing)))
+            let parameters = missing;
+            Err(Ok(Outcome::Missing { parameters, more }))
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tuples that are bound to a condition.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -39,7 +40,7 @@ pub(crate) struct Circumstances<'a> {
     /// About how many bytes the context has.
     bytes: OnceCell<usize>,
     /// The context as conditions of the model take it, each by its address: these outlive the evaluation.
-    cast: RefCell<Vec<(*const Condition, Rc<Cast<'a>>)>>,
+    cast: RefCell<BTreeMap<*const Condition, Rc<Cast<'a>>>>,
 }
 
 impl<'a> Circumstances<'a> {
@@ -57,12 +58,11 @@ impl<'a> Circumstances<'a> {
     /// were cast for it now.
     fn cast(&self, condition: &Condition) -> (Rc<Cast<'a>>, usize) {
         let mut known = self.cast.borrow_mut();
-        let is_same = |(of, _): &&(*const Condition, _)| ptr::eq(*of, condition);
-        if let Some((_, cast)) = known.iter().find(is_same) {
+        if let Some(cast) = known.get(&ptr::from_ref(condition)) {
             return (Rc::clone(cast), 0);
         }
         let cast = Rc::new(condition.cast(self.context));
-        known.push((ptr::from_ref(condition), Rc::clone(&cast)));
+        known.insert(ptr::from_ref(condition), Rc::clone(&cast));
         (cast, self.bytes())
     }
 
@@ -137,7 +137,7 @@ impl Binding {
         let evaluated = condition.evaluate(&asked, fixed, around.max_cost);
         let met = match evaluated.outcome {
             Ok(Outcome::Decided { met, .. }) => Ok(met),
-            Ok(Outcome::Missing(parameters)) => Err(Unmet::Missing(parameters)),
+            Ok(Outcome::Missing { parameters, more }) => Err(Unmet::Missing { parameters, more }),
             Err(why) => Err(Unmet::Failed(why.to_string())),
         };
         (met, evaluated.work.saturating_add(steps as u64))
@@ -162,7 +162,11 @@ impl Binding {
 /// Why a condition has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unmet {
-    Missing(Vec<String>),
+    /// The first parameters without a value, and how many there are besides.
+    Missing {
+        parameters: Vec<String>,
+        more: usize,
+    },
     Failed(String),
 }
 
@@ -173,9 +177,13 @@ impl Unmet {
         let failed =
             format!("failed to evaluate relationship condition: '{name}' - tuple '{tuple}'");
         match self {
-            Self::Missing(parameters) => {
+            Self::Missing { parameters, more } => {
                 let parameters = parameters.join(" ");
-                format!("{failed} is missing context parameters '[{parameters}]'")
+                let more = match more {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{failed} is missing context parameters '[{parameters}]'{more}")
             }
             Self::Failed(why) => format!("{failed}: {why}"),
         }

@@ -34,7 +34,7 @@ fn found(case: &Value) -> (String, Option<u64>) {
             | CompileError::InlineParameter { .. },
         ) => name("compile"),
         Ok(Ok(Outcome::Decided { met, cost })) => (met.to_string(), Some(cost)),
-        Ok(Ok(Outcome::Missing(_))) => name("missing"),
+        Ok(Ok(Outcome::Missing { .. })) => name("missing"),
         Ok(Err(EvalError::Context(_))) => name("context"),
         Ok(Err(EvalError::Failed { .. })) => name("error"),
         Ok(Err(EvalError::TooCostly { .. })) => name("cost"),

@@ -138,7 +138,7 @@ fn what_is_missing_and_which_context_counts() {
     .unwrap();
     let (request, tuple) = (context(json!({"x": 2, "z": 1})), context(json!({"x": 1})));
     let outcome = evaluate(&condition, &[&request, &tuple], 100).unwrap();
-    assert_eq!(outcome, Outcome::Missing(vec!["y".to_owned()]));
+    assert_eq!(outcome, missing(&["y"], 0));
     let request = context(json!({"x": 2, "y": false}));
     let met = |contexts: &[&Context]| evaluate(&condition, contexts, 100).unwrap();
     assert_eq!(
@@ -154,8 +154,25 @@ fn what_is_missing_and_which_context_counts() {
     );
     assert_eq!(
         evaluate(&condition, &[&Context::new()], 100).unwrap(),
-        Outcome::Missing(vec!["x".to_owned(), "y".to_owned()])
+        missing(&["x", "y"], 0)
     );
+}
+
+fn missing(parameters: &[&str], more: usize) -> Outcome {
+    let parameters = parameters.iter().map(|name| (*name).to_owned()).collect();
+    Outcome::Missing { parameters, more }
+}
+
+#[test]
+fn of_many_parameters_without_a_value_the_first_are_named_and_all_are_work() {
+    let names: Vec<_> = (10..33).map(|n| format!("p{n}")).collect();
+    let declared: Vec<_> = names.iter().map(|name| (&**name, "string")).collect();
+    let condition = Condition::compile("c", "p10 == 'a'", parameters(&declared)).unwrap();
+    let (asked, fixed) = (Context::new(), Context::new());
+    let evaluated = condition.evaluate(&condition.cast(&asked), &fixed, 100);
+    let first: Vec<_> = names.iter().take(20).map(|name| &**name).collect();
+    assert_eq!(evaluated.outcome, Ok(missing(&first, 3)));
+    assert_eq!(evaluated.work, 23);
 }
 
 #[test]

@@ -330,6 +330,32 @@ fn what_a_request_brings_is_cast_once_for_all_tuples() {
     assert_eq!(outcome, Outcome::Denied);
 }
 
+/// A thousand tuples that are bound to a condition of so many parameters.
+fn wide(parameters: usize) -> View {
+    let declared: Vec<_> = (0..parameters).map(|n| format!("p{n}: string")).collect();
+    let declared = declared.join(", ");
+    let model = format!(
+        "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user]\ntype doc\n  relations\n    define viewer: [group#member with wide]\ncondition wide({declared}) {{\n  p0 == p1\n}}\n"
+    );
+    let tuple = |at: usize| {
+        let key = TupleKey::parse("doc:1", "viewer", &format!("group:{at}#member"));
+        let condition = TupleCondition {
+            name: "wide".into(),
+            context: "{}".into(),
+        };
+        (key.unwrap(), Some(condition))
+    };
+    view(&model, "group", []).cover("doc", (0..1_000).map(tuple))
+}
+
+/// Each is gathered for each tuple, whether it has a value or not.
+#[test]
+fn the_parameters_of_a_condition_are_work() {
+    let outcome = |parameters| ask_with(&wide(parameters), 0, 100_000).0;
+    assert_eq!(outcome(20_000), Outcome::OutOfWork);
+    assert_eq!(outcome(2), Outcome::Unclear);
+}
+
 #[test]
 fn compiling_what_tuples_bring_is_work_and_done_once() {
     let inline = |at: usize| TupleCondition {
