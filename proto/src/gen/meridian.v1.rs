@@ -1070,12 +1070,12 @@ pub struct EvaluateBatchRequest {
 /// The last part has an end; a stream without one broke off.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EvaluateBatchPart {
-    #[prost(message, repeated, tag = "1")]
+    #[prost(message, repeated, tag = "6")]
     pub results: ::prost::alloc::vec::Vec<evaluate_batch_part::Result>,
-    #[prost(message, optional, tag = "2")]
+    #[prost(message, optional, tag = "7")]
     pub end: ::core::option::Option<EvaluateBatchEnd>,
     /// The model they are decided under, as soon as it is known; of an error too.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "8")]
     pub authorization_model_id: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `EvaluateBatchPart`.

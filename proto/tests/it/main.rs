@@ -6,3 +6,5 @@ mod generate;
 mod generated;
 #[cfg(test)]
 mod json;
+#[cfg(test)]
+mod nodes;
