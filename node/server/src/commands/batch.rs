@@ -224,7 +224,8 @@ impl Batch<'_> {
         let mut together = self.most_together(open.len());
         let mut pace = Pace::begin();
         loop {
-            let (unknown, reads) = self.round(open, position, &mut long, tell).await;
+            let round = self.round(open, position, &mut together, &mut long, tell);
+            let (unknown, reads) = round.await;
             if unknown.is_empty() {
                 return Ok(long);
             }
@@ -257,19 +258,21 @@ impl Batch<'_> {
         }
     }
 
-    /// Tuples that so many checks may read together: as many as those that may be long at a time, for that is how much a
-    /// node has room for.
+    /// Sets and tuples that so many checks may read together: as many as those that may be long at a time, for that is how
+    /// much a node has room for.
     fn most_together(&self, checks: usize) -> usize {
         let limits = &self.local.limits;
         let at_a_time = checks.min(limits.concurrent_long_checks.max(1));
         limits.check_reads.saturating_mul(at_a_time)
     }
 
-    /// Runs every evaluation once. Returns those that missed something, and all that they missed.
+    /// Runs every evaluation once. Returns those that missed something, and all that they missed. What is more than may
+    /// still be read `together` is left to those checks that are decided by themselves.
     async fn round(
         &self,
         running: Vec<Running>,
         position: Position,
+        together: &mut usize,
         long: &mut Vec<Open>,
         tell: &mut Tell<'_>,
     ) -> (Unknown, Vec<Read>) {
@@ -292,16 +295,19 @@ impl Batch<'_> {
                 }
                 Ok(Evaluated::Unknown) => {
                     let missed = evaluation.scratch().missed();
-                    match running.left.checked_sub(missed.len()) {
-                        Some(left) => {
-                            let from = reads.len();
-                            reads.extend_from_slice(missed);
-                            running.left = left;
-                            unknown.push((running, from..reads.len()));
-                            continue;
-                        }
-                        None => Err(too_complex()),
-                    }
+                    let Some(left) = running.left.checked_sub(missed.len()) else {
+                        self.land(running.open, Err(too_complex()), tell);
+                        continue;
+                    };
+                    let Some(room) = together.checked_sub(missed.len()) else {
+                        long.push(running.open);
+                        continue;
+                    };
+                    let from = reads.len();
+                    reads.extend_from_slice(missed);
+                    (running.left, *together) = (left, room);
+                    unknown.push((running, from..reads.len()));
+                    continue;
                 }
                 Err(error) => Err(error),
             };

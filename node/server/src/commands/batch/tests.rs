@@ -18,19 +18,43 @@ type doc
     define reader: [user]
 ";
 
-/// On one thread, as the tests' runtime is, over a datastore that never keeps anybody waiting.
-#[tokio::test]
-async fn while_a_batch_is_evaluated_others_have_their_turn() {
-    let (datastore, store) = (MemoryDatastore::new(), STORE.parse().unwrap());
-    let late = Instant::now() + Duration::from_secs(60);
+async fn local_with(datastore: MemoryDatastore, model: &str, limits: Limits) -> Local {
+    let (store, id) = (STORE.parse().unwrap(), STORE.parse().unwrap());
+    let (model, late) = (dsl::parse(model).unwrap(), context().deadline);
     datastore.create_store(store, "shop", late).await.unwrap();
-    let (id, model) = (STORE.parse().unwrap(), dsl::parse(MODEL).unwrap());
     datastore
         .write_model(store, id, &model, late)
         .await
         .unwrap();
     let name = ServedBy::new("central").unwrap();
-    let local = Local::new(Arc::new(datastore), name, Limits::default(), Arc::default());
+    Local::new(Arc::new(datastore), name, limits, Arc::default())
+}
+
+fn context() -> Context {
+    Context {
+        deadline: Instant::now() + Duration::from_secs(60),
+        min_position: None,
+        caller: None,
+        model: Default::default(),
+    }
+}
+
+fn check(number: usize) -> v1::CheckRequest {
+    v1::CheckRequest {
+        store_id: STORE.into(),
+        tuple_key: Some(v1::CheckRequestTupleKey {
+            user: "user:anne".into(),
+            relation: "reader".into(),
+            object: format!("doc:{number}"),
+        }),
+        ..Default::default()
+    }
+}
+
+/// On one thread, as the tests' runtime is, over a datastore that never keeps anybody waiting.
+#[tokio::test]
+async fn while_a_batch_is_evaluated_others_have_their_turn() {
+    let local = local_with(MemoryDatastore::new(), MODEL, Limits::default()).await;
     let turns = Arc::new(AtomicUsize::new(0));
     let other = Arc::clone(&turns);
     let others = tokio::spawn(async move {
@@ -39,22 +63,8 @@ async fn while_a_batch_is_evaluated_others_have_their_turn() {
             tokio::task::yield_now().await;
         }
     });
-    let check = |number: usize| v1::CheckRequest {
-        store_id: STORE.into(),
-        tuple_key: Some(v1::CheckRequestTupleKey {
-            user: "user:anne".into(),
-            relation: "reader".into(),
-            object: format!("doc:{number}"),
-        }),
-        ..Default::default()
-    };
     let checks: Vec<_> = (0..1000).map(check).collect();
-    let cx = Context {
-        deadline: late,
-        min_position: None,
-        caller: None,
-        model: Default::default(),
-    };
+    let cx = context();
     let mut seen = Vec::new();
     let mut tell = |_: usize, outcome: Outcome, _: &ServedBy| {
         assert!(!outcome.unwrap().allowed);
@@ -64,4 +74,63 @@ async fn while_a_batch_is_evaluated_others_have_their_turn() {
     others.abort();
     assert_eq!(seen.len(), checks.len());
     assert!(seen.first() < seen.last(), "{seen:?}");
+}
+
+/// Each check misses many sets at once; those of all would be far more than a node has room for.
+#[tokio::test]
+async fn no_more_sets_are_read_together_than_a_batch_may_read() {
+    const READERS: usize = 30;
+    let relations: Vec<_> = (0..READERS).map(|at| format!("r{at}")).collect();
+    let mut text = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n".to_owned();
+    for relation in &relations {
+        text.push_str(&format!("    define {relation}: [user]\n"));
+    }
+    text.push_str(&format!("    define reader: {}\n", relations.join(" or ")));
+    let limits = Limits {
+        check_reads: 2 * READERS,
+        concurrent_long_checks: 2,
+        ..Limits::default()
+    };
+    let local = local_with(MemoryDatastore::new(), &text, limits).await;
+    let (cx, checks): (_, Vec<_>) = (context(), (0..10).map(check).collect());
+    let batch = Batch {
+        local: &local,
+        cx: &cx,
+        store: STORE.parse().unwrap(),
+        checks: &checks,
+        arrived: local.decisions.arrived(&cx, STORE.parse().unwrap(), ""),
+    };
+    let mut snapshot = batch.snapshot("").await.unwrap();
+    let models = &local.models;
+    let model = models.resolve_in(&mut *snapshot, batch.store, "").await;
+    let open = (0..checks.len())
+        .map(|at| Open { at, lead: None })
+        .collect();
+    let mut told = Vec::new();
+    let mut tell = |at: usize, outcome: Outcome, _: &ServedBy| told.push((at, outcome));
+    let begun = batch.begin(open, &model.unwrap(), &mut tell).await;
+    let (mut long, mut together) = (Vec::new(), batch.most_together(checks.len()));
+    let most = together;
+    let round = batch.round(
+        begun,
+        snapshot.position(),
+        &mut together,
+        &mut long,
+        &mut tell,
+    );
+    let (unknown, reads) = round.await;
+    assert!((READERS..=most).contains(&reads.len()), "{}", reads.len());
+    assert_eq!(together, most - reads.len());
+    assert_eq!(unknown.len() + long.len(), checks.len());
+    assert!(told.is_empty());
+
+    // Those that found no room are decided all the same.
+    let mut told = Vec::new();
+    let mut tell = |at: usize, outcome: Outcome, _: &ServedBy| {
+        told.push((at, outcome.map(|decision| decision.allowed)));
+    };
+    local.decide_all(&cx, &checks, &mut tell).await.unwrap();
+    told.sort_by_key(|(at, _)| *at);
+    let denied: Vec<_> = (0..checks.len()).map(|at| (at, Ok(false))).collect();
+    assert_eq!(told, denied);
 }
