@@ -76,8 +76,8 @@ impl Peers {
                 Ok::<_, Failure>(Response::new((first, rest)))
             }
         };
-        let begun = self.line.call(cx.deadline, Repeat::Safe, begin).await;
-        let (mut part, mut rest): Begun = begun.map_err(refusal)?;
+        let begun = self.line.begin(cx.deadline, Repeat::Safe, begin).await;
+        let ((mut part, mut rest), peer): (Begun, _) = begun.map_err(refusal)?;
         loop {
             let model = part.authorization_model_id.parse().ok();
             model.into_iter().for_each(|model| cx.model.note(model));
@@ -92,7 +92,8 @@ impl Peers {
                     None => origin.whole("an EvaluateBatch answer"),
                 };
             }
-            part = next(&mut rest, cx.deadline).await.map_err(refusal)?;
+            let next = next(&mut rest, cx.deadline).await;
+            part = next.map_err(|status| refusal(peer.broke_off(status)))?;
         }
     }
 }

@@ -79,6 +79,21 @@ impl Line {
         E: Into<Failure>,
         F: Future<Output = Result<Response<T>, E>>,
     {
+        let answered = self.begin(deadline, repeat, call).await;
+        answered.map(|(answer, _)| answer)
+    }
+
+    /// The same of a call whose answer comes in parts, and the node that it comes from.
+    pub(super) async fn begin<T, E, F>(
+        &self,
+        deadline: Instant,
+        repeat: Repeat,
+        call: impl Fn(Client) -> F,
+    ) -> Result<(T, &Peer), Status>
+    where
+        E: Into<Failure>,
+        F: Future<Output = Result<Response<T>, E>>,
+    {
         let mut code = Code::Unavailable;
         let mut failed = Vec::new();
         for peer in self.in_turn() {
@@ -90,7 +105,7 @@ impl Line {
             let failure = match outcome.map_err(Into::into) {
                 Ok(response) => {
                     peer.answered();
-                    return Ok(response.into_inner());
+                    return Ok((response.into_inner(), peer));
                 }
                 Err(failure) => failure,
             };
@@ -182,6 +197,16 @@ impl Peer {
         if let Some(away) = self.health.outage.worked() {
             tracing::info!(upstream = self.name, ?away, "a node above is back");
         }
+    }
+
+    /// Why a later part of its answer did not come. A node that is away is noted; another may have what is left.
+    pub(super) fn broke_off(&self, status: Status) -> Status {
+        if !is_away(&status) {
+            return self.named(status);
+        }
+        self.failed(&status);
+        let told = told(&status);
+        Status::unavailable(format!("{NOBODY}{} {told}{TRY_AGAIN}", self.setting))
     }
 
     fn too_late(&self) -> Status {

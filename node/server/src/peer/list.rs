@@ -49,8 +49,8 @@ impl Peers {
                 Ok::<_, Failure>(Response::new((first, rest)))
             }
         };
-        let begun = self.line.call(cx.deadline, Repeat::Safe, begin).await;
-        let (mut part, mut rest): Begun = begun.map_err(refusal)?;
+        let begun = self.line.begin(cx.deadline, Repeat::Safe, begin).await;
+        let ((mut part, mut rest), peer): (Begun, _) = begun.map_err(refusal)?;
         loop {
             let model = part.authorization_model_id.parse().ok();
             model.into_iter().for_each(|model| cx.model.note(model));
@@ -66,7 +66,8 @@ impl Peers {
             }
             // What was found in time may take longer to hand on.
             let latest = cx.deadline.max(Instant::now() + patience);
-            part = next(&mut rest, latest).await.map_err(refusal)?;
+            let next = next(&mut rest, latest).await;
+            part = next.map_err(|status| refusal(peer.broke_off(status)))?;
         }
     }
 }

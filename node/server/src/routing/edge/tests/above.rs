@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::check_service_client::CheckServiceClient;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tonic_prost::ProstCodec;
 
 use super::*;
@@ -27,8 +27,8 @@ pub(in crate::routing::edge) struct Played {
     pub(in crate::routing::edge) leave: Arc<Semaphore>,
     /// One for each result of a batch that may go.
     pub(in crate::routing::edge) results: Arc<Semaphore>,
-    /// How many results go before an answer breaks off, once.
-    breaks_after: Arc<AtomicUsize>,
+    /// Cuts the connections that are open.
+    cut: Arc<Notify>,
 }
 
 /// Results that may go while nobody says otherwise.
@@ -43,21 +43,25 @@ impl Played {
             open: watch::Sender::new(0),
             leave: Arc::new(Semaphore::new(0)),
             results: Arc::new(Semaphore::new(RESULTS)),
-            breaks_after: Arc::new(AtomicUsize::new(usize::MAX)),
+            cut: Arc::default(),
         };
         let node = played.clone();
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let node = node.clone();
+                let (node, cut) = (node.clone(), Arc::clone(&node.cut).notified_owned());
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                     let node = node.clone();
                     async move { Ok::<_, std::convert::Infallible>(node.play(request).await) }
                 });
-                tokio::spawn(
-                    serve::http2(TokioExecutor::new(), &Limits::default())
-                        .serve_connection(TokioIo::new(stream), service),
-                );
+                let serving = serve::http2(TokioExecutor::new(), &Limits::default())
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = serving => {}
+                        () = cut => {}
+                    }
+                });
             }
         });
         played
@@ -107,9 +111,6 @@ impl Played {
             let node = node.clone();
             async move {
                 node.results.acquire().await.unwrap().forget();
-                if node.breaks_after.fetch_sub(1, Ordering::SeqCst) == 0 {
-                    return Err(tonic::Status::unavailable("gone"));
-                }
                 Ok(wire::EvaluateBatchPart {
                     results: vec![result(at, &check)],
                     end: None,
@@ -140,10 +141,16 @@ impl Played {
     }
 
     pub(in crate::routing::edge) fn edge_within(&self, limits: Limits) -> Edge {
-        let answers = Arc::new(Answers::new(100, Duration::from_secs(60)));
-        let views = Arc::new(Views::new(Instant::now(), None));
-        edge_below(std::slice::from_ref(&self.address), views, answers, limits)
+        edge_of_nodes(&[self], limits)
     }
+}
+
+/// An edge that holds nothing, below these.
+fn edge_of_nodes(nodes: &[&Played], limits: Limits) -> Edge {
+    let addresses: Vec<_> = nodes.iter().map(|node| node.address.clone()).collect();
+    let answers = Arc::new(Answers::new(100, Duration::from_secs(60)));
+    let views = Arc::new(Views::new(Instant::now(), None));
+    edge_below(&addresses, views, answers, limits)
 }
 
 struct Open(watch::Sender<usize>);
@@ -289,25 +296,44 @@ async fn what_is_decided_above_is_told_and_shared_before_the_batch_ends() {
 }
 
 #[tokio::test]
-async fn where_the_answer_to_a_batch_breaks_off_what_is_left_is_asked_again() {
-    let node = Played::start().await;
-    node.leave.add_permits(1);
-    node.breaks_after.store(1, Ordering::SeqCst);
-    let (edge, cx) = (node.edge(), context());
-    let answer = edge
-        .batch_check(&cx, items(&["doc:2", "doc:3", "doc:1"]))
-        .await;
-    let allowed = |single: v1::BatchCheckSingleResult| single.check_result.unwrap();
+async fn where_a_node_dies_in_its_answer_to_a_batch_another_is_asked_what_is_left() {
+    let (node, other) = (Played::start().await, Played::start().await);
+    for played in [&node, &other] {
+        played.leave.add_permits(1);
+        played.results.forget_permits(RESULTS);
+    }
+    let edge = Arc::new(edge_of_nodes(&[&node, &other], Limits::default()));
+    let (found, mut results) = tokio::sync::mpsc::channel(3);
+    let batch = {
+        let edge = Arc::clone(&edge);
+        tokio::spawn(async move {
+            let items = items(&["doc:2", "doc:3", "doc:1"]);
+            crate::routing::batch::stream(&*edge, &context(), items, &found).await
+        })
+    };
+    let mut told = Vec::new();
+    node.results.add_permits(1);
+    told.extend(results.recv().await);
+    node.cut.notify_waiters();
+    other.results.add_permits(2);
+    while let Some(result) = results.recv().await {
+        told.push(result);
+    }
+    let reply = batch.await.unwrap().unwrap();
+    assert_eq!(reply.position, Some(Position::new(1, 9)));
     use v1::batch_check_single_result::CheckResult::Allowed;
-    let results: Vec<_> = answer
-        .unwrap()
-        .body
-        .result
-        .into_values()
-        .map(allowed)
+    let told: Vec<_> = told
+        .into_iter()
+        .map(|(name, single)| (name, single.check_result.unwrap()))
         .collect();
-    assert_eq!(results, [Allowed(false), Allowed(false), Allowed(true)]);
-    assert_eq!(node.calls(), 2);
+    let expected = [("0", false), ("1", false), ("2", true)];
+    assert_eq!(told, expected.map(|(name, is)| (name.into(), Allowed(is))));
+
+    // It is known to be away, and passed over.
+    other.results.add_permits(1);
+    let again = edge.batch_check(&context(), items(&["doc:4"])).await;
+    assert!(again.is_ok());
+    assert_eq!((node.calls(), other.calls()), (1, 2));
 }
 
 #[tokio::test]
