@@ -35,6 +35,11 @@ fn replica_failed() -> bool {
     REPLICA_FAILED.try_with(|failed| failed.set(true)).is_ok()
 }
 
+/// Whether this is a call on a read replica that has failed in it.
+pub(crate) fn has_replica_failed() -> bool {
+    REPLICA_FAILED.try_with(Cell::get).unwrap_or(false)
+}
+
 /// Lets conditions pass that a tuple brings itself, where the node was told to.
 pub(super) fn inline_expressions_allowed(limits: &Limits) -> Result<(), ApiError> {
     if limits.inline_expressions {

@@ -1,6 +1,8 @@
 //! BatchCheck and its stream at every role: equal checks of a batch are one, whoever decides them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod told;
+
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use meridian_model::{Code, ModelId, Position};
@@ -12,6 +14,7 @@ use crate::answers::Asked;
 use crate::api::{CheckDurations, deadline_exceeded};
 use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
 use crate::commands::decisions::Outcome;
+pub(crate) use told::{Told, lifting, tell_at};
 
 /// Takes a check's outcome, by its place in the batch, as it is decided, and who decided it.
 pub type Tell<'a> = dyn FnMut(usize, Outcome, &ServedBy) + Send + 'a;
@@ -154,56 +157,5 @@ fn single_result(decided: Outcome) -> v1::BatchCheckSingleResult {
     };
     v1::BatchCheckSingleResult {
         check_result: Some(check_result),
-    }
-}
-
-/// What has been told of a batch whose checks are decided at more than one place.
-#[derive(Default)]
-pub(crate) struct Told {
-    places: HashSet<usize>,
-    earliest: Option<Position>,
-}
-
-impl Told {
-    /// Passes an outcome on and notes it.
-    pub(crate) fn pass(&mut self, at: usize, outcome: Outcome, by: &ServedBy, tell: &mut Tell<'_>) {
-        self.places.insert(at);
-        if let Ok(decision) = &outcome {
-            let earliest = self.earliest.unwrap_or(decision.position);
-            self.earliest = Some(decision.position.min(earliest));
-        }
-        tell(at, outcome, by);
-    }
-
-    /// How many checks are told.
-    pub(crate) fn count(&self) -> usize {
-        self.places.len()
-    }
-
-    /// The checks that are not told yet, and the place of each.
-    pub(crate) fn rest(&self, checks: &[v1::CheckRequest]) -> (Vec<usize>, Vec<v1::CheckRequest>) {
-        let all = checks.iter().enumerate();
-        let left = all.filter(|(at, _)| !self.places.contains(at));
-        left.map(|(at, check)| (at, check.clone())).unzip()
-    }
-
-    /// What all hold at, where `rest` decided what was left.
-    pub(crate) fn with(&self, rest: Standing) -> Standing {
-        Standing {
-            position: rest.position.min(self.earliest.unwrap_or(rest.position)),
-            ..rest
-        }
-    }
-}
-
-/// A teller of a part of a batch, of which `places` are the places in the whole.
-pub(crate) fn tell_at<'a>(
-    places: &'a [usize],
-    tell: &'a mut Tell<'_>,
-) -> impl FnMut(usize, Outcome, &ServedBy) + Send + 'a {
-    move |at, outcome, by| {
-        if let Some(place) = places.get(at) {
-            tell(*place, outcome, by);
-        }
     }
 }

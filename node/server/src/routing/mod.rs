@@ -14,7 +14,7 @@ pub mod routed;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use meridian_model::{Code, StoreId, Timestamp};
+use meridian_model::{ApiError, Code, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
@@ -23,11 +23,10 @@ use crate::api::operations::Operation;
 use crate::calls::{Answer, Calls, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::check::Decision;
-use crate::commands::decisions::Outcome;
 use crate::commands::errors::database_worked;
 use crate::commands::lists::hand_on;
 use crate::peer::Peers;
-use batch::{DecideAll, Standing, Tell};
+use batch::{DecideAll, Standing, Tell, lifting};
 use floors::Floors;
 
 /// A decision, and the node that made it.
@@ -116,26 +115,6 @@ impl Upwards {
         decided
     }
 
-    /// Has checks decided above in one call, telling each as it is decided, and lifts the floor to the latest answer among
-    /// them.
-    async fn decide_all(
-        &self,
-        cx: &Context,
-        store: StoreId,
-        checks: &[v1::CheckRequest],
-        tell: &mut Tell<'_>,
-    ) -> Result<Standing, Refusal> {
-        let mut lifting = |at: usize, outcome: Outcome, by: &ServedBy| {
-            if let Ok(decision) = &outcome {
-                self.floors.lift(store, decision.position);
-            }
-            tell(at, outcome, by);
-        };
-        let standing = self.peers.decide_all(cx, checks, &mut lifting).await?;
-        self.floors.lift(store, standing.position);
-        Ok(standing)
-    }
-
     async fn forward<O: Operation>(
         &self,
         cx: &Context,
@@ -167,6 +146,25 @@ impl Upwards {
     }
 }
 
+#[async_trait]
+impl DecideAll for Upwards {
+    /// In one call. The floor is lifted to the latest answer.
+    async fn decide_all(
+        &self,
+        cx: &Context,
+        checks: &[v1::CheckRequest],
+        tell: &mut Tell<'_>,
+    ) -> Result<Standing, Refusal> {
+        let store = checks.first().and_then(store_of);
+        let mut lifting = lifting(&self.floors, store, tell);
+        let standing = self.peers.decide_all(cx, checks, &mut lifting).await?;
+        if let Some(store) = store {
+            self.floors.lift(store, standing.position);
+        }
+        Ok(standing)
+    }
+}
+
 /// Streams a listing of a node's own, to whoever takes some of what is found within `patience`; also says whether any was.
 async fn streamed_here(
     own: &dyn Calls,
@@ -195,9 +193,9 @@ fn store_of(request: &impl Fields) -> Option<StoreId> {
     request.store_id().parse().ok()
 }
 
-/// Whether a refusal says something about this node rather than about the request: it lags, or lacks its datastore.
-fn is_about_here(refusal: &Refusal) -> bool {
-    match refusal.error.code {
+/// Whether an error says something about this node rather than about the request: it lags, or lacks its datastore.
+fn is_about_here(error: &ApiError) -> bool {
+    match error.code {
         Code::Unavailable | Code::ResourceExhausted => true,
         // What is new at central may not have arrived here.
         Code::StoreIdNotFound

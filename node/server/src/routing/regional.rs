@@ -7,10 +7,9 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::api::operations::{Operation, ReadChanges, Way};
-use crate::calls::{Answer, Context, Refusal, ServedBy};
+use crate::calls::{Answer, Context, Refusal};
 use crate::commands::Local;
-use crate::commands::decisions::Outcome;
-use crate::routing::batch::{DecideAll, Standing, Tell, Told, tell_at};
+use crate::routing::batch::{DecideAll, Standing, Tell, Told, lifting};
 use crate::routing::floors::Floors;
 use crate::routing::routed::Routed;
 use crate::routing::{
@@ -49,7 +48,7 @@ impl Decide for Regional {
                 self.upwards.floors().lift(store, decided.decision.position);
                 Ok(decided)
             }
-            (Some(Err(refusal)), _) if !is_about_here(&refusal) => Err(refusal),
+            (Some(Err(refusal)), _) if !is_about_here(&refusal.error) => Err(refusal),
             (_, Some(store)) => self.upwards.decide(&above_floor, store, request).await,
             (Some(here), None) => here,
             (None, None) => self.own.decide(cx, request).await,
@@ -68,29 +67,25 @@ impl DecideAll for Regional {
         let (Some(first), Some(store)) = (checks.first(), checks.first().and_then(store_of)) else {
             return self.own.decide_all(cx, checks, tell).await;
         };
-        let cx = self.upwards.above_floor(cx, Some(store));
-        let mut told = Told::default();
+        let (cx, floors) = (
+            self.upwards.above_floor(cx, Some(store)),
+            self.upwards.floors(),
+        );
+        let (mut told, mut tell) = (Told::default(), lifting(floors, Some(store), tell));
         if !wants_primary(first.consistency) {
-            let mut noting = |at: usize, outcome: Outcome, by: &ServedBy| {
-                told.pass(at, outcome, by, tell);
-            };
-            match self.own.decide_all(&cx, checks, &mut noting).await {
-                Err(refusal) if is_about_here(&refusal) => {}
+            let here = told.decide_here(&*self.own, &cx, checks, &mut tell);
+            match here.await {
+                Err(refusal) if is_about_here(&refusal.error) => {}
                 decided => {
                     if let Ok(standing) = &decided {
-                        self.upwards.floors().lift(store, standing.position);
+                        floors.lift(store, standing.position);
                     }
                     return decided;
                 }
             }
         }
-        let (places, left) = told.rest(checks);
-        let mut tell = tell_at(&places, tell);
-        let above = self
-            .upwards
-            .decide_all(&cx, store, &left, &mut tell)
-            .await?;
-        Ok(told.with(above))
+        told.decide_rest(&self.upwards, &cx, checks, &mut tell)
+            .await
     }
 }
 
@@ -105,7 +100,7 @@ impl Routed for Regional {
         if way == Way::Read {
             let above_floor = self.upwards.above_floor(cx, store);
             match O::run(&*self.own, &above_floor, request.clone()).await {
-                Err(refusal) if is_about_here(&refusal) => {}
+                Err(refusal) if is_about_here(&refusal.error) => {}
                 answer => {
                     self.floors().lift_to(store, &answer);
                     return answer;
@@ -145,7 +140,7 @@ impl Routed for Regional {
         if !wants_primary(request.consistency) {
             let here = streamed_here(&*self.own, &above_floor, request.clone(), found, patience);
             match here.await {
-                (Err(refusal), false) if is_about_here(&refusal) => {}
+                (Err(refusal), false) if is_about_here(&refusal.error) => {}
                 (answer, _) => return answer,
             }
         }
@@ -164,6 +159,7 @@ mod tests {
     use meridian_store::memory::MemoryDatastore;
 
     use super::*;
+    use crate::calls::ServedBy;
     use crate::limits::Limits;
     use crate::peer::Peers;
 

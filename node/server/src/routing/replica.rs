@@ -15,14 +15,13 @@ use meridian_proto::openfga::v1;
 use metrics::{Counter, counter, describe_counter};
 use tokio::sync::mpsc;
 
-use super::batch::{DecideAll, Standing, Tell, Told, tell_at};
+use super::batch::{DecideAll, Standing, Tell, Told, lifting};
 use super::floors::Floors;
 use super::routed::Routed;
 use super::{Decide, Decided, is_about_here, store_of, streamed_here, wants_primary};
 use crate::api::operations::{Operation, Way};
-use crate::calls::{Answer, Calls as _, Context, Refusal, ServedBy};
+use crate::calls::{Answer, Calls as _, Context, Refusal};
 use crate::commands::Local;
-use crate::commands::decisions::Outcome;
 use crate::commands::errors::of_replica;
 use crate::outage::Outage;
 
@@ -105,7 +104,7 @@ impl Replicated {
         }
         let is_answer = match said {
             Ok(_) => true,
-            Err(refusal) => !failed && !is_about_here(refusal),
+            Err(refusal) => !failed && !is_about_here(&refusal.error),
         };
         if is_answer {
             self.meters.replica.increment(1);
@@ -207,28 +206,24 @@ impl DecideAll for Replicated {
         let first = checks.first();
         let store = first.and_then(store_of);
         let primary = first.is_none_or(|first| wants_primary(first.consistency));
-        let (mut told, mut decided) = (Told::default(), None);
+        let (mut told, mut tell) = (Told::default(), lifting(&self.floors, store, tell));
+        let mut decided = None;
         if let Some(above_floor) = self.to_replica(cx, store, primary) {
-            let mut noting = |at: usize, outcome: Outcome, by: &ServedBy| {
-                told.pass(at, outcome, by, tell);
-            };
-            let call = DecideAll::decide_all(&self.replica, &above_floor, checks, &mut noting);
+            let call = told.decide_here(&self.replica, &above_floor, checks, &mut tell);
             let (said, failed) = of_replica(call).await;
             decided = self.is_answer(&said, failed).then_some(said);
         }
-        let decided = match decided {
-            Some(decided) => decided,
+        let standing = match decided {
+            Some(decided) => decided?,
             None => {
-                let (places, left) = told.rest(checks);
-                let mut tell = tell_at(&places, tell);
-                let rest = DecideAll::decide_all(&*self.primary, cx, &left, &mut tell).await;
-                rest.map(|rest| told.with(rest))
+                told.decide_rest(&*self.primary, cx, checks, &mut tell)
+                    .await?
             }
         };
-        if let (Some(store), Ok(standing)) = (store, &decided) {
+        if let Some(store) = store {
             self.floors.lift(store, standing.position);
         }
-        decided
+        Ok(standing)
     }
 }
 

@@ -150,7 +150,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Decides what takes long here as far as there are slots, and has the rest decided above, in one call but for what
-    /// others are asking already. `view` is what was proven over.
+    /// others are asking already or was not proven here after all. `view` is what was proven over.
     async fn decide_rest(
         &mut self,
         view: Option<&View>,
@@ -178,12 +178,12 @@ impl<'a> Batch<'a> {
                     unproven.push((at, None));
                 }
             }
-            unproven
+            self.ask(latest, unproven).await
         };
-        let (mut again, failed, unanswered) =
+        let (unproven, failed, again) =
             futures::join!(proving, self.ask(latest, leads), self.join(joins));
-        again.extend(unanswered);
         self.fail(failed)?;
+        self.fail(unproven)?;
         self.fail(self.ask(latest, again).await)
     }
 
@@ -260,7 +260,7 @@ impl<'a> Batch<'a> {
             self.tell_above(at, outcome, by);
         };
         let upwards = &self.edge.upwards;
-        let decided = upwards.decide_all(&self.cx, self.store, &requests, &mut take);
+        let decided = upwards.decide_all(&self.cx, &requests, &mut take);
         match decided.await {
             Ok(above) => {
                 self.told().note(above);
