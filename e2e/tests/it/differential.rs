@@ -36,7 +36,7 @@ use world::{Call, Question, World};
 const SEED: u64 = 5;
 const QUESTIONS: usize = 20_000;
 /// What is asked, each at least in one of a hundred questions.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 11] = [
     "Check",
     "BatchCheck",
     "Expand",
@@ -45,6 +45,9 @@ const CALLS: [&str; 8] = [
     "ListUsers",
     "Read",
     "ReadChanges",
+    "ReadAuthorizationModels",
+    "WriteAssertions",
+    "ReadAssertions",
 ];
 /// Of one world.
 const QUESTIONS_A_WORLD: usize = 60;
@@ -159,6 +162,9 @@ async fn one_world(pair: &Pair, seed: u64, tally: &mut Tally) {
         let question = match turn {
             0 => Question::of(Call::Read),
             1 => Question::of(Call::ReadChanges),
+            2 => Question::of(Call::ReadModels),
+            3 => draw::assertions(&world, &mut random.clone()),
+            4 => Question::of(Call::ReadAssertions),
             _ => draw::question(&world, &mut random),
         };
         let answers = stores.ask(pair, &question).await;

@@ -15,6 +15,8 @@ const REFUSED: &str = "model: refused by both";
 /// A world's store on each server: ours, theirs.
 pub(crate) struct Stores {
     ids: [String; 2],
+    /// The latest.
+    models: [String; 2],
 }
 
 /// What came of writing a world.
@@ -31,8 +33,9 @@ impl Stores {
     /// Makes the stores; tuples that both refuse are taken out of `world`.
     pub(crate) async fn make(pair: &Pair, world: &mut World) -> Asked {
         let made = both(pair, "CreateStore", |_| json!({"name": "differential"})).await;
-        let stores = Self {
+        let mut stores = Self {
             ids: made.map(|answer| text(&answer, "id")),
+            models: Default::default(),
         };
         let first = world.earlier.as_ref().unwrap_or(&world.model);
         let (taken, why) = stores.write_model(pair, first).await;
@@ -75,7 +78,11 @@ impl Stores {
     }
 
     /// Whether each took the model, and why theirs did not.
-    async fn write_model(&self, pair: &Pair, model: &AuthorizationModel) -> ([bool; 2], String) {
+    async fn write_model(
+        &mut self,
+        pair: &Pair,
+        model: &AuthorizationModel,
+    ) -> ([bool; 2], String) {
         let model = to_value(model).unwrap();
         let answers = both(pair, "WriteAuthorizationModel", |side| {
             let mut request = model.clone();
@@ -84,6 +91,10 @@ impl Stores {
         });
         let answers = answers.await;
         let why = answers[1].message().unwrap_or_default().to_owned();
+        self.models = answers.each_ref().map(|answer| {
+            let id = answer.body.get("authorization_model_id");
+            id.and_then(Value::as_str).unwrap_or_default().to_owned()
+        });
         (answers.map(|answer| answer.status == "grpc 0"), why)
     }
 
@@ -99,7 +110,9 @@ impl Stores {
     /// What both say.
     pub(crate) async fn ask(&self, pair: &Pair, question: &Question) -> [Outcome; 2] {
         let method = question.call.method();
-        let answers = both(pair, method, |side| question.request(&self.ids[side]));
+        let answers = both(pair, method, |side| {
+            question.request(&self.ids[side], &self.models[side])
+        });
         answers.await.map(Outcome::new)
     }
 }

@@ -249,6 +249,18 @@ pub(crate) fn question(world: &World, random: &mut StdRng) -> Question {
     }
 }
 
+/// Assertions, most of which the model allows.
+pub(crate) fn assertions(world: &World, random: &mut StdRng) -> Question {
+    let mut expected = Vec::new();
+    for _ in 0..random.random_range(0..4) {
+        expected.push((key(world, random), random.random_bool(0.5)));
+    }
+    Question {
+        call: Call::WriteAssertions(expected),
+        ..question(world, random)
+    }
+}
+
 fn call(world: &World, random: &mut StdRng) -> Call {
     let object = object(random);
     let relation = *RELATIONS.choose(random).unwrap();

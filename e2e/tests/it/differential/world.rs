@@ -63,6 +63,10 @@ pub(crate) enum Call {
     },
     Read,
     ReadChanges,
+    ReadModels,
+    /// Of the world's model; what is asked and expected.
+    WriteAssertions(Vec<(Key, bool)>),
+    ReadAssertions,
     /// Of the world's model.
     WriteModel,
     Write(Tuple),
@@ -106,6 +110,9 @@ impl Call {
             Self::ListUsers { .. } => "ListUsers",
             Self::Read => "Read",
             Self::ReadChanges => "ReadChanges",
+            Self::ReadModels => "ReadAuthorizationModels",
+            Self::WriteAssertions(_) => "WriteAssertions",
+            Self::ReadAssertions => "ReadAssertions",
             Self::WriteModel => "WriteAuthorizationModel",
             Self::Write(_) => "Write",
         }
@@ -127,7 +134,7 @@ impl Call {
                 vec![(&object[..of(object)], relation)]
             }
             Self::ListObjects { kind, relation, .. } => vec![(kind, relation)],
-            Self::Read | Self::ReadChanges | Self::WriteModel | Self::Write(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }
@@ -142,8 +149,8 @@ impl Question {
         }
     }
 
-    /// The request about a store, in OpenFGA's JSON.
-    pub(crate) fn request(&self, store: &str) -> Value {
+    /// The request about a store and its latest model, in OpenFGA's JSON.
+    pub(crate) fn request(&self, store: &str, model: &str) -> Value {
         let contextual: Vec<_> = self.contextual.iter().map(Tuple::json).collect();
         let grouped = json!({"tuple_keys": contextual});
         let context = &self.context;
@@ -186,6 +193,18 @@ impl Question {
                     "contextual_tuples": contextual, "context": context,
                 })
             }
+            Call::WriteAssertions(expected) => {
+                let assertion = |(key, expectation): &(Key, bool)| {
+                    json!({
+                        "tuple_key": key.json(), "expectation": expectation,
+                        "contextual_tuples": contextual, "context": context,
+                    })
+                };
+                let assertions: Vec<_> = expected.iter().map(assertion).collect();
+                json!({"store_id": store, "authorization_model_id": model, "assertions": assertions})
+            }
+            Call::ReadAssertions => json!({"store_id": store, "authorization_model_id": model}),
+            Call::ReadModels => json!({"store_id": store}),
             Call::Read | Call::ReadChanges | Call::WriteModel | Call::Write(_) => {
                 json!({"store_id": store, "page_size": 100})
             }
