@@ -14,7 +14,7 @@ import (
 )
 
 // The server's gRPC address, as `127.0.0.1:8081`.
-const addressVariable = "MERIDIAN_CONFORMANCE_ADDRESS"
+const addressVariable = "MERIDIAN_TEST_CONFORMANCE_ADDRESS"
 
 // Upstream names its matrices after a datastore and its flags, neither of which a client can tell.
 const (

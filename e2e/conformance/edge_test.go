@@ -19,7 +19,7 @@ import (
 )
 
 // When set, half of each model's types are made Critical: those that an edge holds.
-const tiersVariable = "MERIDIAN_CONFORMANCE_TIERS"
+const tiersVariable = "MERIDIAN_TEST_CONFORMANCE_TIERS"
 
 // How long the edge may take to hold what it is to hold.
 const arrival = 30 * time.Second

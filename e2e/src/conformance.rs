@@ -82,8 +82,8 @@ pub async fn run(program: &Path, server: SocketAddr, tiers: Tiers) -> Result<Rep
     let mut tests = go("conformance", &dir)?
         .args(["tool", "test2json"])
         .args([program.as_os_str(), OsStr::new("-test.v=test2json")])
-        .env("MERIDIAN_CONFORMANCE_ADDRESS", server.to_string())
-        .env("MERIDIAN_CONFORMANCE_TIERS", tiers);
+        .env("MERIDIAN_TEST_CONFORMANCE_ADDRESS", server.to_string())
+        .env("MERIDIAN_TEST_CONFORMANCE_TIERS", tiers);
     tests.start()?;
     tests.ended(RUN_DEADLINE).await?;
     let log = tests.log();

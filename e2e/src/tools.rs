@@ -52,16 +52,16 @@ pub fn tool_dir(tool: &str, version: &str) -> Result<PathBuf> {
     Ok(cache_dir()?.join("tools").join(format!("{tool}-{version}")))
 }
 
-/// The folder of Kafka's jars: `MERIDIAN_KAFKA_LIBS`, or what `cargo xtask setup` has brought.
+/// The folder of Kafka's jars: `MERIDIAN_TEST_KAFKA_LIBS`, or what `cargo xtask setup` has brought.
 ///
 /// # Errors
 ///
 /// When it is not there.
 pub fn kafka_libs() -> Result<PathBuf> {
-    if let Some(dir) = set("MERIDIAN_KAFKA_LIBS") {
+    if let Some(dir) = set("MERIDIAN_TEST_KAFKA_LIBS") {
         ensure!(
             dir.is_dir(),
-            "MERIDIAN_KAFKA_LIBS={} is not a folder: set it to a folder of jars",
+            "MERIDIAN_TEST_KAFKA_LIBS={} is not a folder: set it to a folder of jars",
             dir.display()
         );
         return Ok(dir);
@@ -104,22 +104,22 @@ pub fn java() -> Result<PathBuf> {
         .context("no `java` in JAVA_HOME or on the path: run `cargo xtask setup`")
 }
 
-/// The folder of PostgreSQL's `initdb` and `postgres`: `MERIDIAN_POSTGRES_BIN`, or one on the path, or Debian's newest.
+/// The folder of PostgreSQL's `initdb` and `postgres`: `MERIDIAN_TEST_POSTGRES_BIN`, or one on the path, or Debian's newest.
 ///
 /// # Errors
 ///
 /// When there is none, or the one asked for is too old.
 pub fn postgres_bin() -> Result<PathBuf> {
-    if let Some(dir) = set("MERIDIAN_POSTGRES_BIN") {
+    if let Some(dir) = set("MERIDIAN_TEST_POSTGRES_BIN") {
         let version = postgres_version(&dir).with_context(|| {
             format!(
-                "MERIDIAN_POSTGRES_BIN={} has no `initdb` and `postgres` that runs",
+                "MERIDIAN_TEST_POSTGRES_BIN={} has no `initdb` and `postgres` that runs",
                 dir.display()
             )
         })?;
         ensure!(
             version >= POSTGRES_OLDEST,
-            "MERIDIAN_POSTGRES_BIN={} is PostgreSQL {version}: set it to {POSTGRES_OLDEST} or newer",
+            "MERIDIAN_TEST_POSTGRES_BIN={} is PostgreSQL {version}: set it to {POSTGRES_OLDEST} or newer",
             dir.display()
         );
         return Ok(dir);
@@ -137,20 +137,20 @@ pub fn postgres_bin() -> Result<PathBuf> {
     }
 }
 
-/// MariaDB's `mariadbd` and `mariadb-install-db`: in `MERIDIAN_MARIADB_BIN`, or on the path, or where Debian keeps the first.
+/// MariaDB's `mariadbd` and `mariadb-install-db`: in `MERIDIAN_TEST_MARIADB_BIN`, or on the path, or where Debian keeps the first.
 ///
 /// # Errors
 ///
 /// When one is not there, or the server is too old.
 pub fn mariadb() -> Result<(PathBuf, PathBuf)> {
-    let chosen = set("MERIDIAN_MARIADB_BIN");
+    let chosen = set("MERIDIAN_TEST_MARIADB_BIN");
     let find = |program: &str| match &chosen {
         Some(dir) => Some(dir.join(program)).filter(|file| file.is_file()),
         None => on_path(program)
             .or_else(|| Some(Path::new("/usr/sbin").join(program)).filter(|file| file.is_file())),
     };
     let place = || match &chosen {
-        Some(dir) => format!("in MERIDIAN_MARIADB_BIN={}", dir.display()),
+        Some(dir) => format!("in MERIDIAN_TEST_MARIADB_BIN={}", dir.display()),
         None => "on the path or in /usr/sbin: run `cargo xtask setup`".to_owned(),
     };
     let found =

@@ -3,9 +3,9 @@
 //! A world is a model with tuples; each is written to both servers, refused by both or by neither, and asked about with
 //! every call. What differs is made as small as it can be while it differs still, and printed with its seed.
 //!
-//! `MERIDIAN_SEED` sets the seed (the same every time if it is not set) and `MERIDIAN_QUESTIONS` how many questions are
+//! `MERIDIAN_TEST_SEED` sets the seed (the same every time if it is not set) and `MERIDIAN_TEST_QUESTIONS` how many questions are
 //! asked. By hand: `cargo build -p meridian-server`, then
-//! `MERIDIAN_SEED=7 MERIDIAN_QUESTIONS=100000 cargo test -p meridian-e2e --test it differential -- --nocapture`.
+//! `MERIDIAN_TEST_SEED=7 MERIDIAN_TEST_QUESTIONS=100000 cargo test -p meridian-e2e --test it differential -- --nocapture`.
 
 mod answers;
 mod ask;
@@ -75,10 +75,10 @@ struct Different {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn differential_answers_are_the_same() {
-    let seed = number("MERIDIAN_SEED").unwrap_or(SEED);
+    let seed = number("MERIDIAN_TEST_SEED").unwrap_or(SEED);
     let goal =
-        number("MERIDIAN_QUESTIONS").map_or(QUESTIONS, |goal| usize::try_from(goal).unwrap());
-    println!("MERIDIAN_SEED={seed} MERIDIAN_QUESTIONS={goal}");
+        number("MERIDIAN_TEST_QUESTIONS").map_or(QUESTIONS, |goal| usize::try_from(goal).unwrap());
+    println!("MERIDIAN_TEST_SEED={seed} MERIDIAN_TEST_QUESTIONS={goal}");
     let settings = [
         ("OPENFGA_LIST_OBJECTS_DEADLINE", "0s"),
         ("OPENFGA_LIST_USERS_DEADLINE", "0s"),

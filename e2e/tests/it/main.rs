@@ -1,6 +1,6 @@
 //! Meridian on real parts: PostgreSQL, Kafka and one process a node; and the harness that brings them.
 //!
-//! Run `cargo build` and `cargo xtask setup` first. Random data is seeded; `MERIDIAN_SEED` repeats a run.
+//! Run `cargo build` and `cargo xtask setup` first. Random data is seeded; `MERIDIAN_TEST_SEED` repeats a run.
 
 #![expect(
     clippy::unwrap_used,

@@ -59,13 +59,13 @@ pub(crate) fn model() -> AuthorizationModel {
     dsl::parse(MODEL).unwrap()
 }
 
-/// A generator with the seed in `MERIDIAN_SEED`, or a new one, which is printed.
+/// A generator with the seed in `MERIDIAN_TEST_SEED`, or a new one, which is printed.
 pub(crate) fn random() -> StdRng {
-    let seed = match env::var("MERIDIAN_SEED") {
+    let seed = match env::var("MERIDIAN_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::random(),
     };
-    println!("MERIDIAN_SEED={seed}");
+    println!("MERIDIAN_TEST_SEED={seed}");
     StdRng::seed_from_u64(seed)
 }
 

@@ -50,18 +50,18 @@ impl Need {
         match self {
             Self::Java => format!("Java {JAVA_OLDEST} or newer (or set JAVA_HOME)"),
             Self::Maven => {
-                "Maven 3, which fetches Kafka (or set MERIDIAN_KAFKA_LIBS to a folder of its jars)"
+                "Maven 3, which fetches Kafka (or set MERIDIAN_TEST_KAFKA_LIBS to a folder of its jars)"
                     .to_owned()
             }
             Self::Postgres => {
                 format!(
-                    "PostgreSQL {POSTGRES_OLDEST} or newer (or set MERIDIAN_POSTGRES_BIN to the folder of `initdb`)"
+                    "PostgreSQL {POSTGRES_OLDEST} or newer (or set MERIDIAN_TEST_POSTGRES_BIN to the folder of `initdb`)"
                 )
             }
             Self::MariaDb => {
                 let (major, minor) = MARIADB_OLDEST;
                 format!(
-                    "MariaDB {major}.{minor} or newer (or set MERIDIAN_MARIADB_BIN to the folder of `mariadbd` and `mariadb-install-db`)"
+                    "MariaDB {major}.{minor} or newer (or set MERIDIAN_TEST_MARIADB_BIN to the folder of `mariadbd` and `mariadb-install-db`)"
                 )
             }
             Self::MariaDbClient => {

@@ -1,6 +1,6 @@
 //! Whatever OpenFGA found of a condition, ours finds too, at the same cost.
 //!
-//! `corpus.jsonl` holds one case a line; the README beside it says how it was made. `MERIDIAN_CONDITION_CORPUS` names
+//! `corpus.jsonl` holds one case a line; the README beside it says how it was made. `MERIDIAN_TEST_CONDITION_CORPUS` names
 //! another file of such lines, to compare with more.
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn found(case: &Value) -> (String, Option<u64>) {
 
 #[test]
 fn finds_what_openfga_finds() {
-    let path = std::env::var("MERIDIAN_CONDITION_CORPUS").unwrap_or_else(|_| {
+    let path = std::env::var("MERIDIAN_TEST_CONDITION_CORPUS").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/corpus.jsonl").to_owned()
     });
     let cases = std::fs::read_to_string(path).unwrap();

@@ -18,16 +18,15 @@ const OTHERS: &[&str] = &[
     "MERIDIAN_TLS",
     "MERIDIAN_TOKEN",
 ];
-/// Of Meridian's tests, which run nodes with what they are run with themselves: these, and what begins with one of those.
-const OF_TESTS: &[&str] = &[
-    "MERIDIAN_CONDITION_CORPUS",
-    "MERIDIAN_KAFKA_LIBS",
-    "MERIDIAN_MARIADB_BIN",
-    "MERIDIAN_POSTGRES_BIN",
-    "MERIDIAN_QUESTIONS",
-    "MERIDIAN_SEED",
+/// Of Meridian's operator, which an image or a shell may share with nodes. Those it has of nodes too are above and settings.
+const OF_OPERATOR: &[&str] = &[
+    "MERIDIAN_HEALTH_LISTEN",
+    "MERIDIAN_LEASE",
+    "MERIDIAN_METRICS_LISTEN",
+    "MERIDIAN_NODE_IMAGE",
 ];
-const BEGINNINGS_OF_TESTS: &[&str] = &["MERIDIAN_CONFORMANCE_", "MERIDIAN_TEST_"];
+/// What the variables of Meridian's tests begin with, which run nodes with what they are run with themselves.
+const OF_TESTS: &str = "MERIDIAN_TEST_";
 
 /// Variables by name, those that are empty left out: of Meridian and of OpenFGA's server.
 #[derive(Debug, Default)]
@@ -66,8 +65,8 @@ impl Environment {
         let settings = || SETTINGS.iter().map(|setting| setting.variable());
         let is_known = |name: &str| {
             OTHERS.contains(&name)
-                || OF_TESTS.contains(&name)
-                || BEGINNINGS_OF_TESTS.iter().any(|of| name.starts_with(of))
+                || OF_OPERATOR.contains(&name)
+                || name.starts_with(OF_TESTS)
                 || settings().any(|known| known == name)
         };
         let Some(unknown) = self.beginning(PREFIX).find(|name| !is_known(name)) else {
@@ -108,18 +107,16 @@ impl FromIterator<(String, String)> for Environment {
 /// `SHOP_SERVICE_PORT` with or without a port's name behind it, `SHOP_PORT` with a URL, `SHOP_PORT_8081_TCP` with or without
 /// `_PROTO`, `_PORT` or `_ADDR` behind it.
 fn is_service_link(name: &str, value: &str) -> bool {
-    let of_port = |rest: &str| {
-        let mut parts = rest.split('_');
-        parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
-            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+    let parts: Vec<_> = name.split('_').collect();
+    let is_port = |parts: &[&str]| match parts {
+        ["PORT", port, "TCP" | "UDP" | "SCTP"] => port.parse::<u16>().is_ok(),
+        _ => false,
     };
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || (name.ends_with("_PORT") && value.contains("://"))
-        || name
-            .match_indices("_PORT_")
-            .any(|(at, part)| name.get(at + part.len()..).is_some_and(of_port))
+        || parts.windows(3).any(is_port)
 }
 
 /// The command, and those inside, for which variables that are empty count as not set.

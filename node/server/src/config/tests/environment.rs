@@ -113,23 +113,62 @@ fn a_mistyped_variable_is_told_with_the_one_that_is_meant() {
 
 /// Kubernetes tells every container of all Services of its namespace so.
 #[test]
-fn variables_of_others_are_left_alone() {
-    for (name, value) in [
-        ("MERIDIAN_SERVICE_HOST", "10.0.0.1"),
-        ("MERIDIAN_CENTRAL_SERVICE_HOST", "10.0.0.1"),
-        ("MERIDIAN_CENTRAL_SERVICE_PORT", "8081"),
-        ("MERIDIAN_CENTRAL_SERVICE_PORT_GRPC", "8081"),
-        ("MERIDIAN_PORT", "tcp://10.0.0.1:8081"),
-        ("MERIDIAN_CENTRAL_PORT", "tcp://10.0.0.1:8081"),
-        ("MERIDIAN_CENTRAL_PORT_8081_TCP", "tcp://10.0.0.1:8081"),
-        ("MERIDIAN_CENTRAL_PORT_8081_TCP_PROTO", "tcp"),
-        ("MERIDIAN_CENTRAL_PORT_8081_TCP_PORT", "8081"),
-        ("MERIDIAN_CENTRAL_PORT_8081_UDP_ADDR", "10.0.0.1"),
-        ("MERIDIAN_TOKEN", "of the command line"),
-        ("MERIDIAN_TEST_KAFKA", "127.0.0.1:9092"),
-        ("MERIDIAN_SEED", "7"),
-    ] {
-        assert!(load_with("", &[(name, value)]).is_ok(), "{name}");
+fn services_whose_names_begin_with_meridian_are_left_alone() {
+    for service in ["", "_CENTRAL", "_NODES", "_7", "_PORT", "_LIMITS_PORT_1"] {
+        let name = format!("MERIDIAN{service}");
+        let mut links = vec![
+            (format!("{name}_SERVICE_HOST"), "fd00::1"),
+            (format!("{name}_SERVICE_PORT"), "8081"),
+            (format!("{name}_SERVICE_PORT_GRPC"), "8081"),
+            (format!("{name}_SERVICE_PORT_HTTP_API"), "8080"),
+            (format!("{name}_PORT"), "tcp://[fd00::1]:8081"),
+        ];
+        for protocol in ["TCP", "UDP", "SCTP"] {
+            let of = format!("{name}_PORT_8081_{protocol}");
+            links.extend([
+                (format!("{of}_PROTO"), "tcp"),
+                (format!("{of}_PORT"), "8081"),
+                (format!("{of}_ADDR"), "10.0.0.1"),
+                (of, "tcp://10.0.0.1:8081"),
+            ]);
+        }
+        for (name, value) in links {
+            assert!(load_with("", &[(&name, value)]).is_ok(), "{name}");
+        }
+    }
+}
+
+/// Whoever runs a node beside them may have them set.
+#[test]
+fn variables_of_the_projects_other_programs_are_left_alone() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut names = std::collections::BTreeSet::new();
+    for folder in ["operator/src", "charts", "xtask/src", "e2e"] {
+        collect_variables(&root.join(folder), &mut names);
+    }
+    assert!(names.contains("MERIDIAN_NODE_IMAGE"), "{names:?}");
+    for name in names {
+        if let Err(why) = load_with("", &[(&name, "x")]) {
+            let why = why.to_string();
+            assert!(!why.contains("is none of"), "{why}");
+        }
+    }
+}
+
+/// The names that stand in the files below a folder.
+fn collect_variables(folder: &std::path::Path, names: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_variables(&path, names);
+            continue;
+        }
+        let text = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let words = text.split(|c| !is_of_name(c));
+        let ours = words.filter(|word| word.starts_with("MERIDIAN_") && !word.ends_with('_'));
+        names.extend(ours.map(str::to_owned));
     }
 }
 
