@@ -127,11 +127,12 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Whether the time that an HTTP caller gives can be read, as upstream reads it.
+/// Checks that the time an HTTP caller gives can be read, as upstream reads it, and leaves out one of zero, which there is no
+/// limit.
 ///
 /// # Errors
 /// What the caller is told.
-pub(super) fn check_timeout(headers: &HeaderMap) -> Result<(), String> {
+pub(super) fn check_timeout(headers: &mut HeaderMap) -> Result<(), String> {
     let value = headers.get(TIMEOUT).map_or(&b""[..], HeaderValue::as_bytes);
     if value.is_empty() {
         return Ok(());
@@ -139,9 +140,11 @@ pub(super) fn check_timeout(headers: &HeaderMap) -> Result<(), String> {
     let text = String::from_utf8_lossy(value);
     let amount = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n']);
     match amount.map(str::parse::<i64>) {
-        Some(Ok(_)) => Ok(()),
-        _ => Err(format!("invalid grpc-timeout: {text}")),
-    }
+        Some(Ok(0)) => headers.remove(TIMEOUT),
+        Some(Ok(_)) => return Ok(()),
+        _ => return Err(format!("invalid grpc-timeout: {text}")),
+    };
+    Ok(())
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
 
 /// Lets those through who may call. Health is asked by whoever has nothing to show.
 async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    if let Err(malformed) = headers::check_timeout(request.headers()) {
+    if let Err(malformed) = headers::check_timeout(request.headers_mut()) {
         return error(
             StatusCode::BAD_REQUEST,
             Code::ValidationError.name(),

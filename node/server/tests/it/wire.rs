@@ -183,6 +183,25 @@ async fn a_time_over_http_that_is_none_is_refused() {
     }
 }
 
+/// As upstream; over gRPC such a time is up at once.
+#[tokio::test]
+async fn a_time_of_zero_over_http_is_no_limit() {
+    let node = Node::start().await;
+    let store = node.store().await;
+    let path = format!(
+        "/stores/{}/check",
+        check_request(&store, ("user:anne", "owner", "repo:1")).store_id
+    );
+    let question =
+        json!({"tuple_key": {"user": "user:anne", "relation": "owner", "object": "repo:1"}});
+    for time in ["0S", "000n"] {
+        let headers = [("grpc-timeout", time), ("content-type", "application/json")];
+        let body = Bytes::from(question.to_string());
+        let answer = node.send(Method::POST, &path, &headers, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{time}");
+    }
+}
+
 #[tokio::test]
 async fn garbage_on_the_wire() {
     let node = Node::start().await;
