@@ -20,7 +20,7 @@ pub enum Schema {
     /// It has not answered yet.
     #[default]
     Unknown,
-    /// It cannot be brought to this version's schema for now.
+    /// It could not be brought to this version's schema, which is tried again.
     Failed(Arc<DatastoreError>),
     /// It is of this version's schema.
     Current,

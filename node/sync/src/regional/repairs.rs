@@ -158,7 +158,7 @@ impl Repairs {
             .as_ref()
             .is_none_or(|last| !last.is_like(&error))
         {
-            tracing::warn!(%store, target = %repair.target, error = &error as &dyn std::error::Error, "the store lacks changes and cannot be repaired for now; others go on");
+            tracing::warn!(%store, target = %repair.target, error = &error as &dyn std::error::Error, "the store lacks changes and cannot be repaired; trying until it can be, others go on");
         }
         repair.last = Some(error);
     }

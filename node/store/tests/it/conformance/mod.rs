@@ -1,6 +1,7 @@
 //! What every datastore does alike.
 
 mod assertions;
+mod history;
 mod ignored;
 mod outbox;
 mod reads;
@@ -57,10 +58,10 @@ suite! {
     super::replication::a_store_is_only_replaced_by_a_newer_one => a_store_is_only_replaced_by_a_newer_one,
     super::replication::of_two_who_replace_a_store_the_newer_wins => of_two_who_replace_a_store_the_newer_wins,
     super::replication::a_large_store_is_replaced => a_large_store_is_replaced,
-    super::replication::the_oldest_change_says_from_where_the_changelog_is_whole => the_oldest_change_says_from_where_the_changelog_is_whole,
+    super::history::the_oldest_change_says_from_where_the_changelog_is_whole => the_oldest_change_says_from_where_the_changelog_is_whole,
     super::assertions::assertions_are_kept_by_model => assertions_are_kept_by_model,
     super::outbox::the_outbox_holds_every_revision_in_order => the_outbox_holds_every_revision_in_order,
     super::outbox::it_is_told_how_much_there_is => it_is_told_how_much_there_is,
     super::outbox::a_scan_of_the_outbox_ends_where_it_weighs_enough => a_scan_of_the_outbox_ends_where_it_weighs_enough,
-    super::replication::trimmed_history_is_an_error => trimmed_history_is_an_error,
+    super::history::trimmed_history_is_an_error => trimmed_history_is_an_error,
 }
