@@ -20,7 +20,7 @@ pub type Conditioned = imbl::GenericOrdMap<Subject, Arc<Binding>, DefaultSharedP
 #[derive(Debug)]
 pub struct Binding {
     stored: TupleCondition,
-    context: Context,
+    context: OnceLock<Context>,
     /// The tuple's own expression, compiled when it is first evaluated; why that fails is said each time.
     inline: OnceLock<Result<Condition, String>>,
 }
@@ -87,14 +87,25 @@ fn bytes_of(value: &Json) -> usize {
 }
 
 impl Binding {
-    /// Parses what a tuple is bound to.
+    /// What a tuple is bound to, parsed when it is first evaluated: of a request's many, most may never be.
     pub fn new(stored: TupleCondition) -> Self {
-        let context = stored.parse().unwrap_or_default();
         Self {
             stored,
-            context,
+            context: OnceLock::new(),
             inline: OnceLock::new(),
         }
+    }
+
+    /// Parses it now, that of what is held for many requests none has to.
+    #[must_use]
+    pub fn parsed(self) -> Self {
+        self.context();
+        self
+    }
+
+    fn context(&self) -> &Context {
+        self.context
+            .get_or_init(|| self.stored.parse().unwrap_or_default())
     }
 
     /// As it is stored.
@@ -114,7 +125,12 @@ impl Binding {
         let (condition, asked, fixed, steps) = match declared {
             Some(declared) => {
                 let (asked, cast) = around.cast(declared);
-                (declared, asked, &self.context, (bytes + cast) / CAST_A_STEP)
+                (
+                    declared,
+                    asked,
+                    self.context(),
+                    (bytes + cast) / CAST_A_STEP,
+                )
             }
             None => {
                 let mut steps = 0;
@@ -150,7 +166,7 @@ impl Binding {
         }
         let compile = || {
             *steps = COMPILE + COMPILE_A_BYTE * self.stored.context.len();
-            Condition::inline(&self.context).map_err(|why| why.to_string())
+            Condition::inline(self.context()).map_err(|why| why.to_string())
         };
         self.inline
             .get_or_init(compile)

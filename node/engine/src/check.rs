@@ -27,6 +27,7 @@ use crate::program::Program;
 use crate::question::Question;
 use crate::recursion::Members;
 use crate::stands::Stands;
+use crate::trace::Trace;
 
 /// What an evaluation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,34 @@ pub fn check<F: Facts>(
     scratch: &mut Scratch,
 ) -> Outcome {
     scratch.start(facts, given.tuples);
+    check_again(facts, program, question, given.context, budget, scratch)
+}
+
+/// Goes on with a question after [`Outcome::Unknown`], over the same facts that have grown, or with more work. All but the
+/// facts and the budget are the same as ever; the facts must have known the question's and the tuples' names from the
+/// beginning on ([`crate::RoundFacts::know`]).
+pub fn check_again<F: Facts>(
+    facts: &F,
+    program: &Program,
+    question: &Question<'_>,
+    context: &Context,
+    budget: Budget<'_>,
+    scratch: &mut Scratch,
+) -> Outcome {
+    evaluate(facts, program, question, context, budget, scratch, ())
+}
+
+/// The same, telling `trace` of what it does.
+pub(crate) fn evaluate<F: Facts, T: Trace>(
+    facts: &F,
+    program: &Program,
+    question: &Question<'_>,
+    context: &Context,
+    budget: Budget<'_>,
+    scratch: &mut Scratch,
+    trace: T,
+) -> Outcome {
+    scratch.resume();
     let symbols = facts.symbols();
     let (Some(object_type), Some(relation)) = (
         symbols.object_type(question.object_type()),
@@ -114,8 +143,9 @@ pub fn check<F: Facts>(
     let userset = asked.userset.map(SetKey::relation);
     scratch.stands.find(program, asked.object_type, userset);
     let mut meter = Meter::new(budget);
-    let circumstances = Circumstances::new(given.context, budget.limits.condition_cost);
-    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, &circumstances)
+    let circumstances = Circumstances::new(context, budget.limits.condition_cost);
+    let around = &circumstances;
+    let outcome = Evaluation::new(facts, program, asked, scratch, &mut meter, around, trace)
         .decide(object, object_type, relation, budget.limits.depth);
     if outcome == Outcome::Unknown {
         scratch.name_missed(facts, question.user().text());
@@ -127,15 +157,15 @@ impl Scratch {
     /// Forgets everything but the memory's room.
     pub(crate) fn start(&mut self, facts: &impl Facts, contextual: &[Tuple]) {
         self.overlay.clear();
-        self.resume();
+        self.memory.clear();
         if !contextual.is_empty() {
             self.overlay.add(facts, contextual);
         }
     }
 
-    /// Begins another round of the same question: the facts have grown, so nothing of before is remembered.
+    /// Begins another round of the same question: the facts have grown.
     pub(crate) fn resume(&mut self) {
-        self.memory.clear();
+        self.memory.next_round();
         self.missed.clear();
         self.reads.clear();
         self.fault = None;

@@ -17,6 +17,7 @@ use crate::sets::Subject;
 use crate::stands::Place;
 use crate::sums::{Conditions, Holds, Sum};
 use crate::symbols::{RelationId, TypeId};
+use crate::trace::{Plain, Trace};
 use crate::value::Value;
 
 /// Sets on one path at most, computed relations included: keeps hostile models off the end of the stack.
@@ -25,7 +26,7 @@ const MAX_PATH: usize = 512;
 const MAX_NESTED: u32 = 1_500;
 
 /// An evaluation under way: one user, any number of objects.
-pub(crate) struct Evaluation<'a, 'b, F> {
+pub(crate) struct Evaluation<'a, 'b, F, T> {
     facts: &'a F,
     program: &'a Program,
     asked: Asked,
@@ -35,11 +36,12 @@ pub(crate) struct Evaluation<'a, 'b, F> {
     /// Why the first condition without an answer has none.
     fault: RefCell<Option<String>>,
     nested: u32,
+    trace: T,
 }
 
-impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
+impl<'a, 'b, F: Facts, T: Trace> Evaluation<'a, 'b, F, T> {
     /// An evaluation for `asked`. What the scratch memory remembers must be of the same user over the same facts, and where
-    /// such users can stand must be found.
+    /// such users can stand must be found. `trace` is told of what it does; `()` of nothing.
     pub(crate) fn new(
         facts: &'a F,
         program: &'a Program,
@@ -47,6 +49,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         scratch: &'a mut Scratch,
         meter: &'a mut Meter<'b>,
         circumstances: &'a Circumstances<'b>,
+        trace: T,
     ) -> Self {
         Self {
             facts,
@@ -57,6 +60,7 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
             circumstances,
             fault: RefCell::default(),
             nested: 0,
+            trace,
         }
     }
 
@@ -108,11 +112,26 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         let found = if definition.recursion.is_some() {
             self.recursion((key, object_type), definition, left)
         } else {
-            self.rewrite(&definition.rewrite, definition, object_type, key, left)
+            self.whole(key, object_type, definition, left)
         };
         self.scratch
             .memory
             .leave(found, left, self.meter.stopped.is_none())
+    }
+
+    /// The value of a set's rewrite.
+    #[inline]
+    fn whole(
+        &mut self,
+        key: SetKey,
+        object_type: TypeId,
+        definition: &Relation,
+        left: u32,
+    ) -> Found {
+        self.trace.enter(key);
+        let found = self.rewrite(&definition.rewrite, definition, object_type, key, left);
+        self.trace.leave(found.value);
+        found
     }
 
     /// What can be said of a set without its rewrite, else its definition.
@@ -124,12 +143,15 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     ) -> Result<&'a Relation, Found> {
         let plain = |value| Err(Found::plain(value, left));
         if self.asked.userset == Some(key) {
+            self.trace.plain(key, Plain::Itself);
             return plain(Value::TRUE);
         }
         let Some(definition) = self.program.relation(object_type, key.relation()) else {
+            self.trace.plain(key, Plain::Undefined);
             return plain(Value::FALSE);
         };
         if !self.scratch.stands.can(definition.place) {
+            self.trace.plain(key, Plain::Impossible);
             return plain(Value::FALSE);
         }
         if left == 0 {
@@ -140,7 +162,12 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         }
         if definition.leaf {
             let stored = self.facts.direct(object_type, key);
-            return plain(self.direct(definition, key, stored));
+            self.trace.enter(key);
+            self.trace.begin(&definition.rewrite);
+            let value = self.direct(definition, key, stored);
+            self.trace.end(value);
+            self.trace.leave(value);
+            return plain(value);
         }
         match self.scratch.memory.recall(key, left) {
             Some(found) => Err(found),
@@ -161,10 +188,13 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
     ) -> Found {
         if self.program.recurs(from, (object_type, to.relation())) {
             self.scratch.members.lead((to, object_type));
+            self.trace.lead(to, None);
             return Found::plain(Value::FALSE, left);
         }
         let left = left.saturating_sub(cost);
-        self.set(to.object(), object_type, to.relation(), left)
+        let found = self.set(to.object(), object_type, to.relation(), left);
+        self.trace.lead(to, Some(found.value));
+        found
     }
 
     fn rewrite(
@@ -175,12 +205,16 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
         key: SetKey,
         left: u32,
     ) -> Found {
-        if self.nested >= MAX_NESTED {
-            return Found::too_long();
-        }
-        self.nested += 1;
-        let found = self.rewrite_node(node, definition, object_type, key, left);
-        self.nested -= 1;
+        self.trace.begin(node);
+        let found = if self.nested >= MAX_NESTED {
+            Found::too_long()
+        } else {
+            self.nested += 1;
+            let found = self.rewrite_node(node, definition, object_type, key, left);
+            self.nested -= 1;
+            found
+        };
+        self.trace.end(found.value);
         found
     }
 
@@ -211,7 +245,10 @@ impl<'a, 'b, F: Facts> Evaluation<'a, 'b, F> {
                         let key = SetKey::new(key.object(), *tupleset);
                         self.at_parents((definition, parents), object_type, key, *computed, left)
                     }
-                    None => Found::plain(Value::FALSE, left),
+                    None => {
+                        self.trace.impossible();
+                        Found::plain(Value::FALSE, left)
+                    }
                 }
             }
             Node::Union(children) => {

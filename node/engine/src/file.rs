@@ -217,7 +217,7 @@ fn read_sets(input: &mut Reader<'_>, root: &mut Root) -> Result<(), UnreadableFi
             name: input.text()?.into(),
             context: input.text()?.into(),
         };
-        let binding = std::sync::Arc::new(Binding::new(condition));
+        let binding = std::sync::Arc::new(Binding::new(condition).parsed());
         members.push((key, subject, Some(binding)));
     }
     root.lay_out(members);

@@ -77,6 +77,12 @@ impl<K: Copy + Eq + Hash, V> Walk<K, V> {
         self.way.last_mut().map(|step| &mut step.value)
     }
 
+    /// The one entered last.
+    pub(crate) fn last(&self) -> Option<K> {
+        let step = self.way.last()?;
+        self.open.get(step.place).copied()
+    }
+
     /// Where the one entered last leads besides.
     pub(crate) fn next(&mut self) -> Option<K> {
         let step = self.way.last_mut()?;

@@ -8,12 +8,16 @@
 //!   is left and came out as a cycle too, the value still holds, resting on that one's own hits: the sets of such a knot
 //!   all are cycles given that the others are, whichever of them is entered first. When one came out otherwise, the
 //!   value is forgotten.
-//! - *A set of possible values* (something was unknown) holds while all its hits are on the path.
+//! - *A set of possible values* (something was unknown) holds while all its hits are on the path. One of a set that was hit
+//!   itself is forgotten: from elsewhere on its cycle more may be said of it.
 //!
 //! Nothing that met the depth limit is kept but proofs, and nothing is used where fewer steps are left than it took, so
 //! the limit strikes exactly where it would without memory.
 //!
 //! The sets of a recursion are on no path but the first of them, and rest on none ([`crate::recursion`]).
+//!
+//! Where facts are read in rounds, what is certain and rests on no path outlasts its round: facts only grow. So do shortcuts
+//! ([`crate::shortcuts`]).
 //!
 //! Hits are a bit set of path positions. A frame knows the one below it, so the topmost hit tells all the others.
 
@@ -21,6 +25,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::facts::SetKey;
+use crate::shortcuts::Shortcuts;
 use crate::value::Value;
 
 /// Positions from here on share one bit; what rests on them is not kept.
@@ -77,6 +82,9 @@ pub(crate) struct Memory {
     /// Every frame there was, by serial number.
     frames: Vec<Past>,
     kept: HashMap<SetKey, Kept, FixedState>,
+    pub(crate) shortcuts: Shortcuts,
+    /// Counts the rounds of one evaluation.
+    round: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -111,13 +119,29 @@ struct Kept {
     topmost: u32,
     /// The steps it took below its set.
     height: u32,
+    round: u32,
+}
+
+impl Kept {
+    /// Whether it holds in every round from its own on.
+    fn lasts(&self) -> bool {
+        self.hits == 0 && [Value::TRUE, Value::FALSE, Value::CYCLE].contains(&self.value)
+    }
 }
 
 impl Memory {
     pub(crate) fn clear(&mut self) {
+        self.next_round();
+        self.kept.clear();
+        self.shortcuts.clear();
+        self.round = 0;
+    }
+
+    /// Forgets what more facts can make untrue.
+    pub(crate) fn next_round(&mut self) {
         self.path.clear();
         self.frames.clear();
-        self.kept.clear();
+        self.round = self.round.saturating_add(1);
     }
 
     pub(crate) fn path_len(&self) -> usize {
@@ -151,14 +175,17 @@ impl Memory {
         let Some(Frame { set, serial }) = self.path.pop() else {
             return found;
         };
+        let place = self.path.len().min(BEYOND);
+        // Met from within another set of its cycle, more may be said of it than here.
+        let is_vague = found.hits & (1 << place) != 0 && !found.value.is_single();
         // A proof rests on no hit; and hits on this set itself end here.
         if found.is_proof() {
             found.hits = 0;
-        } else if self.path.len() < BEYOND {
-            found.hits &= !(1 << self.path.len());
+        } else if place < BEYOND {
+            found.hits &= !(1 << place);
         }
-        let keep =
-            whole && (found.is_proof() || (found.fewest_left > 0 && !found.is_too_long_to_keep()));
+        let holds = found.fewest_left > 0 && !found.is_too_long_to_keep() && !is_vague;
+        let keep = whole && (found.is_proof() || holds);
         let (hits, height) = (found.hits, left.saturating_sub(found.fewest_left));
         if let Some(past) = self.frames.get_mut(serial as usize) {
             past.end = if keep && found.value == Value::CYCLE {
@@ -179,6 +206,7 @@ impl Memory {
                     hits,
                     topmost,
                     height,
+                    round: self.round,
                 },
             );
         }
@@ -193,6 +221,7 @@ impl Memory {
                 hits: 0,
                 topmost: 0,
                 height: left.saturating_sub(found.fewest_left),
+                round: self.round,
             };
             self.kept.insert(set, kept);
         }
@@ -202,7 +231,8 @@ impl Memory {
     pub(crate) fn recall(&mut self, set: SetKey, left: u32) -> Option<Found> {
         let mut kept = *self.kept.get(&set)?;
         let before = kept.hits;
-        if !self.stands(&mut kept) {
+        let is_current = kept.round == self.round || kept.lasts();
+        if !is_current || !self.stands(&mut kept) {
             self.kept.remove(&set);
             return None;
         }

@@ -5,6 +5,8 @@
 //! budget's work: steps within a recursion take nothing from the depth limit. Sets that lead to one another have one value,
 //! which is a cycle unless something else decides it, whichever of them is entered first; so it rests on no path and is kept.
 //!
+//! Over facts that grow round by round, a walk goes on where the last one ended ([`crate::shortcuts`]).
+//!
 //! A recursion through an intersection or an exclusion is none of these: there a set's value depends on the way to it, and
 //! steps count.
 
@@ -13,12 +15,59 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::facts::SetKey;
 use crate::loops::Walk;
+use crate::memory::Found;
 use crate::program::{Facet, Kind, Node, Program, Relation};
 use crate::sums::Sum;
 use crate::symbols::TypeId;
+use crate::value::Value;
 
 /// Sets of recursions under evaluation.
-pub(crate) type Members = Walk<(SetKey, TypeId), Sum>;
+pub(crate) type Members = Walk<(SetKey, TypeId), Member>;
+
+/// A set of a recursion under evaluation.
+pub(crate) struct Member {
+    pub(crate) sum: Sum,
+    pub(crate) onward: Onward,
+    /// The fewest steps that were left where it leads in vain.
+    pub(crate) fewest_left: u32,
+}
+
+/// Where a set leads, but for where it leads in vain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onward {
+    Nowhere,
+    /// To one set.
+    To((SetKey, TypeId)),
+    /// To several, or it has something of its own.
+    Several,
+}
+
+impl Member {
+    /// One that leads nowhere yet.
+    pub(crate) fn new(own: Found, left: u32) -> Self {
+        let mut member = Self {
+            sum: Sum::union(left),
+            onward: Onward::Nowhere,
+            fewest_left: left,
+        };
+        member.add(None, own);
+        member
+    }
+
+    /// Adds what a set that it leads to comes to, or what it has of its own.
+    pub(crate) fn add(&mut self, of: Option<(SetKey, TypeId)>, found: Found) {
+        self.sum.add(found);
+        if found.value == Value::FALSE {
+            self.fewest_left = self.fewest_left.min(found.fewest_left);
+            return;
+        }
+        self.onward = match (self.onward, of) {
+            (Onward::Nowhere, Some(set)) => Onward::To(set),
+            (Onward::To(one), Some(set)) if one == set => Onward::To(one),
+            _ => Onward::Several,
+        };
+    }
+}
 
 /// Relations that lead to one another, by unions alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -59,8 +59,8 @@ impl RoundFacts {
         }
     }
 
-    /// Gives numbers to the names of a request, an object's or a user's and those of contextual tuples, so that a listing
-    /// finds them under the same ones in every round.
+    /// Gives numbers to the names of a request, an object's or a user's and those of contextual tuples, so that they are
+    /// found under the same ones in every round.
     pub fn know(&mut self, name: &str, contextual: &[Tuple]) {
         let object = name.split_once('#').map_or(name, |(of, _)| of);
         let wildcard = format!("{}:*", type_part(object));

@@ -61,6 +61,16 @@ impl Value {
         Self(result)
     }
 
+    /// Whether only one value remains possible.
+    pub(crate) fn is_single(self) -> bool {
+        self.0.is_power_of_two()
+    }
+
+    /// Whether true remains possible.
+    pub(crate) fn may_be_true(self) -> bool {
+        self.0 & T != 0
+    }
+
     /// Whether it can be told and answers true or false.
     pub(crate) fn decided(self) -> Option<bool> {
         match self.0 {

@@ -415,5 +415,5 @@ impl Root {
 pub(crate) type Member = (SetKey, Subject, Option<Arc<Binding>>);
 
 fn bind(condition: Option<TupleCondition>) -> Option<Arc<Binding>> {
-    Some(Arc::new(Binding::new(condition?)))
+    Some(Arc::new(Binding::new(condition?).parsed()))
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use meridian_condition::Context;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -328,8 +329,24 @@ impl fmt::Debug for TupleKey {
 pub struct TupleCondition {
     /// The condition's name in the model.
     pub name: Box<str>,
-    /// A JSON object as text; `{}` when the tuple fixes nothing.
-    pub context: Box<str>,
+    /// A JSON object as text; `{}` when the tuple fixes nothing. It can be long, and is shared by all who read the tuple.
+    #[serde(with = "shared_text")]
+    pub context: Arc<str>,
+}
+
+/// As serde takes a text.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
 }
 
 impl TupleCondition {

@@ -8,9 +8,10 @@ use crate::overlay::Given;
 use crate::program::{Facet, Relation};
 use crate::sets::Subject;
 use crate::sums::Holds;
+use crate::trace::Trace;
 use crate::value::Value;
 
-impl<F: Facts> Evaluation<'_, '_, F> {
+impl<F: Facts, T: Trace> Evaluation<'_, '_, F, T> {
     /// Whether tuples with such a subject and no condition count.
     pub(super) fn admits(&self, definition: &Relation, subject: Subject) -> bool {
         let facet = self.scratch.overlay.facet(self.facts, subject);
@@ -49,7 +50,10 @@ impl<F: Facts> Evaluation<'_, '_, F> {
         self.meter.charge(work);
         match met {
             Ok(true) => Holds::Yes,
-            Ok(false) => Holds::No,
+            Ok(false) => {
+                self.trace.unmet(subject);
+                Holds::No
+            }
             Err(why) => {
                 let describe = || why.on(binding, &overlay.describe(self.facts, set, subject));
                 self.fault.borrow_mut().get_or_insert_with(describe);
@@ -89,11 +93,14 @@ impl<F: Facts> Evaluation<'_, '_, F> {
         let by_itself = definition.admits_any(facet);
         let by_wildcard = userset.is_none() && definition.admits_any(Facet::Wildcard(object_type));
         let value = self.member(definition, key, stored, itself, by_itself);
+        self.trace.tuple(itself, value);
         if value == Value::TRUE {
             return value;
         }
         let value = wildcard.map_or(value, |wildcard| {
-            value.or(self.member(definition, key, stored, wildcard, by_wildcard))
+            let by_it = self.member(definition, key, stored, wildcard, by_wildcard);
+            self.trace.tuple(wildcard, by_it);
+            value.or(by_it)
         });
         if value == Value::TRUE || stored.is_some() {
             return value;

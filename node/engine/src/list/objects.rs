@@ -114,7 +114,7 @@ impl ListObjects {
                 |object| {
                     let mut scratch = scratch.borrow_mut();
                     let around = &circumstances;
-                    Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, around)
+                    Evaluation::new(facts, program, *asked, &mut scratch, &mut meter, around, ())
                         .decide(object, object_type, relation, NO_LIMIT)
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,

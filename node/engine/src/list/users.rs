@@ -125,12 +125,13 @@ impl ListUsers {
                     scratch.memory.clear();
                     let asked = asked(subject, filter.0, facts, &scratch.overlay);
                     let around = &circumstances;
-                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter, around).decide(
-                        set.object(),
-                        *object_type,
-                        set.relation(),
-                        budget.limits.depth,
-                    )
+                    Evaluation::new(facts, program, asked, &mut scratch, &mut meter, around, ())
+                        .decide(
+                            set.object(),
+                            *object_type,
+                            set.relation(),
+                            budget.limits.depth,
+                        )
                 },
                 || scratch.borrow().missed.len() >= READS_A_ROUND,
                 |subject| say(subject, facts, &scratch.borrow().overlay, receiver),

@@ -1,16 +1,19 @@
 //! Long chains, and the depth limit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use meridian_condition::Context;
+use meridian_engine::symbols::Symbols;
 use meridian_engine::{
-    Budget, Given, Limits, ListObjects, ListUsers, Outcome, Progress, Question, Scratch, User,
-    UserFilter, View, check,
+    Budget, Given, Limits, ListObjects, ListUsers, Outcome, Program, Progress, Question,
+    RoundFacts, Scratch, User, UserFilter, View, check, check_again,
 };
 use meridian_model::change::StoredModel;
-use meridian_model::{Position, TupleKey, dsl};
+use meridian_model::{Position, TupleCondition, TupleKey, TypeSystem, dsl};
+
+use crate::evaluation::read;
 
 /// Recursions by usersets, by parents, of two types by turns, with an operator beside the recursion, and in it.
 const MODEL: &str = "model
@@ -28,30 +31,32 @@ type folder
     define parent: [folder]
     define blocked: [user]
     define owner: [user] or owner from parent
+    define visitor: [user] but not owner
     define viewer: [user] or owner or viewer from parent or (owner but not blocked)
     define can: viewer but not blocked
     define loose: [user] or (loose from parent but not blocked)
 ";
 
-fn view(model: &str, types: &[&str], tuples: &[String]) -> View {
+fn key(text: &str) -> (TupleKey, Option<TupleCondition>) {
+    let (object, rest) = text.split_once('#').unwrap();
+    let (relation, user) = rest.split_once('@').unwrap();
+    (TupleKey::parse(object, relation, user).unwrap(), None)
+}
+
+pub(crate) fn view(model: &str, types: &[&str], tuples: &[String]) -> View {
     let model = StoredModel {
         id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
         model: Arc::new(dsl::parse(model).unwrap()),
     };
-    let key = |text: &String| {
-        let (object, rest) = text.split_once('#').unwrap();
-        let (relation, user) = rest.split_once('@').unwrap();
-        (TupleKey::parse(object, relation, user).unwrap(), None)
-    };
     let view = View::new(Position::new(1, 1)).with_models([model]);
     types.iter().fold(view, |view, name| {
         let is_of = |text: &&String| text.starts_with(&format!("{name}:"));
-        view.cover(name, tuples.iter().filter(is_of).map(key))
+        view.cover(name, tuples.iter().filter(is_of).map(|text| key(text)))
     })
 }
 
 /// Chains from 0 to `length`, with anne at the end of each.
-fn chains(length: usize) -> View {
+pub(crate) fn chains(length: usize) -> View {
     let mut tuples = Vec::new();
     for n in 0..length {
         let next = n + 1;
@@ -243,4 +248,71 @@ fn a_cycle_far_away_denies_what_it_is_subtracted_from() {
         ask(&closed, ("group:0", "rest"), "user:anne", 25),
         Outcome::Denied
     );
+}
+
+/// Asks over a datastore: what came out, in how many rounds, each of which may take so much `work`.
+fn in_rounds(tuples: &[String], set: (&str, &str), user: &str, work: u64) -> (Outcome, usize) {
+    let tuples: BTreeMap<TupleKey, Option<TupleCondition>> =
+        tuples.iter().map(|text| key(text)).collect();
+    let types = TypeSystem::new(Arc::new(dsl::parse(MODEL).unwrap())).unwrap();
+    let mut symbols = Symbols::default();
+    let program = Program::compile(&types, &mut symbols).unwrap();
+    let mut facts = RoundFacts::new(&Arc::new(symbols));
+    facts.know(set.0, &[]);
+    facts.know(user, &[]);
+    let question = Question::parse(set.0, set.1, user).unwrap();
+    let (context, mut scratch) = (Context::new(), Scratch::default());
+    let given = Given {
+        tuples: &[],
+        context: &context,
+    };
+    let budget = Budget::of(Limits {
+        work,
+        ..Limits::default()
+    });
+    let mut outcome = check(&facts, &program, &question, given, budget, &mut scratch);
+    let mut rounds = 1;
+    while outcome == Outcome::Unknown {
+        facts.add(scratch.missed(), &read(&tuples, scratch.missed()));
+        outcome = check_again(&facts, &program, &question, &context, budget, &mut scratch);
+        rounds += 1;
+    }
+    (outcome, rounds)
+}
+
+/// However long the way to it, a round goes on where the last one ended.
+#[test]
+fn a_round_over_a_datastore_takes_no_more_work_for_what_is_behind_it() {
+    const LENGTH: usize = 300;
+    let to = |from: &str, to: &str| format!("group:{from}#member@group:{to}#member");
+    let chain = |name: &str| {
+        let name = name.to_owned();
+        (0..LENGTH).map(move |n| to(&format!("{name}{n}"), &format!("{name}{}", n + 1)))
+    };
+    // Two chains from one group, groups beside the one, a way back from the other to its beginning, and anne at its end.
+    let mut tuples = vec![to("start", "a0"), to("start", "b0")];
+    tuples.extend(chain("a").chain(chain("b")));
+    tuples.extend((0..LENGTH).map(|n| to(&format!("a{n}"), &format!("beside{n}"))));
+    tuples.extend((0..LENGTH).map(|n| format!("group:a{n}#member@user:carl{n}")));
+    tuples.push(to(&format!("b{LENGTH}"), "b0"));
+    tuples.push(format!("group:b{LENGTH}#member@user:anne"));
+    let start = ("group:start", "member");
+    for (user, outcome) in [
+        ("user:anne", Outcome::Allowed),
+        ("user:bob", Outcome::Denied),
+    ] {
+        let (found, rounds) = in_rounds(&tuples, start, user, 30);
+        assert_eq!(found, outcome, "{user}");
+        assert!(rounds > LENGTH, "{rounds}");
+    }
+    // A cycle is met as well: what it is subtracted from is denied.
+    let parent = |n: usize| format!("folder:{n}#parent@folder:{}", n + 1);
+    let mut tuples: Vec<_> = (0..LENGTH).map(parent).collect();
+    tuples.push("folder:0#visitor@user:bob".to_owned());
+    let visitor = ("folder:0", "visitor");
+    let (found, _) = in_rounds(&tuples, visitor, "user:bob", 30);
+    assert_eq!(found, Outcome::Allowed);
+    tuples.push(format!("folder:{LENGTH}#parent@folder:0"));
+    let (found, _) = in_rounds(&tuples, visitor, "user:bob", 30);
+    assert_eq!(found, Outcome::Denied);
 }

@@ -11,6 +11,7 @@
 mod arbitrary;
 mod depth;
 mod evaluation;
+mod explanation;
 mod hostile;
 mod listing;
 mod reference;
