@@ -1009,6 +1009,1086 @@ pub mod check_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Flow {
+    /// A UUID of version 7.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub store_id: ::prost::alloc::string::String,
+    /// "authentication" or "decision".
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// "pending", "success", "failure" or "expired". A decision that was made is a success, whichever it was.
+    #[prost(string, tag = "4")]
+    pub status: ::prost::alloc::string::String,
+    /// Microseconds since 1970, UTC.
+    #[prost(int64, tag = "5")]
+    pub started_at_micros: i64,
+    #[prost(int64, optional, tag = "6")]
+    pub completed_at_micros: ::core::option::Option<i64>,
+    #[prost(double, optional, tag = "7")]
+    pub duration_ms: ::core::option::Option<f64>,
+    #[prost(string, tag = "8")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub grant_type: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub ip: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub user_agent: ::prost::alloc::string::String,
+    /// Of a decision.
+    #[prost(message, optional, tag = "13")]
+    pub decision: ::core::option::Option<Decision>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Decision {
+    /// The call: "Check", "BatchCheck", ….
+    #[prost(string, tag = "1")]
+    pub operation: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub object: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub relation: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub user: ::prost::alloc::string::String,
+    /// Whether it was allowed, where that is the answer.
+    #[prost(bool, optional, tag = "5")]
+    pub allowed: ::core::option::Option<bool>,
+    /// The store's position that the answer holds at, epoch.revision.
+    #[prost(string, tag = "6")]
+    pub revision: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub authorization_model_id: ::prost::alloc::string::String,
+    /// The node that decided.
+    #[prost(string, tag = "8")]
+    pub served_by: ::prost::alloc::string::String,
+    /// What was noted beside, as JSON: of a batch what its checks came to, of a listing how much was found.
+    #[prost(string, tag = "9")]
+    pub details: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FlowStep {
+    /// Its place, from 1.
+    #[prost(uint32, tag = "1")]
+    pub order: u32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// "success", "failure" or "skipped".
+    #[prost(string, tag = "3")]
+    pub status: ::prost::alloc::string::String,
+    #[prost(double, tag = "4")]
+    pub duration_ms: f64,
+    #[prost(string, tag = "5")]
+    pub error_code: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub error_message: ::prost::alloc::string::String,
+    /// Microseconds since 1970, UTC.
+    #[prost(int64, tag = "7")]
+    pub at_micros: i64,
+}
+/// Which flows. What is empty does not matter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlowFilter {
+    /// Begun at this time or later; microseconds since 1970.
+    #[prost(int64, optional, tag = "1")]
+    pub from_micros: ::core::option::Option<i64>,
+    /// Begun before this time.
+    #[prost(int64, optional, tag = "2")]
+    pub to_micros: ::core::option::Option<i64>,
+    #[prost(string, tag = "3")]
+    pub client_id: ::prost::alloc::string::String,
+    /// Who called, or who was asked about.
+    #[prost(string, tag = "4")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub status: ::prost::alloc::string::String,
+    /// With a step of this name.
+    #[prost(string, tag = "6")]
+    pub step: ::prost::alloc::string::String,
+    /// With a step that failed by this code; with a step's name, that one.
+    #[prost(string, tag = "7")]
+    pub error_code: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub kind: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFlowsRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<FlowFilter>,
+    /// At most so many, 1 to 100; 50 unless set.
+    #[prost(uint32, optional, tag = "3")]
+    pub page_size: ::core::option::Option<u32>,
+    /// From the answer before.
+    #[prost(string, tag = "4")]
+    pub continuation_token: ::prost::alloc::string::String,
+    /// Whether to count all that the filter wants.
+    #[prost(bool, tag = "5")]
+    pub count: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFlowsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub flows: ::prost::alloc::vec::Vec<Flow>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub continuation_token: ::prost::alloc::string::String,
+    /// How many there are in all, where that was asked.
+    #[prost(uint64, optional, tag = "3")]
+    pub total: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetFlowRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Explain the decision of a check: why it is what it is now.
+    #[prost(bool, tag = "3")]
+    pub explain: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetFlowResponse {
+    #[prost(message, optional, tag = "1")]
+    pub flow: ::core::option::Option<Flow>,
+    #[prost(message, repeated, tag = "2")]
+    pub steps: ::prost::alloc::vec::Vec<FlowStep>,
+    #[prost(message, optional, tag = "3")]
+    pub explanation: ::core::option::Option<Explanation>,
+}
+/// Why a check is decided as it is, found out when it was asked for: without the contextual tuples and the condition's
+/// context of the request, which are never kept.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Explanation {
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// The store's position that it holds at; the decision's own may be an earlier one.
+    #[prost(string, tag = "2")]
+    pub revision: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub root: ::core::option::Option<ExplainedNode>,
+    /// Whether it was cut short by its limit of checks, or of time.
+    #[prost(bool, tag = "4")]
+    pub truncated: bool,
+}
+/// A relation of an object, or a set operation between such, and whether the user is in it. Where it is allowed only what
+/// made it so is followed; where it is not, every branch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainedNode {
+    /// "direct", "computed", "tupleToUserset", "userset", "union", "intersection" or "exclusion".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// object#relation, or user of the direct tuple that counts.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub allowed: bool,
+    #[prost(message, repeated, tag = "4")]
+    pub children: ::prost::alloc::vec::Vec<ExplainedNode>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetFlowStatsRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    /// The last 24 hours unless set.
+    #[prost(int64, optional, tag = "2")]
+    pub from_micros: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "3")]
+    pub to_micros: ::core::option::Option<i64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetFlowStatsResponse {
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub counts: ::prost::alloc::vec::Vec<get_flow_stats_response::Count>,
+    /// The most frequent, at most 10.
+    #[prost(message, repeated, tag = "3")]
+    pub errors: ::prost::alloc::vec::Vec<get_flow_stats_response::Error>,
+}
+/// Nested message and enum types in `GetFlowStatsResponse`.
+pub mod get_flow_stats_response {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Count {
+        #[prost(string, tag = "1")]
+        pub kind: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub status: ::prost::alloc::string::String,
+        #[prost(uint64, tag = "3")]
+        pub flows: u64,
+        #[prost(double, tag = "4")]
+        pub average_ms: f64,
+        #[prost(double, tag = "5")]
+        pub longest_ms: f64,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Error {
+        #[prost(string, tag = "1")]
+        pub code: ::prost::alloc::string::String,
+        #[prost(uint64, tag = "2")]
+        pub steps: u64,
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDailyActivityRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    /// How many days, today included: 1 to 366; 30 unless set.
+    #[prost(uint32, optional, tag = "2")]
+    pub days: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetDailyActivityResponse {
+    /// Those on which there was any.
+    #[prost(message, repeated, tag = "1")]
+    pub days: ::prost::alloc::vec::Vec<get_daily_activity_response::Day>,
+}
+/// Nested message and enum types in `GetDailyActivityResponse`.
+pub mod get_daily_activity_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Day {
+        /// Like 2025-11-24, UTC.
+        #[prost(string, tag = "1")]
+        pub date: ::prost::alloc::string::String,
+        #[prost(uint64, tag = "2")]
+        pub total: u64,
+        #[prost(uint64, tag = "3")]
+        pub succeeded: u64,
+        #[prost(uint64, tag = "4")]
+        pub failed: u64,
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeFlowsRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    /// Flows that began before; microseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub before_micros: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeFlowsResponse {
+    #[prost(uint64, tag = "1")]
+    pub purged: u64,
+    /// Whether there are more, which the time was not enough for: ask again.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRecorderRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct GetRecorderResponse {
+    /// Whether the answering process records at all.
+    #[prost(bool, tag = "1")]
+    pub process_enabled: bool,
+    /// What holds for the store.
+    #[prost(bool, tag = "2")]
+    pub enabled: bool,
+    #[prost(double, tag = "3")]
+    pub sampling: f64,
+    #[prost(uint64, tag = "4")]
+    pub retention_seconds: u64,
+}
+/// What is set holds for the store; what is not, is as for all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetRecorderRequest {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "2")]
+    pub enabled: ::core::option::Option<bool>,
+    /// The share of decisions that is recorded: 0 for none, 1 for all.
+    #[prost(double, optional, tag = "3")]
+    pub sampling: ::core::option::Option<f64>,
+    /// How long flows are kept: one hour to 100 years.
+    #[prost(uint64, optional, tag = "4")]
+    pub retention_seconds: ::core::option::Option<u64>,
+    /// The switch of the answering process, until it ends.
+    #[prost(bool, optional, tag = "5")]
+    pub process_enabled: ::core::option::Option<bool>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct SetRecorderResponse {
+    #[prost(message, optional, tag = "1")]
+    pub recorder: ::core::option::Option<GetRecorderResponse>,
+}
+/// Generated client implementations.
+pub mod flow_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Served by every node; at an edge answered by the node above. A central node answers with what it and its processes have
+    /// recorded, a regional with what its region has.
+    #[derive(Debug, Clone)]
+    pub struct FlowServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl FlowServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> FlowServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FlowServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FlowServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A store's flows, latest first.
+        pub async fn list_flows(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFlowsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFlowsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/ListFlows",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "ListFlows"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// One flow with its steps.
+        pub async fn get_flow(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetFlowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetFlowResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/GetFlow",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "GetFlow"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A store's flows in figures.
+        pub async fn get_flow_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetFlowStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetFlowStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/GetFlowStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "GetFlowStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A store's flows by day.
+        pub async fn get_daily_activity(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDailyActivityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDailyActivityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/GetDailyActivity",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "GetDailyActivity"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes old flows with their steps.
+        pub async fn purge_flows(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PurgeFlowsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PurgeFlowsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/PurgeFlows",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "PurgeFlows"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How a store's flows are recorded.
+        pub async fn get_recorder(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRecorderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRecorderResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/GetRecorder",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "GetRecorder"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes that. Every process that keeps its flows in the same database follows within seconds.
+        pub async fn set_recorder(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRecorderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRecorderResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.FlowService/SetRecorder",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.FlowService", "SetRecorder"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod flow_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FlowServiceServer.
+    #[async_trait]
+    pub trait FlowService: std::marker::Send + std::marker::Sync + 'static {
+        /// A store's flows, latest first.
+        async fn list_flows(
+            &self,
+            request: tonic::Request<super::ListFlowsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFlowsResponse>,
+            tonic::Status,
+        >;
+        /// One flow with its steps.
+        async fn get_flow(
+            &self,
+            request: tonic::Request<super::GetFlowRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetFlowResponse>, tonic::Status>;
+        /// A store's flows in figures.
+        async fn get_flow_stats(
+            &self,
+            request: tonic::Request<super::GetFlowStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetFlowStatsResponse>,
+            tonic::Status,
+        >;
+        /// A store's flows by day.
+        async fn get_daily_activity(
+            &self,
+            request: tonic::Request<super::GetDailyActivityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDailyActivityResponse>,
+            tonic::Status,
+        >;
+        /// Deletes old flows with their steps.
+        async fn purge_flows(
+            &self,
+            request: tonic::Request<super::PurgeFlowsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PurgeFlowsResponse>,
+            tonic::Status,
+        >;
+        /// How a store's flows are recorded.
+        async fn get_recorder(
+            &self,
+            request: tonic::Request<super::GetRecorderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRecorderResponse>,
+            tonic::Status,
+        >;
+        /// Changes that. Every process that keeps its flows in the same database follows within seconds.
+        async fn set_recorder(
+            &self,
+            request: tonic::Request<super::SetRecorderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRecorderResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Served by every node; at an edge answered by the node above. A central node answers with what it and its processes have
+    /// recorded, a regional with what its region has.
+    #[derive(Debug)]
+    pub struct FlowServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FlowServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FlowServiceServer<T>
+    where
+        T: FlowService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/meridian.v1.FlowService/ListFlows" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListFlowsSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::ListFlowsRequest>
+                    for ListFlowsSvc<T> {
+                        type Response = super::ListFlowsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListFlowsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::list_flows(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListFlowsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/GetFlow" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetFlowSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::GetFlowRequest>
+                    for GetFlowSvc<T> {
+                        type Response = super::GetFlowResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetFlowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::get_flow(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetFlowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/GetFlowStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetFlowStatsSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::GetFlowStatsRequest>
+                    for GetFlowStatsSvc<T> {
+                        type Response = super::GetFlowStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetFlowStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::get_flow_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetFlowStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/GetDailyActivity" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDailyActivitySvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::GetDailyActivityRequest>
+                    for GetDailyActivitySvc<T> {
+                        type Response = super::GetDailyActivityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDailyActivityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::get_daily_activity(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDailyActivitySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/PurgeFlows" => {
+                    #[allow(non_camel_case_types)]
+                    struct PurgeFlowsSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::PurgeFlowsRequest>
+                    for PurgeFlowsSvc<T> {
+                        type Response = super::PurgeFlowsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PurgeFlowsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::purge_flows(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PurgeFlowsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/GetRecorder" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRecorderSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::GetRecorderRequest>
+                    for GetRecorderSvc<T> {
+                        type Response = super::GetRecorderResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRecorderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::get_recorder(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRecorderSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.FlowService/SetRecorder" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRecorderSvc<T: FlowService>(pub Arc<T>);
+                    impl<
+                        T: FlowService,
+                    > tonic::server::UnaryService<super::SetRecorderRequest>
+                    for SetRecorderSvc<T> {
+                        type Response = super::SetRecorderResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRecorderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FlowService>::set_recorder(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRecorderSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FlowServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "meridian.v1.FlowService";
+    impl<T> tonic::server::NamedService for FlowServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Who called the node that a request came in at, where that is known. Beside a request, in the header
 /// `meridian-caller-bin`; taken only from a node that has shown a token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

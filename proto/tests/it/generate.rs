@@ -11,7 +11,7 @@ use prost_types::{
 };
 
 /// What clients speak: shown by reflection.
-const OF_CLIENTS: [&str; 8] = [
+const OF_CLIENTS: [&str; 9] = [
     "authzen/v1/authzen_service.proto",
     "openfga/v1/authzmodel.proto",
     "openfga/v1/errors_ignore.proto",
@@ -20,6 +20,7 @@ const OF_CLIENTS: [&str; 8] = [
     "openfga/v1/openfga_service_consistency.proto",
     "meridian/v1/admin.proto",
     "meridian/v1/check.proto",
+    "meridian/v1/flow.proto",
 ];
 /// What nodes say to each other.
 const OF_NODES: [&str; 2] = ["meridian/v1/change.proto", "meridian/v1/node.proto"];

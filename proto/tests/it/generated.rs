@@ -56,6 +56,7 @@ fn reflection_knows_what_clients_call_and_every_import() {
             "AdminService",
             "AuthZenService",
             "CheckService",
+            "FlowService",
             "OpenFGAService"
         ]),
         "{services:?}"

@@ -1,0 +1,313 @@
+//! Flows in this process's memory, for nodes whose datastore is there too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use meridian_model::{StoreId, Timestamp};
+
+use crate::flow::{Completion, Flow, FlowId, FlowStatus, Step};
+use crate::ports::{
+    DayActivity, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
+    RepositoryError, Result, Row, Sink,
+};
+use crate::recorder::Overrides;
+
+/// Microseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000_000;
+/// How many error codes are told.
+pub(crate) const ERRORS: u32 = 10;
+
+/// Flows and steps in order.
+#[derive(Debug, Default)]
+pub struct MemoryFlows(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    flows: BTreeMap<FlowId, Flow>,
+    steps: BTreeMap<(FlowId, Timestamp), Step>,
+    overrides: BTreeMap<StoreId, Overrides>,
+}
+
+impl MemoryFlows {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self, deadline: Instant) -> Result<MutexGuard<'_, State>> {
+        if Instant::now() >= deadline {
+            return Err(RepositoryError::DeadlineExceeded);
+        }
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn add_step(&mut self, step: &Step) {
+        if self.flows.contains_key(&step.flow) {
+            let key = (step.flow, step.at);
+            self.steps.entry(key).or_insert_with(|| step.clone());
+        }
+    }
+
+    fn complete(&mut self, end: &Completion) {
+        let Some(flow) = self.flows.get_mut(&end.flow) else {
+            return;
+        };
+        if matches!(flow.status, FlowStatus::Pending | FlowStatus::Expired) {
+            flow.status = end.status;
+            flow.completed_at = Some(end.at);
+            flow.duration_micros = Some(end.duration_micros);
+            flow.user_id = end.user_id.clone().or(flow.user_id.take());
+        }
+    }
+
+    fn steps_of(&self, flow: FlowId) -> impl Iterator<Item = &Step> {
+        let (first, last) = (Timestamp(i64::MIN), Timestamp(i64::MAX));
+        let range = self.steps.range((flow, first)..=(flow, last));
+        range.map(|(_, step)| step)
+    }
+
+    fn is_wanted(&self, flow: &Flow, filter: &FlowFilter) -> bool {
+        let is = |wanted: &Option<String>, has: Option<&String>| {
+            wanted.is_none() || wanted.as_ref() == has
+        };
+        let subject = flow.asked.as_deref().map(|asked| &asked.subject);
+        let has_step = |step: &Step| {
+            is(&filter.step, Some(&step.name)) && is(&filter.error_code, step.error_code.as_ref())
+        };
+        filter.from.is_none_or(|from| flow.started_at >= from)
+            && filter.to.is_none_or(|to| flow.started_at < to)
+            && is(&filter.client_id, flow.client_id.as_ref())
+            && (is(&filter.user, flow.user_id.as_ref()) || is(&filter.user, subject))
+            && filter.status.is_none_or(|status| flow.status == status)
+            && filter.kind.is_none_or(|kind| flow.kind == kind)
+            && ((filter.step.is_none() && filter.error_code.is_none())
+                || self.steps_of(flow.id).any(has_step))
+    }
+
+    fn wanted<'a>(
+        &'a self,
+        store: StoreId,
+        filter: &'a FlowFilter,
+    ) -> impl DoubleEndedIterator<Item = &'a Flow> {
+        let flows = self.flows.values();
+        flows.filter(move |flow| flow.store == store && self.is_wanted(flow, filter))
+    }
+}
+
+#[async_trait]
+impl Sink for MemoryFlows {
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()> {
+        let mut state = self.state(deadline)?;
+        for row in rows {
+            match row {
+                Row::Start(flow) => {
+                    let add = || Flow::clone(flow);
+                    state.flows.entry(flow.id).or_insert_with(add);
+                }
+                Row::Step(step) => state.add_step(step),
+                Row::Complete(end) => state.complete(end),
+                Row::Whole(whole) => {
+                    let flow = &whole.flow;
+                    state.flows.entry(flow.id).or_insert_with(|| flow.clone());
+                    whole.steps.iter().for_each(|step| state.add_step(step));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl FlowRepository for MemoryFlows {
+    async fn get_flows(
+        &self,
+        store: StoreId,
+        filter: &FlowFilter,
+        before: Option<FlowId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<Flow>> {
+        let state = self.state(deadline)?;
+        let flows = state.wanted(store, filter).rev();
+        let flows = flows.filter(|flow| before.is_none_or(|before| flow.id < before));
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(flows.take(limit).cloned().collect())
+    }
+
+    async fn get_flow_by_id(
+        &self,
+        store: StoreId,
+        id: FlowId,
+        deadline: Instant,
+    ) -> Result<Option<Flow>> {
+        let state = self.state(deadline)?;
+        let flow = state.flows.get(&id);
+        Ok(flow.filter(|flow| flow.store == store).cloned())
+    }
+
+    async fn count_flows(
+        &self,
+        store: StoreId,
+        filter: &FlowFilter,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let state = self.state(deadline)?;
+        Ok(count(state.wanted(store, filter)))
+    }
+
+    async fn purge_old_flows(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let mut state = self.state(deadline)?;
+        let old = state.flows.values();
+        let old = old.filter(|flow| flow.store == store && flow.started_at < older_than);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let old: Vec<_> = old.take(limit).map(|flow| flow.id).collect();
+        for id in &old {
+            state.flows.remove(id);
+            let steps: Vec<_> = state.steps_of(*id).map(|step| (*id, step.at)).collect();
+            for key in steps {
+                state.steps.remove(&key);
+            }
+        }
+        Ok(count(&old))
+    }
+
+    async fn get_stats(
+        &self,
+        store: StoreId,
+        from: Timestamp,
+        to: Timestamp,
+        deadline: Instant,
+    ) -> Result<FlowStats> {
+        let state = self.state(deadline)?;
+        let filter = between(from, to);
+        let mut counts: Vec<FlowCount> = Vec::new();
+        let mut errors: HashMap<&str, u64> = HashMap::new();
+        for flow in state.wanted(store, &filter) {
+            let of =
+                |count: &&mut FlowCount| (count.kind, count.status) == (flow.kind, flow.status);
+            let micros = flow.duration_micros.unwrap_or(0);
+            match counts.iter_mut().find(of) {
+                Some(count) => {
+                    let before = count.average_micros * count.flows as f64;
+                    count.flows += 1;
+                    count.average_micros = (before + micros as f64) / count.flows as f64;
+                    count.longest_micros = count.longest_micros.max(micros);
+                }
+                None => counts.push(FlowCount {
+                    kind: flow.kind,
+                    status: flow.status,
+                    flows: 1,
+                    average_micros: micros as f64,
+                    longest_micros: micros,
+                }),
+            }
+            for step in state.steps_of(flow.id) {
+                if let Some(code) = &step.error_code {
+                    *errors.entry(code).or_default() += 1;
+                }
+            }
+        }
+        counts.sort_by_key(|count| (count.kind.number(), count.status.number()));
+        let mut errors: Vec<_> = errors
+            .into_iter()
+            .map(|(code, steps)| (code.to_owned(), steps))
+            .collect();
+        errors.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        errors.truncate(usize::try_from(ERRORS).unwrap_or(usize::MAX));
+        Ok(FlowStats { counts, errors })
+    }
+
+    async fn get_daily_activity(
+        &self,
+        store: StoreId,
+        from: Timestamp,
+        to: Timestamp,
+        deadline: Instant,
+    ) -> Result<Vec<DayActivity>> {
+        let state = self.state(deadline)?;
+        let filter = between(from, to);
+        let mut days: BTreeMap<(i64, i64), u64> = BTreeMap::new();
+        for flow in state.wanted(store, &filter) {
+            let day = flow.started_at.0.div_euclid(DAY);
+            *days.entry((day, flow.status.number())).or_default() += 1;
+        }
+        let days = days.into_iter().filter_map(|((day, status), flows)| {
+            let status = FlowStatus::of_number(status)?;
+            Some(DayActivity { day, status, flows })
+        });
+        Ok(days.collect())
+    }
+
+    async fn expire_flows(
+        &self,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let mut state = self.state(deadline)?;
+        let old = state.flows.values_mut();
+        let old =
+            old.filter(|flow| flow.status == FlowStatus::Pending && flow.started_at < older_than);
+        let old = old.take(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(count(old.map(|flow| flow.status = FlowStatus::Expired)))
+    }
+
+    async fn next_store(
+        &self,
+        after: Option<StoreId>,
+        deadline: Instant,
+    ) -> Result<Option<StoreId>> {
+        let state = self.state(deadline)?;
+        let stores = state.flows.values().map(|flow| flow.store);
+        Ok(stores
+            .filter(|store| after.is_none_or(|after| *store > after))
+            .min())
+    }
+
+    async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>> {
+        let state = self.state(deadline)?;
+        let all = state.overrides.iter();
+        Ok(all.map(|(store, set)| (*store, *set)).collect())
+    }
+
+    async fn put_overrides(
+        &self,
+        store: StoreId,
+        overrides: &Overrides,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.state(deadline)?.overrides.insert(store, *overrides);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl FlowStepRepository for MemoryFlows {
+    async fn get_steps_for_flow(&self, flow: FlowId, deadline: Instant) -> Result<Vec<Step>> {
+        let state = self.state(deadline)?;
+        Ok(state.steps_of(flow).cloned().collect())
+    }
+}
+
+fn between(from: Timestamp, to: Timestamp) -> FlowFilter {
+    FlowFilter {
+        from: Some(from),
+        to: Some(to),
+        ..FlowFilter::default()
+    }
+}
+
+fn count<T>(of: impl IntoIterator<Item = T>) -> u64 {
+    u64::try_from(of.into_iter().count()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,295 @@
+//! Where flows are kept, as traits. Every call has a deadline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use meridian_model::{StoreId, Timestamp};
+
+use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step};
+use crate::recorder::Overrides;
+
+/// Why something was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RepositoryError {
+    /// Nothing is wrong with what was asked: the same may work later.
+    #[error("the flows' database cannot be used now")]
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Something of what was to be written can never be. Nothing of it was.
+    #[error("the flows' database refuses what was to be written")]
+    Rejected(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The deadline passed; it may have been done all the same.
+    #[error("the flows' database did not answer in time")]
+    DeadlineExceeded,
+}
+
+/// What a repository returns.
+pub type Result<T> = std::result::Result<T, RepositoryError>;
+
+/// One thing to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// A flow begins.
+    Start(Box<Flow>),
+    /// A step was taken.
+    Step(Box<Step>),
+    /// A flow is over.
+    Complete(Box<Completion>),
+    /// A flow that is over, whole.
+    Whole(Box<Recorded>),
+}
+
+impl Row {
+    /// What it is called in metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Step(_) => "step",
+            Self::Complete(_) => "complete",
+            Self::Whole(_) => "flow",
+        }
+    }
+
+    /// The flow it is of.
+    #[must_use]
+    pub fn flow(&self) -> FlowId {
+        match self {
+            Self::Start(flow) => flow.id,
+            Self::Step(step) => step.flow,
+            Self::Complete(completion) => completion.flow,
+            Self::Whole(whole) => whole.flow.id,
+        }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Start(flow) => flow.bytes(),
+            Self::Step(step) => step.bytes(),
+            Self::Complete(_) => size_of::<Completion>(),
+            Self::Whole(whole) => {
+                whole.flow.bytes() + whole.steps.iter().map(Step::bytes).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// Where the writer's rows go.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Writes all of `rows`, or none. Of one flow they are in order. What is there already stays as it is, so that the same
+    /// may be written again; a step or an end of a flow that is not there is passed over.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()>;
+}
+
+/// Which flows of a store. What is `None` does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Begun at this time or later.
+    pub from: Option<Timestamp>,
+    /// Begun before this time.
+    pub to: Option<Timestamp>,
+    /// Of this client.
+    pub client_id: Option<String>,
+    /// Of this user: who called, or who was asked about.
+    pub user: Option<String>,
+    /// Standing so.
+    pub status: Option<FlowStatus>,
+    /// Of this kind.
+    pub kind: Option<FlowKind>,
+    /// With a step of this name; with `error_code`, one that failed so.
+    pub step: Option<String>,
+    /// With a step that failed by this code.
+    pub error_code: Option<String>,
+}
+
+/// A store's flows in figures.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FlowStats {
+    /// Of each kind and status that there are.
+    pub counts: Vec<FlowCount>,
+    /// The codes by which most steps failed, most frequent first; at most 10.
+    pub errors: Vec<(String, u64)>,
+}
+
+/// The flows of one kind and status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowCount {
+    /// What they are records of.
+    pub kind: FlowKind,
+    /// How they stand.
+    pub status: FlowStatus,
+    /// How many.
+    pub flows: u64,
+    /// How long those that are over took on average, in microseconds.
+    pub average_micros: f64,
+    /// And the longest.
+    pub longest_micros: u64,
+}
+
+/// The flows of one status that began on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayActivity {
+    /// Days since 1970-01-01, UTC.
+    pub day: i64,
+    /// How they stand.
+    pub status: FlowStatus,
+    /// How many.
+    pub flows: u64,
+}
+
+/// Flows.
+#[async_trait]
+pub trait FlowRepository: Sink {
+    /// Keeps a flow; one that is there already stays.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn create_flow(&self, flow: Flow, deadline: Instant) -> Result<()> {
+        self.write(&[Row::Start(Box::new(flow))], deadline).await
+    }
+
+    /// Ends a flow that is pending or has expired.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn update_flow_status(&self, end: Completion, deadline: Instant) -> Result<()> {
+        self.write(&[Row::Complete(Box::new(end))], deadline).await
+    }
+
+    /// A store's flows, latest first: at most `limit` of those before `before`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_flows(
+        &self,
+        store: StoreId,
+        filter: &FlowFilter,
+        before: Option<FlowId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<Flow>>;
+
+    /// One flow of a store.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_flow_by_id(
+        &self,
+        store: StoreId,
+        id: FlowId,
+        deadline: Instant,
+    ) -> Result<Option<Flow>>;
+
+    /// How many flows of a store there are.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn count_flows(
+        &self,
+        store: StoreId,
+        filter: &FlowFilter,
+        deadline: Instant,
+    ) -> Result<u64>;
+
+    /// Deletes at most `limit` of a store's flows that began before `older_than`, oldest first, with their steps; how many.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn purge_old_flows(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64>;
+
+    /// A store's flows that began from `from` until before `to`, in figures.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_stats(
+        &self,
+        store: StoreId,
+        from: Timestamp,
+        to: Timestamp,
+        deadline: Instant,
+    ) -> Result<FlowStats>;
+
+    /// The same by day, earliest first.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_daily_activity(
+        &self,
+        store: StoreId,
+        from: Timestamp,
+        to: Timestamp,
+        deadline: Instant,
+    ) -> Result<Vec<DayActivity>>;
+
+    /// Has at most `limit` flows of all stores expire that began before `older_than` and are pending; how many.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn expire_flows(
+        &self,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64>;
+
+    /// The first store behind `after` that has flows.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn next_store(
+        &self,
+        after: Option<StoreId>,
+        deadline: Instant,
+    ) -> Result<Option<StoreId>>;
+
+    /// What is set of each store.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>>;
+
+    /// Sets all of a store's, in place of what was set.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn put_overrides(
+        &self,
+        store: StoreId,
+        overrides: &Overrides,
+        deadline: Instant,
+    ) -> Result<()>;
+}
+
+/// The steps of flows.
+#[async_trait]
+pub trait FlowStepRepository: Sink {
+    /// Keeps a step of a flow that is there.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn create_step(&self, step: Step, deadline: Instant) -> Result<()> {
+        self.write(&[Row::Step(Box::new(step))], deadline).await
+    }
+
+    /// A flow's steps, in order.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_steps_for_flow(&self, flow: FlowId, deadline: Instant) -> Result<Vec<Step>>;
+}
+
+/// All of it.
+pub trait Repository: FlowRepository + FlowStepRepository {}
+
+impl<T: FlowRepository + FlowStepRepository> Repository for T {}

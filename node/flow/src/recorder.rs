@@ -1,0 +1,458 @@
+//! What those who are observed know of the recorder.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use meridian_model::{StoreId, Timestamp};
+use metrics::counter;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step, StepStatus};
+use crate::ports::{Row, Sink};
+use crate::warning::Warning;
+use crate::writer::{Queued, Writer};
+
+pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
+
+/// How a process records.
+#[derive(Debug, Clone)]
+pub struct RecorderSettings {
+    /// Whether it records from the start.
+    pub enabled: bool,
+    /// Events that wait to be written at most.
+    pub capacity: usize,
+    /// Bytes of them at most.
+    pub max_bytes: usize,
+    /// Events that are written at once at most.
+    pub batch: usize,
+    /// How long an event may wait for others to be written with it. One that somebody waits for does not.
+    pub flush_interval: Duration,
+    /// How long a flow's beginning may take to be stored.
+    pub start_timeout: Duration,
+    /// What holds for a store of which nothing else is set.
+    pub stores: StoreSettings,
+}
+
+impl Default for RecorderSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            capacity: 65_536,
+            max_bytes: 64 * 1024 * 1024,
+            batch: 2_000,
+            flush_interval: Duration::from_millis(100),
+            start_timeout: Duration::from_secs(2),
+            stores: StoreSettings::default(),
+        }
+    }
+}
+
+/// How a store's flows are recorded and kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoreSettings {
+    /// Whether they are.
+    pub enabled: bool,
+    /// The share of decisions that is recorded: 0 for none, 1 for all.
+    pub sampling: f64,
+    /// How long flows are kept.
+    pub retention: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            sampling: 1.0,
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// What is set of one store; the rest is as for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Overrides {
+    /// Whether its flows are recorded.
+    pub enabled: Option<bool>,
+    /// The share of its decisions that is recorded.
+    pub sampling: Option<f64>,
+    /// How long its flows are kept.
+    pub retention: Option<Duration>,
+}
+
+impl Overrides {
+    /// These settings with what is set in place of theirs.
+    #[must_use]
+    pub fn over(&self, settings: StoreSettings) -> StoreSettings {
+        StoreSettings {
+            enabled: self.enabled.unwrap_or(settings.enabled),
+            sampling: self.sampling.unwrap_or(settings.sampling),
+            retention: self.retention.unwrap_or(settings.retention),
+        }
+    }
+}
+
+/// How a flow begins.
+#[derive(Debug, Clone, Default)]
+pub struct StartFlow {
+    /// The client by which it comes.
+    pub client_id: Option<String>,
+    /// By what it shows who it is.
+    pub grant_type: Option<String>,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
+}
+
+/// Why there is no flow to refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    /// Nothing is recorded, in this process or of this store.
+    #[error("flows are not recorded here")]
+    Disabled,
+    /// There is no room for it.
+    #[error("the flow recorder has no room left")]
+    Full,
+    /// It was not stored in time; the database may be away.
+    #[error("the flow was not stored in time")]
+    Late,
+    /// It was refused, or the process stops.
+    #[error("the flow could not be stored")]
+    Refused,
+}
+
+/// The single way into the recorder. Clones are the same recorder.
+#[derive(Clone)]
+pub struct FlowRecorder(Arc<Inner>);
+
+struct Inner {
+    /// The process's switch, which anyone may hold.
+    switch: Arc<AtomicBool>,
+    /// What is set of stores, and what holds for the others.
+    stores: ArcSwap<Stores>,
+    settings: RecorderSettings,
+    /// Where events go to; `None` where there is nothing to turn on.
+    source: Option<Source>,
+    /// There from the first event on.
+    channel: OnceLock<mpsc::Sender<Queued>>,
+    /// Bytes of the events that are not written yet.
+    bytes: Arc<AtomicUsize>,
+    warning: Warning,
+    /// The last time that was given to a step.
+    last: AtomicI64,
+    stop: watch::Sender<Option<Instant>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Source {
+    sink: Arc<dyn Sink>,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct Stores {
+    others: StoreSettings,
+    of: HashMap<StoreId, StoreSettings>,
+}
+
+impl FlowRecorder {
+    /// A recorder that writes to `sink`, within a Tokio runtime. Where it is not enabled there is no channel and no task
+    /// until it is turned on and something happens.
+    #[must_use]
+    pub fn new(sink: Arc<dyn Sink>, settings: RecorderSettings) -> Self {
+        let source = Source {
+            sink,
+            runtime: Handle::current(),
+        };
+        Self::with(Some(source), settings)
+    }
+
+    /// A recorder of nothing, for ever: it has nowhere to write to, so that turning it on changes nothing. It allocates no
+    /// channel.
+    #[must_use]
+    pub fn disabled() -> Self {
+        let settings = RecorderSettings {
+            enabled: false,
+            ..RecorderSettings::default()
+        };
+        Self::with(None, settings)
+    }
+
+    fn with(source: Option<Source>, settings: RecorderSettings) -> Self {
+        Self(Arc::new(Inner {
+            switch: Arc::new(AtomicBool::new(settings.enabled)),
+            stores: ArcSwap::from_pointee(Stores {
+                others: settings.stores,
+                of: HashMap::new(),
+            }),
+            settings,
+            source,
+            channel: OnceLock::new(),
+            bytes: Arc::default(),
+            warning: Warning::new(),
+            last: AtomicI64::new(0),
+            stop: watch::Sender::new(None),
+            writer: Mutex::new(None),
+        }))
+    }
+
+    /// The process's switch.
+    #[must_use]
+    pub fn switch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.switch)
+    }
+
+    /// Whether this process records anything: one atomic load.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.switch.load(Ordering::Relaxed)
+    }
+
+    /// Whether a channel was made.
+    #[must_use]
+    pub fn has_channel(&self) -> bool {
+        self.0.channel.get().is_some()
+    }
+
+    /// Takes over what is set of stores.
+    pub fn set_overrides(&self, overrides: &[(StoreId, Overrides)]) {
+        let others = self.0.settings.stores;
+        let of = overrides.iter();
+        let of = of.map(|(store, set)| (*store, set.over(others))).collect();
+        self.0.stores.store(Arc::new(Stores { others, of }));
+    }
+
+    /// What holds for a store.
+    #[must_use]
+    pub fn settings_of(&self, store: StoreId) -> StoreSettings {
+        let stores = self.0.stores.load();
+        stores.of.get(&store).copied().unwrap_or(stores.others)
+    }
+
+    /// What holds for a store of which nothing is set.
+    #[must_use]
+    pub fn defaults(&self) -> StoreSettings {
+        self.0.settings.stores
+    }
+
+    /// Whether anything of a store is recorded.
+    #[must_use]
+    pub fn records(&self, store: StoreId) -> bool {
+        self.is_on() && self.0.source.is_some() && self.settings_of(store).enabled
+    }
+
+    /// Whether the next decision of a store is to be recorded. Where nothing is recorded, it is one atomic load.
+    #[must_use]
+    pub fn samples(&self, store: StoreId) -> bool {
+        if !self.records(store) {
+            return false;
+        }
+        let share = self.settings_of(store).sampling;
+        share >= 1.0 || (share > 0.0 && rand::random::<f64>() < share)
+    }
+
+    /// Begins a flow and waits until it is stored, so that its id can be referred to.
+    ///
+    /// # Errors
+    /// [`NotStored`]: there is no id then, and whoever wanted one goes on without. It takes no longer than
+    /// [`RecorderSettings::start_timeout`].
+    pub async fn start_flow(&self, store: StoreId, start: StartFlow) -> Result<FlowId, NotStored> {
+        self.start_at(store, start, self.now()).await
+    }
+
+    /// The same, of a flow that began at `at`.
+    ///
+    /// # Errors
+    /// As [`FlowRecorder::start_flow`].
+    pub async fn start_at(
+        &self,
+        store: StoreId,
+        start: StartFlow,
+        at: Timestamp,
+    ) -> Result<FlowId, NotStored> {
+        if !self.records(store) {
+            return Err(NotStored::Disabled);
+        }
+        let mut flow = Flow {
+            client_id: start.client_id,
+            grant_type: start.grant_type,
+            ip: start.ip,
+            user_agent: start.user_agent,
+            ..Flow::begun(store, FlowKind::Authentication, at)
+        };
+        flow.bound();
+        self.store_flow(flow).await
+    }
+
+    /// Stores a flow that was begun elsewhere, and waits until it is.
+    ///
+    /// # Errors
+    /// As [`FlowRecorder::start_flow`].
+    pub async fn store_flow(&self, flow: Flow) -> Result<FlowId, NotStored> {
+        let id = flow.id;
+        let (stored, ack) = oneshot::channel();
+        if !self.send(Row::Start(Box::new(flow)), Some(stored)) {
+            return Err(NotStored::Full);
+        }
+        match tokio::time::timeout(self.0.settings.start_timeout, ack).await {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(_)) => Err(NotStored::Refused),
+            Err(_) => Err(NotStored::Late),
+        }
+    }
+
+    /// Records a step of a flow that was stored. Never waits.
+    pub fn record_step(
+        &self,
+        flow: FlowId,
+        name: &str,
+        status: StepStatus,
+        duration: Duration,
+        error: Option<(&str, &str)>,
+    ) {
+        if !self.is_on() {
+            return;
+        }
+        let mut step = Step {
+            flow,
+            at: self.now(),
+            name: name.to_owned(),
+            status,
+            duration_micros: micros(duration),
+            error_code: error.map(|(code, _)| code.to_owned()),
+            error_message: error.map(|(_, message)| message.to_owned()),
+        };
+        step.bound();
+        self.send(Row::Step(Box::new(step)), None);
+    }
+
+    /// Records the end of a flow that was stored. Never waits.
+    pub fn complete_flow(
+        &self,
+        flow: FlowId,
+        status: FlowStatus,
+        duration: Duration,
+        user_id: Option<&str>,
+    ) {
+        if !self.is_on() {
+            return;
+        }
+        let completion = Completion {
+            flow,
+            status,
+            at: self.now(),
+            duration_micros: micros(duration),
+            user_id: user_id.map(|user| {
+                let mut user = user.to_owned();
+                crate::text::bound(&mut user, crate::text::NAME);
+                user
+            }),
+        };
+        self.send(Row::Complete(Box::new(completion)), None);
+    }
+
+    /// Records a flow that is over, with all its steps: one event. Never waits.
+    pub fn record_flow(&self, mut recorded: Recorded) {
+        if !self.is_on() {
+            return;
+        }
+        recorded.flow.bound();
+        recorded.steps.iter_mut().for_each(Step::bound);
+        self.send(Row::Whole(Box::new(recorded)), None);
+    }
+
+    /// Writes all that waits, and ends. What is recorded from now on is dropped; so is what is not written within `limit`.
+    pub async fn shutdown(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.0.stop.send_replace(Some(deadline));
+        let writer = self
+            .0
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut writer) = writer
+            && tokio::time::timeout_at(deadline, &mut writer)
+                .await
+                .is_err()
+        {
+            writer.abort();
+            tracing::warn!(
+                ?limit,
+                "flows were still to be written when the time was up"
+            );
+        }
+    }
+
+    /// The time, which is not given twice: steps go by it.
+    fn now(&self) -> Timestamp {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let later = |last: i64| Some(now.max(last.saturating_add(1)));
+        let last = self
+            .0
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        let last = last.unwrap_or_else(|last| last);
+        Timestamp(now.max(last.saturating_add(1)))
+    }
+
+    /// Hands an event over; whether there was room.
+    fn send(&self, row: Row, stored: Option<oneshot::Sender<()>>) -> bool {
+        let Some(source) = &self.0.source else {
+            return false;
+        };
+        let (kind, size) = (row.kind(), row.bytes());
+        let held = self.0.bytes.fetch_add(size, Ordering::Relaxed);
+        let queued = Queued { row, size, stored };
+        let sent = if held.saturating_add(size) > self.0.settings.max_bytes {
+            Err("full")
+        } else {
+            let channel = self.0.channel.get_or_init(|| self.open(source));
+            channel.try_send(queued).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => "full",
+                mpsc::error::TrySendError::Closed(_) => "stopped",
+            })
+        };
+        let Err(reason) = sent else {
+            return true;
+        };
+        self.0.bytes.fetch_sub(size, Ordering::Relaxed);
+        counter!(DROPPED, "kind" => kind, "reason" => reason).increment(1);
+        if reason == "full"
+            && let Some(dropped) = self.0.warning.reason()
+        {
+            tracing::warn!(kind, dropped, "channel full, dropping event");
+        }
+        false
+    }
+
+    /// Makes the channel, and has somebody read it.
+    fn open(&self, source: &Source) -> mpsc::Sender<Queued> {
+        let (sender, events) = mpsc::channel(self.0.settings.capacity.max(1));
+        let writer = Writer {
+            events,
+            sink: Arc::clone(&source.sink),
+            settings: self.0.settings.clone(),
+            bytes: Arc::clone(&self.0.bytes),
+            stop: self.0.stop.subscribe(),
+        };
+        let task = source.runtime.spawn(writer.run());
+        let mut slot = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(task);
+        sender
+    }
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

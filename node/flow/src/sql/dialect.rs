@@ -1,0 +1,178 @@
+//! All that differs between the SQL engines.
+
+use std::fmt::Write as _;
+
+/// What a column holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A flow's id.
+    Id,
+    Text,
+    Number,
+}
+
+/// A column, by the same name in the JSON of its rows.
+pub(super) type Column = (&'static str, Kind);
+
+/// One engine's way of saying things.
+pub(super) struct Dialect {
+    /// What every new connection runs first.
+    pub(super) on_connect: &'static str,
+    /// Begins a transaction that writes.
+    pub(super) begin: &'static str,
+    /// Whether placeholders are numbered (`$1`); else each `?` is the next value.
+    pub(super) is_numbered: bool,
+    /// A placeholder as a flow's id.
+    pub(super) id_before: &'static str,
+    pub(super) id_after: &'static str,
+    /// A column of flows' ids as text.
+    pub(super) id_text: fn(column: &str) -> String,
+    /// The type of a whole number in a cast.
+    pub(super) number: &'static str,
+    /// Divides whole numbers.
+    pub(super) divide: &'static str,
+    /// Whether a statement that changes rows may say how many, and in which order.
+    pub(super) has_limited_changes: bool,
+    /// Ends an insert to keep a row that is there already.
+    pub(super) or_keep: fn(table: &str, key: &str) -> String,
+    /// A table `r` of the JSON text that the one placeholder stands for.
+    table: fn(&[Column]) -> String,
+}
+
+impl Dialect {
+    /// That of a URL's scheme.
+    pub(super) fn of(scheme: &str) -> Option<&'static Self> {
+        match scheme {
+            "sqlite" => Some(&SQLITE),
+            "postgres" | "postgresql" => Some(&POSTGRES),
+            "mysql" | "mariadb" => Some(&MYSQL),
+            _ => None,
+        }
+    }
+
+    pub(super) fn table(&self, columns: &[Column]) -> String {
+        (self.table)(columns)
+    }
+
+    /// Sets columns of the flows that rows `r` name, and that meet a condition.
+    pub(super) fn update_flows(
+        &self,
+        set: &[(&str, &str)],
+        columns: &[Column],
+        condition: &str,
+    ) -> String {
+        let table = self.table(columns);
+        let set = |before: &str| {
+            let set: Vec<_> = set
+                .iter()
+                .map(|(column, value)| format!("{before}{column} = {value}"))
+                .collect();
+            set.join(", ")
+        };
+        if self.has_limited_changes {
+            let set = set("flows.");
+            format!("UPDATE flows JOIN {table} ON flows.id = r.id SET {set} WHERE {condition}")
+        } else {
+            let set = set("");
+            format!("UPDATE flows SET {set} FROM {table} WHERE flows.id = r.id AND {condition}")
+        }
+    }
+
+    /// Changes at most so many flows, earliest first: `change` is all before the condition.
+    pub(super) fn some_flows(&self, change: &str, condition: &str, limit: u32) -> String {
+        if self.has_limited_changes {
+            format!("{change} WHERE {condition} ORDER BY id LIMIT {limit}")
+        } else {
+            format!(
+                "{change} WHERE id IN (SELECT id FROM flows WHERE {condition} ORDER BY id LIMIT {limit})"
+            )
+        }
+    }
+}
+
+fn listed(columns: &[Column], each: impl Fn(&mut String, &Column)) -> String {
+    let mut list = String::new();
+    for column in columns {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        each(&mut list, column);
+    }
+    list
+}
+
+fn on_conflict(_table: &str, key: &str) -> String {
+    // Without a condition SQLite would take what follows for one of the join.
+    format!(" WHERE true ON CONFLICT ({key}) DO NOTHING")
+}
+
+static POSTGRES: Dialect = Dialect {
+    on_connect: "SET statement_timeout = 30000",
+    begin: "BEGIN",
+    is_numbered: true,
+    id_before: "CAST(",
+    id_after: " AS uuid)",
+    id_text: |column| format!("CAST({column} AS text)"),
+    number: "BIGINT",
+    divide: "/",
+    has_limited_changes: false,
+    or_keep: on_conflict,
+    table: |columns| {
+        let columns = listed(columns, |list, (name, kind)| {
+            let kind = match kind {
+                Kind::Id => "uuid",
+                Kind::Text => "text",
+                Kind::Number => "bigint",
+            };
+            let _ = write!(list, "{name} {kind}");
+        });
+        format!("json_to_recordset(CAST($1 AS json)) AS r({columns})")
+    },
+};
+
+static SQLITE: Dialect = Dialect {
+    on_connect: "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON",
+    begin: "BEGIN IMMEDIATE",
+    is_numbered: true,
+    id_before: "",
+    id_after: "",
+    id_text: str::to_owned,
+    number: "BIGINT",
+    divide: "/",
+    has_limited_changes: false,
+    or_keep: on_conflict,
+    table: |columns| {
+        let columns = listed(columns, |list, (name, _)| {
+            let _ = write!(list, "value ->> '$.{name}' AS {name}");
+        });
+        format!("(SELECT {columns} FROM json_each($1)) AS r")
+    },
+};
+
+static MYSQL: Dialect = Dialect {
+    on_connect: "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 30",
+    begin: "START TRANSACTION",
+    is_numbered: false,
+    id_before: "",
+    id_after: "",
+    id_text: str::to_owned,
+    number: "SIGNED",
+    divide: "DIV",
+    has_limited_changes: true,
+    or_keep: |table, key| {
+        let first = key.split(',').next().unwrap_or(key);
+        format!(" ON DUPLICATE KEY UPDATE {first} = {table}.{first}")
+    },
+    table: |columns| {
+        let columns = listed(columns, |list, (name, kind)| {
+            let kind = match kind {
+                Kind::Id => "VARCHAR(36)",
+                Kind::Text => "MEDIUMTEXT CHARACTER SET utf8mb4",
+                Kind::Number => "BIGINT",
+            };
+            let _ = write!(list, "{name} {kind} PATH '$.{name}'");
+        });
+        format!("JSON_TABLE(?, '$[*]' COLUMNS ({columns})) AS r")
+    },
+};

@@ -1,0 +1,49 @@
+//! Texts of others: cut to a bound, and without what no terminal, log or database should be shown.
+
+/// Bytes of a name, an object, a user or what a client calls itself.
+pub(crate) const NAME: usize = 512;
+/// Bytes of a code, a relation or a step's name.
+pub(crate) const CODE: usize = 128;
+/// Bytes of a message.
+pub(crate) const MESSAGE: usize = 1024;
+/// Bytes of an explanation.
+pub(crate) const EXPLANATION: usize = 16 * 1024;
+
+/// Cuts a text to at most `most` bytes, at a character's end, and puts a space in place of each control character.
+pub(crate) fn bound(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+    }
+    if text.chars().any(char::is_control) {
+        *text = text.replace(char::is_control, " ");
+    }
+}
+
+/// The same, of a text that need not be there; what is empty is none.
+pub(crate) fn bound_some(text: &mut Option<String>, most: usize) {
+    if let Some(text) = text {
+        bound(text, most);
+    }
+    *text = text.take().filter(|text| !text.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_cut_and_controls_become_spaces() {
+        let of = |text: &str, most| {
+            let mut text = text.to_owned();
+            bound(&mut text, most);
+            text
+        };
+        assert_eq!(of("curl/8", 512), "curl/8");
+        assert_eq!(of("über", 2), "ü");
+        assert_eq!(of("über", 1), "");
+        assert_eq!(of("a\0b\nc\u{85}d", 512), "a b c d");
+        let mut empty = Some(String::new());
+        bound_some(&mut empty, 5);
+        assert_eq!(empty, None);
+    }
+}

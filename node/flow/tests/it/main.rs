@@ -1,0 +1,14 @@
+//! The recorder over every kind of database, and what it does when there is none.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows them in tests, and does not see that all of this binary is one"
+)]
+
+mod conformance;
+mod outages;
+mod recorder;
+mod support;

@@ -1,0 +1,203 @@
+//! A database that goes away for a while and comes back, and a purge beside a writer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use meridian_flow::ports::FlowFilter;
+use meridian_flow::sql::SqlFlows;
+use meridian_flow::{
+    FlowRecorder, FlowStatus, NotStored, RecorderSettings, StartFlow, StepStatus, retention,
+};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{deadline, decision, store, with_postgres};
+
+/// A way to a database that can be cut.
+struct Line {
+    address: std::net::SocketAddr,
+    is_cut: Arc<AtomicBool>,
+    cut: Arc<tokio::sync::Notify>,
+}
+
+impl Line {
+    async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (is_cut, cut) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(tokio::sync::Notify::new()),
+        );
+        let (state, ends) = (is_cut.clone(), cut.clone());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                if state.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let (target, ends) = (target.clone(), ends.clone());
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        () = ends.notified() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            is_cut,
+            cut,
+        }
+    }
+
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.cut.notify_waiters();
+    }
+
+    fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The same URL by another way.
+fn by(url: &str, line: &Line) -> (String, String) {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_once('/').unwrap();
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let at = if user.is_empty() { "" } else { "@" };
+    let host = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:5432")
+    };
+    (
+        format!("{scheme}://{user}{at}{}/{path}", line.address),
+        host,
+    )
+}
+
+#[tokio::test]
+async fn an_outage_loses_nothing_that_there_was_room_for() {
+    with_postgres(|flows, url| async move {
+        let host = by(&url, &Line::to(String::new()).await).1;
+        let line = Line::to(host).await;
+        let way = SqlFlows::connect_lazy(&by(&url, &line).0).unwrap();
+        let settings = RecorderSettings {
+            flush_interval: Duration::from_millis(5),
+            start_timeout: Duration::from_millis(300),
+            ..RecorderSettings::default()
+        };
+        let recorder = FlowRecorder::new(Arc::new(way), settings);
+        let first = recorder
+            .start_flow(store(1), StartFlow::default())
+            .await
+            .unwrap();
+
+        line.cut();
+        let started = Instant::now();
+        let none = recorder.start_flow(store(1), StartFlow::default()).await;
+        assert_eq!(none, Err(NotStored::Late));
+        assert!(started.elapsed() < Duration::from_secs(5));
+        for number in 0..200 {
+            let name = format!("{number:03}");
+            recorder.record_step(first, &name, StepStatus::Success, Duration::ZERO, None);
+            recorder.record_flow(decision(store(2), number, 3));
+        }
+        recorder.complete_flow(first, FlowStatus::Success, Duration::from_secs(1), None);
+
+        line.mend();
+        recorder.shutdown(Duration::from_secs(30)).await;
+        let steps = flows.get_steps_for_flow(first, deadline()).await.unwrap();
+        let names: Vec<_> = steps.into_iter().map(|step| step.name).collect();
+        let expected: Vec<_> = (0..200).map(|number| format!("{number:03}")).collect();
+        assert_eq!(names, expected);
+        let all = FlowFilter::default();
+        assert_eq!(
+            flows.count_flows(store(2), &all, deadline()).await.unwrap(),
+            200
+        );
+        // The one that was not told of is not there.
+        assert_eq!(
+            flows.count_flows(store(1), &all, deadline()).await.unwrap(),
+            1
+        );
+        let flow = flows
+            .get_flow_by_id(store(1), first, deadline())
+            .await
+            .unwrap();
+        assert_eq!(flow.unwrap().status, FlowStatus::Success);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_purge_goes_on_beside_a_writer() {
+    with_postgres(|flows, url| async move {
+        let old: Vec<_> = (0..3_000)
+            .map(|number| decision(store(1), number - 500_000_000, 1))
+            .map(|whole| meridian_flow::Row::Whole(Box::new(whole)))
+            .collect();
+        flows.write(&old, deadline()).await.unwrap();
+        let writer = Arc::new(SqlFlows::connect_lazy(&url).unwrap());
+        let recorder = FlowRecorder::new(writer, RecorderSettings::default());
+        let sweep = retention::sweep(&*flows, &recorder);
+        let write = async {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..50 {
+                let started = Instant::now();
+                recorder
+                    .start_flow(store(1), StartFlow::default())
+                    .await
+                    .unwrap();
+                slowest = slowest.max(started.elapsed());
+            }
+            slowest
+        };
+        let (swept, slowest) = tokio::join!(sweep, write);
+        assert_eq!(swept.unwrap().purged, 3_000);
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+        let every = FlowFilter::default();
+        let left = flows.count_flows(store(1), &every, deadline());
+        assert_eq!(left.await.unwrap(), 50);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_outlives_its_flow_and_has_none_that_is_not_there() {
+    with_postgres(|flows, url| async move {
+        let recorder = FlowRecorder::new(
+            Arc::new(SqlFlows::connect_lazy(&url).unwrap()),
+            RecorderSettings::default(),
+        );
+        let id = recorder
+            .start_flow(store(1), StartFlow::default())
+            .await
+            .unwrap();
+        let mut admin = PgConnection::connect(&url).await.unwrap();
+        let insert = |session: &str, flow: String| {
+            AssertSqlSafe(format!(
+                "INSERT INTO live_sessions (id, store_id, flow_id, node, user_id, connected_at) \
+                 VALUES ('{session}', '{}', '{flow}', 'edge/one', 'user:anne', 0)",
+                store(1)
+            ))
+        };
+        let nobody = "019470a1-8f6e-7c3a-9d58-1f2b3c4d5e6f".to_owned();
+        assert!(admin.execute(insert("a", nobody)).await.is_err());
+        admin.execute(insert("b", id.to_string())).await.unwrap();
+        let later = meridian_model::Timestamp(i64::MAX / 2);
+        let purged = flows.purge_old_flows(store(1), later, 10, deadline());
+        assert_eq!(purged.await.unwrap(), 1);
+        let left: (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM live_sessions WHERE flow_id IS NULL")
+                .fetch_one(&mut admin)
+                .await
+                .unwrap();
+        assert_eq!(left.0, 1);
+    })
+    .await;
+}
