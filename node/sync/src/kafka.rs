@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 pub mod broadcast;
 pub mod group;
+pub mod live;
 mod outlet;
 pub mod probe;
 pub mod relay;
@@ -55,6 +56,19 @@ impl Settings {
     /// The topic that a region thins out for its edges.
     pub fn edge_topic(&self, region: &str) -> String {
         format!("{}.{}.{region}.edge", self.topic_prefix, self.product)
+    }
+
+    /// The topic of the live channel: of the product, or of one of its regions.
+    pub fn live_topic(&self, region: Option<&str>) -> String {
+        let Self {
+            topic_prefix,
+            product,
+            ..
+        } = self;
+        match region {
+            None => format!("{topic_prefix}.{product}.live"),
+            Some(region) => format!("{topic_prefix}.{product}.{region}.live"),
+        }
     }
 
     /// The consumer group of a region's nodes.

@@ -60,7 +60,8 @@ pub(crate) fn tuple_key(change: &Change) -> Option<&TupleKey> {
     }
 }
 
-fn hashes(key: &TupleKey) -> [u64; 2] {
+/// Hashes of the set and of the type that a tuple is of.
+pub fn hashes(key: &TupleKey) -> [u64; 2] {
     [
         set_hash(&key.object, &key.relation),
         type_hash(key.object.object_type()),

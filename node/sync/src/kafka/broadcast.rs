@@ -52,23 +52,7 @@ pub fn read(
     instance: &str,
     stop: CancellationToken,
 ) -> Result<mpsc::Receiver<Event>> {
-    // Nothing is ever committed, so the group leaves no trace; librdkafka only wants a name.
-    let group = format!(
-        "{}.{}.live-broadcast-{instance}",
-        settings.topic_prefix, settings.product
-    );
-    let largest = MAX_RECORD.to_string();
-    let own = [
-        ("group.id", group.as_str()),
-        ("fetch.message.max.bytes", largest.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-    ];
-    let consumer: StreamConsumer<Quiet> = settings
-        .consumer(&own)
-        .create_with_context(Quiet)
-        .map_err(Error::options)?;
+    let consumer = consumer(settings, instance)?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let reader = Reader {
         settings: settings.clone(),
@@ -83,6 +67,26 @@ pub fn read(
         }
     });
     Ok(receiver)
+}
+
+/// A client that reads by itself: nothing is ever committed, so the group leaves no trace; librdkafka only wants a name.
+pub(super) fn consumer(settings: &Settings, instance: &str) -> Result<StreamConsumer<Quiet>> {
+    let group = format!(
+        "{}.{}.live-broadcast-{instance}",
+        settings.topic_prefix, settings.product
+    );
+    let largest = MAX_RECORD.to_string();
+    let own = [
+        ("group.id", group.as_str()),
+        ("fetch.message.max.bytes", largest.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+    ];
+    settings
+        .consumer(&own)
+        .create_with_context(Quiet)
+        .map_err(Error::options)
 }
 
 struct Reader {
@@ -182,7 +186,7 @@ impl Reader {
 }
 
 /// Whether reading cannot go on from where it is.
-fn ends_assignment(error: &KafkaError) -> bool {
+pub(super) fn ends_assignment(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         AutoOffsetReset, OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
     };

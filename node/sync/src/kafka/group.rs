@@ -3,6 +3,8 @@
 //! A message's offset is stored only when its reader says [`GroupConsumer::done`], and only stored offsets are committed;
 //! so a crash repeats messages and loses none.
 
+pub mod work;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
@@ -69,6 +71,21 @@ impl Member {
         };
         (member, left)
     }
+
+    /// Has offsets committed, by partition.
+    fn done(&self, topic: &str, last: &mut BTreeMap<i32, i64>) {
+        while let Some((partition, offset)) = last.pop_first() {
+            if let Err(error) = self.store_offset(topic, partition, offset) {
+                // The partition has gone to another member, which reads the message again and skips it.
+                tracing::debug!(
+                    partition,
+                    offset,
+                    error = &error as &dyn std::error::Error,
+                    "offset not stored"
+                );
+            }
+        }
+    }
 }
 
 impl Deref for Member {
@@ -100,34 +117,46 @@ impl ConsumerContext for Watch {
     }
 }
 
+/// A member of a group that reads a topic. What it has done is committed, and nothing else.
+fn join(settings: &Settings, group: &str, topic: &str) -> Result<(Member, oneshot::Receiver<()>)> {
+    let largest = MAX_RECORD.to_string();
+    let own = [
+        ("group.id", group),
+        ("fetch.message.max.bytes", largest.as_str()),
+        // How long the partitions of a member that crashed stay unread; librdkafka's default is 45 s.
+        ("session.timeout.ms", "10000"),
+        ("enable.auto.commit", "true"),
+        ("auto.commit.interval.ms", "1000"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "earliest"),
+    ];
+    let context = Watch {
+        rebalanced: AtomicBool::new(false),
+    };
+    let consumer: StreamConsumer<Watch> = settings
+        .consumer(&own)
+        .create_with_context(context)
+        .map_err(Error::options)?;
+    consumer.subscribe(&[topic]).map_err(Error::options)?;
+    Ok(Member::new(consumer))
+}
+
+/// Waits, though not long, until a member has left its group.
+async fn leave(topic: &str, consumer: Member, left: oneshot::Receiver<()>) {
+    drop(consumer);
+    if tokio::time::timeout(LEAVE, left).await.is_err() {
+        tracing::warn!(%topic, "Kafka did not answer in time that this node leaves its group; other nodes may take up its partitions some seconds later");
+    }
+}
+
 impl GroupConsumer {
     /// Joins the region's group when first read from.
     ///
     /// # Errors
     /// [`Error::Options`] when the options make no client.
     pub fn new(settings: &Settings, region: &str) -> Result<Self> {
-        let group = settings.group(region);
-        let largest = MAX_RECORD.to_string();
-        let own = [
-            ("group.id", group.as_str()),
-            ("fetch.message.max.bytes", largest.as_str()),
-            // How long the partitions of a member that crashed stay unread; librdkafka's default is 45 s.
-            ("session.timeout.ms", "10000"),
-            ("enable.auto.commit", "true"),
-            ("auto.commit.interval.ms", "1000"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "earliest"),
-        ];
-        let context = Watch {
-            rebalanced: AtomicBool::new(false),
-        };
-        let consumer: StreamConsumer<Watch> = settings
-            .consumer(&own)
-            .create_with_context(context)
-            .map_err(Error::options)?;
         let topic = settings.changes_topic();
-        consumer.subscribe(&[&topic]).map_err(Error::options)?;
-        let (consumer, left) = Member::new(consumer);
+        let (consumer, left) = join(settings, &settings.group(region), &topic)?;
         Ok(Self {
             settings: settings.clone(),
             topic,
@@ -204,17 +233,7 @@ impl GroupConsumer {
 
     /// What the messages handed out asked for is done: they need not be read again after a crash.
     pub fn done(&mut self) {
-        while let Some((partition, offset)) = self.last.pop_first() {
-            if let Err(error) = self.consumer.store_offset(&self.topic, partition, offset) {
-                // The partition has gone to another member, which reads the message again and skips it.
-                tracing::debug!(
-                    partition,
-                    offset,
-                    error = &error as &dyn std::error::Error,
-                    "offset not stored"
-                );
-            }
-        }
+        self.consumer.done(&self.topic, &mut self.last);
     }
 
     /// Leaves the group, with what is done committed, so that others take its partitions over at once. A broker that is
@@ -226,10 +245,7 @@ impl GroupConsumer {
             left,
             ..
         } = self;
-        drop(consumer);
-        if tokio::time::timeout(LEAVE, left).await.is_err() {
-            tracing::warn!(%topic, "Kafka did not answer in time that this node leaves its group; other nodes of the region may take up its partitions some seconds later");
-        }
+        leave(&topic, consumer, left).await;
     }
 
     /// Told once, not with every try.

@@ -1,0 +1,365 @@
+//! All subscriptions of a node: records in, frames out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use meridian_model::{Position, StoreId};
+use tokio::sync::{Notify, watch};
+
+use crate::cursor::{Cursor, topic_hash};
+use crate::frames::{Frame, Reason, Told, time};
+use crate::history::{History, Kept, fields};
+use crate::meters::Meters;
+use crate::outbox::{Outbox, Sub};
+use crate::ports::{Decided, Rests};
+use crate::record::Record;
+use crate::room::{Room, Subscription, Ticket};
+use crate::settings::Limits;
+
+/// What changes of a store have touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// By position, hashes of sets and types ([`meridian_model::hash`]).
+    Sets(Vec<(Position, Vec<u64>)>),
+    /// Anything.
+    All,
+}
+
+impl Touched {
+    /// Where changes up to `upto` that touched this end what was decided at `position` and rests on `rests`, if they do.
+    pub(crate) fn ends(
+        &self,
+        upto: Position,
+        position: Position,
+        rests: &Rests,
+    ) -> Option<Position> {
+        match (self, rests) {
+            (_, Rests::Elsewhere) => None,
+            (Self::All, _) => (position < upto).then_some(upto),
+            (Self::Sets(revisions), rests) => {
+                let later = revisions.iter().filter(|(at, _)| *at > position);
+                let hit = later.filter(|(_, hashes)| match rests {
+                    Rests::On(on) => hashes.iter().any(|hash| on.contains(hash)),
+                    Rests::OnAnything | Rests::Elsewhere => true,
+                });
+                hit.map(|(at, _)| *at).max()
+            }
+        }
+    }
+}
+
+/// All subscriptions of a node.
+pub struct Hub {
+    rooms: DashMap<StoreId, Arc<Mutex<Room>>>,
+    seen: Mutex<Seen>,
+    /// Whether the topic is read: until then nobody can be told of a gap.
+    begun: watch::Sender<bool>,
+    limits: Limits,
+    numbers: AtomicU64,
+    pub(crate) meters: Meters,
+    pub(crate) doubts: Notify,
+}
+
+/// Up to where the topic was read.
+struct Seen {
+    cursor: Cursor,
+    /// Where reading began.
+    from: Vec<i64>,
+}
+
+/// What a subscription begins with.
+pub(crate) struct Beginning<'a> {
+    /// Go on from this position.
+    pub(crate) position: Option<&'a str>,
+    /// Begin with the last record that is known.
+    pub(crate) last: bool,
+}
+
+impl Hub {
+    /// Nobody, of a topic that is not read yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            rooms: DashMap::new(),
+            seen: Mutex::new(Seen {
+                cursor: Cursor {
+                    topic: 0,
+                    next: Vec::new(),
+                },
+                from: Vec::new(),
+            }),
+            begun: watch::Sender::new(false),
+            limits,
+            numbers: AtomicU64::new(1),
+            meters: Meters::new(),
+            doubts: Notify::new(),
+        }
+    }
+
+    /// The topic is read (again) from these offsets on, by partition. When that leaves a gap to what was read before, all that
+    /// is kept goes and every client is closed as one that was too slow: it must not take what comes for all there was.
+    pub fn reading(&self, cluster: &str, topic: &str, next: &[i64]) {
+        let topic = topic_hash(cluster, topic);
+        let mut seen = self.seen();
+        let goes_on = seen.cursor.topic == topic && seen.cursor.next == next;
+        let is_first = seen.from.is_empty();
+        if goes_on && !is_first {
+            return;
+        }
+        *seen = Seen {
+            cursor: Cursor {
+                topic,
+                next: next.to_vec(),
+            },
+            from: next.to_vec(),
+        };
+        drop(seen);
+        for room in self.rooms() {
+            let mut room = lock(&room);
+            room.history = self.history(next.to_vec());
+            if !is_first {
+                room.disrupt();
+            }
+        }
+        self.begun.send_replace(true);
+    }
+
+    /// Waits until the topic is read for the first time.
+    pub(crate) async fn begun(&self) {
+        // The sender is `self.begun`, so the wait cannot fail.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
+    }
+
+    /// Gives a record to all who may see it.
+    pub fn publish(&self, record: Record) {
+        self.meters.records.increment(1);
+        let room = self.room(record.store);
+        let mut room = lock(&room);
+        let position = {
+            let mut seen = self.seen();
+            if let Some(next) = seen.cursor.next.get_mut(record.place.partition) {
+                *next = record.place.offset + 1;
+            }
+            seen.cursor.encode()
+        };
+        let told = Told::Record {
+            object: &record.object,
+            objects: &record.objects,
+            position: &position,
+            at: time(record.at),
+            data: &record.data,
+        };
+        let frame = told.frame();
+        let mut names: Vec<Arc<str>> = vec![record.object.as_str().into()];
+        if let Some((object_type, _)) = record.object.split_once(':') {
+            names.push(format!("{object_type}:*").into());
+        }
+        for object in &record.objects {
+            if !names.iter().any(|name| **name == **object) {
+                names.push(object.as_str().into());
+            }
+        }
+        let merged = room.publish(Kept {
+            frame,
+            place: record.place,
+            names,
+        });
+        self.meters.merged.increment(merged);
+    }
+
+    /// A record of the topic that is of no store, or that nobody can read: it is skipped.
+    pub fn skip(&self, place: crate::record::Place) {
+        if let Some(next) = self.seen().cursor.next.get_mut(place.partition) {
+            *next = place.offset + 1;
+        }
+    }
+
+    /// Changes of a store up to `upto` touched this: what rests on it is held back from now on, until it was checked again. To
+    /// be called before the node shows anybody that position.
+    pub fn touched(&self, store: StoreId, upto: Position, touched: Touched) {
+        let Some(room) = self.rooms.get(&store).map(|room| Arc::clone(&room)) else {
+            return;
+        };
+        let mut room = lock(&room);
+        let before = room.doubts();
+        room.touch(upto, &Arc::new(touched));
+        let after = room.doubts();
+        drop(room);
+        self.paused(before, after);
+        if after > 0 {
+            self.doubts.notify_one();
+        }
+    }
+
+    /// The stores that somebody has subscribed in, or is about to.
+    pub fn stores(&self) -> Vec<StoreId> {
+        let used = |room: &Arc<Mutex<Room>>| !lock(room).is_empty();
+        let rooms = self.rooms.iter().filter(|room| used(room.value()));
+        rooms.map(|room| *room.key()).collect()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn outbox(&self) -> Outbox {
+        Outbox::new(self.limits.queue_records, self.limits.queue_bytes)
+    }
+
+    pub(crate) fn room(&self, store: StoreId) -> Arc<Mutex<Room>> {
+        let room = self.rooms.entry(store).or_insert_with(|| {
+            let from = self.seen().from.clone();
+            Arc::new(Mutex::new(Room::new(self.history(from))))
+        });
+        Arc::clone(&room)
+    }
+
+    pub(crate) fn rooms_by_store(&self) -> Vec<(StoreId, Arc<Mutex<Room>>)> {
+        let rooms = self.rooms.iter();
+        rooms.map(|room| (*room.key(), Arc::clone(&room))).collect()
+    }
+
+    /// Begins to note what is touched of a store from now on.
+    pub(crate) fn begin(&self, store: StoreId) -> Ticket {
+        let ticket = self.number();
+        lock(&self.room(store)).begin(ticket);
+        ticket
+    }
+
+    pub(crate) fn finish(&self, store: StoreId, ticket: Ticket) {
+        lock(&self.room(store)).finish(ticket);
+        // Whoever subscribes in stores that are none must leave nothing behind. A room that somebody else has in hand stays.
+        self.rooms.remove_if(&store, |_, room| {
+            let is_free = Arc::strong_count(room) == 1;
+            let room = lock(room);
+            is_free && room.is_empty() && !room.history.is_used()
+        });
+    }
+
+    /// Opens a subscription that was allowed.
+    ///
+    /// # Errors
+    /// Where what it rests on has been touched since.
+    pub(crate) fn open(
+        &self,
+        (store, ticket, sub): (StoreId, Ticket, Sub),
+        subscription: Subscription,
+        decided: Decided,
+        beginning: &Beginning<'_>,
+    ) -> Result<(), Position> {
+        let room = self.room(store);
+        let mut room = lock(&room);
+        if let Some(position) = room.touched_since(ticket, &decided) {
+            return Err(position);
+        }
+        let cursor = self.seen().cursor.clone();
+        let (recovered, records) = self.begin_with(&room, &subscription, beginning, &cursor);
+        let told = Told::Subscribed {
+            id: &subscription.id,
+            object: &subscription.object,
+            position: &cursor.encode(),
+            recovered,
+        };
+        let told = told.frame();
+        if room.open(sub, subscription, decided, (told, records)) {
+            self.meters.subscriptions.increment(1);
+        }
+        Ok(())
+    }
+
+    fn begin_with(
+        &self,
+        room: &Room,
+        subscription: &Subscription,
+        beginning: &Beginning<'_>,
+        here: &Cursor,
+    ) -> (Option<bool>, Vec<Frame>) {
+        let passes = |kept: &&Arc<Kept>| {
+            let filter = subscription.filter.as_ref();
+            filter.is_none_or(|filter| filter.lets_through(&fields(&kept.frame)))
+        };
+        let last = || {
+            let last = room.history.last(&subscription.object).filter(passes);
+            let last = last.filter(|_| beginning.last);
+            last.into_iter().map(|kept| kept.frame.clone()).collect()
+        };
+        let Some(position) = beginning.position else {
+            return (None, last());
+        };
+        let there = Cursor::decode(position).filter(|there| there.topic == here.topic);
+        // What this node has not read yet may be of another topic of that name.
+        let there = there.filter(|there| {
+            there.next.len() == here.next.len()
+                && there
+                    .next
+                    .iter()
+                    .zip(&here.next)
+                    .all(|(there, here)| there <= here)
+        });
+        let missed = there.and_then(|there| room.history.after(&subscription.object, &there.next));
+        let missed: Option<Vec<Frame>> = missed.map(|missed| {
+            let missed = missed.into_iter().filter(passes);
+            missed.map(|kept| kept.frame.clone()).collect()
+        });
+        let fits = |missed: &Vec<Frame>| {
+            let bytes = missed.iter().map(|frame| frame.len()).sum();
+            subscription.outbox.has_room(missed.len(), bytes)
+        };
+        match missed.filter(fits) {
+            Some(missed) => {
+                self.meters.recovered(true);
+                (Some(true), missed)
+            }
+            None => {
+                self.meters.recovered(false);
+                (Some(false), last())
+            }
+        }
+    }
+
+    /// Ends a subscription.
+    pub(crate) fn leave(&self, store: StoreId, sub: Sub, reason: Option<Reason>) -> bool {
+        let room = self.room(store);
+        let mut room = lock(&room);
+        let before = room.doubts();
+        let left = room.leave(sub, reason);
+        let after = room.doubts();
+        drop(room);
+        self.paused(before, after);
+        if left {
+            self.left(reason);
+        }
+        left
+    }
+
+    /// Counts the end of a subscription.
+    pub(crate) fn left(&self, reason: Option<Reason>) {
+        self.meters.subscriptions.decrement(1);
+        if let Some(reason) = reason {
+            self.meters.ended(reason.name());
+        }
+    }
+
+    /// Measures that a store had so many subscriptions in doubt, and now has so many.
+    pub(crate) fn paused(&self, before: usize, after: usize) {
+        let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.meters.paused.increment(size(after) - size(before));
+    }
+
+    fn history(&self, from: Vec<i64>) -> History {
+        History::new(from, self.limits.history_records, self.limits.history_bytes)
+    }
+
+    fn rooms(&self) -> Vec<Arc<Mutex<Room>>> {
+        self.rooms.iter().map(|room| Arc::clone(&room)).collect()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A poisoned lock is as good as any: what is under it is changed in whole steps.
+pub(crate) fn lock(room: &Mutex<Room>) -> MutexGuard<'_, Room> {
+    room.lock().unwrap_or_else(PoisonError::into_inner)
+}

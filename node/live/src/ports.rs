@@ -1,0 +1,108 @@
+//! What the live channel needs from outside.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use meridian_model::{Position, StoreId};
+
+/// Who a token is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's subject: a refreshed token must have the same.
+    pub subject: String,
+    /// The user that is asked about, like `user:anne`.
+    pub user: String,
+    /// When the token expires; `None` for one that does not.
+    pub expires_at: Option<SystemTime>,
+    /// Objects that the token itself allows, without a check: `event:42`, or `event:*` for all of a type.
+    pub scopes: Vec<String>,
+}
+
+/// Why a token shows nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is not good, for the reason.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nobody can say so now.
+    #[error("the token cannot be verified now; try again")]
+    Unavailable,
+}
+
+/// Says who a token is of.
+#[async_trait]
+pub trait Tokens: Send + Sync + 'static {
+    /// Verifies a token.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    async fn verify(&self, token: &str) -> Result<Identity, TokenError>;
+}
+
+/// A question to the authority.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// Who would see the records.
+    pub user: Arc<str>,
+    /// The relation that lets them.
+    pub relation: Arc<str>,
+    /// The object that it is a relation to.
+    pub object: Arc<str>,
+    /// The asker's token, for an authority that wants to see it.
+    pub token: Option<Arc<str>>,
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// Whether the user has the relation.
+    pub allowed: bool,
+    /// The store's position that it holds at.
+    pub position: Position,
+    /// What it rests on.
+    pub rests: Rests,
+}
+
+/// What a decision rests on: it holds until a later change touches that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rests {
+    /// Sets or types, as changes name them ([`meridian_model::hash`]).
+    On(Vec<u64>),
+    /// It is not known: any change of the store may end it.
+    OnAnything,
+    /// Nothing that the store knows: only asking again tells.
+    Elsewhere,
+}
+
+/// Why there is no decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The authority cannot be reached, or not in time.
+    #[error("the authority cannot be reached; try again")]
+    Unreachable,
+    /// The question makes no sense, for the reason.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such store.
+    #[error("there is no such store")]
+    NoStore,
+}
+
+/// Says who may see what.
+#[async_trait]
+pub trait Authority: Send + Sync + 'static {
+    /// Has the hub told of the store's changes from now on: what is decided after this is not missed.
+    ///
+    /// # Errors
+    /// [`Undecided::Unreachable`] or [`Undecided::NoStore`].
+    async fn follow(&self, store: StoreId) -> Result<(), Undecided>;
+
+    /// Decides questions of one store, each at `at_least` or later; one result for each, in order.
+    async fn decide(
+        &self,
+        store: StoreId,
+        at_least: Option<Position>,
+        questions: &[Question],
+    ) -> Vec<Result<Decided, Undecided>>;
+}

@@ -1,0 +1,433 @@
+//! One client: its socket, from the first frame to the last, in one task.
+
+mod pace;
+mod subscribing;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures::{SinkExt as _, StreamExt as _};
+use meridian_model::StoreId;
+use ulid::Ulid;
+
+use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
+use crate::outbox::{End, Next, Outbox, Sub};
+use crate::ports::{Identity, TokenError};
+use crate::server::{Counts, Server};
+use pace::Pace;
+
+/// How long a client has to take note that it is closed.
+const CLOSING: Duration = Duration::from_secs(5);
+/// Messages without sense, after which a client is closed.
+const MALFORMED: u32 = 10;
+
+/// What a client brings along.
+pub(crate) struct Hello {
+    pub(crate) store: StoreId,
+    /// Its token, unless it is to come in the first message.
+    pub(crate) token: Option<String>,
+}
+
+/// A client.
+pub(crate) struct Session {
+    server: Arc<Server>,
+    socket: WebSocket,
+    outbox: Arc<Outbox>,
+    store: StoreId,
+    identity: Identity,
+    /// For an authority that wants to see it.
+    token: Option<Arc<str>>,
+    subs: HashMap<String, Entry>,
+    pace: Pace,
+    malformed: u32,
+    heard: Instant,
+    pinged: bool,
+    expires: Option<Instant>,
+    noticed: bool,
+}
+
+/// A subscription, as its client knows it.
+struct Entry {
+    sub: Sub,
+    object: Arc<str>,
+    /// Whether the token itself allows it.
+    is_scoped: bool,
+}
+
+impl Session {
+    /// Serves a client until it goes, or has to.
+    pub(crate) async fn run(server: Arc<Server>, mut socket: WebSocket, hello: Hello) {
+        let connections = server.hub.meters.connections.clone();
+        connections.increment(1);
+        let times = server.settings.times;
+        let greeted = tokio::time::timeout(times.hello, greet(&server, &mut socket, hello.token));
+        let (identity, token) = match greeted.await.unwrap_or(Err(Closing::Late)) {
+            Ok(greeted) => greeted,
+            Err(closing) => {
+                close(&server, &mut socket, closing).await;
+                return connections.decrement(1);
+            }
+        };
+        let (users, most) = (&server.users, server.settings.limits.connections_per_user);
+        let taken = Counts::take(users, identity.user.clone(), most);
+        if taken.is_none() {
+            close(&server, &mut socket, Closing::Limit).await;
+            return connections.decrement(1);
+        }
+        let mut session = Self {
+            outbox: Arc::new(server.hub.outbox()),
+            socket,
+            store: hello.store,
+            token: None,
+            expires: None,
+            subs: HashMap::new(),
+            pace: Pace::new(server.settings.limits.messages_per_second),
+            malformed: 0,
+            heard: Instant::now(),
+            pinged: false,
+            noticed: false,
+            identity,
+            server,
+        };
+        session.shown(token);
+        session.welcome();
+        let end = session.serve().await;
+        session.leave(end).await;
+        connections.decrement(1);
+    }
+
+    fn welcome(&self) {
+        let told = Told::Welcome {
+            session: &Ulid::generate().to_string(),
+            node: &self.server.settings.node,
+            user: &self.identity.user,
+            expires_at: self.identity.expires_at.map(rfc3339),
+            protocol: PROTOCOL,
+        };
+        self.outbox.tell(told.frame());
+    }
+
+    /// Takes a token in that is this client's.
+    fn shown(&mut self, token: String) {
+        let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let expires = self.identity.expires_at.map(left);
+        self.expires = expires.and_then(|left| Instant::now().checked_add(left));
+        self.noticed = false;
+        if self.server.settings.shows_token {
+            self.token = Some(token.into());
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        let (outbox, stop) = (Arc::clone(&self.outbox), self.server.stop.clone());
+        loop {
+            if let Err(end) = self.deliver().await {
+                return end;
+            }
+            let wake = self.wake();
+            let done = tokio::select! {
+                () = outbox.woken() => Ok(()),
+                message = self.socket.recv() => self.heard(message).await.map_err(End::Closing),
+                () = tokio::time::sleep_until(wake.into()) => self.tick().await,
+                () = stop.cancelled() => Err(End::Closing(Closing::Stopping)),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// Hands what waits to the socket, one frame whenever it has room: what is not handed over may still be held back.
+    async fn deliver(&mut self) -> Result<(), End> {
+        let mut any = false;
+        loop {
+            self.progress(false).await?;
+            match self.outbox.next() {
+                Next::Frame { frame, is_record } => {
+                    let sent = self.socket.start_send_unpin(Message::Text(frame));
+                    sent.map_err(|_| End::Closing(Closing::Gone))?;
+                    any = true;
+                    if is_record {
+                        self.server.hub.meters.delivered.increment(1);
+                    }
+                }
+                Next::Nothing if any => return self.progress(true).await,
+                Next::Nothing => return Ok(()),
+                Next::End(end) => return Err(end),
+            }
+        }
+    }
+
+    /// Waits until the socket takes another frame, or has sent all it was given; not for longer than a client may be silent,
+    /// nor when it is to be closed.
+    async fn progress(&mut self, flush: bool) -> Result<(), End> {
+        let (outbox, socket) = (&self.outbox, &mut self.socket);
+        let moved = poll_fn(|cx| match flush {
+            true => socket.poll_flush_unpin(cx),
+            false => socket.poll_ready_unpin(cx),
+        });
+        let ended = async {
+            while !outbox.has_ended() {
+                outbox.woken().await;
+            }
+        };
+        // Most of the time there is nothing to wait for.
+        let idle = self.server.settings.times.idle;
+        tokio::select! {
+            biased;
+            moved = moved => moved.map_err(|_| End::Closing(Closing::Gone)),
+            () = ended => match outbox.next() {
+                Next::End(end) => Err(end),
+                Next::Frame { .. } | Next::Nothing => Ok(()),
+            },
+            () = tokio::time::sleep(idle) => Err(End::Closing(Closing::Late)),
+        }
+    }
+
+    /// When something is to be done if nothing happens.
+    fn wake(&self) -> Instant {
+        let times = self.server.settings.times;
+        let silence = if self.pinged { times.idle } else { times.ping };
+        let expires = self.expires.map(|at| {
+            let notice = at.checked_sub(times.notice).unwrap_or(at);
+            if self.noticed { at } else { notice }
+        });
+        let silent = self.heard + silence;
+        expires.map_or(silent, |expires| expires.min(silent))
+    }
+
+    async fn tick(&mut self) -> Result<(), End> {
+        let (now, times) = (Instant::now(), self.server.settings.times);
+        if self.expires.is_some_and(|at| at <= now) {
+            return Err(End::Closing(Closing::Unauthorized));
+        }
+        if let Some(at) = self.identity.expires_at
+            && !self.noticed
+            && self.expires.is_some_and(|at| at <= now + times.notice)
+        {
+            self.noticed = true;
+            self.outbox.tell(Told::Expiring { at: rfc3339(at) }.frame());
+        }
+        let silent = now.saturating_duration_since(self.heard);
+        if silent >= times.idle {
+            return Err(End::Closing(Closing::Late));
+        }
+        if silent >= times.ping && !self.pinged {
+            self.pinged = true;
+            self.progress(false).await?;
+            let ping = Message::Ping(Default::default());
+            let sent = self.socket.start_send_unpin(ping);
+            sent.map_err(|_| End::Closing(Closing::Gone))?;
+            self.progress(true).await?;
+        }
+        Ok(())
+    }
+
+    async fn heard(
+        &mut self,
+        message: Option<Result<Message, axum::Error>>,
+    ) -> Result<(), Closing> {
+        let message = message
+            .ok_or(Closing::Gone)?
+            .map_err(|why| closing_of(&why))?;
+        (self.heard, self.pinged) = (Instant::now(), false);
+        match message {
+            Message::Close(_) => return Err(Closing::Gone),
+            Message::Pong(_) => return Ok(()),
+            Message::Text(_) | Message::Binary(_) | Message::Ping(_) => {}
+        }
+        if !self.pace.step() {
+            self.error(None, 429, "too many messages (live.messagesPerSecond)");
+            return Err(Closing::Limit);
+        }
+        let text = match &message {
+            Message::Text(text) => text.as_str(),
+            Message::Binary(_) => "",
+            _ => return Ok(()),
+        };
+        match serde_json::from_str(text) {
+            Ok(asked) => self.asked(asked).await,
+            Err(why) => {
+                let why = format!("the message is none of {PROTOCOL}: {why}");
+                self.error(None, 400, &why);
+                self.malformed += 1;
+                if self.malformed < MALFORMED {
+                    Ok(())
+                } else {
+                    Err(Closing::Malformed)
+                }
+            }
+        }
+    }
+
+    async fn asked(&mut self, asked: Asked) -> Result<(), Closing> {
+        match asked {
+            Asked::Ping => self.outbox.tell(Told::Pong.frame()),
+            Asked::Auth { token } => return self.refresh(token).await,
+            Asked::Subscribe(subscribe) => self.subscribe(subscribe),
+            Asked::Unsubscribe { id } => self.unsubscribe(&id),
+        }
+        Ok(())
+    }
+
+    /// Takes a newer token in.
+    async fn refresh(&mut self, token: String) -> Result<(), Closing> {
+        let hello = self.server.settings.times.hello;
+        let verified = tokio::time::timeout(hello, self.server.tokens.verify(&token));
+        let verified = verified.await.unwrap_or(Err(TokenError::Unavailable));
+        let identity = match verified {
+            Ok(identity) => identity,
+            Err(TokenError::Unavailable) => {
+                self.error(None, 503, &TokenError::Unavailable.to_string());
+                return Ok(());
+            }
+            Err(TokenError::Invalid(why)) => {
+                self.error(None, 401, &why);
+                return Err(Closing::Unauthorized);
+            }
+        };
+        if (&identity.subject, &identity.user) != (&self.identity.subject, &self.identity.user) {
+            self.error(
+                None,
+                403,
+                "the token is of somebody else; connect anew with it",
+            );
+            return Err(Closing::OtherSubject);
+        }
+        self.identity = identity;
+        self.shown(token);
+        self.rescope();
+        self.welcome();
+        Ok(())
+    }
+
+    fn error(&self, id: Option<&str>, code: u16, message: &str) {
+        let told = Told::Error {
+            id,
+            code,
+            message,
+            denied: None,
+        };
+        self.outbox.tell(told.frame());
+    }
+
+    /// Says goodbye. What a client that goes on without its subscriptions would miss is told first.
+    async fn leave(mut self, end: End) {
+        // What is told besides, like the reason, goes out first.
+        let mut last = Vec::new();
+        while let Next::Frame { frame, is_record } = self.outbox.next() {
+            if !is_record {
+                last.push(frame);
+            }
+        }
+        self.outbox.end(end);
+        for entry in self.subs.values() {
+            self.server.hub.leave(self.store, entry.sub, None);
+        }
+        let closing = match end {
+            End::Closing(closing) => closing,
+            End::Lagged(lost) => {
+                last.push(Told::Lagged { lost }.frame());
+                Closing::Slow
+            }
+        };
+        if closing != Closing::Gone {
+            let socket = &mut self.socket;
+            let telling = async move {
+                for frame in last {
+                    if socket.send(Message::Text(frame)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            // A client that takes nothing is not waited for.
+            let _told = tokio::time::timeout(CLOSING, telling).await;
+        }
+        close(&self.server, &mut self.socket, closing).await;
+    }
+}
+
+/// Finds out who a client is; its token comes with its first message, unless it came before.
+async fn greet(
+    server: &Server,
+    socket: &mut WebSocket,
+    token: Option<String>,
+) -> Result<(Identity, String), Closing> {
+    let token = match token {
+        Some(token) => token,
+        None => first(socket).await?,
+    };
+    match server.tokens.verify(&token).await {
+        Ok(identity) => Ok((identity, token)),
+        Err(TokenError::Unavailable) => Err(Closing::NotThere),
+        Err(TokenError::Invalid(message)) => {
+            let told = Told::Error {
+                id: None,
+                code: 401,
+                message: &message,
+                denied: None,
+            };
+            // It is closed either way.
+            let _told = socket.send(Message::Text(told.frame())).await;
+            Err(Closing::Unauthorized)
+        }
+    }
+}
+
+async fn first(socket: &mut WebSocket) -> Result<String, Closing> {
+    loop {
+        let message = socket.recv().await.ok_or(Closing::Gone)?;
+        match message.map_err(|why| closing_of(&why))? {
+            Message::Text(text) => match serde_json::from_str(text.as_str()) {
+                Ok(Asked::Auth { token }) => return Ok(token),
+                Ok(_) => return Err(Closing::Unauthorized),
+                Err(_) => return Err(Closing::Malformed),
+            },
+            Message::Binary(_) => return Err(Closing::Malformed),
+            Message::Close(_) => return Err(Closing::Gone),
+            Message::Ping(_) | Message::Pong(_) => {}
+        }
+    }
+}
+
+fn closing_of(why: &axum::Error) -> Closing {
+    // The library names the kind of its error in its text only.
+    let text = why.to_string();
+    if text.contains("too long") || text.contains("too big") {
+        Closing::TooLarge
+    } else {
+        Closing::Gone
+    }
+}
+
+/// Closes a socket, and waits a little for the client to take note.
+async fn close(server: &Server, socket: &mut WebSocket, closing: Closing) {
+    let code = closing.code();
+    server.hub.meters.closed(code);
+    if closing == Closing::Gone {
+        // Nobody is there; but one who said goodbye is answered.
+        let flushed = poll_fn(|cx| socket.poll_flush_unpin(cx).map(|_| ()));
+        let _flushed = tokio::time::timeout(CLOSING, flushed).await;
+        return;
+    }
+    let frame = CloseFrame {
+        code,
+        reason: "".into(),
+    };
+    let goodbye = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    let _closed = tokio::time::timeout(CLOSING, goodbye).await;
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,287 @@
+//! Subscribing: one check, by the way of others, while the client's records go on.
+
+use std::sync::Arc;
+
+use meridian_model::{Position, StoreId};
+
+use super::{Entry, Session};
+use crate::frames::{Denied, Reason, Subscribe, Told};
+use crate::hub::{Beginning, lock};
+use crate::meters::Why;
+use crate::outbox::{Outbox, Sub};
+use crate::ports::{Decided, Identity, Question, Rests, Undecided};
+use crate::record::check_object;
+use crate::room::{Subscription, Ticket};
+use crate::server::Server;
+
+/// Longest name that a client may give a subscription, in bytes.
+const MAX_ID: usize = 128;
+/// How often a check is made again because what it rests on changed meanwhile.
+const TRIES: usize = 5;
+
+/// Why there is no subscription.
+struct Refused {
+    code: u16,
+    message: String,
+    denied: Option<Question>,
+}
+
+impl Refused {
+    fn new(code: u16, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            denied: None,
+        }
+    }
+
+    fn tell(&self, id: &str) -> crate::frames::Frame {
+        let denied = self.denied.as_ref().map(|question| Denied {
+            user: &question.user,
+            relation: &question.relation,
+            object: &question.object,
+        });
+        let told = Told::Error {
+            id: Some(id),
+            code: self.code,
+            message: &self.message,
+            denied,
+        };
+        told.frame()
+    }
+}
+
+impl Session {
+    pub(super) fn subscribe(&mut self, asked: Subscribe) {
+        let outbox = Arc::clone(&self.outbox);
+        // Those that have ended by themselves.
+        self.subs.retain(|_, entry| outbox.knows(entry.sub));
+        let question = match self.check(&asked) {
+            Ok(question) => question,
+            Err(refused) => return outbox.tell(refused.tell(&asked.id)),
+        };
+        let sub = self.server.hub.number();
+        outbox.reserve(sub, asked.conflate);
+        let object: Arc<str> = asked.object.as_str().into();
+        let entry = Entry {
+            sub,
+            object: Arc::clone(&object),
+            is_scoped: question.is_none(),
+        };
+        self.subs.insert(asked.id.clone(), entry);
+        let subscribing = Subscribing {
+            server: Arc::clone(&self.server),
+            outbox,
+            store: self.store,
+            sub,
+            object,
+            question,
+            asked,
+        };
+        tokio::spawn(subscribing.run());
+    }
+
+    /// What is to be asked of the authority; `None` where the token itself allows it.
+    fn check(&self, asked: &Subscribe) -> Result<Option<Question>, Refused> {
+        let settings = &self.server.settings;
+        if asked.id.is_empty() || asked.id.len() > MAX_ID {
+            return Err(Refused::new(400, format!("id: use 1 to {MAX_ID} bytes")));
+        }
+        let object = asked.object.as_str();
+        let whole_type = object.strip_suffix(":*");
+        match whole_type {
+            Some(of_type) => check_object(&format!("{of_type}:x")),
+            None => check_object(object),
+        }
+        .map_err(|why| Refused::new(400, format!("object: {why}")))?;
+        if asked
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !filter.is_plain())
+        {
+            let why =
+                "filter: name fields with a plain value, or a list of such, at most 64 of each";
+            return Err(Refused::new(400, why));
+        }
+        if self.subs.contains_key(&asked.id) {
+            return Err(Refused::new(
+                409,
+                "there is a subscription of this id; use another, or unsubscribe",
+            ));
+        }
+        if self.subs.values().any(|entry| *entry.object == *object) {
+            return Err(Refused::new(
+                409,
+                "there is a subscription to this object; unsubscribe it first",
+            ));
+        }
+        if self.subs.len() >= settings.limits.subscriptions {
+            let most = settings.limits.subscriptions;
+            return Err(Refused::new(
+                429,
+                format!("a socket may have {most} subscriptions (live.subscriptionsPerSocket)"),
+            ));
+        }
+        if is_in_scope(&self.identity, object) {
+            return Ok(None);
+        }
+        let Some((object, relation)) = settings.rules.asked(object) else {
+            let why = "nobody may subscribe to all of this type: neither does the token allow it, nor does live.wholeTypes name what does";
+            return Err(Refused::new(403, why));
+        };
+        Ok(Some(Question {
+            user: self.identity.user.as_str().into(),
+            relation: relation.into(),
+            object: object.into(),
+            token: self.token.clone(),
+        }))
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: &str) {
+        let Some(entry) = self
+            .subs
+            .remove(id)
+            .filter(|entry| self.outbox.knows(entry.sub))
+        else {
+            return self.error(Some(id), 404, "there is no subscription of this id");
+        };
+        let hub = &self.server.hub;
+        if !hub.leave(self.store, entry.sub, Some(Reason::Asked)) {
+            // It was not open yet.
+            let told = Told::Unsubscribed {
+                id,
+                object: &entry.object,
+                reason: Reason::Asked,
+            };
+            self.outbox.close(entry.sub, told.frame());
+        }
+    }
+
+    /// Ends what the token allowed and its successor does not, and has the rest be asked about with the new one.
+    pub(super) fn rescope(&mut self) {
+        let hub = &self.server.hub;
+        for entry in self.subs.values() {
+            if entry.is_scoped && !is_in_scope(&self.identity, &entry.object) {
+                hub.leave(self.store, entry.sub, Some(Reason::Expired));
+            } else if let Some(token) = &self.token {
+                lock(&hub.room(self.store)).show(entry.sub, token);
+            }
+        }
+    }
+}
+
+fn is_in_scope(identity: &Identity, object: &str) -> bool {
+    let of_type = object.split_once(':').map_or("", |(of_type, _)| of_type);
+    let covers = |scope: &String| {
+        scope == object
+            || scope
+                .strip_suffix(":*")
+                .is_some_and(|scope| scope == of_type)
+    };
+    identity.scopes.iter().any(covers)
+}
+
+/// A subscription on its way.
+struct Subscribing {
+    server: Arc<Server>,
+    outbox: Arc<Outbox>,
+    store: StoreId,
+    sub: Sub,
+    object: Arc<str>,
+    question: Option<Question>,
+    asked: Subscribe,
+}
+
+impl Subscribing {
+    async fn run(self) {
+        let hub = Arc::clone(&self.server.hub);
+        let grace = self.server.settings.times.grace;
+        if tokio::time::timeout(grace, hub.begun()).await.is_err() {
+            let why = "the node does not read the records' topic yet; try again";
+            let refused = Refused::new(503, why);
+            return self.outbox.close(self.sub, refused.tell(&self.asked.id));
+        }
+        // From here on no change is missed, whenever the check is made.
+        let ticket = hub.begin(self.store);
+        let opened = tokio::time::timeout(grace, self.open(ticket)).await;
+        hub.finish(self.store, ticket);
+        let late = || Err(Refused::new(503, Undecided::Unreachable.to_string()));
+        if let Err(refused) = opened.unwrap_or_else(|_| late()) {
+            self.outbox.close(self.sub, refused.tell(&self.asked.id));
+        }
+    }
+
+    async fn open(&self, ticket: Ticket) -> Result<(), Refused> {
+        let mut at_least = None;
+        for _ in 0..TRIES {
+            let decided = match &self.question {
+                None => Decided {
+                    allowed: true,
+                    position: Position::default(),
+                    rests: Rests::Elsewhere,
+                },
+                Some(question) => self.decide(question, at_least).await?,
+            };
+            let subscription = Subscription {
+                id: self.asked.id.as_str().into(),
+                object: Arc::clone(&self.object),
+                outbox: Arc::clone(&self.outbox),
+                filter: self.asked.filter.clone().map(Arc::new),
+                question: self.question.clone(),
+            };
+            let beginning = Beginning {
+                position: self.asked.position.as_deref(),
+                last: self.asked.last,
+            };
+            let place = (self.store, ticket, self.sub);
+            match self
+                .server
+                .hub
+                .open(place, subscription, decided, &beginning)
+            {
+                Ok(()) => return Ok(()),
+                Err(position) => at_least = Some(position),
+            }
+        }
+        Err(Refused::new(
+            503,
+            "what the permission rests on keeps changing; try again",
+        ))
+    }
+
+    async fn decide(
+        &self,
+        question: &Question,
+        at_least: Option<Position>,
+    ) -> Result<Decided, Refused> {
+        let refused = |why: Undecided| match why {
+            Undecided::Unreachable => Refused::new(503, why.to_string()),
+            Undecided::Invalid(why) => Refused::new(400, why),
+            Undecided::NoStore => Refused::new(404, why.to_string()),
+        };
+        let authority = &self.server.authority;
+        authority.follow(self.store).await.map_err(refused)?;
+        self.server.hub.meters.asked(Why::Subscribe);
+        let questions = std::slice::from_ref(question);
+        let decided = authority.decide(self.store, at_least, questions).await;
+        let decided = decided
+            .into_iter()
+            .next()
+            .unwrap_or(Err(Undecided::Unreachable));
+        let decided = decided.map_err(refused)?;
+        if decided.allowed {
+            return Ok(decided);
+        }
+        let Question {
+            user,
+            relation,
+            object,
+            ..
+        } = question;
+        Err(Refused {
+            code: 403,
+            message: format!("{user} has no relation '{relation}' to {object}"),
+            denied: Some(question.clone()),
+        })
+    }
+}

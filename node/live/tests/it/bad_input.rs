@@ -1,0 +1,138 @@
+use futures::SinkExt as _;
+use meridian_live_channel::Settings;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Endpoint, STORE};
+
+#[tokio::test]
+async fn what_makes_no_sense_is_told_and_then_ended() {
+    let endpoint = Endpoint::start().await;
+    let mut other = endpoint.client("other for event:1").await;
+    other.sees("event:1").await;
+    let mut anne = endpoint.client("anne for event:1").await;
+    for (message, code) in [
+        (
+            json!({"type": "subscribe", "id": "", "object": "event:1"}),
+            400,
+        ),
+        (
+            json!({"type": "subscribe", "id": "x".repeat(200), "object": "event:1"}),
+            400,
+        ),
+        (
+            json!({"type": "subscribe", "id": "a", "object": "event"}),
+            400,
+        ),
+        (
+            json!({"type": "subscribe", "id": "a", "object": "event:a b"}),
+            400,
+        ),
+        (
+            json!({"type": "subscribe", "id": "a", "object": "event:1#viewer"}),
+            400,
+        ),
+        (json!({"type": "subscribe", "id": "a", "object": ":*"}), 400),
+        (
+            json!({"type": "subscribe", "id": "a", "object": format!("event:{}", "x".repeat(300))}),
+            400,
+        ),
+        (
+            json!({"type": "subscribe", "id": "a", "object": "event:1", "filter": {"a": {"b": 1}}}),
+            400,
+        ),
+        (json!({"type": "unsubscribe", "id": "a"}), 404),
+    ] {
+        anne.say(message.clone()).await;
+        assert_eq!(anne.hear().await["code"], code, "{message}");
+    }
+    anne.sees("event:1").await;
+    assert_eq!(anne.subscribe("event:1", "event:2").await["code"], 409);
+    assert_eq!(anne.subscribe("b", "event:1").await["code"], 409);
+    for number in 0..10 {
+        let text = ["{", "[]", r#"{"type":"publish"}"#, "", r#"{"type":7}"#][number % 5];
+        anne.say_text(text).await;
+        assert_eq!(anne.hear().await["code"], 400, "{text}");
+    }
+    assert_eq!(anne.closed().await, 4400);
+    endpoint.publish("event:1", &[], json!(1));
+    assert_eq!(other.data().await, json!(1), "others go on");
+}
+
+#[tokio::test]
+async fn who_shows_no_good_token_is_closed() {
+    let endpoint = Endpoint::start().await;
+    for (first, code) in [
+        (r#"{"type":"auth","token":"bad"}"#, 4401),
+        (r#"{"type":"auth","token":"later"}"#, 4503),
+        (r#"{"type":"subscribe","id":"a","object":"event:1"}"#, 4401),
+        ("nonsense", 4400),
+    ] {
+        let mut client = endpoint.stranger().await;
+        client.say_text(first).await;
+        assert_eq!(client.closed().await, code, "{first}");
+    }
+    let mut client = endpoint.stranger().await;
+    client
+        .socket
+        .send(Message::binary(vec![0, 159, 1]))
+        .await
+        .unwrap();
+    assert_eq!(client.closed().await, 4400);
+}
+
+#[tokio::test]
+async fn floods_and_large_messages_end() {
+    let mut settings = Settings::default();
+    settings.limits.messages_per_second = 20;
+    settings.limits.subscriptions = 3;
+    let endpoint = Endpoint::with(settings).await;
+    let mut anne = endpoint.client("anne for event:*").await;
+    for object in ["event:1", "event:2", "event:3"] {
+        anne.sees(object).await;
+    }
+    let refused = anne.subscribe("x", "event:4").await;
+    assert_eq!(refused["code"], 429, "{refused}");
+    for _ in 0..100 {
+        // The node may have closed by then.
+        if anne
+            .socket
+            .send(Message::text(r#"{"type":"ping"}"#))
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    assert_eq!(anne.closed().await, 4429);
+    let mut bob = endpoint.client("bob").await;
+    bob.say_text(&"x".repeat(70_000)).await;
+    let code = bob.closed().await;
+    assert!([1009, 1006].contains(&code), "{code}");
+    endpoint.client("eve").await;
+}
+
+#[tokio::test]
+async fn a_store_must_be_named_and_be_one() {
+    let endpoint = Endpoint::start().await;
+    for query in [
+        "",
+        "?store_id=",
+        "?store_id=x",
+        "?store=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    ] {
+        let refused = endpoint.connect(endpoint.request(query)).await;
+        assert_eq!(refused.err(), Some(400), "{query}");
+    }
+    let other = "?store_id=01ARZ3NDEKTSV4RRFFQ69G5FAW";
+    let mut client = endpoint.connect(endpoint.request(other)).await.unwrap();
+    client.say(json!({"type": "auth", "token": "anne"})).await;
+    client.hear().await;
+    assert_eq!(client.subscribe("a", "event:1").await["code"], 404);
+    assert!(
+        endpoint
+            .connect(endpoint.request(&format!("?a=b&store_id={STORE}")))
+            .await
+            .is_ok()
+    );
+}

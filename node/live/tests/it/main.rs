@@ -1,0 +1,18 @@
+//! The live channel over real sockets, with an authority and tokens that a test holds in its hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod channel;
+mod durable;
+mod harness;
+mod interleaved;
+mod permissions;
+mod recovery;
+mod slow;

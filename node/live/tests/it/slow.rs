@@ -1,0 +1,59 @@
+use std::time::Duration;
+
+use meridian_live_channel::Settings;
+use serde_json::json;
+
+use crate::harness::Endpoint;
+
+#[tokio::test]
+async fn who_is_too_slow_is_told_and_closed_and_nobody_else_waits() {
+    let mut settings = Settings::default();
+    settings.limits.queue_bytes = 256 * 1024;
+    let endpoint = Endpoint::with(settings).await;
+    let mut slow = endpoint.client("slow for event:1").await;
+    let mut quick = endpoint.client("quick for event:1").await;
+    let mut latest = endpoint.client("latest for event:1").await;
+    slow.sees("event:1").await;
+    quick.sees("event:1").await;
+    latest
+        .say(json!({"type": "subscribe", "id": "a", "object": "event:1", "conflate": true}))
+        .await;
+    latest.hear().await;
+    // More than the system's own buffers take, at a pace that a reader keeps up with.
+    let (total, text) = (3000, "x".repeat(8192));
+    let reading = async {
+        for number in 0..total {
+            assert_eq!(quick.data().await["n"], number);
+        }
+    };
+    let writing = async {
+        for number in 0..total {
+            endpoint.publish("event:1", &[], json!({"n": number, "text": text}));
+            if number % 8 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+    // It reads at last: what was on its way, then how much it lost.
+    let (mut got, mut lost) = (0, None);
+    let code = loop {
+        match slow.next().await {
+            Ok(told) if told["type"] == "lagged" => lost = told["lost"].as_u64(),
+            Ok(_) => got += 1,
+            Err(code) => break code,
+        }
+    };
+    assert!(got < total, "{got}");
+    if let Some(lost) = lost {
+        assert!(lost > 0);
+        assert_eq!(code, 4508);
+    }
+    // One that wants only the latest was never too slow.
+    let mut last = -1;
+    while last < total - 1 {
+        let number = latest.data().await["n"].as_i64().unwrap();
+        assert!(number > last);
+        last = number;
+    }
+}
