@@ -9,6 +9,7 @@ mod fetch;
 mod oidc;
 mod shared;
 mod token;
+mod web;
 
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::authn::{Authn, Method, Nodes};
 pub use claims::Caller;
-pub(crate) use fetch::FetchError;
-use oidc::Oidc;
+pub use fetch::FetchError;
+pub use oidc::Oidc;
 pub(crate) use shared::SharedKeys;
+pub use web::Web;
 
 /// How callers show who they are.
 pub enum Authenticator {
@@ -66,6 +68,14 @@ impl Authenticator {
                 SharedKeys::new(nodes.tokens.iter()),
             ),
         })
+    }
+
+    /// What checks tokens of the issuer, if there is one.
+    pub fn oidc(&self) -> Option<&Arc<Oidc>> {
+        match self {
+            Self::Oidc(oidc, _) => Some(oidc),
+            Self::None | Self::Preshared(_) => None,
+        }
     }
 
     /// Whether callers have to show anything.

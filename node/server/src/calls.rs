@@ -11,6 +11,7 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::authn::Caller;
+use crate::explanations::Why;
 use crate::routing::batch::BatchResult;
 
 /// What a call knows beside its request message.
@@ -24,6 +25,8 @@ pub struct Context {
     pub caller: Option<Arc<Caller>>,
     /// The authorization model that it is answered under.
     pub model: Resolved,
+    /// Where to leave what a check was decided by, if that is wanted.
+    pub why: Why,
 }
 
 /// The authorization model of a call, noted as soon as it is known: a stream names it before it ends, and an error too.

@@ -1,4 +1,4 @@
-//! The command line: `meridian`, and the three node binaries.
+//! The command line: `meridian`, and the node binaries.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,8 +9,10 @@ pub mod authn;
 mod authzen;
 mod environment;
 mod file;
+pub mod live;
 mod openfga;
 mod properties;
+mod recorder;
 mod rules;
 mod settings;
 #[cfg(test)]
@@ -34,7 +36,9 @@ pub use advice::Role;
 use authn::{Authn, Nodes};
 pub use authzen::AuthZen;
 pub use environment::{Environment, without_empty};
+pub use live::Live;
 pub use openfga::Logs;
+pub use recorder::Recorder;
 pub(crate) use rules::is_host_port;
 use transport::{Http, Tls};
 
@@ -84,6 +88,10 @@ pub struct Config {
     pub check_cache: CheckCache,
     /// What an edge keeps.
     pub edge: Edge,
+    /// The live channel.
+    pub live: Live,
+    /// What is recorded of logins and decisions.
+    pub recorder: Recorder,
     /// How callers show who they are.
     pub authn: Authn,
     /// What nodes show each other.
@@ -236,6 +244,8 @@ impl Default for Config {
             upstream: Vec::new(),
             check_cache: CheckCache::default(),
             edge: Edge::default(),
+            live: Live::default(),
+            recorder: Recorder::default(),
             authn: Authn::default(),
             nodes: Nodes::default(),
             tls: Tls::default(),

@@ -86,6 +86,16 @@ pub const MAX_ASSERTION_TUPLES: usize = 20;
 /// Longest continuation token in bytes.
 pub const MAX_TOKEN_LEN: usize = 5120;
 
+/// When a call has to answer with what it has, so that its caller, who waits until `deadline`, still listens: at that moment
+/// the call itself ends with an error. To make the answer and send it there are 50 ms, of a short time a tenth.
+pub fn in_time(deadline: Instant) -> Instant {
+    const TO_ANSWER: Duration = Duration::from_millis(50);
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline
+        .checked_sub(TO_ANSWER.min(left / 10))
+        .unwrap_or(deadline)
+}
+
 /// What a listing may take.
 #[derive(Debug, Clone, Copy)]
 pub struct ListLimits {
@@ -95,10 +105,9 @@ pub struct ListLimits {
 }
 
 impl ListLimits {
-    /// When the listing has to answer with what it has, so that its caller, who waits until `deadline`, still listens.
+    /// When the listing has to answer with what it has; its caller waits until `deadline`.
     pub fn deadline_of(&self, deadline: Instant) -> Instant {
-        const TO_ANSWER: Duration = Duration::from_millis(50);
-        let latest = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
+        let latest = in_time(deadline);
         match self.deadline {
             Duration::ZERO => latest,
             own => latest.min(Instant::now() + own),

@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status};
 use crate::admin::Admin;
 use crate::api::operations::{self, Operation, Visitor};
 use crate::calls::{Calls, Context, Refusal, Resolved, ServedBy};
+use crate::explanations::Why;
 use crate::routing::Decide;
 
 /// Longest a call of a node below may take when it says nothing itself.
@@ -79,6 +80,7 @@ fn context<T>(request: &Request<T>, min: Option<wire::Position>) -> Context {
         min_position: min.map(position_from_wire),
         caller: None,
         model: Resolved::default(),
+        why: Why::default(),
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
+use meridian_proto::meridian::v1::flow_service_client::FlowServiceClient;
 use meridian_proto::meridian::v1::node_service_client::NodeServiceClient;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
@@ -55,7 +56,7 @@ struct Client {
     lists: Connection,
 }
 
-type Connection = InterceptedService<Channel, Trust>;
+pub(crate) type Connection = InterceptedService<Channel, Trust>;
 
 impl Client {
     fn nodes(self) -> NodeServiceClient<Connection> {
@@ -70,6 +71,10 @@ impl Client {
 
     fn admin(self) -> AdminServiceClient<Connection> {
         AdminServiceClient::new(self.calls)
+    }
+
+    fn flows(self) -> FlowServiceClient<Connection> {
+        FlowServiceClient::new(self.calls)
     }
 }
 
@@ -150,6 +155,22 @@ impl Peers {
             line: Line(peers.collect::<Result<_, _>>()?),
             for_edge: false,
         })
+    }
+
+    /// Makes a call of the flow service at the first node that answers. None does harm when it is made twice.
+    ///
+    /// # Errors
+    /// What the node refused, or why none can be reached.
+    pub(crate) async fn flows<T, F>(
+        &self,
+        deadline: Instant,
+        call: impl Fn(FlowServiceClient<Connection>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let call = |client: Client| call(client.flows());
+        self.line.call(deadline, Repeat::Safe, call).await
     }
 
     /// Has tiers assigned at central.

@@ -1,5 +1,7 @@
 //! Between wire messages and the model's types. Wire types stop here.
 
+use std::sync::Arc;
+
 use meridian_model::authorization_model::{
     AuthorizationModel, Condition, ConditionMetadata, ConditionParameter, Difference, Empty,
     Metadata, ObjectRelation, RelationMetadata, RelationReference, SourceInfo, TupleToUserset,
@@ -90,7 +92,7 @@ fn context_to_wire(context: &str) -> Option<Struct> {
     serde_json::from_str(context).ok().map(struct_from_json)
 }
 
-fn context_from_wire(context: Option<&Struct>) -> Box<str> {
+fn context_from_wire(context: Option<&Struct>) -> Arc<str> {
     let object = context.map(struct_to_json).unwrap_or_default();
     serde_json::Value::Object(object).to_string().into()
 }

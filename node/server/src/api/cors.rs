@@ -42,9 +42,13 @@ pub fn layer(settings: &Http) -> CorsLayer {
     layer
         .allow_credentials(true)
         .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, _| {
-            let origin = origin.as_bytes();
-            allowed.iter().any(|pattern| matches(pattern, origin))
+            is_among(&allowed, origin.as_bytes())
         }))
+}
+
+/// Whether an origin is one of those named, in which one `*` stands for anything.
+pub(crate) fn is_among(allowed: &[String], origin: &[u8]) -> bool {
+    allowed.iter().any(|pattern| matches(pattern, origin))
 }
 
 /// Whether an origin is the one named, in which one `*` stands for anything.

@@ -49,6 +49,7 @@ const OTHERS: &[&str] = &[
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "meridian.v1.AdminService",
+    "meridian.v1.FlowService",
     CHECK_SERVICE,
 ];
 /// The full name of what is served beyond OpenFGA's.
@@ -156,6 +157,11 @@ impl Grpc {
             api,
             others: others.routes().prepare(),
         }
+    }
+
+    /// Whether requests are to say where they come from.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.api.is_recorded()
     }
 
     /// Answers one request.

@@ -4,6 +4,7 @@
 //! JSON body. Unknown fields are ignored and empty ones shown, as upstream does.
 
 mod authzen;
+pub(crate) mod flows;
 mod query;
 mod streamed;
 
@@ -108,7 +109,7 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             })
         },
     ));
-    Router::new()
+    let routes = Router::new()
         .route(
             "/stores",
             body::<CreateStore>(StatusCode::CREATED, |_, _| ()).merge(query::<ListStores>(
@@ -175,7 +176,13 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
         .route(&of_store("/assertions/{model_id}"), assertions)
         .merge(authzen::routes())
         .route_layer(from_fn_with_state(Arc::clone(&api), admitted))
-        .with_state(Arc::clone(&api))
+        .with_state(Arc::clone(&api));
+    with_health(routes, readiness).layer(from_fn_with_state(api, signed))
+}
+
+/// Adds health, and what is answered where there is nothing.
+pub(crate) fn with_health(routes: Router, readiness: Readiness) -> Router {
+    routes
         .route("/healthz", get(async move || health(&readiness)))
         .route(
             "/livez",
@@ -185,7 +192,13 @@ pub fn router(api: Arc<Api>, readiness: Readiness) -> Router {
             refused(&ApiError::new(Code::Unimplemented, "Method Not Allowed"))
         })
         .fallback(async || refused(&ApiError::new(Code::UndefinedEndpoint, "Not Found")))
-        .layer(from_fn_with_state(api, signed))
+}
+
+/// Has routes of other parts be called by those who may call these.
+pub(crate) fn beside(api: &Arc<Api>, routes: Router) -> Router {
+    routes
+        .route_layer(from_fn_with_state(Arc::clone(api), admitted))
+        .layer(from_fn_with_state(Arc::clone(api), signed))
 }
 
 /// Lets those through who may call. Health is asked by whoever has nothing to show.
@@ -385,7 +398,7 @@ fn reject(rejection: &Rejection) -> Response {
     }
 }
 
-fn refused(refusal: &ApiError) -> Response {
+pub(crate) fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.http_status())
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     error(status, refusal.code.name(), &refusal.message)
@@ -402,7 +415,7 @@ struct ErrorBody<'a> {
     message: &'a str,
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let (status, bytes) = match serde_json::to_vec(body) {
         Ok(bytes) => (status, bytes),
         Err(why) => {

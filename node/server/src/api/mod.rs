@@ -15,8 +15,9 @@ mod meters;
 pub mod operations;
 pub mod serve;
 pub mod streamed;
-mod timely;
+pub(crate) mod timely;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +26,9 @@ use meridian_model::{ApiError, Code};
 
 use crate::authn::{Authenticator, Unknown};
 use crate::calls::{Answer, Calls, Context, Refusal, Resolved, ServedBy};
+use crate::explanations::Why;
 use crate::limits::Limits;
+use crate::recording::{Decided, Recording};
 use crate::telemetry::request::{self, Authenticating, Begun, RequestId, stage};
 use authzen::AuthZen;
 use fields::{Fields, InvalidFields};
@@ -42,6 +45,7 @@ pub struct Api {
     authzen: AuthZen,
     authenticator: Arc<Authenticator>,
     meters: Arc<Meters>,
+    recording: Arc<Recording>,
 }
 
 /// A request's result as both transports show it.
@@ -97,7 +101,19 @@ impl Api {
             authzen: AuthZen::default(),
             authenticator: Arc::new(Authenticator::None),
             meters: Arc::new(Meters::new()),
+            recording: Arc::new(Recording::off()),
         }
+    }
+
+    /// The same, recorded so.
+    #[must_use]
+    pub fn recorded(self, recording: Arc<Recording>) -> Self {
+        Self { recording, ..self }
+    }
+
+    /// Whether the flow recorder is told of requests, and so wants to know where they come from.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recording.is_on()
     }
 
     /// The same, with AuthZEN served as `authzen` says.
@@ -125,7 +141,7 @@ impl Api {
             let caller = tokio::time::timeout(self.limits.request_timeout, caller)
                 .await
                 .unwrap_or_else(|_| Err(deadline_exceeded().into()))
-                .map_err(|unknown| self.not_admitted(request.uri().path(), unknown))?;
+                .map_err(|unknown| self.not_admitted(request, unknown))?;
             let extensions = request.extensions_mut();
             extensions.insert(begun.end());
             extensions.insert(Arc::new(caller));
@@ -133,9 +149,23 @@ impl Api {
         Ok(())
     }
 
-    fn not_admitted(&self, path: &str, Unknown { error, reason }: Unknown) -> NotAdmitted {
-        let code = error.code.name();
+    fn not_admitted<B>(
+        &self,
+        request: &Request<B>,
+        Unknown { error, reason }: Unknown,
+    ) -> NotAdmitted {
+        let (code, path) = (error.code.name(), request.uri().path());
         self.meters.refused(code);
+        if self.recording.is_on() {
+            let why = if reason.is_empty() {
+                error.message.as_str()
+            } else {
+                reason
+            };
+            let (headers, extensions) = (request.headers(), request.extensions());
+            self.recording
+                .not_admitted(path, headers, extensions, (code, why));
+        }
         let request_id = RequestId::new();
         log::not_admitted(path, request_id, code, reason);
         NotAdmitted { error, request_id }
@@ -168,7 +198,15 @@ impl Api {
     ) -> Outcome<O::Response> {
         let started = Instant::now();
         self.meters.started(O::INDEX);
-        let begun = request::begin(headers, extensions, O::NAME);
+        let mut begun = request::begin(headers, extensions, O::NAME);
+        let deciding = self.recording.begin(O::NAME, request.store_id(), &request);
+        begun.stages = deciding
+            .as_ref()
+            .map(|deciding| Arc::clone(&deciding.stages));
+        if self.recording.is_on() {
+            let store = request.store_id();
+            self.recording.authenticated(store, headers, extensions);
+        }
         let traits = Traits::of(&request);
         let request_id = begun.id;
         let mut answer_headers = headers::for_request(request_id, &request);
@@ -182,9 +220,10 @@ impl Api {
                 &mut statements,
             )
             .await;
-        let mut served_by = None;
+        let (mut served_by, mut position) = (None, None);
         let result = match answer {
             Ok(Ok(reply)) => {
+                position = reply.position;
                 headers::add_origin(&mut answer_headers, reply.position, &reply.served_by);
                 headers::add_http_code(&mut answer_headers, O::NAME);
                 if reply.truncated {
@@ -202,6 +241,7 @@ impl Api {
                 Ok(reply.body)
             }
             Ok(Err(refusal)) => {
+                position = refusal.position;
                 served_by.clone_from(&refusal.served_by);
                 headers::add_origin(
                     &mut answer_headers,
@@ -226,6 +266,18 @@ impl Api {
             here: &self.name,
         };
         self.meters.done(O::INDEX, traits, &done);
+        if let Some(deciding) = deciding {
+            let decided = Decided {
+                started,
+                headers,
+                extensions,
+                result: result.as_ref().map(|body| body as &dyn Any),
+                position,
+                model: headers::text(&answer_headers, headers::MODEL_ID),
+                served_by: served_by.as_ref().unwrap_or(&self.name),
+            };
+            self.recording.decided(deciding, &decided);
+        }
         log::done((service(O::INDEX), O::NAME), begun, &answer_headers, &done);
         Outcome {
             result,
@@ -244,6 +296,7 @@ impl Api {
             min_position: headers::min_position(headers)?,
             caller: extensions.get().cloned(),
             model: Resolved::default(),
+            why: Why::default(),
         })
     }
 

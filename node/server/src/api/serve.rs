@@ -3,9 +3,12 @@
 mod turns;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -65,7 +68,12 @@ trait Serve: Clone + Send + 'static {
     /// What it is called in metrics.
     const TRANSPORT: &'static str;
 
-    fn serve(self, io: impl Io, watcher: Watcher) -> impl Future<Output = ()> + Send;
+    fn serve(
+        self,
+        io: impl Io,
+        peer: SocketAddr,
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// Serves gRPC (HTTP/2 with prior knowledge, or by TLS) until `stop`, then drains.
@@ -95,10 +103,13 @@ struct GrpcConnection {
 impl Serve for GrpcConnection {
     const TRANSPORT: &'static str = "grpc";
 
-    async fn serve(self, io: impl Io, watcher: Watcher) {
+    async fn serve(self, io: impl Io, peer: SocketAddr, watcher: Watcher) {
         let grpc = self.grpc;
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: http::Request<_>| {
             let grpc = Arc::clone(&grpc);
+            if grpc.is_recorded() {
+                request.extensions_mut().insert(ConnectInfo(peer));
+            }
             async move { Ok::<_, std::convert::Infallible>(grpc.handle(request).await) }
         });
         let turns = Turns::default();
@@ -135,7 +146,7 @@ struct ServicesConnection {
 impl Serve for ServicesConnection {
     const TRANSPORT: &'static str = "nodes";
 
-    async fn serve(self, io: impl Io, watcher: Watcher) {
+    async fn serve(self, io: impl Io, _: SocketAddr, watcher: Watcher) {
         let service = TowerToHyperService::new(self.router);
         let connection =
             http2(TokioExecutor::new(), &self.limits).serve_connection(TokioIo::new(io), service);
@@ -194,9 +205,15 @@ struct HttpConnection {
 impl Serve for HttpConnection {
     const TRANSPORT: &'static str = "http";
 
-    async fn serve(self, io: impl Io, watcher: Watcher) {
-        let service = TowerToHyperService::new(self.router);
-        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+    async fn serve(self, io: impl Io, peer: SocketAddr, watcher: Watcher) {
+        let router = self.router;
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            tower::Service::call(&mut router.clone(), request)
+        });
+        let io = TokioIo::new(io);
+        // Sockets of the live channel begin as requests; from their upgrade on they are counted and ended there.
+        let connection = self.builder.serve_connection_with_upgrades(io, service);
         ended(watcher.watch(connection.into_owned()).await);
     }
 }
@@ -212,21 +229,26 @@ async fn listen<S: Serve>(
     describe_gauge!(CONNECTIONS, "Open connections, by transport");
     let open = gauge!(CONNECTIONS, "transport" => S::TRANSPORT);
     let connections = GracefulShutdown::new();
-    accept(listener, stop, limits.connections, |stream, permit| {
-        let (connection, watcher) = (connection.clone(), connections.watcher());
-        let tls = tls.clone();
-        let open = Counted::new(&open);
-        tokio::spawn(async move {
-            let _open = (permit, open);
-            match tls {
-                None => connection.serve(stream, watcher).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => connection.serve(stream, watcher).await,
-                    Err(error) => tracing::debug!(%error, "no TLS with a client"),
-                },
-            }
-        });
-    })
+    accept(
+        listener,
+        stop,
+        limits.connections,
+        |stream, peer, permit| {
+            let (connection, watcher) = (connection.clone(), connections.watcher());
+            let tls = tls.clone();
+            let open = Counted::new(&open);
+            tokio::spawn(async move {
+                let _open = (permit, open);
+                match tls {
+                    None => connection.serve(stream, peer, watcher).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => connection.serve(stream, peer, watcher).await,
+                        Err(error) => tracing::debug!(%error, "no TLS with a client"),
+                    },
+                }
+            });
+        },
+    )
     .await;
     finish(connections, drain).await;
 }
@@ -236,7 +258,7 @@ async fn accept(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
     connections: usize,
-    mut serve: impl FnMut(TcpStream, OwnedSemaphorePermit),
+    mut serve: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
 ) {
     let free = Arc::new(Semaphore::new(connections));
     let crowded = Outage::new();
@@ -253,16 +275,16 @@ async fn accept(
                 .acquire_owned()
                 .await
                 .map_err(io::Error::other)?;
-            let (stream, _) = listener.accept().await?;
+            let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            io::Result::Ok((stream, permit))
+            io::Result::Ok((stream, peer, permit))
         };
         let accepted = tokio::select! {
             () = &mut stop => return,
             accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => serve(stream, permit),
+            Ok((stream, peer, permit)) => serve(stream, peer, permit),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -296,7 +318,7 @@ async fn finish(connections: GracefulShutdown, Drain(limit): Drain) {
 ///
 /// # Errors
 /// The system's error, with the address and what to do about it.
-pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|why| {
         io::Error::new(
             why.kind(),

@@ -1,11 +1,12 @@
 //! Calls whose findings go out as they are found.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Extensions, HeaderMap};
-use meridian_model::{ApiError, Code};
+use meridian_model::{ApiError, Code, Position};
 use meridian_proto::meridian::v1 as meridian;
 use meridian_proto::openfga::v1;
 use serde::Serialize;
@@ -19,8 +20,9 @@ use super::{Api, Outcome, Rejection, headers, log};
 use crate::api::fields::Fields;
 use crate::calls::{Answer, Calls, Context, Refusal, Reply, Resolved, ServedBy};
 use crate::limits::Limits;
+use crate::recording::{Decided, Deciding, Recording};
 use crate::routing::batch::BatchResult;
-use crate::telemetry::request::{self, Begun, Current};
+use crate::telemetry::request::{self, Begun, Current, stage};
 
 /// Objects of a listing that wait for a slow client; then the listing waits.
 const AHEAD: usize = 256;
@@ -199,10 +201,39 @@ struct End {
     current: Current,
     begun: Begun,
     started: Instant,
+    /// Where the store stands that it is answered at.
+    position: Option<Position>,
+    recorded: Option<Recorded>,
+}
+
+/// What is recorded of a call that decides.
+struct Recorded {
+    recording: Arc<Recording>,
+    deciding: Deciding,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl Recorded {
+    fn decided(self, end: &End, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
+        let decided = Decided {
+            started: end.started,
+            headers: &self.headers,
+            extensions: &self.extensions,
+            result: result.map(|none| none as &dyn Any),
+            position: end.position,
+            model: headers::text(&end.headers, headers::MODEL_ID),
+            served_by: served_by.unwrap_or(&end.here),
+        };
+        self.recording.decided(self.deciding, &decided);
+    }
 }
 
 impl End {
-    fn note(self, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
+    fn note(mut self, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
+        if let Some(recorded) = self.recorded.take() {
+            recorded.decided(&self, served_by, result);
+        }
         let done = Done {
             took: self.started.elapsed(),
             statements: self.current.statements(),
@@ -236,7 +267,22 @@ impl Api {
     ) -> Outcome<Findings<S::Found>> {
         let started = Instant::now();
         self.meters.started(S::STREAMED.index);
-        let begun = request::begin(request_headers, extensions, S::STREAMED.name);
+        let mut begun = request::begin(request_headers, extensions, S::STREAMED.name);
+        let store = request.store_id();
+        let deciding = self.recording.begin(S::STREAMED.name, store, &request);
+        if self.recording.is_on() {
+            self.recording
+                .authenticated(store, request_headers, extensions);
+        }
+        let recorded = deciding.map(|deciding| {
+            begun.stages = Some(Arc::clone(&deciding.stages));
+            Recorded {
+                recording: Arc::clone(&self.recording),
+                deciding,
+                headers: request_headers.clone(),
+                extensions: extensions.clone(),
+            }
+        });
         let mut answer_headers = headers::for_request(begun.id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
         let end = End {
@@ -248,15 +294,19 @@ impl Api {
             current: begun.current(),
             begun,
             started,
+            position: None,
+            recorded,
         };
         let limits = S::limits(&self.limits);
+        let current = end.current.clone();
         let checked = || {
+            let _stage = stage("validate");
             let cx = self.context((request_headers, extensions), started)?;
             request.check_fields(&limits)?;
             request.check_whole(&limits).map_err(Refusal::from)?;
             Ok(cx)
         };
-        let result = match checked() {
+        let result = match current.work(checked) {
             Ok(cx) => {
                 let model = cx.model.clone();
                 let begun = self.begin::<S>(cx, request, end).await;
@@ -304,6 +354,7 @@ impl Api {
             add_model(&mut end.headers, &cx.model);
             match answer {
                 Ok(reply) => {
+                    end.position = reply.position;
                     end.note(Some(&reply.served_by), Ok(&()));
                     Ok(reply)
                 }

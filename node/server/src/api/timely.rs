@@ -33,7 +33,7 @@ impl<B> Timely<B> {
 }
 
 /// What the sender is told.
-pub(super) fn late(limit: Duration) -> ApiError {
+pub(crate) fn late(limit: Duration) -> ApiError {
     ApiError {
         message: format!(
             "the request's body did not arrive within {limit:?}; send it without pauses"

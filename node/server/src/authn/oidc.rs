@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meridian_model::{ApiError, Code};
+use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::Unknown;
-use super::claims::Caller;
+use super::claims::{Caller, Claims};
 use super::fetch::{FetchError, Fetcher};
 use super::token::{Keys, Token};
 use crate::config::authn;
@@ -32,7 +33,11 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    pub(super) fn new(settings: authn::Oidc) -> Result<Self, FetchError> {
+    /// By these settings. Nothing is fetched yet: see [`Oidc::keep_keys`].
+    ///
+    /// # Errors
+    /// When the certificates by which the issuer is trusted cannot be read.
+    pub fn new(settings: authn::Oidc) -> Result<Self, FetchError> {
         Ok(Self {
             fetcher: Fetcher::new(&settings.issuer, settings.ca.as_deref())?,
             settings,
@@ -43,7 +48,7 @@ impl Oidc {
     }
 
     /// Fetches the keys now and from time to time.
-    pub(super) async fn keep_keys(&self) {
+    pub async fn keep_keys(&self) {
         let (first, most) = RETRY;
         let mut retry = first;
         loop {
@@ -68,6 +73,18 @@ impl Oidc {
     /// # Errors
     /// `invalid_claims`, with the reason; unavailable before there are keys.
     pub(super) async fn caller(self: &Arc<Self>, token: &str) -> Result<Caller, Unknown> {
+        self.verified(token).await.map(|(caller, _)| caller)
+    }
+
+    /// What the token claims, if it may be used here.
+    ///
+    /// # Errors
+    /// `invalid_claims`, with the reason; unavailable before there are keys.
+    pub async fn claims(self: &Arc<Self>, token: &str) -> Result<Map<String, Value>, Unknown> {
+        self.verified(token).await.map(|(_, claims)| claims.0)
+    }
+
+    async fn verified(self: &Arc<Self>, token: &str) -> Result<(Caller, Claims), Unknown> {
         let token = Token::read(token).ok_or_else(|| {
             invalid("it is no JWT that is signed with RS256 or ES256 and names its key by kid")
         })?;
@@ -82,7 +99,8 @@ impl Oidc {
         let claims = token
             .verify(key)
             .ok_or_else(|| invalid("it is not signed with the key that it names"))?;
-        claims.caller(&self.settings, now).map_err(invalid)
+        let caller = claims.caller(&self.settings, now).map_err(invalid)?;
+        Ok((caller, claims))
     }
 
     fn known(&self) -> Option<Arc<Keys>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use meridian_condition::Condition;
+use meridian_live_channel::Touched;
 use meridian_model::{ApiError, Code};
 use meridian_proto::openfga::v1;
 use prost::Message;
@@ -35,7 +36,7 @@ pub(super) async fn write(
         .write_model(store, id, &model, cx.deadline)
         .await
         .map_err(from_datastore)?;
-    local.has_committed(store, committed.position);
+    local.has_committed(store, committed.position, || Touched::All);
     local.models.keep(store, compiled).await;
     Ok(local.reply(
         v1::WriteAuthorizationModelResponse {

@@ -11,7 +11,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::{self, FuturesUnordered};
@@ -29,6 +29,7 @@ use crate::api::deadline_exceeded;
 use crate::calls::Context;
 use crate::commands::check::Decision;
 use crate::commands::errors::from_datastore;
+use crate::explanations::Why;
 use crate::pace::Pace;
 use crate::routing::batch::Tell;
 use crate::routing::wants_primary;
@@ -65,8 +66,28 @@ struct Rest {
     joined: Vec<(usize, Join<Outcome>)>,
 }
 
-/// Those that missed something in a round, and which part of the round's reads is whose.
-type Unknown = Vec<(Running, Range<usize>)>;
+/// Those that missed something in a round, and which of the round's reads each missed.
+type Unknown = Vec<(Running, Vec<usize>)>;
+
+/// What a round is to read: what several checks missed, once.
+#[derive(Default)]
+struct Reads {
+    all: Vec<Read>,
+    places: HashMap<Read, usize>,
+}
+
+impl Reads {
+    /// Where a read stands among all.
+    fn place(&mut self, read: &Read) -> usize {
+        if let Some(at) = self.places.get(read) {
+            return *at;
+        }
+        let at = self.all.len();
+        self.all.push(read.clone());
+        self.places.insert(read.clone(), at);
+        at
+    }
+}
 
 impl Local {
     /// Decides checks of one store, model and consistency, telling each as it is decided; what all of them hold at.
@@ -125,6 +146,8 @@ impl Batch<'_> {
         }
         let mut snapshot = self.snapshot(model).await?;
         let position = at_least(self.cx, snapshot.position())?;
+        // What is told may be shown before the batch has ended, and whether or not it ends in time.
+        self.local.decisions.shown(self.store, position);
         let models = &self.local.models;
         let model = models.resolve_in(&mut *snapshot, self.store, model).await?;
         self.cx.model.note(model.id);
@@ -142,7 +165,6 @@ impl Batch<'_> {
         drop(snapshot);
         let rest = Rest { long, joined };
         self.finish(rest, position, model.id, tell).await;
-        self.local.decisions.shown(self.store, position);
         Ok((position, model.id))
     }
 
@@ -240,20 +262,22 @@ impl Batch<'_> {
                 return Ok(long);
             };
             open = Vec::with_capacity(unknown.len());
-            for (mut running, span) in unknown {
+            for (mut running, places) in unknown {
                 pace.step().await;
-                let found = found.get(span.clone()).unwrap_or_default();
-                let tuples: usize = found.iter().map(Vec::len).sum();
-                together = together.saturating_sub(tuples);
-                match running.left.checked_sub(tuples) {
-                    Some(left) => {
-                        running.left = left;
-                        let reads = reads.get(span).unwrap_or_default();
-                        running.evaluation.add(reads, found);
-                        open.push(running);
-                    }
-                    None => self.land(running.open, Err(too_complex()), tell),
-                }
+                let of_it = |at: &usize| Some((reads.get(*at)?, found.get(*at)?));
+                let found = || places.iter().filter_map(of_it);
+                let tuples: usize = found().map(|(_, tuples)| tuples.len()).sum();
+                let Some(left) = running.left.checked_sub(tuples) else {
+                    self.land(running.open, Err(too_complex()), tell);
+                    continue;
+                };
+                let Some(room) = together.checked_sub(tuples) else {
+                    long.push(running.open);
+                    continue;
+                };
+                (running.left, together) = (left, room);
+                running.evaluation.add(found());
+                open.push(running);
             }
         }
     }
@@ -276,7 +300,7 @@ impl Batch<'_> {
         long: &mut Vec<Open>,
         tell: &mut Tell<'_>,
     ) -> (Unknown, Vec<Read>) {
-        let (mut unknown, mut reads) = (Vec::new(), Vec::new());
+        let (mut unknown, mut reads) = (Vec::new(), Reads::default());
         let mut pace = Pace::begin();
         for mut running in running {
             pace.step().await;
@@ -303,23 +327,23 @@ impl Batch<'_> {
                         long.push(running.open);
                         continue;
                     };
-                    let from = reads.len();
-                    reads.extend_from_slice(missed);
+                    let places = missed.iter().map(|read| reads.place(read)).collect();
                     (running.left, *together) = (left, room);
-                    unknown.push((running, from..reads.len()));
+                    unknown.push((running, places));
                     continue;
                 }
                 Err(error) => Err(error),
             };
             self.land(running.open, outcome, tell);
         }
-        (unknown, reads)
+        (unknown, reads.all)
     }
 
     /// Decides what is left, each by itself, at the batch's position or later.
     async fn finish(&self, rest: Rest, position: Position, model: ModelId, tell: &mut Tell<'_>) {
         let cx = Context {
             min_position: self.cx.min_position.max(Some(position)),
+            why: Why::default(),
             ..self.cx.clone()
         };
         let alone = |at: usize| {

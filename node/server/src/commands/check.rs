@@ -8,9 +8,11 @@
 //! little work on the thread that serves connections; what needs more goes on on a blocking thread, a few at a time,
 //! and stops when its caller's time is up or the caller has gone.
 
+mod finished;
 #[cfg(test)]
 mod tests;
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,10 +34,12 @@ use crate::calls::{Answer, Context, Reply};
 use crate::commands::errors::from_datastore;
 use crate::commands::long_checks::Slot;
 use crate::commands::{Compiled, Local, at_least, models, store_id};
+use crate::explanations::Basis;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::routing::{Decided, wants_primary};
 use crate::telemetry::request::stage;
+pub(crate) use finished::Finished;
 
 /// More sets than this are named by the types they can be of.
 const MAX_SET_HASHES: usize = 32;
@@ -183,7 +187,11 @@ impl Local {
         let checked = CheckedRequest::new(&model.types, request)?;
         let evaluation = Evaluation::new(store, model, &checked, slot);
         let decided = self.rounds(cx, &mut *snapshot, evaluation).await?;
-        Ok(decided.map(|(allowed, evaluation)| evaluation.decision(allowed, position)))
+        Ok(decided.map(|(allowed, evaluation)| {
+            let decision = evaluation.decision(allowed, position);
+            cx.why.leave(|| Basis::Read(Box::new(evaluation.into())));
+            decision
+        }))
     }
 
     async fn rounds(
@@ -387,6 +395,8 @@ pub(super) struct Evaluation {
     context: Values,
     facts: RoundFacts,
     scratch: Scratch,
+    /// Whether the evaluator ran before.
+    begun: bool,
     slot: Option<Slot>,
     /// How often was read for it.
     rounds: u32,
@@ -400,6 +410,9 @@ impl Evaluation {
         slot: Option<Slot>,
     ) -> Self {
         let question = &checked.question;
+        let mut facts = RoundFacts::new(&model.symbols);
+        facts.know(question.object(), &[]);
+        facts.know(question.user().text(), &checked.contextual);
         Self {
             store,
             asked: [
@@ -410,7 +423,8 @@ impl Evaluation {
             .map(str::to_owned),
             contextual: checked.contextual.clone(),
             context: checked.context.clone(),
-            facts: RoundFacts::new(&model.symbols),
+            facts,
+            begun: false,
             scratch: Scratch::default(),
             model,
             slot,
@@ -428,9 +442,11 @@ impl Evaluation {
         &self.scratch
     }
 
-    /// Takes in what was read.
-    pub(super) fn add(&mut self, reads: &[Read], found: &[Vec<Tuple>]) {
-        self.facts.add(reads, found);
+    /// Takes in what a round read for it.
+    pub(super) fn add<'a>(&mut self, found: impl Iterator<Item = (&'a Read, &'a Vec<Tuple>)>) {
+        for (read, tuples) in found {
+            self.facts.add(from_ref(read), from_ref(tuples));
+        }
         self.rounds += 1;
     }
 
@@ -465,16 +481,19 @@ impl Evaluation {
         let [object, relation, user] = &self.asked;
         let question =
             Question::parse(object, relation, user).map_err(|why| invalid_question(&why))?;
+        let (facts, program, scratch) = (&self.facts, &self.model.program, &mut self.scratch);
+        if std::mem::replace(&mut self.begun, true) {
+            let context = &self.context;
+            return Ok(meridian_engine::check_again(
+                facts, program, &question, context, budget, scratch,
+            ));
+        }
+        let given = Given {
+            tuples: &self.contextual,
+            context: &self.context,
+        };
         Ok(meridian_engine::check(
-            &self.facts,
-            &self.model.program,
-            &question,
-            Given {
-                tuples: &self.contextual,
-                context: &self.context,
-            },
-            budget,
-            &mut self.scratch,
+            facts, program, &question, given, budget, scratch,
         ))
     }
 }

@@ -222,6 +222,7 @@ mod tests {
             min_position: None,
             caller: None,
             model: Default::default(),
+            why: Default::default(),
         };
         let request = v1::CheckRequest {
             store_id: hostile.to_string(),

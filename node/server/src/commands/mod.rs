@@ -20,6 +20,7 @@ mod tuples;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use meridian_live_channel::{Hub, Touched};
 use meridian_model::ports::Datastore;
 use meridian_model::{ApiError, Code, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
@@ -45,6 +46,7 @@ pub struct Local {
     evaluations: Evaluations,
     decisions: Decisions,
     committed: Arc<Notify>,
+    live: Option<Arc<Hub>>,
 }
 
 impl Local {
@@ -66,7 +68,14 @@ impl Local {
             evaluations: Evaluations::by_rounds(),
             decisions,
             committed,
+            live: None,
         }
+    }
+
+    /// The same, telling the node's live channel of each commit before it is acknowledged.
+    #[must_use]
+    pub fn telling(self, live: Option<Arc<Hub>>) -> Self {
+        Self { live, ..self }
     }
 
     /// The same, keeping decisions by these settings.
@@ -118,9 +127,12 @@ impl Local {
         position.map(|position| at_least(cx, position)).transpose()
     }
 
-    /// Has the relay hear of a commit, and shows nothing older than it from now on.
-    fn has_committed(&self, store: StoreId, position: Position) {
+    /// Has the relay and the live channel hear of a commit, and shows nothing older than it from now on.
+    fn has_committed(&self, store: StoreId, position: Position, touched: impl FnOnce() -> Touched) {
         self.committed.notify_one();
+        if let Some(live) = &self.live {
+            live.touched(store, position, touched());
+        }
         self.decisions.shown(store, position);
     }
 
@@ -233,7 +245,7 @@ impl Calls for Local {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        routing::batch::answer(self, cx, request).await
+        routing::batch::answer((self, &self.name), cx, request).await
     }
 
     async fn streamed_batch_check(
@@ -242,7 +254,7 @@ impl Calls for Local {
         request: v1::BatchCheckRequest,
         found: mpsc::Sender<routing::batch::BatchResult>,
     ) -> Answer<()> {
-        routing::batch::stream(self, cx, request, &found).await
+        routing::batch::stream((self, &self.name), cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

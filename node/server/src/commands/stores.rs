@@ -1,5 +1,6 @@
 //! CreateStore, GetStore, ListStores, DeleteStore.
 
+use meridian_live_channel::Touched;
 use meridian_model::ports::StoreRecord;
 use meridian_proto::openfga::v1;
 
@@ -89,7 +90,7 @@ pub(super) async fn delete(
         .await
         .map_err(from_datastore)?;
     if let Some(committed) = &committed {
-        local.has_committed(store, committed.position);
+        local.has_committed(store, committed.position, || Touched::All);
     }
     Ok(local.reply(
         v1::DeleteStoreResponse {},

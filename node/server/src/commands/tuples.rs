@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use meridian_condition::Condition;
+use meridian_live_channel::Touched;
 use meridian_model::ports::{TupleFilter, WriteOptions};
 use meridian_model::{ApiError, Code, Timestamp, Tuple, TupleKey, TypeSystem, validate};
 use meridian_proto::openfga::v1;
+use meridian_sync::tier;
 use prost::Message;
 
 use crate::api::convert::{condition_of_wire, timestamp_to_wire, tuple_key_to_wire};
@@ -45,7 +47,12 @@ pub(super) async fn write(
         .map_err(from_datastore)?;
     let position = match committed {
         Some(committed) => {
-            local.has_committed(store, committed.position);
+            let written = writes.iter().map(|tuple| &tuple.key);
+            let touched = || {
+                let hashes = written.chain(&deletes).flat_map(tier::hashes).collect();
+                Touched::Sets(vec![(committed.position, hashes)])
+            };
+            local.has_committed(store, committed.position, touched);
             Some(committed.position)
         }
         None => local.position(cx, store).await?,

@@ -20,6 +20,8 @@ pub enum Role {
     Regional,
     /// The needed part.
     Edge,
+    /// The live channel alone, by what an edge holds.
+    Live,
 }
 
 impl fmt::Display for Role {
@@ -28,6 +30,7 @@ impl fmt::Display for Role {
             Self::Central => "central",
             Self::Regional => "regional",
             Self::Edge => "edge",
+            Self::Live => "live",
         })
     }
 }
@@ -37,11 +40,14 @@ impl fmt::Display for Role {
 const PARTS: &[(&str, &[Role])] = &[
     ("listen.nodes", &[Role::Central, Role::Regional]),
     ("tls.nodes.", &[Role::Central, Role::Regional]),
-    ("nodes.ca", &[Role::Regional, Role::Edge]),
+    ("nodes.ca", &[Role::Regional, Role::Edge, Role::Live]),
     ("datastore.", &[Role::Central, Role::Regional]),
     ("checkCache.", &[Role::Central, Role::Regional]),
-    ("upstream", &[Role::Regional, Role::Edge]),
-    ("edge.", &[Role::Edge]),
+    ("upstream", &[Role::Regional, Role::Edge, Role::Live]),
+    ("edge.", &[Role::Edge, Role::Live]),
+    ("live.durable", &[Role::Central, Role::Regional]),
+    ("live.retention", &[Role::Central, Role::Regional]),
+    ("recorder.", &[Role::Central, Role::Regional]),
 ];
 
 impl Config {
@@ -63,12 +69,17 @@ impl Config {
     /// Ports that ask for nothing, and those that do not encrypt.
     fn open_ports(&self, role: Role) -> Vec<String> {
         let mut told = Vec::new();
-        if self.authn.method == Method::None {
+        if role == Role::Live && self.authn.method == Method::None {
+            let knows_users = !self.live.oidc.issuer.is_empty() || self.live.userinfo_url.is_some();
+            if !knows_users {
+                told.push("authn.method is none: whoever reaches listen.http is whom they say, as neither live.oidc.issuer nor live.userinfoUrl is set".into());
+            }
+        } else if self.authn.method == Method::None {
             told.push(
                 "authn.method is none: whoever reaches listen.grpc or listen.http may do everything".into(),
             );
         }
-        let has_nodes = role != Role::Edge;
+        let has_nodes = matches!(role, Role::Central | Role::Regional);
         if has_nodes && !self.nodes.has_tokens() {
             told.push(
                 "nodes.tokens is empty: whoever reaches listen.nodes can read and write all".into(),

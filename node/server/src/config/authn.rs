@@ -186,7 +186,7 @@ impl Nodes {
     }
 }
 
-fn is_http_url(text: &str) -> bool {
+pub(super) fn is_http_url(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|url| {
         matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
     })

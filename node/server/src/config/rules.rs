@@ -23,6 +23,8 @@ impl Config {
         self.check_datastore()?;
         self.check_kafka()?;
         self.check_edge()?;
+        self.check_live()?;
+        self.check_recorder()?;
         SETTINGS
             .iter()
             .try_for_each(|setting| setting.check(self))?;
@@ -44,6 +46,19 @@ impl Config {
             "upstream",
             "[]",
             "name at least one node above, as http://host:port, the address of its listen.nodes",
+        )
+    }
+
+    /// Checks that there is the live channel to serve.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`] when it is off.
+    pub(crate) fn check_has_live(&self) -> Result<(), ConfigError> {
+        need(
+            self.live.enabled,
+            "live.enabled",
+            false,
+            "set it to true: the live channel is all that this process serves",
         )
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::{format_duration, parse_duration};
 
 use super::authn::{Method, Secrets};
+use super::live::Scope;
 use super::rules::need;
 use super::{Config, ConfigError};
 use crate::api::authzen::BaseUrl;
@@ -86,6 +87,7 @@ macro_rules! settings {
     };
 }
 
+const BOOL: Range = Range::Is("`true` or `false`");
 const ADDRESS: Range = Range::Is("IP:port");
 const FILE: Range = Range::Is("a file");
 const LIST: Range = Range::Is("comma-separated");
@@ -158,6 +160,56 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "edge.answerMaxAge" edge.answer_max_age, time(MILLISECOND, DAY.saturating_mul(30));
     "edge.maxAnswers" edge.max_answers, Range::Count(1, u64::MAX, "; of which types no answers are kept is set with `meridian tiers --cold`");
     "edge.revisionWait" edge.revision_wait, time(Duration::ZERO, MINUTE);
+    "live.enabled" live.enabled, BOOL;
+    "live.scope" live.scope, Range::Is("`product` or `region`");
+    "live.durable" live.durable, BOOL;
+    "live.retention" live.retention, time(HOUR, DAY.saturating_mul(36_500));
+    "live.store" live.store, Range::Is("a store's id");
+    "live.userType" live.user_type, Range::Is("a type");
+    "live.relation" live.relation, Range::Is("a relation");
+    "live.relations" live.relations, Range::Is("`type=relation`, comma-separated");
+    "live.wholeTypes" live.whole_types, Range::Is("`type=object#relation`, comma-separated");
+    "live.scopeClaim" live.scope_claim, Range::Is("a claim");
+    "live.oidc.issuer" live.oidc.issuer, Range::Is("a URL");
+    "live.oidc.issuerAliases" live.oidc.issuer_aliases, LIST;
+    "live.oidc.audience" live.oidc.audience, Range::Is("any text");
+    "live.oidc.subjects" live.oidc.subjects, LIST;
+    "live.oidc.clientIdClaims" live.oidc.client_id_claims, LIST;
+    "live.oidc.refreshInterval" live.oidc.refresh_interval, time(SECOND, Duration::from_secs(48 * 60 * 60));
+    "live.oidc.refetchPause" live.oidc.refetch_pause, time(Duration::ZERO, HOUR);
+    "live.oidc.ca" live.oidc.ca, FILE;
+    "live.userinfoUrl" live.userinfo_url, Range::Is("a URL");
+    "live.userinfoMaxAge" live.userinfo_max_age, time(Duration::ZERO, HOUR);
+    "live.authorityUrl" live.authority_url, Range::Is("a URL with `{object}`");
+    "live.allowedOrigins" live.allowed_origins, LIST;
+    "live.addressHeader" live.address_header, Range::Is("a header's name");
+    "live.connections" live.connections, count(1, MANY);
+    "live.connectionsPerAddress" live.connections_per_address, count(1, MANY);
+    "live.connectionsPerUser" live.connections_per_user, count(1, MANY);
+    "live.subscriptionsPerSocket" live.subscriptions_per_socket, count(1, 10_000);
+    "live.messageBytes" live.message_bytes, count(1024, BYTES);
+    "live.messagesPerSecond" live.messages_per_second, count(1, 10_000);
+    "live.queueRecords" live.queue_records, count(2, MANY);
+    "live.queueBytes" live.queue_bytes, count(1024, BYTES);
+    "live.historyRecords" live.history_records, count(0, MANY);
+    "live.historyBytes" live.history_bytes, count(0, 64 * BYTES);
+    "live.helloTimeout" live.hello_timeout, time(MILLISECOND, MINUTE);
+    "live.pingInterval" live.ping_interval, time(MILLISECOND, HOUR);
+    "live.idleTimeout" live.idle_timeout, time(MILLISECOND, DAY);
+    "live.expiryNotice" live.expiry_notice, time(Duration::ZERO, HOUR);
+    "live.grace" live.grace, time(MILLISECOND, HOUR);
+    "live.reviewInterval" live.review_interval, time(SECOND, DAY);
+    "recorder.enabled" recorder.enabled, BOOL;
+    "recorder.url" recorder.url, Range::Is("a datastore's URL");
+    "recorder.sampling" recorder.sampling, Range::Is("0 to 1");
+    "recorder.retention" recorder.retention, time(HOUR, DAY.saturating_mul(36_500));
+    "recorder.capacity" recorder.capacity, count(1, 10 * MANY);
+    "recorder.bufferBytes" recorder.buffer_bytes, count(65_536, 64 * BYTES);
+    "recorder.batch" recorder.batch, count(1, 100_000);
+    "recorder.flushInterval" recorder.flush_interval, time(MILLISECOND, MINUTE);
+    "recorder.startTimeout" recorder.start_timeout, time(MILLISECOND, MINUTE);
+    "recorder.authenticationInterval" recorder.authentication_interval, time(Duration::ZERO, DAY);
+    "recorder.trustedProxies" recorder.trusted_proxies, LIST;
     "drainDelay" drain_delay, time(Duration::ZERO, HOUR);
     "shutdownTimeout" shutdown_timeout, time(MILLISECOND, HOUR), "OPENFGA_SHUTDOWN_TIMEOUT";
     "experimentals" experimentals, LIST, "OPENFGA_EXPERIMENTALS";
@@ -303,6 +355,40 @@ macro_rules! numbers {
 }
 
 numbers!(u16, u32, u64, usize);
+
+impl Value for bool {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        text.parse().map_err(|_| "use true or false")
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Scope {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "product" => Ok(Self::Product),
+            "region" => Ok(Self::Region),
+            _ => Err("use product or region"),
+        }
+    }
+
+    fn show(&self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+impl Value for f64 {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        text.parse().map_err(|_| "use a number, like 0.05")
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
 
 impl Value for Duration {
     /// Like `1m30s`, as Go writes it too; so also plain 0.

@@ -20,11 +20,11 @@ use tempfile::TempDir;
 
 use crate::cli::stop_signal;
 use crate::config::authn::{Nodes, Secrets};
-use crate::config::{Config, Datastore, Edge, Kafka, Listen};
+use crate::config::{Config, Datastore, Edge, Kafka, Listen, Live};
 use crate::roles::{self, Node};
 use crate::telemetry::Logging;
 
-/// Partitions of both topics.
+/// Partitions of each topic.
 const PARTITIONS: u16 = 4;
 /// The port of central's HTTP; that of its gRPC is the next.
 const CENTRAL: u16 = 8080;
@@ -97,7 +97,11 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
     let lock = lock(folder)?;
     let kafka = MockCluster::new(1).context("cannot start the in-process Kafka")?;
     // It makes no topics by request.
-    for topic in ["meridian.default.changes", "meridian.default.dev.edge"] {
+    for topic in [
+        "meridian.default.changes",
+        "meridian.default.dev.edge",
+        "meridian.default.live",
+    ] {
         kafka
             .create_topic(topic, i32::from(PARTITIONS), 1)
             .with_context(|| format!("cannot make topic {topic}"))?;
@@ -135,6 +139,11 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Stage> {
             ..Kafka::default()
         },
         upstream,
+        // Nobody shows who they are here: a token is the name of its user.
+        live: Live {
+            enabled: true,
+            ..Live::default()
+        },
         edge: Edge {
             directory: Some(folder.join("edge")),
             ..Edge::default()

@@ -271,6 +271,7 @@ async fn a_listing_goes_below_in_parts_and_ends_when_nobody_is_there() {
             min_position: None,
             caller: None,
             model: Default::default(),
+            why: Default::default(),
         };
         let request = v1::StreamedListObjectsRequest {
             store_id: shop().to_string(),

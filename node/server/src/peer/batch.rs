@@ -4,20 +4,15 @@ use meridian_model::{ApiError, Code, ModelId};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::{position_from_wire, position_to_wire};
-use tonic::{Response, Streaming};
 
-use super::Peers;
-use super::api::{api_error, lacking, refusal, timely, unreadable};
-use super::line::{Failure, Repeat};
+use super::api::{api_error, timely, unreadable};
 use super::origin::Origin;
-use super::stream::next;
+use super::stream::Part;
+use super::{Client, Peers};
 use crate::calls::{Context, Refusal, ServedBy};
 use crate::commands::check::Decision;
 use crate::commands::decisions::Outcome;
 use crate::routing::batch::{Standing, Tell, Told, tell_at};
-
-/// The first part of an answer, and the rest.
-type Begun = (wire::EvaluateBatchPart, Streaming<wire::EvaluateBatchPart>);
 
 impl Peers {
     /// Has different checks of one store, model and consistency decided above, in one call, and tells each as it is decided.
@@ -62,25 +57,13 @@ impl Peers {
             batch: Some(batch_of(checks)),
             min_position: cx.min_position.map(position_to_wire),
         };
-        let begin = |client: super::Client| {
-            let request = request.clone();
-            async move {
-                let response = client.nodes().evaluate_batch(timely(cx, request)).await?;
-                let mut rest = response.into_inner();
-                let first = next(&mut rest, cx.deadline).await?;
-                if first.results.is_empty()
-                    && let Some(error) = first.end.as_ref().and_then(|end| end.error.as_ref())
-                {
-                    lacking(error)?;
-                }
-                Ok::<_, Failure>(Response::new((first, rest)))
-            }
+        let call = async |client: Client| {
+            let request = timely(cx, request.clone());
+            client.nodes().evaluate_batch(request).await
         };
-        let begun = self.line.begin(cx.deadline, Repeat::Safe, begin).await;
-        let ((mut part, mut rest), peer): (Begun, _) = begun.map_err(refusal)?;
+        let mut parts = self.begin(cx, call).await?;
         loop {
-            let model = part.authorization_model_id.parse().ok();
-            model.into_iter().for_each(|model| cx.model.note(model));
+            let (part, model) = parts.next(cx, cx.deadline).await?;
             for result in part.results {
                 let (at, outcome, by) = result_of(result, model)?;
                 tell(at, outcome, &by);
@@ -92,9 +75,19 @@ impl Peers {
                     None => origin.whole("an EvaluateBatch answer"),
                 };
             }
-            let next = next(&mut rest, cx.deadline).await;
-            part = next.map_err(|status| refusal(peer.broke_off(status)))?;
         }
+    }
+}
+
+impl Part for wire::EvaluateBatchPart {
+    fn model(&self) -> &str {
+        &self.authorization_model_id
+    }
+
+    /// None where results stand before it: those count.
+    fn error(&self) -> Option<&wire::NodeError> {
+        let end = self.end.as_ref().filter(|_| self.results.is_empty())?;
+        end.error.as_ref()
     }
 }
 

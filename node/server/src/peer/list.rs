@@ -6,18 +6,13 @@ use meridian_proto::meridian::v1 as wire;
 use meridian_proto::openfga::v1;
 use meridian_sync::envelope::position_to_wire;
 use tokio::sync::mpsc;
-use tonic::{Response, Streaming};
 
-use super::Peers;
-use super::api::{lacking, refusal, timely};
-use super::line::{Failure, Repeat};
+use super::api::timely;
 use super::origin::Origin;
-use super::stream::next;
+use super::stream::Part;
+use super::{Client, Peers};
 use crate::calls::{Answer, Context};
 use crate::commands::lists::hand_on;
-
-/// The first part of a listing, and the rest.
-type Begun = (wire::ForwardListPart, Streaming<wire::ForwardListPart>);
 
 impl Peers {
     /// Has a streamed listing answered above, by the first node that begins to. What it finds goes to `found`, at the pace at
@@ -37,23 +32,13 @@ impl Peers {
             list: Some(list),
             min_position: cx.min_position.map(position_to_wire),
         };
-        let begin = |client: super::Client| {
-            let request = request.clone();
-            async move {
-                let response = client.lists().forward_list(timely(cx, request)).await?;
-                let mut rest = response.into_inner();
-                let first = next(&mut rest, cx.deadline).await?;
-                if let Some(error) = first.end.as_ref().and_then(|end| end.error.as_ref()) {
-                    lacking(error)?;
-                }
-                Ok::<_, Failure>(Response::new((first, rest)))
-            }
+        let call = async |client: Client| {
+            let request = timely(cx, request.clone());
+            client.lists().forward_list(request).await
         };
-        let begun = self.line.begin(cx.deadline, Repeat::Safe, begin).await;
-        let ((mut part, mut rest), peer): (Begun, _) = begun.map_err(refusal)?;
+        let (mut parts, mut latest) = (self.begin(cx, call).await?, cx.deadline);
         loop {
-            let model = part.authorization_model_id.parse().ok();
-            model.into_iter().for_each(|model| cx.model.note(model));
+            let (part, model) = parts.next(cx, latest).await?;
             for name in part.objects {
                 hand_on(name, found, patience).await?;
             }
@@ -65,9 +50,17 @@ impl Peers {
                 };
             }
             // What was found in time may take longer to hand on.
-            let latest = cx.deadline.max(Instant::now() + patience);
-            let next = next(&mut rest, latest).await;
-            part = next.map_err(|status| refusal(peer.broke_off(status)))?;
+            latest = cx.deadline.max(Instant::now() + patience);
         }
+    }
+}
+
+impl Part for wire::ForwardListPart {
+    fn model(&self) -> &str {
+        &self.authorization_model_id
+    }
+
+    fn error(&self) -> Option<&wire::NodeError> {
+        self.end.as_ref()?.error.as_ref()
     }
 }

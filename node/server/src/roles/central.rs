@@ -6,10 +6,12 @@ use meridian_sync::kafka::probe::Probe;
 use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Building, Holding, Node, open_datastore, own};
+use super::recorder::Recorder;
+use super::{Behaviour, Building, Holding, Node, Source, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
+use crate::config::live::Scope;
 use crate::node_service::{Clock, Nodes};
 use crate::retention;
 use crate::schema::{self, Schema};
@@ -29,7 +31,9 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         config.limits,
         Arc::clone(&committed),
     );
-    let local = Arc::new(local.keeping(config.decision_settings()));
+    let hub = building.hub();
+    let local = local.keeping(config.decision_settings());
+    let local = Arc::new(local.telling(hub.clone()));
     let (kafka, stop, schema) = (
         building.kafka()?,
         building.stop.clone(),
@@ -53,6 +57,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         settings: RelaySettings::default(),
     };
     let retention = config.datastore.changelog_retention;
+    let recorder = Recorder::open(config)?;
+    let recording = building.recording(&recorder, &datastore);
     let (store, schema_sender) = (Arc::clone(&datastore), schema.clone());
     let address = schema::address(&config.datastore.url);
     building.spawn(async move {
@@ -62,7 +68,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         }
         tokio::join!(
             relay.run(stop.clone()),
-            retention::run(store, retention, stop)
+            retention::run(store, retention, stop),
+            recording
         );
     });
     let tiering = Tiering::Central {
@@ -77,7 +84,15 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building.measure(Holding::Database(Arc::clone(&datastore)), None);
     let admin = building.admin(tiering, own_kafka, None, holds);
     let own = own(config, &local)?;
+    building.live(
+        hub,
+        Arc::clone(&own) as _,
+        Source::Database(Arc::clone(&datastore)),
+    )?;
+    building.keep_records(Scope::Product, Arc::clone(&datastore), schema.subscribe())?;
     let behaviour = Behaviour {
+        flows: recorder.service(Arc::clone(&own) as _),
+        recorder: recorder.recorder,
         calls: Arc::clone(&own) as _,
         admin: Arc::clone(&admin),
         nodes: Some(Nodes {

@@ -1,19 +1,23 @@
-//! An edge: the needed part in memory and on disk, no database.
+//! An edge: the needed part in memory and on disk, no database. And the live channel by itself, which is an edge that serves
+//! nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meridian_flow::FlowRecorder;
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::kafka::broadcast::{self, Event};
 use meridian_sync::kafka::probe::Probe;
-use meridian_sync::views::Views;
+use meridian_sync::views::{Observer, Views};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Behaviour, Below, Building, Holding, Node};
+use super::{Behaviour, Below, Building, Holding, Node, Source};
 use crate::admin::Tiering;
 use crate::answers::Answers;
 use crate::config::Config;
+use crate::flows::{Flows, Kept};
+use crate::live::following::Watching;
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
 use crate::routing::edge::{Edge, Parts};
@@ -26,8 +30,31 @@ use crate::status::{self, Holds};
 /// # Errors
 /// When an address cannot be listened on, or a setting cannot be used.
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
+    start_as(Serves::Everything, config).await
+}
+
+/// Starts a process that serves the live channel alone, knowing what an edge knows.
+///
+/// # Errors
+/// When an address cannot be listened on, or a setting cannot be used.
+pub async fn start_live(config: &Config) -> anyhow::Result<Node> {
+    config.check_has_live()?;
+    start_as(Serves::Live, config).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Everything,
+    Live,
+}
+
+async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     config.check_has_upstream()?;
-    let mut building = Building::new("edge", config, false).await?;
+    let role = match serves {
+        Serves::Everything => "edge",
+        Serves::Live => "live",
+    };
+    let mut building = Building::new(role, config, false).await?;
     let trust = Trust::read(&config.nodes)?;
     let peers = || Peers::trusting(&config.upstream, &trust).map(Peers::for_edge);
     let beginning = Instant::now();
@@ -35,7 +62,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         config.edge.max_answers,
         config.edge.answer_max_age,
     ));
-    let views = Arc::new(Views::new(beginning, Some(Arc::clone(&answers) as _)));
+    let hub = building.hub();
+    let answering = Arc::clone(&answers) as Arc<dyn Observer>;
+    let observer = match &hub {
+        None => answering,
+        Some(hub) => Arc::new(Watching::new(answering, Arc::clone(hub))),
+    };
+    let views = Arc::new(Views::new(beginning, Some(observer)));
     let folder = config.edge.directory.as_deref();
     let snapshots = folder.map(Snapshots::open).transpose()?;
     let (kafka, stop) = (building.kafka()?, building.stop.clone());
@@ -84,14 +117,26 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         Some(peers()?),
         Holds::Memory(Arc::clone(&views)),
     );
+    let edge = Arc::new(edge);
+    building.live(
+        hub,
+        Arc::clone(&edge) as _,
+        Source::Views(Arc::clone(&views)),
+    )?;
+    let fresh = async move { views.fresh().await };
+    if serves == Serves::Live {
+        return building.serve_live(fresh).await;
+    }
     let behaviour = Behaviour {
-        calls: Arc::new(edge),
+        calls: edge,
         admin,
         nodes: None,
+        recorder: FlowRecorder::disabled(),
+        flows: Arc::new(Flows {
+            kept: Kept::Above(peers()?),
+        }),
     };
-    building
-        .serve(behaviour, async move { views.fresh().await })
-        .await
+    building.serve(behaviour, fresh).await
 }
 
 /// Replicates, from what the snapshot files hold. Reading them may take long; meanwhile the node lives and is not ready.

@@ -1,4 +1,4 @@
-//! The three roles: what each is made of, how it starts and how it stops. The only place that builds a node.
+//! The roles: what each is made of, how it starts and how it stops. The only place that builds a node.
 //!
 //! A node listens at once and is not ready at first: databases, Kafka and the nodes above may be away, now or later. What
 //! is missing is logged and tried again, and calls that need it say so.
@@ -7,6 +7,9 @@ mod brokers;
 mod central;
 mod edge;
 mod gauges;
+mod keeping;
+mod live;
+mod recorder;
 mod regional;
 
 use std::net::SocketAddr;
@@ -14,14 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use meridian_flow::FlowRecorder;
 use meridian_model::ports::Datastore;
 use meridian_proto::meridian::v1::admin_service_server::AdminServiceServer;
+use meridian_proto::meridian::v1::flow_service_server::FlowServiceServer;
 use meridian_proto::meridian::v1::node_service_server::NodeServiceServer;
 use meridian_sync::kafka;
 use meridian_sync::kafka::probe::Probe;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::admin::{Admin, Tiering};
@@ -34,6 +39,7 @@ use crate::commands::Local;
 use crate::config::Config;
 use crate::config::authn::Secrets;
 use crate::config::transport::Tls;
+use crate::flows::Flows;
 use crate::node_service::Nodes;
 use crate::peer::Peers;
 use crate::peer::trust::guarded;
@@ -43,10 +49,14 @@ use crate::status::{self, Holds, NodeStatus};
 use crate::telemetry::below::Observe;
 use crate::tls::{H2, HTTP_1, Identity};
 use gauges::{Below, Gauges, Holding};
+use live::{Live, Source};
 
 pub use central::start as central;
-pub use edge::start as edge;
+pub use edge::{start as edge, start_live as live};
 pub use regional::start as regional;
+
+/// How long a node that stops goes on writing what it has recorded.
+const LAST_FLOWS: Duration = Duration::from_secs(5);
 
 /// A node that runs.
 pub struct Node {
@@ -64,6 +74,7 @@ pub struct Node {
     stop: CancellationToken,
     servers: JoinSet<()>,
     tasks: JoinSet<()>,
+    recorder: FlowRecorder,
 }
 
 impl Node {
@@ -79,6 +90,7 @@ impl Node {
         tokio::time::sleep(self.drain_delay).await;
         self.drain.cancel();
         while self.servers.join_next().await.is_some() {}
+        self.recorder.shutdown(LAST_FLOWS).await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
@@ -95,6 +107,10 @@ struct Building {
     tls: Identities,
     services: RoutesBuilder,
     readiness: Readiness,
+    live: Option<Live>,
+    drain: CancellationToken,
+    /// Of nothing, unless a role brings one.
+    recorder: FlowRecorder,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -128,6 +144,8 @@ struct Behaviour {
     calls: Arc<dyn Calls>,
     admin: Arc<Admin>,
     nodes: Option<Nodes>,
+    recorder: FlowRecorder,
+    flows: Arc<Flows>,
 }
 
 impl Building {
@@ -156,6 +174,9 @@ impl Building {
                 None
             },
             config: config.clone(),
+            live: None,
+            drain: CancellationToken::new(),
+            recorder: FlowRecorder::disabled(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         })
@@ -234,18 +255,14 @@ impl Building {
             calls,
             admin,
             nodes,
+            recorder,
+            flows,
         } = behaviour;
-        let (mut services, readiness) = (self.services, self.readiness);
-        services.add_service(AdminServiceServer::from_arc(admin));
-        let (limits, tls) = (self.config.limits, self.tls);
-        for identity in tls.iter() {
-            let every = self.config.tls.reload_interval;
-            let follow = Arc::clone(identity).follow(every, self.stop.clone());
-            self.tasks.spawn(follow);
-        }
-        let (authenticator, stop) = (Arc::clone(&self.authenticator), self.stop.clone());
-        self.tasks
-            .spawn(async move { authenticator.run(stop).await });
+        let limits = self.config.limits;
+        let mut services = std::mem::replace(&mut self.services, Routes::builder());
+        services
+            .add_service(AdminServiceServer::from_arc(admin))
+            .add_service(FlowServiceServer::from_arc(Arc::clone(&flows)));
         let authzen = self.config.authzen();
         if authzen.enabled && authzen.base_url.is_none() {
             tracing::warn!(
@@ -253,44 +270,91 @@ impl Building {
             );
         }
         let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
-        let api = Arc::new(api.for_callers(Arc::clone(&self.authenticator)));
+        let method = self.config.authn.method;
+        let recorded = self.config.recorder.recording(recorder.clone(), method);
+        let api = api.for_callers(Arc::clone(&self.authenticator));
+        let api = Arc::new(api.recorded(Arc::new(recorded)));
+        self.recorder = recorder;
+        let routes = http::flows::routes(Arc::clone(&flows));
+        let mut router = http::router(Arc::clone(&api), self.readiness.clone())
+            .merge(http::beside(&api, routes));
+        if let Some(live) = &mut self.live {
+            let publishing = std::mem::take(&mut live.publishing);
+            router = router.merge(http::beside(&api, publishing));
+        }
+        let tokens = &self.config.nodes.tokens;
+        let nodes = nodes.map(|nodes| node_services(nodes, flows, self.name.clone(), tokens));
+        let api = Arc::new(Grpc::new(api, services));
+        let grpc = move |port, stop, drain| serve::grpc(api, port, stop, drain, limits);
+        self.listen(router, grpc, nodes, ready)
+    }
+
+    /// Serves the live channel and health, and nothing else.
+    async fn serve_live(
+        mut self,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<Node> {
+        let limits = self.config.limits;
+        let services = std::mem::replace(&mut self.services, Routes::builder());
+        let health = services.routes().prepare().into_axum_router();
+        let grpc = move |port, stop, drain| serve::services(health, port, stop, drain, limits);
+        let router = http::with_health(axum::Router::new(), self.readiness.clone());
+        self.listen(router, grpc, None, ready)
+    }
+
+    /// Listens, and has everything run that a node needs beside.
+    fn listen<F: Future<Output = ()> + Send + 'static>(
+        mut self,
+        mut router: axum::Router,
+        grpc: impl FnOnce(Port, WaitForCancellationFutureOwned, Drain) -> F,
+        nodes: Option<axum::Router>,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<Node> {
         let addresses = (self.grpc.local_addr()?, self.http.local_addr()?);
-        let drain = CancellationToken::new();
-        let patience = Drain(self.config.shutdown_timeout);
+        let (limits, patience) = (self.config.limits, Drain(self.config.shutdown_timeout));
+        let drained = || self.drain.clone().cancelled_owned();
         let mut servers = JoinSet::new();
-        let router = http::router(Arc::clone(&api), readiness.clone());
+        if let Some(live) = self.live.take() {
+            router = router.merge(Arc::clone(&live.server).router());
+            servers.spawn(live::closed(live.server, drained(), patience));
+        }
         let router = router.layer(cors::layer(&self.config.http));
-        servers.spawn(serve::grpc(
-            Arc::new(Grpc::new(api, services)),
-            Port::new(self.grpc, tls.grpc),
-            drain.clone().cancelled_owned(),
+        for identity in self.tls.iter() {
+            let every = self.config.tls.reload_interval;
+            let follow = Arc::clone(identity).follow(every, self.stop.clone());
+            self.tasks.spawn(follow);
+        }
+        servers.spawn(grpc(
+            Port::new(self.grpc, self.tls.grpc),
+            drained(),
             patience,
-            limits,
         ));
         servers.spawn(serve::http(
             router,
-            Port::new(self.http, tls.http),
-            drain.clone().cancelled_owned(),
+            Port::new(self.http, self.tls.http),
+            drained(),
             patience,
             limits,
         ));
         let mut nodes_address = None;
-        if let (Some(nodes), Some(listener)) = (nodes, self.nodes) {
+        if let (Some(router), Some(listener)) = (nodes, self.nodes) {
             nodes_address = Some(listener.local_addr()?);
-            let router = node_services(nodes, self.name.clone(), &self.config.nodes.tokens);
             servers.spawn(serve::services(
                 router,
-                Port::new(listener, tls.nodes),
-                drain.clone().cancelled_owned(),
+                Port::new(listener, self.tls.nodes),
+                drained(),
                 patience,
                 limits,
             ));
         }
-        let (set, name) = (readiness.clone(), self.name.clone());
-        let (drained, authenticator) = (drain.clone(), self.authenticator);
+        let (authenticator, stop) = (Arc::clone(&self.authenticator), self.stop.clone());
+        self.tasks
+            .spawn(async move { authenticator.run(stop).await });
+        let (set, name) = (self.readiness.clone(), self.name.clone());
+        let (drained, authenticator) = (drained(), self.authenticator);
         self.tasks.spawn(async move {
             tokio::select! {
-                () = drained.cancelled() => {}
+                () = drained => {}
                 ((), ()) = async { tokio::join!(ready, authenticator.ready()) } => {
                     set.set(true).await;
                     tracing::info!(node = name.as_str(), "ready");
@@ -304,22 +368,29 @@ impl Building {
             grpc: addresses.0,
             http: addresses.1,
             nodes: nodes_address,
-            readiness,
+            readiness: self.readiness,
             drain_delay: self.config.drain_delay,
-            drain,
+            drain: self.drain,
             stop: self.stop,
             servers,
             tasks: self.tasks,
+            recorder: self.recorder,
         })
     }
 }
 
 /// What a node gives the nodes below that show one of `tokens`.
-fn node_services(nodes: Nodes, node: ServedBy, tokens: &Secrets) -> axum::Router {
+fn node_services(
+    nodes: Nodes,
+    flows: Arc<Flows>,
+    node: ServedBy,
+    tokens: &Secrets,
+) -> axum::Router {
     let knows_nodes = tokens.iter().next().is_some();
     let mut services = Routes::builder();
     services
         .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))
+        .add_service(FlowServiceServer::from_arc(flows))
         .add_service(NodeServiceServer::new(nodes));
     let router = services.routes().prepare().into_axum_router();
     guarded(router.layer(Observe { node, knows_nodes }), tokens)

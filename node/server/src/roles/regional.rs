@@ -10,10 +10,12 @@ use meridian_sync::kafka::relay::{Relay, RelaySettings, Role};
 use meridian_sync::regional::{Applier, Regional as Replication, RegionalSettings};
 use tokio::sync::{Notify, watch};
 
-use super::{Behaviour, Below, Building, Holding, Node, open_datastore, own};
+use super::recorder::Recorder;
+use super::{Behaviour, Below, Building, Holding, Node, Source, open_datastore, own};
 use crate::admin::Tiering;
 use crate::commands::Local;
 use crate::config::Config;
+use crate::config::live::Scope;
 use crate::node_service::{Clock, Nodes};
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
@@ -71,6 +73,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         start: beginning,
     };
     let retention = config.datastore.changelog_retention;
+    let recorder = Recorder::open(config)?;
+    let recording = building.recording(&recorder, &datastore);
     let (store, schema) = (
         Arc::clone(&datastore),
         watch::Sender::new(Schema::default()),
@@ -81,6 +85,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         schema: schema.subscribe(),
     };
     let address = schema::address(&config.datastore.url);
+    building.keep_records(Scope::Region, Arc::clone(&datastore), schema.subscribe())?;
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -89,7 +94,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         tokio::join!(
             replication.run(consumer, stop.clone()),
             relay.run(stop.clone()),
-            retention::run(store, retention, stop)
+            retention::run(store, retention, stop),
+            recording
         );
     });
 
@@ -112,7 +118,15 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     };
     building.measure(Holding::Database(Arc::clone(&datastore)), Some(below));
     let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);
+    let hub = building.hub();
+    building.live(
+        hub,
+        Arc::clone(&regional) as _,
+        Source::Database(Arc::clone(&datastore)),
+    )?;
     let behaviour = Behaviour {
+        flows: recorder.service(Arc::clone(&regional) as _),
+        recorder: recorder.recorder,
         calls: Arc::clone(&regional) as _,
         admin: Arc::clone(&admin),
         nodes: Some(Nodes {

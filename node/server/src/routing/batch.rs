@@ -1,5 +1,6 @@
 //! BatchCheck and its stream at every role: equal checks of a batch are one, whoever decides them.
 
+mod in_time;
 mod told;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,9 +12,10 @@ use meridian_proto::openfga::v1::batch_check_single_result::CheckResult;
 use tokio::sync::mpsc;
 
 use crate::answers::Asked;
-use crate::api::{CheckDurations, deadline_exceeded};
-use crate::calls::{Answer, Context, Refusal, Reply, ServedBy};
+use crate::api::CheckDurations;
+use crate::calls::{Answer, Context, Refusal, ServedBy};
 use crate::commands::decisions::Outcome;
+use in_time::decide_in_time;
 pub(crate) use told::{Told, lifting, tell_at};
 
 /// Takes a check's outcome, by its place in the batch, as it is decided, and who decided it.
@@ -79,9 +81,9 @@ impl Batch {
     }
 }
 
-/// Answers a BatchCheck.
+/// Answers a BatchCheck at the node `name`.
 pub async fn answer(
-    node: &impl DecideAll,
+    (node, name): (&impl DecideAll, &ServedBy),
     cx: &Context,
     request: v1::BatchCheckRequest,
 ) -> Answer<v1::BatchCheckResponse> {
@@ -94,16 +96,16 @@ pub async fn answer(
             result.insert(name.clone(), single.clone());
         }
     };
-    let standing = node.decide_all(cx, &checks, &mut tell).await?;
-    Ok(reply(v1::BatchCheckResponse { result }, standing))
+    let decided = decide_in_time((node, name), cx, &checks, &mut tell).await?;
+    Ok(decided.map(|()| v1::BatchCheckResponse { result }))
 }
 
 /// A result of a streamed batch: a check's correlation id, and what it was decided.
 pub type BatchResult = (String, v1::BatchCheckSingleResult);
 
-/// Answers a batch result by result. `found` must have room for one of each check, so that a slow client keeps nobody waiting.
+/// Answers a batch at the node `name`, result by result. `found` must have room for one of each check, so that a slow client keeps nobody waiting.
 pub async fn stream(
-    node: &impl DecideAll,
+    (node, name): (&impl DecideAll, &ServedBy),
     cx: &Context,
     request: v1::BatchCheckRequest,
     found: &mpsc::Sender<BatchResult>,
@@ -118,20 +120,7 @@ pub async fn stream(
             let _sent = found.try_send((name.clone(), single.clone()));
         }
     };
-    let deciding = node.decide_all(cx, &checks, &mut tell);
-    let decided = tokio::time::timeout_at(cx.deadline.into(), deciding).await;
-    let standing = decided.map_err(|_| deadline_exceeded())??;
-    Ok(reply((), standing))
-}
-
-fn reply<T>(body: T, standing: Standing) -> Reply<T> {
-    Reply {
-        body,
-        position: Some(standing.position),
-        model: Some(standing.model),
-        served_by: standing.served_by,
-        truncated: false,
-    }
+    decide_in_time((node, name), cx, &checks, &mut tell).await
 }
 
 /// One check's answer as a batch names it, errors in upstream's words. One of the request is the asker's, any other the

@@ -31,6 +31,7 @@ use crate::commands::long_checks::LongChecks;
 use crate::limits::Limits;
 use crate::routing::{Decided, Upwards, wants_primary};
 use crate::telemetry::request::stage;
+pub(crate) use held::explain;
 use held::{Found, Held};
 
 /// The calls of an edge.
@@ -113,6 +114,7 @@ impl Edge {
                 Err(error) => return Some(Err(error.into())),
             };
         }
+        found.leave(&cx.why, view, request);
         self.settle(store, view, request, found)
     }
 

@@ -7,7 +7,7 @@ use meridian_proto::openfga::v1;
 use tokio::sync::mpsc;
 
 use crate::api::operations::{Operation, ReadChanges, Way};
-use crate::calls::{Answer, Context, Refusal};
+use crate::calls::{Answer, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::routing::batch::{DecideAll, Standing, Tell, Told, lifting};
 use crate::routing::floors::Floors;
@@ -90,6 +90,10 @@ impl DecideAll for Regional {
 }
 
 impl Routed for Regional {
+    fn name(&self) -> &ServedBy {
+        self.local.name()
+    }
+
     fn floors(&self) -> &Floors {
         self.upwards.floors()
     }
@@ -159,7 +163,6 @@ mod tests {
     use meridian_store::memory::MemoryDatastore;
 
     use super::*;
-    use crate::calls::ServedBy;
     use crate::limits::Limits;
     use crate::peer::Peers;
 
@@ -189,6 +192,7 @@ mod tests {
             min_position: None,
             caller: None,
             model: Default::default(),
+            why: Default::default(),
         };
         let request = v1::ReadChangesRequest {
             store_id: STORE.into(),

@@ -20,7 +20,7 @@ use super::floors::Floors;
 use super::routed::Routed;
 use super::{Decide, Decided, is_about_here, store_of, streamed_here, wants_primary};
 use crate::api::operations::{Operation, Way};
-use crate::calls::{Answer, Calls as _, Context, Refusal};
+use crate::calls::{Answer, Calls as _, Context, Refusal, ServedBy};
 use crate::commands::Local;
 use crate::commands::errors::of_replica;
 use crate::outage::Outage;
@@ -228,6 +228,10 @@ impl DecideAll for Replicated {
 }
 
 impl Routed for Replicated {
+    fn name(&self) -> &ServedBy {
+        self.primary.name()
+    }
+
     fn floors(&self) -> &Floors {
         &self.floors
     }

@@ -11,10 +11,13 @@ use crate::api::operations::{
     Operation, Read, ReadAssertions, ReadAuthorizationModel, ReadAuthorizationModels, ReadChanges,
     Write, WriteAssertions, WriteAuthorizationModel,
 };
-use crate::calls::{Answer, Calls, Context};
+use crate::calls::{Answer, Calls, Context, ServedBy};
 
 /// Answers by [`Routed::answer`], whatever the call; those that a node may answer in a way of its own have a method besides.
 pub trait Routed: DecideAll {
+    /// The node's name.
+    fn name(&self) -> &ServedBy;
+
     /// The positions this node has returned.
     fn floors(&self) -> &Floors;
 
@@ -184,7 +187,7 @@ impl<T: Routed> Calls for T {
         cx: &Context,
         request: v1::BatchCheckRequest,
     ) -> Answer<v1::BatchCheckResponse> {
-        batch::answer(self, cx, request).await
+        batch::answer((self, self.name()), cx, request).await
     }
 
     async fn streamed_batch_check(
@@ -193,7 +196,7 @@ impl<T: Routed> Calls for T {
         request: v1::BatchCheckRequest,
         found: mpsc::Sender<batch::BatchResult>,
     ) -> Answer<()> {
-        batch::stream(self, cx, request, &found).await
+        batch::stream((self, self.name()), cx, request, &found).await
     }
 
     async fn expand(&self, cx: &Context, request: v1::ExpandRequest) -> Answer<v1::ExpandResponse> {

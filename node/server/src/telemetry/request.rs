@@ -3,8 +3,8 @@
 //! What a request is told by goes with the task and not through every call, since the nodes above and the database are
 //! reached by code that knows of no request. A check that is answered at once and is not sampled does without all of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -71,8 +71,37 @@ pub(crate) struct Authenticating {
 /// The same, done.
 #[derive(Clone, Copy)]
 pub(crate) struct Authenticated {
-    since: SystemTime,
-    took: Duration,
+    /// When it began.
+    pub(crate) since: SystemTime,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// The stages of a request that the flow recorder will be told of, as they end.
+#[derive(Default)]
+pub(crate) struct Stages(Mutex<Vec<Noted>>);
+
+/// A stage that is over.
+pub(crate) struct Noted {
+    pub(crate) name: &'static str,
+    pub(crate) began: Instant,
+    pub(crate) took: Duration,
+}
+
+impl Stages {
+    /// Notes a stage; one that follows another of its name goes on where that ended.
+    fn note(&self, name: &'static str, began: Instant, took: Duration) {
+        let mut stages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match stages.last_mut().filter(|last| last.name == name) {
+            Some(last) => last.took += took,
+            None => stages.push(Noted { name, began, took }),
+        }
+    }
+
+    /// Those that are over.
+    pub(crate) fn take(&self) -> Vec<Noted> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Authenticating {
@@ -99,6 +128,8 @@ pub(crate) struct Begun {
     pub(crate) caller: Option<Arc<Caller>>,
     /// Its span, if it is sampled.
     pub(crate) span: Option<Box<Root>>,
+    /// Its stages, if it is recorded.
+    pub(crate) stages: Option<Arc<Stages>>,
 }
 
 /// The span of a request at this node.
@@ -108,12 +139,16 @@ impl Begun {
     /// What its task works on.
     pub(crate) fn current(&self) -> Current {
         let caller = self.caller.clone();
-        Current::new(self.id.to_string(), caller, self.span.as_deref())
+        let current = Current::new(self.id.to_string(), caller, self.span.as_deref());
+        Current {
+            stages: self.stages.clone(),
+            ..current
+        }
     }
 
-    /// The same, of a sampled request.
+    /// The same, of a request whose stages somebody wants to know.
     pub(crate) fn current_if_sampled(&self) -> Option<Current> {
-        self.span.is_some().then(|| self.current())
+        (self.span.is_some() || self.stages.is_some()).then(|| self.current())
     }
 }
 
@@ -126,6 +161,7 @@ pub(crate) fn begin(headers: &HeaderMap, extensions: &Extensions, name: &'static
             id: RequestId::new(),
             caller,
             span: None,
+            stages: None,
         },
         Some(span) => {
             let id = RequestId::Trace(span.span_context().trace_id());
@@ -136,7 +172,12 @@ pub(crate) fn begin(headers: &HeaderMap, extensions: &Extensions, name: &'static
                     .for_each(|done| span.stage_before("authenticate", *done));
                 span.say_caller(caller.as_deref());
             }
-            Begun { id, caller, span }
+            Begun {
+                id,
+                caller,
+                span,
+                stages: None,
+            }
         }
     }
 }
@@ -220,6 +261,8 @@ pub(crate) struct Current {
     statements: Arc<AtomicU32>,
     /// What stages hang under, if the request is sampled.
     parent: Option<SpanContext>,
+    /// Where its stages are noted, if it is recorded.
+    stages: Option<Arc<Stages>>,
 }
 
 impl Current {
@@ -233,6 +276,7 @@ impl Current {
             caller,
             statements: Arc::default(),
             parent: root.map(|root| root.0.span_context().clone()),
+            stages: None,
         }
     }
 
@@ -271,6 +315,10 @@ fn child(parent: SpanContext, builder: SpanBuilder) -> Option<Span> {
 impl Watcher for Current {
     fn statement(&self, text: &str, took: Duration) {
         self.statements.fetch_add(1, Ordering::Relaxed);
+        if let Some(stages) = &self.stages {
+            let now = Instant::now();
+            stages.note("read", now.checked_sub(took).unwrap_or(now), took);
+        }
         if self.parent.is_none() {
             return;
         }
@@ -310,17 +358,43 @@ pub(crate) fn statements() -> u32 {
     CURRENT.try_with(Current::statements).unwrap_or_default()
 }
 
-/// A stage of a sampled request that does not wait; it ends when dropped. Of all others it is nothing.
-pub(crate) struct Stage(#[expect(dead_code, reason = "dropped, it ends")] Option<Span>);
+/// A stage of a sampled or recorded request that does not wait; it ends when dropped. Of all others it is nothing.
+pub(crate) struct Stage {
+    #[expect(dead_code, reason = "dropped, it ends")]
+    span: Option<Span>,
+    noted: Option<(Arc<Stages>, &'static str, Instant)>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some((stages, name, began)) = &self.noted {
+            stages.note(name, *began, began.elapsed());
+        }
+    }
+}
 
 /// Begins a stage of the request that this task works on.
 pub(crate) fn stage(name: &'static str) -> Stage {
-    let span = CURRENT.try_with(|current| current.child(SpanBuilder::from_name(name)));
-    Stage(span.ok().flatten())
+    let begin = |current: &Current| Stage {
+        span: current.child(SpanBuilder::from_name(name)),
+        noted: current
+            .stages
+            .clone()
+            .map(|stages| (stages, name, Instant::now())),
+    };
+    CURRENT.try_with(begin).unwrap_or(Stage {
+        span: None,
+        noted: None,
+    })
 }
 
 /// Asks another node on behalf of the request that this task works on. What that node does hangs under it.
 pub(crate) async fn asking<F: Future>(node: &str, work: F) -> F::Output {
+    let stages = CURRENT.try_with(|current| current.stages.clone());
+    let _stage = stages.ok().flatten().map(|stages| Stage {
+        span: None,
+        noted: Some((stages, "upstream", Instant::now())),
+    });
     let begun = CURRENT.try_with(|current| {
         let builder = SpanBuilder::from_name("upstream")
             .with_kind(SpanKind::Client)

@@ -97,6 +97,7 @@ async fn reflection_lists_what_the_port_serves() {
         "grpc.reflection.v1alpha.ServerReflection",
         "meridian.v1.AdminService",
         "meridian.v1.CheckService",
+        "meridian.v1.FlowService",
         "openfga.v1.OpenFGAService",
     ];
     assert_eq!(names, served);

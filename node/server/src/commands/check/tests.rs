@@ -69,6 +69,7 @@ async fn between_rounds_others_have_their_turn() {
         min_position: None,
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     };
     let decided = local
         .decide(&within(late), &of("user:nobody"))

@@ -56,6 +56,7 @@ fn context() -> Context {
         min_position: None,
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     }
 }
 

@@ -86,19 +86,20 @@ fn what_callers_were_to_show_by_a_method_not_in_use_is_told() {
 #[test]
 fn settings_of_other_roles_are_told() {
     let all = "upstream: ['https://c:8082']\nedge: {maxAnswers: 5}\ncheckCache: {maxAnswers: 5}\n\
-               datastore: {url: 'postgres://me:hunter2@db/a', maxConnections: 5, minConnections: 1}";
+               datastore: {url: 'postgres://me:hunter2@db/a', maxConnections: 5, minConnections: 1}\n\
+               live: {retention: 1day}";
+    let of_a_database = &[
+        "datastore.url",
+        "datastore.minConnections",
+        "datastore.maxConnections",
+        "checkCache.maxAnswers",
+        "live.retention",
+    ];
     for (role, elsewhere) in [
         (Role::Central, &["upstream", "edge.maxAnswers"][..]),
         (Role::Regional, &["edge.maxAnswers"]),
-        (
-            Role::Edge,
-            &[
-                "datastore.url",
-                "datastore.minConnections",
-                "datastore.maxConnections",
-                "checkCache.maxAnswers",
-            ],
-        ),
+        (Role::Edge, of_a_database),
+        (Role::Live, of_a_database),
     ] {
         let expected: Vec<_> = elsewhere
             .iter()
@@ -115,4 +116,14 @@ fn unknown_experiments_are_told() {
         told(Role::Central, text),
         ["experimentals: 'other' has no effect"]
     );
+}
+
+#[test]
+fn a_live_channel_that_takes_anybodys_word_is_told() {
+    let told = |config: &Config| config.advice(Role::Live).join("\n");
+    let open = "whoever reaches listen.http is whom they say";
+    let mut config = Config::default();
+    assert!(told(&config).contains(open), "{}", told(&config));
+    config.live.userinfo_url = Some("https://app.example.com/me".into());
+    assert!(!told(&config).contains("whoever"), "{}", told(&config));
 }

@@ -70,12 +70,16 @@ fn every_setting_is_found_in_the_file_under_its_path() {
         }
         let is_list = matches!(
             path,
-            "upstream" | "experimentals" | "authn.oidc.clientIdClaims"
+            "upstream"
+                | "experimentals"
+                | "authn.oidc.clientIdClaims"
+                | "live.oidc.clientIdClaims"
+                | "live.allowedOrigins"
         ) || path.starts_with("http.cors");
         let value = if is_list {
             let parts: Vec<_> = value.split(',').map(|part| format!("'{part}'")).collect();
             format!("[{}]", parts.join(", "))
-        } else if value.bytes().all(|b| b.is_ascii_digit()) {
+        } else if value.bytes().all(|b| b.is_ascii_digit()) || value.parse::<bool>().is_ok() {
             value
         } else {
             format!("'{value}'")

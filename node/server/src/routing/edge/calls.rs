@@ -7,13 +7,17 @@ use tokio::sync::mpsc;
 use super::Edge;
 use crate::api::fields::Fields;
 use crate::api::operations::{Expand, ListObjects, ListUsers, Operation, Way};
-use crate::calls::{Answer, Context};
+use crate::calls::{Answer, Context, ServedBy};
 use crate::commands::lists::{Question as _, hand_on, unary};
 use crate::routing::floors::Floors;
 use crate::routing::routed::Routed;
 use crate::routing::{store_of, wants_primary};
 
 impl Routed for Edge {
+    fn name(&self) -> &ServedBy {
+        &self.held.name
+    }
+
     fn floors(&self) -> &Floors {
         self.upwards.floors()
     }
@@ -39,6 +43,7 @@ impl Routed for Edge {
         let found = self
             .held
             .decide(&shown.view, request, self.held.inline_budget());
+        found.leave(&cx.why, &shown.view, request);
         self.settle(store, &shown.view, request, found)
     }
 

@@ -1,11 +1,14 @@
 //! What an edge holds, and how it decides a check by it.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_engine::view::CompiledModel;
-use meridian_engine::{Budget, Outcome, Scratch, View};
+use meridian_engine::{Budget, Explanation, Outcome, Scratch, View};
 use meridian_model::{ApiError, ModelId, Position, StoreId};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::{Shown, Views};
@@ -15,6 +18,7 @@ use crate::calls::{Answer, Refusal, Reply, ServedBy};
 use crate::commands::check::{CheckedRequest, too_complex, unclear};
 use crate::commands::evaluations::Evaluations;
 use crate::commands::long_checks::LongChecks;
+use crate::explanations::{Basis, Why};
 use crate::limits::Limits;
 use crate::routing::wall_clock;
 use crate::telemetry::request::stage;
@@ -38,6 +42,15 @@ pub(super) enum Found {
     Long,
     /// There is nothing to evaluate by: the model is not (or not readably) here.
     Nothing,
+}
+
+impl Found {
+    /// Leaves what was decided by, if that is wanted.
+    pub(super) fn leave(&self, why: &Why, view: &View, request: &v1::CheckRequest) {
+        if let Self::Decided(Ok(_)) = self {
+            why.leave(|| Basis::Held(view.clone(), request.clone()));
+        }
+    }
 }
 
 thread_local! {
@@ -165,6 +178,25 @@ impl Held {
         };
         Some(async move { slot.run(deadline, run).await.map(|(done, _)| done) })
     }
+}
+
+/// Explains what a view decided, in at most `size` parts; the outcome where it does not decide within the budget.
+pub(crate) fn explain(
+    view: &View,
+    request: &v1::CheckRequest,
+    budget: Budget<'_>,
+    size: usize,
+) -> Option<Result<Explanation, Outcome>> {
+    let (_, compiled) = model(view, &request.authorization_model_id)?;
+    let checked = CheckedRequest::new(&compiled.types, request).ok()?;
+    Some(meridian_engine::explain(
+        view,
+        &compiled.program,
+        &checked.question,
+        checked.given(),
+        budget,
+        size,
+    ))
 }
 
 /// The model of that id, or the latest where it is empty, if it is readably here.

@@ -192,6 +192,7 @@ async fn a_position_that_upstream_has_shown_is_asked_for_when_a_check_waits_for_
         min_position: Some(later),
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     };
     // Nothing above takes the question itself.
     assert!(edge.check(&cx, question("")).await.is_err());

@@ -151,6 +151,7 @@ pub(super) fn cx() -> Context {
         min_position: None,
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     }
 }
 

@@ -95,6 +95,7 @@ async fn decided(
         min_position: None,
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     };
     let mut all = Vec::new();
     let ended = {

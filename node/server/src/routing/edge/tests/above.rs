@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::check_service_client::CheckServiceClient;
+use meridian_store::memory::MemoryDatastore;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tonic_prost::ProstCodec;
@@ -16,6 +17,8 @@ use tonic_prost::ProstCodec;
 use super::*;
 use crate::api::grpc::{Grpc, common_services};
 use crate::api::{Api, serve};
+use crate::commands::Local;
+use crate::routing::regional::Regional;
 
 /// A node above that allows what is asked of object `doc:1`, once it is let.
 #[derive(Clone)]
@@ -196,6 +199,7 @@ pub(in crate::routing::edge) fn context() -> Context {
         min_position: None,
         caller: None,
         model: Default::default(),
+        why: Default::default(),
     }
 }
 
@@ -275,7 +279,7 @@ async fn what_is_decided_above_is_told_and_shared_before_the_batch_ends() {
         let (edge, cx) = (Arc::clone(&edge), cx.clone());
         tokio::spawn(async move {
             let items = items(&["doc:1", "doc:2"]);
-            crate::routing::batch::stream(&*edge, &cx, items, &found).await
+            edge.streamed_batch_check(&cx, items, found).await
         })
     };
     while node.calls() == 0 {
@@ -295,6 +299,59 @@ async fn what_is_decided_above_is_told_and_shared_before_the_batch_ends() {
     batch.await.unwrap().unwrap();
 }
 
+/// A region without a store of its own, below a node.
+fn region_below(node: &Played) -> Regional {
+    let name = ServedBy::new("regional/eu").unwrap();
+    let datastore = Arc::new(MemoryDatastore::new());
+    let local = Local::new(datastore, name, Limits::default(), Arc::default());
+    let (local, peers) = (
+        Arc::new(local),
+        Peers::new(std::slice::from_ref(&node.address)),
+    );
+    Regional::new(local.clone(), local, Upwards::new(peers.unwrap()))
+}
+
+#[tokio::test]
+async fn where_a_node_above_takes_too_long_what_it_decided_in_time_is_told() {
+    use v1::batch_check_single_result::CheckResult::{Allowed, Error};
+    type Below = fn(&Played) -> Arc<dyn Calls>;
+    let nodes: [Below; 2] = [
+        |node| Arc::new(node.edge()),
+        |node| Arc::new(region_below(node)),
+    ];
+    for below in nodes {
+        let node = Played::start().await;
+        node.leave.add_permits(1);
+        node.results.forget_permits(RESULTS);
+        node.results.add_permits(1);
+        let (found, mut results) = tokio::sync::mpsc::channel(3);
+        let below = below(&node);
+        let soon = Context {
+            deadline: Instant::now() + Duration::from_secs(2),
+            ..context()
+        };
+        let batch = tokio::spawn(async move {
+            let items = items(&["doc:1", "doc:2", "doc:3"]);
+            below.streamed_batch_check(&soon, items, found).await
+        });
+        let mut told = Vec::new();
+        while let Some(result) = results.recv().await {
+            told.push(result);
+        }
+        let reply = batch.await.unwrap().unwrap();
+        assert_eq!(reply.position, Some(Position::new(1, 9)));
+        assert_eq!(reply.served_by.as_str(), "regional/test");
+        let told = told.into_iter().map(|(_, single)| single.check_result);
+        let [Some(Allowed(true)), Some(Error(second)), Some(Error(third))] =
+            &*told.collect::<Vec<_>>()
+        else {
+            panic!("not one decision and two errors");
+        };
+        let late = v1::check_error::Code::InternalError(4004);
+        assert_eq!([&second.code, &third.code], [&Some(late), &Some(late)]);
+    }
+}
+
 #[tokio::test]
 async fn where_a_node_dies_in_its_answer_to_a_batch_another_is_asked_what_is_left() {
     let (node, other) = (Played::start().await, Played::start().await);
@@ -308,7 +365,7 @@ async fn where_a_node_dies_in_its_answer_to_a_batch_another_is_asked_what_is_lef
         let edge = Arc::clone(&edge);
         tokio::spawn(async move {
             let items = items(&["doc:2", "doc:3", "doc:1"]);
-            crate::routing::batch::stream(&*edge, &context(), items, &found).await
+            edge.streamed_batch_check(&context(), items, found).await
         })
     };
     let mut told = Vec::new();

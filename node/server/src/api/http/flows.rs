@@ -1,0 +1,323 @@
+//! Flows over HTTP: the calls of `meridian.v1.FlowService` by path and query, times in RFC 3339.
+
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use meridian_model::Code;
+use meridian_proto::google::Timestamp;
+use meridian_proto::meridian::v1 as wire;
+use meridian_proto::meridian::v1::flow_service_server::FlowService as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use super::query::Query;
+use super::{error, json as answer};
+use crate::api::fields::InvalidFields;
+use crate::flows::Flows;
+
+/// Bytes of a body at most.
+const BODY: usize = 64 * 1024;
+const MICROS: i64 = 1_000_000;
+
+/// The routes of a node that has flows.
+pub(crate) fn routes(flows: Arc<Flows>) -> Router {
+    Router::new()
+        .route("/stores/{store_id}/flows", get(list))
+        .route("/stores/{store_id}/flows/{id}", get(one))
+        .route("/stores/{store_id}/flow-stats", get(stats))
+        .route("/stores/{store_id}/flow-activity", get(days))
+        .route("/stores/{store_id}/flows/purge", post(purge))
+        .route(
+            "/stores/{store_id}/flow-recorder",
+            get(recorder).patch(set_recorder),
+        )
+        .with_state(flows)
+}
+
+/// What a refusal of the service is over HTTP.
+fn refused(status: &Status) -> Response {
+    let (http, code) = match status.code() {
+        tonic::Code::InvalidArgument => (StatusCode::BAD_REQUEST, Code::ValidationError.name()),
+        tonic::Code::FailedPrecondition => (StatusCode::BAD_REQUEST, Code::ValidationError.name()),
+        tonic::Code::NotFound => (StatusCode::NOT_FOUND, "flow_not_found"),
+        tonic::Code::DeadlineExceeded => {
+            (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded.name())
+        }
+        tonic::Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable.name()),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal.name()),
+    };
+    error(http, code, status.message())
+}
+
+fn invalid(fields: &InvalidFields) -> Response {
+    error(StatusCode::BAD_REQUEST, fields.code, &fields.message)
+}
+
+type Answer = Result<Response, Response>;
+
+fn shown(body: &Value) -> Response {
+    answer(StatusCode::OK, body)
+}
+
+async fn list(
+    State(flows): State<Arc<Flows>>,
+    Path(store_id): Path<String>,
+    http: Request,
+) -> Answer {
+    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let size = query.page_size().map_err(|fields| invalid(&fields))?;
+    let request = wire::ListFlowsRequest {
+        store_id,
+        filter: Some(wire::FlowFilter {
+            from_micros: micros(&query, "from").map_err(|fields| invalid(&fields))?,
+            to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+            client_id: query.text("client_id"),
+            user: query.text("user"),
+            status: query.text("status"),
+            step: query.text("step"),
+            error_code: query.text("error_code"),
+            kind: query.text("kind"),
+        }),
+        // What is below 0 is refused as 0 is.
+        page_size: size.map(|size| u32::try_from(size).unwrap_or(0)),
+        continuation_token: query.continuation_token(),
+        count: query.text("count") == "true",
+    };
+    let reply = flows.list_flows(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let flows: Vec<_> = reply.flows.iter().map(flow).collect();
+    let mut body = json!({ "flows": flows, "continuation_token": reply.continuation_token });
+    if let (Some(total), Some(body)) = (reply.total, body.as_object_mut()) {
+        body.insert("total".to_owned(), json!(total));
+    }
+    Ok(shown(&body))
+}
+
+async fn one(
+    State(flows): State<Arc<Flows>>,
+    Path((store_id, id)): Path<(String, String)>,
+    http: Request,
+) -> Answer {
+    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let request = wire::GetFlowRequest {
+        store_id,
+        id,
+        explain: query.text("explain") == "true",
+    };
+    let reply = flows.get_flow(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let steps = reply.steps.iter().map(|step| {
+        json!({
+            "order": step.order,
+            "name": step.name,
+            "status": step.status,
+            "duration_ms": step.duration_ms,
+            "error_code": step.error_code,
+            "error_message": step.error_message,
+            "at": time(step.at_micros),
+        })
+    });
+    let steps: Vec<_> = steps.collect();
+    let mut body = json!({ "flow": reply.flow.as_ref().map(flow), "steps": steps });
+    if let (Some(why), Some(body)) = (&reply.explanation, body.as_object_mut()) {
+        let explanation = json!({
+            "allowed": why.allowed,
+            "revision": why.revision,
+            "truncated": why.truncated,
+            "root": why.root.as_ref().map(explained),
+        });
+        body.insert("explanation".to_owned(), explanation);
+    }
+    Ok(shown(&body))
+}
+
+async fn stats(
+    State(flows): State<Arc<Flows>>,
+    Path(store_id): Path<String>,
+    http: Request,
+) -> Answer {
+    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let request = wire::GetFlowStatsRequest {
+        store_id,
+        from_micros: micros(&query, "from").map_err(|fields| invalid(&fields))?,
+        to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+    };
+    let reply = flows.get_flow_stats(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let counts = reply.counts.iter().map(|count| {
+        json!({
+            "kind": count.kind,
+            "status": count.status,
+            "flows": count.flows,
+            "average_ms": count.average_ms,
+            "longest_ms": count.longest_ms,
+        })
+    });
+    let errors = reply.errors.iter();
+    let errors = errors.map(|error| json!({ "code": error.code, "steps": error.steps }));
+    let (counts, errors): (Vec<_>, Vec<_>) = (counts.collect(), errors.collect());
+    Ok(shown(
+        &json!({ "total": reply.total, "counts": counts, "errors": errors }),
+    ))
+}
+
+async fn days(
+    State(flows): State<Arc<Flows>>,
+    Path(store_id): Path<String>,
+    http: Request,
+) -> Answer {
+    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let days = match query.text("days") {
+        none if none.is_empty() => None,
+        text => Some(text.parse().map_err(|_| {
+            let told = format!("days is '{text}': use a whole number, 1 to 366");
+            refused(&Status::invalid_argument(told))
+        })?),
+    };
+    let request = wire::GetDailyActivityRequest { store_id, days };
+    let reply = flows.get_daily_activity(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let days = reply.days.iter().map(|day| {
+        json!({ "date": day.date, "total": day.total, "succeeded": day.succeeded, "failed": day.failed })
+    });
+    let days: Vec<_> = days.collect();
+    Ok(shown(&json!({ "days": days })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Purge {
+    before: String,
+}
+
+async fn purge(
+    State(flows): State<Arc<Flows>>,
+    Path(store_id): Path<String>,
+    http: Request,
+) -> Answer {
+    let Purge { before } = body(http).await?;
+    let before = before.parse().map_err(|_| {
+        let told = format!("before is '{before}', which is no time like 2026-01-31T12:00:00Z");
+        refused(&Status::invalid_argument(told))
+    })?;
+    let request = wire::PurgeFlowsRequest {
+        store_id,
+        before_micros: to_micros(&before),
+    };
+    let reply = flows.purge_flows(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    Ok(shown(
+        &json!({ "purged": reply.purged, "more": reply.more }),
+    ))
+}
+
+async fn recorder(State(flows): State<Arc<Flows>>, Path(store_id): Path<String>) -> Answer {
+    let request = wire::GetRecorderRequest { store_id };
+    let reply = flows.get_recorder(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    Ok(shown(&of_recorder(&reply)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetRecorder {
+    enabled: Option<bool>,
+    sampling: Option<f64>,
+    retention_seconds: Option<u64>,
+    process_enabled: Option<bool>,
+}
+
+async fn set_recorder(
+    State(flows): State<Arc<Flows>>,
+    Path(store_id): Path<String>,
+    http: Request,
+) -> Answer {
+    let set: SetRecorder = body(http).await?;
+    let request = wire::SetRecorderRequest {
+        store_id,
+        enabled: set.enabled,
+        sampling: set.sampling,
+        retention_seconds: set.retention_seconds,
+        process_enabled: set.process_enabled,
+    };
+    let reply = flows.set_recorder(tonic::Request::new(request)).await;
+    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    Ok(shown(&of_recorder(&reply.recorder.unwrap_or_default())))
+}
+
+async fn body<T: for<'de> Deserialize<'de>>(http: Request) -> Result<T, Response> {
+    let wrong = |why: String| refused(&Status::invalid_argument(why));
+    let bytes = axum::body::to_bytes(http.into_body(), BODY).await;
+    let bytes = bytes.map_err(|why| wrong(format!("reading the body: {why}")))?;
+    serde_json::from_slice(&bytes).map_err(|why| wrong(format!("malformed JSON: {why}")))
+}
+
+fn of_recorder(recorder: &wire::GetRecorderResponse) -> Value {
+    json!({
+        "process_enabled": recorder.process_enabled,
+        "enabled": recorder.enabled,
+        "sampling": recorder.sampling,
+        "retention_seconds": recorder.retention_seconds,
+    })
+}
+
+fn micros(query: &Query, name: &str) -> Result<Option<i64>, InvalidFields> {
+    let time = query.time(name)?;
+    Ok(time.map(|time| to_micros(&time)))
+}
+
+fn to_micros(time: &Timestamp) -> i64 {
+    let seconds = time.seconds.saturating_mul(MICROS);
+    seconds.saturating_add(i64::from(time.nanos) / 1000)
+}
+
+fn time(micros: i64) -> String {
+    let part = i32::try_from(micros.rem_euclid(MICROS)).unwrap_or(0);
+    Timestamp {
+        seconds: micros.div_euclid(MICROS),
+        nanos: part * 1000,
+    }
+    .to_string()
+}
+
+fn flow(flow: &wire::Flow) -> Value {
+    let decision = flow.decision.as_ref().map(|decision| {
+        let details: Value = serde_json::from_str(&decision.details).unwrap_or_default();
+        json!({
+            "operation": decision.operation,
+            "object": decision.object,
+            "relation": decision.relation,
+            "user": decision.user,
+            "allowed": decision.allowed,
+            "revision": decision.revision,
+            "authorization_model_id": decision.authorization_model_id,
+            "served_by": decision.served_by,
+            "details": details,
+        })
+    });
+    json!({
+        "id": flow.id,
+        "store_id": flow.store_id,
+        "kind": flow.kind,
+        "status": flow.status,
+        "started_at": time(flow.started_at_micros),
+        "completed_at": flow.completed_at_micros.map(time),
+        "duration_ms": flow.duration_ms,
+        "client_id": flow.client_id,
+        "grant_type": flow.grant_type,
+        "user_id": flow.user_id,
+        "ip": flow.ip,
+        "user_agent": flow.user_agent,
+        "decision": decision,
+    })
+}
+
+fn explained(node: &wire::ExplainedNode) -> Value {
+    let children: Vec<_> = node.children.iter().map(explained).collect();
+    json!({ "kind": node.kind, "name": node.name, "allowed": node.allowed, "children": children })
+}

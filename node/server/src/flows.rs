@@ -1,0 +1,340 @@
+//! `meridian.v1.FlowService`: what the recorder has kept, over gRPC and, by [`crate::api::http`], over HTTP. A node without
+//! flows of its own, an edge, passes every call up.
+
+mod asked;
+mod explain;
+mod told;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use meridian_flow::ports::FlowFilter;
+use meridian_flow::recorder::Overrides;
+use meridian_flow::{FlowId, FlowRecorder, FlowStatus, Repository, RepositoryError};
+use meridian_model::{StoreId, Timestamp};
+use meridian_proto::meridian::v1 as wire;
+use meridian_proto::meridian::v1::flow_service_server::FlowService;
+use tonic::{Request, Response, Status};
+
+use crate::calls::Calls;
+use crate::node_service::store_id;
+use crate::peer::Peers;
+
+/// Longest a call may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a purge goes on before it says that there is more.
+const PURGING: Duration = Duration::from_secs(5);
+/// Flows that go with one statement.
+const PURGED_AT_ONCE: u32 = 500;
+const DAY: i64 = 86_400_000_000;
+
+/// The service of a node.
+pub struct Flows {
+    /// Where flows are.
+    pub kept: Kept,
+}
+
+/// Where flows are.
+pub enum Kept {
+    /// In this node's database.
+    Here {
+        /// The database.
+        flows: Arc<dyn Repository>,
+        /// What writes to it.
+        recorder: FlowRecorder,
+        /// By what decisions are explained.
+        calls: Arc<dyn Calls>,
+    },
+    /// At a node above.
+    Above(Peers),
+}
+
+/// What a repository cannot do, as a client is told it.
+fn failed(error: RepositoryError) -> Status {
+    match error {
+        RepositoryError::DeadlineExceeded => {
+            Status::deadline_exceeded("the flows' database did not answer in time; try again")
+        }
+        error => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "flows cannot be read");
+            Status::unavailable("the flows' database cannot be used now; try again")
+        }
+    }
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Answers a call here, or has it answered above.
+macro_rules! answered {
+    ($self:ident, $request:ident, $method:ident, |$kept:ident, $message:ident, $deadline:ident| $here:expr) => {{
+        let $deadline = Instant::now() + TIMEOUT;
+        let $message = $request.into_inner();
+        match &$self.kept {
+            Kept::Above(peers) => peers
+                .flows($deadline, move |mut client| {
+                    let message = $message.clone();
+                    async move { client.$method(message).await }
+                })
+                .await
+                .map(Response::new),
+            Kept::Here {
+                flows,
+                recorder,
+                calls,
+            } => {
+                let $kept = Here {
+                    flows: &**flows,
+                    recorder,
+                    calls: &**calls,
+                };
+                $here.await.map(Response::new)
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl FlowService for Flows {
+    async fn list_flows(
+        &self,
+        request: Request<wire::ListFlowsRequest>,
+    ) -> Result<Response<wire::ListFlowsResponse>, Status> {
+        answered!(self, request, list_flows, |here, message, deadline| here
+            .list(message, deadline))
+    }
+
+    async fn get_flow(
+        &self,
+        request: Request<wire::GetFlowRequest>,
+    ) -> Result<Response<wire::GetFlowResponse>, Status> {
+        answered!(self, request, get_flow, |here, message, deadline| here
+            .get(message, deadline))
+    }
+
+    async fn get_flow_stats(
+        &self,
+        request: Request<wire::GetFlowStatsRequest>,
+    ) -> Result<Response<wire::GetFlowStatsResponse>, Status> {
+        answered!(self, request, get_flow_stats, |here, message, deadline| {
+            here.stats(message, deadline)
+        })
+    }
+
+    async fn get_daily_activity(
+        &self,
+        request: Request<wire::GetDailyActivityRequest>,
+    ) -> Result<Response<wire::GetDailyActivityResponse>, Status> {
+        answered!(
+            self,
+            request,
+            get_daily_activity,
+            |here, message, deadline| here.days(message, deadline)
+        )
+    }
+
+    async fn purge_flows(
+        &self,
+        request: Request<wire::PurgeFlowsRequest>,
+    ) -> Result<Response<wire::PurgeFlowsResponse>, Status> {
+        answered!(self, request, purge_flows, |here, message, deadline| here
+            .purge(message, deadline))
+    }
+
+    async fn get_recorder(
+        &self,
+        request: Request<wire::GetRecorderRequest>,
+    ) -> Result<Response<wire::GetRecorderResponse>, Status> {
+        answered!(self, request, get_recorder, |here, message, deadline| here
+            .get_recorder(message, deadline))
+    }
+
+    async fn set_recorder(
+        &self,
+        request: Request<wire::SetRecorderRequest>,
+    ) -> Result<Response<wire::SetRecorderResponse>, Status> {
+        answered!(self, request, set_recorder, |here, message, deadline| here
+            .set_recorder(message, deadline))
+    }
+}
+
+/// Flows of this node's database.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    flows: &'a dyn Repository,
+    recorder: &'a FlowRecorder,
+    calls: &'a dyn Calls,
+}
+
+impl Here<'_> {
+    async fn list(
+        self,
+        request: wire::ListFlowsRequest,
+        deadline: Instant,
+    ) -> Result<wire::ListFlowsResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let filter = asked::filter(request.filter.unwrap_or_default())?;
+        let size = asked::page_size(request.page_size)?;
+        let before = asked::token(&request.continuation_token)?;
+        // One more tells whether there is another page.
+        let found = self
+            .flows
+            .get_flows(store, &filter, before, size + 1, deadline);
+        let mut found = found.await.map_err(failed)?;
+        let total = if request.count {
+            let count = self.flows.count_flows(store, &filter, deadline);
+            Some(count.await.map_err(failed)?)
+        } else {
+            None
+        };
+        let has_more = found.len() > usize::try_from(size).unwrap_or(usize::MAX);
+        found.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        let last = found.last().filter(|_| has_more);
+        Ok(wire::ListFlowsResponse {
+            continuation_token: last
+                .map(|flow| asked::to_token(flow.id))
+                .unwrap_or_default(),
+            flows: found.into_iter().map(told::flow).collect(),
+            total,
+        })
+    }
+
+    async fn get(
+        self,
+        request: wire::GetFlowRequest,
+        deadline: Instant,
+    ) -> Result<wire::GetFlowResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let id: FlowId = request
+            .id
+            .parse()
+            .map_err(|why| Status::invalid_argument(format!("id '{}' {why}", request.id)))?;
+        let flow = self.flows.get_flow_by_id(store, id, deadline);
+        let flow = flow.await.map_err(failed)?.ok_or_else(|| {
+            Status::not_found(format!(
+                "store '{store}' has no flow '{id}': it never had, or it is older than flows are kept"
+            ))
+        })?;
+        let steps = self.flows.get_steps_for_flow(id, deadline);
+        let steps = steps.await.map_err(failed)?;
+        let explanation = if request.explain {
+            Some(explain::decision(self.calls, &flow, deadline).await?)
+        } else {
+            None
+        };
+        Ok(wire::GetFlowResponse {
+            flow: Some(told::flow(flow)),
+            steps: told::steps(steps),
+            explanation,
+        })
+    }
+
+    async fn stats(
+        self,
+        request: wire::GetFlowStatsRequest,
+        deadline: Instant,
+    ) -> Result<wire::GetFlowStatsResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let to = request.to_micros.unwrap_or_else(|| now() + 1);
+        let from = request.from_micros.unwrap_or(to.saturating_sub(DAY));
+        asked::in_order(from, to)?;
+        let stats = self
+            .flows
+            .get_stats(store, Timestamp(from), Timestamp(to), deadline);
+        Ok(told::stats(stats.await.map_err(failed)?))
+    }
+
+    async fn days(
+        self,
+        request: wire::GetDailyActivityRequest,
+        deadline: Instant,
+    ) -> Result<wire::GetDailyActivityResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let days = i64::from(asked::days(request.days)?);
+        let today = now().div_euclid(DAY);
+        let (from, to) = ((today + 1 - days) * DAY, (today + 1) * DAY);
+        let found = self
+            .flows
+            .get_daily_activity(store, Timestamp(from), Timestamp(to), deadline);
+        Ok(told::days(&found.await.map_err(failed)?))
+    }
+
+    async fn purge(
+        self,
+        request: wire::PurgeFlowsRequest,
+        deadline: Instant,
+    ) -> Result<wire::PurgeFlowsResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let before = Timestamp(request.before_micros);
+        let (until, mut purged) = (Instant::now() + PURGING, 0);
+        loop {
+            let gone = self
+                .flows
+                .purge_old_flows(store, before, PURGED_AT_ONCE, deadline);
+            let gone = gone.await.map_err(failed)?;
+            purged += gone;
+            let more = gone == u64::from(PURGED_AT_ONCE);
+            if !more || Instant::now() >= until {
+                return Ok(wire::PurgeFlowsResponse { purged, more });
+            }
+        }
+    }
+
+    async fn overrides(self, store: StoreId, deadline: Instant) -> Result<Overrides, Status> {
+        let all = self.flows.get_overrides(deadline).await.map_err(failed)?;
+        let of = all.iter().find(|(of, _)| *of == store);
+        Ok(of.map(|(_, set)| *set).unwrap_or_default())
+    }
+
+    async fn get_recorder(
+        self,
+        request: wire::GetRecorderRequest,
+        deadline: Instant,
+    ) -> Result<wire::GetRecorderResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let set = self.overrides(store, deadline).await?;
+        let settings = set.over(self.recorder.defaults());
+        Ok(wire::GetRecorderResponse {
+            process_enabled: self.recorder.is_on(),
+            enabled: settings.enabled,
+            sampling: settings.sampling,
+            retention_seconds: settings.retention.as_secs(),
+        })
+    }
+
+    async fn set_recorder(
+        self,
+        request: wire::SetRecorderRequest,
+        deadline: Instant,
+    ) -> Result<wire::SetRecorderResponse, Status> {
+        let store = store_id(&request.store_id)?;
+        let new = asked::overrides(&request)?;
+        let old = self.overrides(store, deadline).await?;
+        let set = Overrides {
+            enabled: new.enabled.or(old.enabled),
+            sampling: new.sampling.or(old.sampling),
+            retention: new.retention.or(old.retention),
+        };
+        if set != old {
+            let put = self.flows.put_overrides(store, &set, deadline);
+            put.await.map_err(failed)?;
+            let all = self.flows.get_overrides(deadline).await.map_err(failed)?;
+            self.recorder.set_overrides(&all);
+        }
+        if let Some(on) = request.process_enabled {
+            self.recorder.switch().store(on, Ordering::Relaxed);
+        }
+        let asked = wire::GetRecorderRequest {
+            store_id: request.store_id,
+        };
+        let recorder = Some(self.get_recorder(asked, deadline).await?);
+        Ok(wire::SetRecorderResponse { recorder })
+    }
+}

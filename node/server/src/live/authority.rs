@@ -1,0 +1,222 @@
+//! Who may see what: this node's own checks, or somebody else who is shown the user's token.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use http::StatusCode;
+use meridian_live_channel::ports::{Authority, Decided, Question, Rests, Undecided};
+use meridian_model::hash::type_hash;
+use meridian_model::{ApiError, Code, Position, StoreId};
+use meridian_proto::openfga::v1;
+use meridian_sync::views::Views;
+
+use super::following::Following;
+use crate::authn::Web;
+use crate::calls::{Context, ServedBy};
+use crate::commands::check::Decision;
+use crate::commands::decisions::Outcome;
+use crate::routing::batch::DecideAll;
+
+/// What tells a node of its stores' changes.
+pub enum Changes {
+    /// An edge: what is published to its views.
+    Views(Arc<Views>),
+    /// A node with a database: what is read there.
+    Database(Arc<Following>),
+}
+
+/// This node's own checks.
+pub struct Checks {
+    /// Who decides.
+    pub decider: Arc<dyn DecideAll>,
+    /// What tells of changes.
+    pub changes: Changes,
+    /// How long a call may take.
+    pub timeout: Duration,
+}
+
+#[async_trait]
+impl Authority for Checks {
+    async fn follow(&self, store: StoreId) -> Result<(), Undecided> {
+        match &self.changes {
+            Changes::Views(views) => self.is_held(views, store).await,
+            Changes::Database(following) => following.follow(store, self.timeout).await,
+        }
+    }
+
+    async fn decide(
+        &self,
+        store: StoreId,
+        at_least: Option<Position>,
+        questions: &[Question],
+    ) -> Vec<Result<Decided, Undecided>> {
+        let cx = Context {
+            deadline: Instant::now() + self.timeout,
+            min_position: at_least,
+            caller: None,
+            model: Default::default(),
+            why: Default::default(),
+        };
+        let checks: Vec<_> = questions
+            .iter()
+            .map(|asked| request(store, asked))
+            .collect();
+        let mut results = vec![Err(Undecided::Unreachable); questions.len()];
+        let mut tell = |at: usize, outcome: Outcome, _: &ServedBy| {
+            if let (Some(result), Some(question)) = (results.get_mut(at), questions.get(at)) {
+                *result = match outcome {
+                    Ok(decision) => Ok(self.decided(store, question, decision)),
+                    Err(error) => Err(undecided(error)),
+                };
+            }
+        };
+        let deciding = self.decider.decide_all(&cx, &checks, &mut tell);
+        match tokio::time::timeout(self.timeout, deciding).await {
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(refusal)) => {
+                let why = undecided(refusal.error);
+                let untold = results.iter_mut().filter(|result| result.is_err());
+                untold.for_each(|result| *result = Err(why.clone()));
+            }
+        }
+        results
+    }
+}
+
+impl Checks {
+    /// What is held is followed anyway; a store that is not may be about to come.
+    async fn is_held(&self, views: &Views, store: StoreId) -> Result<(), Undecided> {
+        const TICK: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + self.timeout;
+        while views.get(store).is_none() {
+            if Instant::now() >= deadline {
+                return Err(Undecided::Unreachable);
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(())
+    }
+
+    fn decided(&self, store: StoreId, question: &Question, decision: Decision) -> Decided {
+        let rests = match &self.changes {
+            // What a view proves is not told by set: it rests on all that the relation can reach.
+            Changes::Views(views) if decision.reads.is_empty() => {
+                reach(views, store, question, &decision).map_or(Rests::OnAnything, Rests::On)
+            }
+            _ => Rests::On(decision.reads),
+        };
+        Decided {
+            allowed: decision.allowed,
+            position: decision.position,
+            rests,
+        }
+    }
+}
+
+/// Hashes of the types that a question can touch; `None` where its model is not here.
+fn reach(
+    views: &Views,
+    store: StoreId,
+    question: &Question,
+    decision: &Decision,
+) -> Option<Vec<u64>> {
+    let shown = views.get(store)?;
+    let model = shown.view.model(Some(decision.model))?.compiled.as_ref()?;
+    let (object_type, _) = question.object.split_once(':')?;
+    let types = model.types.closure_types(object_type, &question.relation);
+    Some(types.into_iter().map(type_hash).collect())
+}
+
+fn request(store: StoreId, asked: &Question) -> v1::CheckRequest {
+    v1::CheckRequest {
+        store_id: store.to_string(),
+        tuple_key: Some(v1::CheckRequestTupleKey {
+            user: asked.user.to_string(),
+            relation: asked.relation.to_string(),
+            object: asked.object.to_string(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn undecided(error: ApiError) -> Undecided {
+    match error.code {
+        Code::StoreIdNotFound => Undecided::NoStore,
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Internal => Undecided::Unreachable,
+        _ => Undecided::Invalid(error.message),
+    }
+}
+
+/// Somebody else, who answers 200 to whom it would show the object.
+pub struct Elsewhere {
+    web: Web,
+    url: String,
+}
+
+impl Elsewhere {
+    /// Asks at `url`, in which `{object}`, `{type}` and `{id}` stand for the object.
+    pub fn new(web: Web, url: String) -> Self {
+        Self { web, url }
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Decided, Undecided> {
+        let (object_type, id) = question.object.split_once(':').unwrap_or_default();
+        let url = self
+            .url
+            .replace("{object}", &escaped(&question.object))
+            .replace("{type}", &escaped(object_type))
+            .replace("{id}", &escaped(id));
+        let asked = self.web.get(&url, question.token.as_deref()).await;
+        let (status, _) = asked.map_err(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "live.authorityUrl cannot be asked who may see an object"
+            );
+            Undecided::Unreachable
+        })?;
+        let allowed = match status {
+            StatusCode::OK | StatusCode::NO_CONTENT => true,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => false,
+            _ => return Err(Undecided::Unreachable),
+        };
+        Ok(Decided {
+            allowed,
+            position: Position::default(),
+            rests: Rests::Elsewhere,
+        })
+    }
+}
+
+/// What may stand in a path or a query as it is stays; all else is named by its bytes.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[async_trait]
+impl Authority for Elsewhere {
+    async fn follow(&self, _: StoreId) -> Result<(), Undecided> {
+        Ok(())
+    }
+
+    async fn decide(
+        &self,
+        _: StoreId,
+        _: Option<Position>,
+        questions: &[Question],
+    ) -> Vec<Result<Decided, Undecided>> {
+        futures::future::join_all(questions.iter().map(|question| self.ask(question))).await
+    }
+}

@@ -1,0 +1,147 @@
+//! Records, from Kafka to the database: each is read by one of the nodes that share the database, and done only once it is there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meridian_live_channel::Record;
+use meridian_live_channel::durable::Keeper;
+use meridian_model::StoreId;
+use meridian_model::ports::Datastore;
+use meridian_sync::kafka::group::work::Worker;
+use tokio_util::sync::CancellationToken;
+
+use super::records::raw;
+
+/// What goes to the database at once.
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How long a batch waits for more.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How often what is old is looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+/// Longer than a look takes; the next node takes over when the one that has it is gone for so long.
+const LEASE: Duration = Duration::from_secs(150);
+const LEASE_NAME: &str = "live-records";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Writes what the topic brings, until `stop`. `store` is that of records that name none.
+pub async fn write(
+    mut worker: Worker,
+    keeper: &Keeper,
+    store: Option<StoreId>,
+    stop: &CancellationToken,
+) {
+    let writing = async {
+        loop {
+            let (mut records, mut bytes) = (Vec::<Record>::new(), 0);
+            let batch = worker.batch(LINGER, |message| {
+                let (raw, place) = raw(&message);
+                // The fan-out counts what cannot be read.
+                if let Ok(record) = raw.read(store, message.at, place) {
+                    bytes += message.value.len();
+                    records.push(record);
+                }
+                records.len() < BATCH_RECORDS && bytes < BATCH_BYTES
+            });
+            batch.await;
+            keeper.keep(records).await;
+            worker.done();
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = writing => {}
+    }
+    worker.leave().await;
+}
+
+/// Forgets what was stored longer ago than `retention`, until `stop`: one node at a time, which `holder` names.
+pub async fn purge(
+    datastore: Arc<dyn Datastore>,
+    keeper: &Keeper,
+    holder: &str,
+    retention: Duration,
+    stop: &CancellationToken,
+) {
+    loop {
+        let deadline = Instant::now() + TIMEOUT;
+        let leading = datastore
+            .acquire_lease(LEASE_NAME, holder, LEASE, deadline)
+            .await;
+        // A database that is away is told by whoever writes.
+        if leading.is_ok_and(|leads| leads)
+            && let Err(error) = keeper.purge(retention).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "old records of the live channel could not be deleted; trying again later"
+            );
+        }
+        if tokio::time::timeout(PURGE_INTERVAL, stop.cancelled())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use async_trait::async_trait;
+    use meridian_live_channel::durable::{NotStored, RecordRepository};
+    use meridian_store::memory::MemoryDatastore;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(5);
+
+    /// So many old records, and how often somebody deleted some.
+    #[derive(Default)]
+    struct Old {
+        left: AtomicU64,
+        deletions: AtomicU64,
+    }
+
+    #[async_trait]
+    impl RecordRepository for Old {
+        async fn insert(&self, _: &str, _: &[Record], _: Instant) -> Result<(), NotStored> {
+            Ok(())
+        }
+
+        async fn purge(&self, _: SystemTime, limit: u32, _: Instant) -> Result<u64, NotStored> {
+            self.deletions.fetch_add(1, Ordering::Relaxed);
+            let gone = self.left.load(Ordering::Relaxed).min(u64::from(limit));
+            self.left.fetch_sub(gone, Ordering::Relaxed);
+            Ok(gone)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_node_at_a_time_deletes_a_few_with_each_statement() {
+        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let (old, idle) = (Arc::new(Old::default()), Arc::new(Old::default()));
+        old.left.store(1200, Ordering::Relaxed);
+        let stop = CancellationToken::new();
+        let node = |repository: &Arc<Old>| Keeper::new(repository.clone(), "live".to_owned());
+        let (leader, other) = (node(&old), node(&idle));
+        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        let deleted = async {
+            while old.left.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(TICK).await;
+            }
+            stop.cancel();
+        };
+        tokio::join!(
+            purge(Arc::clone(&datastore), &leader, "one", month, &stop),
+            purge(Arc::clone(&datastore), &other, "other", month, &stop),
+            deleted
+        );
+        assert_eq!(old.deletions.load(Ordering::Relaxed), 3);
+        assert_eq!(idle.deletions.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! Whose a token is: by keys held here, by asking who issued it, or by its word where nobody has to show anything.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use http::StatusCode;
+use meridian_live_channel::ports::{Identity, TokenError, Tokens};
+use meridian_model::Code;
+use serde_json::{Map, Value};
+
+use crate::authn::{FetchError, Oidc, Web};
+use crate::config::Live;
+use crate::config::authn::Method;
+
+/// Answers kept of whoever is asked whose a token is.
+const KEPT: u64 = 100_000;
+
+/// Says whose a token is.
+pub struct Verifier {
+    way: Way,
+    user_type: String,
+    scope_claim: String,
+}
+
+enum Way {
+    /// By keys held here.
+    Keys(Arc<Oidc>),
+    /// By asking.
+    Asking(Box<Asking>),
+    /// Callers have to show nothing: a token is the user's name.
+    Word,
+}
+
+struct Asking {
+    web: Web,
+    url: String,
+    /// By a token's digest: a cache of tokens would be one of secrets.
+    known: moka::future::Cache<[u8; 32], Arc<Map<String, Value>>>,
+}
+
+impl Verifier {
+    /// By the settings of the live channel; `node` is what callers of the API show their tokens to.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub fn new(live: &Live, method: Method, node: Option<Arc<Oidc>>) -> Result<Self, FetchError> {
+        let own = !live.oidc.issuer.is_empty();
+        let way = match (&live.userinfo_url, node) {
+            (Some(url), _) => Way::Asking(Box::new(Asking {
+                web: Web::new(live.oidc.ca.as_deref())?,
+                url: url.clone(),
+                known: moka::future::Cache::builder()
+                    .max_capacity(KEPT)
+                    .time_to_live(live.userinfo_max_age.max(Duration::from_millis(1)))
+                    .build(),
+            })),
+            (None, _) if own => Way::Keys(Arc::new(Oidc::new(live.oidc.clone())?)),
+            (None, Some(node)) => Way::Keys(node),
+            (None, None) if method == Method::None => Way::Word,
+            // The settings were checked: there is an issuer, or nobody has to show anything.
+            (None, None) => Way::Keys(Arc::new(Oidc::new(live.oidc.clone())?)),
+        };
+        Ok(Self {
+            way,
+            user_type: live.user_type.clone(),
+            scope_claim: live.scope_claim.clone(),
+        })
+    }
+
+    /// Fetches the issuer's keys, again and again.
+    pub async fn keep_keys(&self) {
+        match &self.way {
+            Way::Keys(oidc) => oidc.keep_keys().await,
+            Way::Asking(_) | Way::Word => std::future::pending().await,
+        }
+    }
+
+    fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
+        let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
+        let id = || text("sub").or_else(|| text("id"));
+        let subject = id().filter(|id| !id.is_empty());
+        let subject = subject.ok_or_else(|| TokenError::Invalid("the token has no sub".into()))?;
+        let scopes = claims.get(&self.scope_claim).and_then(Value::as_array);
+        let scopes = scopes.into_iter().flatten().filter_map(Value::as_str);
+        let expires = claims.get("exp").and_then(Value::as_f64);
+        let expires = expires.and_then(|at| Duration::try_from_secs_f64(at).ok());
+        Ok(Identity {
+            subject: subject.to_owned(),
+            user: self.user(subject)?,
+            expires_at: expires.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at)),
+            scopes: scopes.map(str::to_owned).collect(),
+        })
+    }
+
+    /// The user that a subject is, as tuples name it.
+    fn user(&self, subject: &str) -> Result<String, TokenError> {
+        let plain = !subject
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || "#*".contains(c));
+        if subject.is_empty() || !plain || subject.len() > 256 {
+            let why = "the token's sub cannot be the id of a user: 1 to 256 bytes without spaces, # and *";
+            return Err(TokenError::Invalid(why.into()));
+        }
+        Ok(format!("{}:{subject}", self.user_type))
+    }
+}
+
+#[async_trait]
+impl Tokens for Verifier {
+    async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        match &self.way {
+            Way::Keys(oidc) => {
+                let verified = oidc.claims(token).await.map_err(|unknown| {
+                    if unknown.error.code == Code::Unavailable {
+                        return TokenError::Unavailable;
+                    }
+                    TokenError::Invalid(format!("the token is not good: {}", unknown.reason))
+                })?;
+                self.identity(&verified)
+            }
+            Way::Asking(asking) => self.identity(&*asking.ask(token).await?),
+            Way::Word => {
+                let of_type = format!("{}:", self.user_type);
+                let subject = token.strip_prefix(&of_type).unwrap_or(token);
+                Ok(Identity {
+                    subject: subject.to_owned(),
+                    user: self.user(subject)?,
+                    expires_at: None,
+                    scopes: Vec::new(),
+                })
+            }
+        }
+    }
+}
+
+impl Asking {
+    async fn ask(&self, token: &str) -> Result<Arc<Map<String, Value>>, TokenError> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let digest = <[u8; 32]>::try_from(digest.as_ref()).unwrap_or_default();
+        if let Some(known) = self.known.get(&digest).await {
+            return Ok(known);
+        }
+        let (status, body) = self
+            .web
+            .get(&self.url, Some(token))
+            .await
+            .map_err(|error| {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "live.userinfoUrl cannot be asked whose a token is"
+                );
+                TokenError::Unavailable
+            })?;
+        match status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(TokenError::Invalid(
+                    "the token is not good, says its issuer".into(),
+                ));
+            }
+            _ => return Err(TokenError::Unavailable),
+        }
+        let mut claims: Map<String, Value> =
+            serde_json::from_slice(&body).map_err(|_| TokenError::Unavailable)?;
+        // Some wrap what they say.
+        if let Some(Value::Object(data)) = claims.remove("data") {
+            claims = data;
+        }
+        let claims = Arc::new(claims);
+        self.known.insert(digest, Arc::clone(&claims)).await;
+        Ok(claims)
+    }
+}

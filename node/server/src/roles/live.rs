@@ -1,0 +1,169 @@
+//! The live channel of a node: its parts, put together.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use http::HeaderName;
+use meridian_live_channel::ports::Authority;
+use meridian_live_channel::review::Review;
+use meridian_live_channel::{Hub, Server, Settings};
+use meridian_model::ports::Datastore;
+use meridian_sync::kafka::live::{Publisher, read};
+use meridian_sync::views::Views;
+
+use super::Building;
+use crate::api::cors;
+use crate::api::serve::Drain;
+use crate::authn::Web;
+use crate::config::Live as Config;
+use crate::config::live::Scope;
+use crate::live::authority::{Changes, Checks, Elsewhere};
+use crate::live::following::Following;
+use crate::live::publishing::{self, Publishing};
+use crate::live::records::Records;
+use crate::live::tokens::Verifier;
+use crate::routing::batch::DecideAll;
+
+/// The live channel of a node, ready to be served.
+pub(super) struct Live {
+    pub(super) server: Arc<Server>,
+    /// What callers of the API may do.
+    pub(super) publishing: Router,
+}
+
+/// Waits, once the node is `drained`, until the last client is gone, though not for ever.
+pub(super) async fn closed(
+    server: Arc<Server>,
+    drained: impl Future<Output = ()>,
+    patience: Drain,
+) {
+    drained.await;
+    if tokio::time::timeout(patience.0, server.closed())
+        .await
+        .is_err()
+    {
+        tracing::warn!("sockets of the live channel were still open after the drain time");
+    }
+}
+
+/// Where a node's changes are.
+pub(super) enum Source {
+    Views(Arc<Views>),
+    Database(Arc<dyn Datastore>),
+}
+
+impl Building {
+    /// All subscriptions of the node, if it has the live channel.
+    pub(super) fn hub(&self) -> Option<Arc<Hub>> {
+        let live = &self.config.live;
+        live.enabled.then(|| Arc::new(Hub::new(live.limits())))
+    }
+
+    /// Has the node serve the live channel, if it has one.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub(super) fn live(
+        &mut self,
+        hub: Option<Arc<Hub>>,
+        decider: Arc<dyn DecideAll>,
+        source: Source,
+    ) -> anyhow::Result<()> {
+        let Some(hub) = hub else { return Ok(()) };
+        let live = self.config.live.clone();
+        let (kafka, stop) = (self.kafka()?, self.stop.clone());
+        let region = Some(self.config.region.as_str());
+        let topic = kafka.live_topic(region.filter(|_| live.scope == Scope::Region));
+        let publisher = Arc::new(Publisher::new(&kafka, &topic, publishing::TIMEOUT)?);
+        let records = Records::new(Arc::clone(&hub), topic.clone(), live.default_store());
+        let instance = self.name.as_str();
+        let reading = read(&kafka, &topic, instance, Arc::new(records), stop.clone())?;
+        // An edge may not be allowed to make topics; the nodes above do.
+        let makes = matches!(source, Source::Database(_)).then(|| Arc::clone(&publisher));
+        let stopped = stop.clone();
+        self.spawn(async move {
+            if let Some(publisher) = makes {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = publisher.make_topic() => {}
+                }
+            }
+            reading.await;
+        });
+
+        let node = self.authenticator.oidc().cloned();
+        let tokens = Verifier::new(&live, self.config.authn.method, node).context("live.oidc")?;
+        let tokens = Arc::new(tokens);
+        let (keys, stopped) = (Arc::clone(&tokens), stop.clone());
+        if !live.oidc.issuer.is_empty() {
+            self.spawn(async move {
+                tokio::select! {
+                    () = stopped.cancelled() => {}
+                    () = keys.keep_keys() => {}
+                }
+            });
+        }
+        let authority = self.authority(&live, &hub, decider, source)?;
+        let review = Review {
+            hub: Arc::clone(&hub),
+            authority: Arc::clone(&authority),
+            times: live.times(),
+        };
+        self.spawn(review.run(stop));
+        let settings = self.live_settings(&live)?;
+        let server = Server::new(hub, tokens, authority, settings, self.drain.clone());
+        let publishing = Publishing {
+            publisher,
+            limits: self.config.limits,
+        };
+        self.live = Some(Live {
+            server: Arc::new(server),
+            publishing: publishing.router(),
+        });
+        Ok(())
+    }
+
+    fn authority(
+        &mut self,
+        live: &Config,
+        hub: &Arc<Hub>,
+        decider: Arc<dyn DecideAll>,
+        source: Source,
+    ) -> anyhow::Result<Arc<dyn Authority>> {
+        if let Some(url) = &live.authority_url {
+            let web = Web::new(live.oidc.ca.as_deref()).context("live.authorityUrl")?;
+            return Ok(Arc::new(Elsewhere::new(web, url.clone())));
+        }
+        let changes = match source {
+            Source::Views(views) => Changes::Views(views),
+            Source::Database(datastore) => {
+                let lags = !self.config.upstream.is_empty();
+                let following = Arc::new(Following::new(datastore, Arc::clone(hub), lags));
+                self.spawn(Arc::clone(&following).run(self.stop.clone()));
+                Changes::Database(following)
+            }
+        };
+        Ok(Arc::new(Checks {
+            decider,
+            changes,
+            timeout: self.config.limits.request_timeout,
+        }))
+    }
+
+    fn live_settings(&self, live: &Config) -> anyhow::Result<Settings> {
+        let header = live.address_header.as_deref();
+        let header = header.map(|name| HeaderName::from_bytes(name.as_bytes()));
+        let allowed = live.allowed_origins.clone();
+        Ok(Settings {
+            node: self.name.as_str().to_owned(),
+            store: live.default_store(),
+            rules: live.rules(),
+            origins: Arc::new(move |origin| cors::is_among(&allowed, origin)),
+            address_header: header.transpose().context("live.addressHeader")?,
+            shows_token: live.authority_url.is_some(),
+            limits: live.limits(),
+            times: live.times(),
+        })
+    }
+}

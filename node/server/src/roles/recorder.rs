@@ -1,0 +1,173 @@
+//! The flow recorder of a node, and what keeps its flows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use meridian_flow::memory::MemoryFlows;
+use meridian_flow::sql::SqlFlows;
+use meridian_flow::{FlowRecorder, Repository, Sink, retention};
+use meridian_model::ports::Datastore;
+use tokio_util::sync::CancellationToken;
+
+use super::Building;
+use crate::calls::Calls;
+use crate::config::Config;
+use crate::flows::{Flows, Kept};
+use crate::outage::Outage;
+use crate::schema;
+
+/// How often what is set of stores is read again.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How often old flows are looked for, and how long one node does it before another may.
+const SWEEP: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(180);
+const LEASE_NAME: &str = "flows";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A recorder that writes to a database, and what it has written.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    pub(super) recorder: FlowRecorder,
+    pub(super) flows: Arc<dyn Repository>,
+    /// Where `recorder.url` is another database than the node's.
+    other: Option<Arc<dyn Datastore>>,
+}
+
+impl Recorder {
+    /// By a node's settings. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+        let own = &config.datastore.url;
+        let url = config.recorder.url.as_ref().unwrap_or(own);
+        let flows: Arc<dyn Repository> = if url.starts_with("memory:") {
+            Arc::new(MemoryFlows::new())
+        } else {
+            Arc::new(SqlFlows::connect_lazy(url).context("recorder.url")?)
+        };
+        let other = if url == own {
+            None
+        } else {
+            let mut settings = config.datastore_settings();
+            settings.url.clone_from(url);
+            settings.pool.min_connections = 0;
+            settings.pool.max_connections = 1;
+            Some(meridian_store::open(&settings).context("recorder.url")?)
+        };
+        let sink: Arc<dyn Sink> = Arc::clone(&flows) as _;
+        Ok(Self {
+            recorder: FlowRecorder::new(sink, config.recorder.settings()),
+            flows,
+            other,
+        })
+    }
+
+    /// What answers for the flows, decisions explained by `calls`.
+    pub(super) fn service(&self, calls: Arc<dyn Calls>) -> Arc<Flows> {
+        let kept = Kept::Here {
+            flows: Arc::clone(&self.flows),
+            recorder: self.recorder.clone(),
+            calls,
+        };
+        Arc::new(Flows { kept })
+    }
+
+    /// Looks after the flows until `stop`, with other nodes of `datastore`, in turns.
+    pub(super) async fn run(
+        self,
+        address: String,
+        datastore: Arc<dyn Datastore>,
+        holder: String,
+        stop: CancellationToken,
+    ) {
+        if let Some(other) = &self.other {
+            let sender = tokio::sync::watch::Sender::default();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = schema::bring_up(&**other, &address, &sender) => {}
+            }
+        }
+        tokio::join!(self.follow(&stop), self.sweep(&*datastore, &holder, &stop));
+    }
+
+    /// Takes over what is set of stores, again and again.
+    async fn follow(&self, stop: &CancellationToken) {
+        let outage = Outage::new();
+        loop {
+            match self.flows.get_overrides(Instant::now() + TIMEOUT).await {
+                Ok(overrides) => {
+                    outage.worked();
+                    self.recorder.set_overrides(&overrides);
+                }
+                Err(error) if outage.failed() => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the recorder's settings of stores cannot be read");
+                }
+                Err(_) => {}
+            }
+            if tokio::time::timeout(REFRESH, stop.cancelled())
+                .await
+                .is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn sweep(&self, datastore: &dyn Datastore, holder: &str, stop: &CancellationToken) {
+        loop {
+            if tokio::time::timeout(SWEEP, stop.cancelled()).await.is_ok() {
+                let deadline = Instant::now() + TIMEOUT;
+                let given_up =
+                    datastore.acquire_lease(LEASE_NAME, holder, Duration::ZERO, deadline);
+                if let Err(error) = given_up.await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(
+                        error,
+                        "the lease of old flows was not given up; it ends by itself"
+                    );
+                }
+                return;
+            }
+            let deadline = Instant::now() + TIMEOUT;
+            let is_ours = datastore.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
+            if !matches!(is_ours.await, Ok(true)) {
+                continue;
+            }
+            let swept = tokio::select! {
+                () = stop.cancelled() => continue,
+                // No longer than nobody else may.
+                swept = tokio::time::timeout(LEASE / 2, retention::sweep(&*self.flows, &self.recorder)) => swept,
+            };
+            match swept {
+                Ok(Ok(swept)) if swept.purged > 0 || swept.expired > 0 => {
+                    tracing::info!(swept.purged, swept.expired, "old flows are gone");
+                }
+                Ok(Err(error)) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "old flows could not be looked for; trying again later"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Building {
+    /// Has a recorder looked after, once the database is of this program's schema.
+    pub(super) fn recording(
+        &self,
+        recorder: &Recorder,
+        datastore: &Arc<dyn Datastore>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let url = &self.config.recorder.url;
+        let address = url.as_deref().map(schema::address).unwrap_or_default();
+        let (recorder, datastore) = (recorder.clone(), Arc::clone(datastore));
+        recorder.run(address, datastore, self.holder(), self.stop.clone())
+    }
+}
