@@ -10,6 +10,8 @@ pub mod conditions;
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod edge;
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
+pub mod observing;
+#[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod store;
 #[expect(unreachable_pub, reason = "in code that KubeSchema generates")]
 pub mod tuning;

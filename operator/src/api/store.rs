@@ -11,6 +11,7 @@ use super::callers::{Authn, Nodes, Tls};
 use super::common::{
     Datastore, KeyRef, LocalRef, PullPolicy, Resources, Toleration, node_selector, one,
 };
+use super::observing::{Live, Recorder};
 use super::tuning::{AuthZen, CheckCache, Experimental, Http, Limits, Traces};
 
 /// An image's name: `[registry[:port]/]path[:tag][@digest]`.
@@ -43,6 +44,7 @@ const IMAGE: &str = concat!(
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.authn) || has(self.nodes)").message("authn needs nodes.tokensSecretRef: without tokens the port between nodes stands open, and the operator has nothing to show to nodes"),
+    validation = Rule::new("!has(self.live) || !has(self.authn) || !has(self.authn.preshared) || has(self.live.oidc) || has(self.live.userinfoUrl)").message("live needs oidc or userinfoUrl where authn is preshared: a shared key says nothing of who a user is"),
     validation = Rule::new("!has(self.authzen) || (has(self.experimentals) && 'authzen' in self.experimentals)").message("authzen needs 'authzen' among experimentals: without it AuthZEN is not served")
 )]
 pub struct AuthzStoreSpec {
@@ -106,6 +108,12 @@ pub struct AuthzStoreSpec {
     /// Limits of what callers may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// What central and regional nodes record of logins and decisions. Where unset, nothing is until a node's API turns it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorder: Option<Recorder>,
+    /// The live channel. Where unset, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
     /// Where traces go. Where unset, there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<Traces>,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::api::callers;
 use crate::api::common;
+use crate::api::observing;
 use crate::api::store::{self, AuthzStoreSpec};
 use crate::api::tuning::{AuthZen, CheckCache, Experimental, Http, Limits};
 
@@ -50,6 +51,10 @@ struct Config<'a> {
     authzen: Option<&'a AuthZen>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<&'a Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorder: Option<Recorder<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live<'a>>,
     drain_delay: String,
     shutdown_timeout: String,
 }
@@ -148,10 +153,32 @@ struct Edge<'a> {
     answer_max_age: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Recorder<'a> {
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_interval: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    trusted_proxies: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Live<'a> {
+    enabled: bool,
+    #[serde(flatten)]
+    of: &'a observing::Live,
+}
+
 pub(super) fn central(spec: &AuthzStoreSpec) -> String {
     let mut config = Config::of(spec, Role::Central, api_certificate(spec).is_some());
     config.datastore = datastore(&spec.datastore);
     config.check_cache = spec.check_cache.as_ref();
+    config.recorder = spec.recorder.as_ref().map(recorder);
     config.text()
 }
 
@@ -165,6 +192,7 @@ pub(super) fn regional(
     config.region = Some(&region.name);
     config.datastore = datastore(&region.datastore);
     config.check_cache = spec.check_cache.as_ref();
+    config.recorder = spec.recorder.as_ref().map(recorder);
     config.upstream = vec![nodes_url(spec, &central_name(name), namespace)];
     config.text()
 }
@@ -233,6 +261,8 @@ impl<'a> Config<'a> {
             experimentals: &spec.experimentals,
             authzen: spec.authzen.as_ref(),
             limits: spec.limits.as_ref(),
+            recorder: None,
+            live: spec.live.as_ref().map(|of| Live { enabled: true, of }),
             drain_delay: format!("{DRAIN_SECONDS}s"),
             shutdown_timeout: format!("{SHUTDOWN_SECONDS}s"),
         }
@@ -276,6 +306,17 @@ fn oidc(of: &callers::Oidc) -> Oidc<'_> {
         refresh_interval: of.refresh_interval.as_deref(),
         refetch_pause: of.refetch_pause.as_deref(),
         ca: of.ca_secret_ref.as_ref().map(|_| path(files::ISSUER_CA)),
+    }
+}
+
+fn recorder(of: &observing::Recorder) -> Recorder<'_> {
+    Recorder {
+        enabled: true,
+        // The schema lets nothing in that is no number.
+        sampling: of.sampling.as_deref().and_then(|share| share.parse().ok()),
+        retention: of.retention.as_deref(),
+        authentication_interval: of.authentication_interval.as_deref(),
+        trusted_proxies: &of.trusted_proxies,
     }
 }
 

@@ -1,0 +1,112 @@
+//! The flow recorder and the live channel of an AuthzStore, under the names that `docs/configuration.md` has for their
+//! settings. Naming one turns it on.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is recorded of logins and decisions. It can be turned off and on at any time by the nodes' API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorder {
+    /// The share of decisions that is recorded, `0` for none to `1` for all, like `0.05`; `1` where unset.
+    #[schemars(length(max = 16), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<String>,
+    /// How long flows are kept, like `720h`, which it is where unset.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('87600h')").message("retention must be 1m to 87600h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
+    /// How often the same caller's showing who it is is recorded at most, like `1h`, which it is where unset; `0s` for every
+    /// request.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('720h')").message("authenticationInterval must be 0s to 720h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication_interval: Option<String>,
+    /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+}
+
+/// Records to whoever may see them, over WebSockets, at every node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Live {
+    /// Whose records a node has; those of the whole product where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// The type of users: `sub` of a token is the id of one of them. `user` where unset.
+    #[schemars(length(min = 1, max = 254))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_type: Option<String>,
+    /// The relation that lets a user see an object; `can_watch` where unset.
+    #[schemars(length(min = 1, max = 50))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<String>,
+    /// Other relations by type: `event=can_see`.
+    #[schemars(
+        length(max = 256),
+        inner(length(max = 512), regex(pattern = r"^[^=:#@\s]+=[^=:#@\s]+$"))
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<String>,
+    /// What lets a user see all objects of a type: `event=system:live#can_watch_all`. Without it nobody may.
+    #[schemars(
+        length(max = 256),
+        inner(
+            length(max = 1024),
+            regex(pattern = r"^[^=:#@\s]+=[^=:#@\s]+:[^=#\s]+#[^=:#@\s]+$")
+        )
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole_types: Vec<String>,
+    /// Tokens of the users' own issuer; those of `authn.oidc` where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Issuer>,
+    /// Whom to ask, with the user's token, whose it is, instead of checking it.
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userinfo_url: Option<String>,
+    /// Whom to ask, with the user's token, who may see an object, instead of Meridian.
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_url: Option<String>,
+    /// Origins of pages that may connect; `*` for any, also within a name. Any where unset.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_origins: Option<Vec<String>>,
+    /// The header by which a proxy tells a client's address, like `x-forwarded-for`.
+    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_header: Option<String>,
+}
+
+/// Whose records a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// All of the product.
+    Product,
+    /// Those of its own region.
+    Region,
+}
+
+/// An OIDC issuer of users' tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Issuer {
+    /// The issuer's URL.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
+    pub issuer: String,
+    /// What a token's `aud` must contain.
+    #[schemars(length(min = 1, max = 2048))]
+    pub audience: String,
+}
