@@ -185,6 +185,26 @@ pub fn cni_plugins() -> Result<PathBuf> {
         })
 }
 
+/// A browser of Chromium's kind: `MERIDIAN_TEST_CHROMIUM`, or Chromium or Chrome on the path.
+///
+/// # Errors
+///
+/// When it is not there.
+pub fn chromium() -> Result<PathBuf> {
+    if let Some(program) = set("MERIDIAN_TEST_CHROMIUM") {
+        ensure!(
+            program.is_file(),
+            "MERIDIAN_TEST_CHROMIUM={} is not a file: set it to a browser's program",
+            program.display()
+        );
+        return Ok(program);
+    }
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(on_path)
+        .context("no `chromium` on the path: run `cargo xtask setup`")
+}
+
 /// The first file of that name in the folders of `PATH`.
 #[must_use]
 pub fn on_path(program: &str) -> Option<PathBuf> {

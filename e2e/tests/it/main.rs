@@ -10,14 +10,19 @@
 )]
 
 mod bad_input;
+mod browser;
 mod client;
 mod conformance;
 mod control_plane;
 mod dev;
 mod differential;
+#[expect(dead_code, reason = "an issuer does more for the nodes' own tests")]
+#[path = "../../../node/server/tests/it/authn/issuer.rs"]
+mod issuer;
 mod kafka;
 mod kept;
 mod latency;
+mod live;
 mod load;
 mod oracle;
 mod outages;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use meridian_e2e::{Postgres, Process, tools};
 
 /// What `psql` prints for one statement.
-async fn sql(server: &Postgres, statement: &str) -> String {
+pub(crate) async fn sql(url: &str, statement: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut psql = Process::new(
         "psql",
@@ -19,7 +19,7 @@ async fn sql(server: &Postgres, statement: &str) -> String {
         "--command",
         statement,
     ])
-    .args([server.url()]);
+    .args([url]);
     psql.start().unwrap();
     psql.finish(Duration::from_secs(20)).await.unwrap();
     fs::read_to_string(psql.log()).unwrap().trim().to_owned()
@@ -29,17 +29,17 @@ async fn sql(server: &Postgres, statement: &str) -> String {
 async fn data_and_address_survive_a_stop_and_a_crash() {
     let mut server = Postgres::start().await.unwrap();
     let url = server.url();
-    assert_eq!(sql(&server, "show fsync").await, "on");
-    sql(&server, "create table kept as select 'stop' as after").await;
+    assert_eq!(sql(&url, "show fsync").await, "on");
+    sql(&url, "create table kept as select 'stop' as after").await;
 
     server.stop().await.unwrap();
     assert!(!server.process().is_running().unwrap());
     server.start_again().await.unwrap();
-    sql(&server, "insert into kept values ('crash')").await;
+    sql(&url, "insert into kept values ('crash')").await;
 
     server.kill().await;
     server.start_again().await.unwrap();
-    assert_eq!(sql(&server, "select after from kept").await, "stop\ncrash");
+    assert_eq!(sql(&url, "select after from kept").await, "stop\ncrash");
     assert_eq!(server.url(), url);
 }
 

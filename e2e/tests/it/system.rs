@@ -53,6 +53,11 @@ pub(crate) struct Node {
 impl Node {
     /// Describes a node. `more` goes into its configuration file.
     pub(crate) fn new(role: Role, dir: &Workdir, kafka: &str, more: &str) -> Self {
+        Self::of(role.name(), dir, kafka, more)
+    }
+
+    /// Describes a process of the program `meridian-<program>`.
+    pub(crate) fn of(program: &str, dir: &Workdir, kafka: &str, more: &str) -> Self {
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
         let (grpc, http, nodes, metrics) = (address(), address(), address(), address());
         let config = format!(
@@ -64,8 +69,8 @@ shutdownTimeout: 2s
 {more}
 "
         );
-        let file = dir.write(&format!("{role}.yaml"), &config).unwrap();
-        let process = Process::new(role.name(), binary(&format!("meridian-{role}")), dir.path())
+        let file = dir.write(&format!("{program}.yaml"), &config).unwrap();
+        let process = Process::new(program, binary(&format!("meridian-{program}")), dir.path())
             .args(["--config".into(), file]);
         Self {
             process,
@@ -125,14 +130,24 @@ impl System {
     /// Starts everything, and waits until all nodes are ready.
     pub(crate) async fn start(regional: RegionalStore) -> Self {
         let mut system = Self::describe(regional).await;
-        system.central.start().await;
-        system.regional.start().await;
-        system.edge.start().await;
+        system.start_nodes().await;
         system
+    }
+
+    /// Starts the nodes, from above.
+    pub(crate) async fn start_nodes(&mut self) {
+        self.central.start().await;
+        self.regional.start().await;
+        self.edge.start().await;
     }
 
     /// Kafka and PostgreSQL run, the nodes do not yet.
     pub(crate) async fn describe(regional: RegionalStore) -> Self {
+        Self::describe_with(regional, "").await
+    }
+
+    /// The same, with `more` in every node's configuration file.
+    pub(crate) async fn describe_with(regional: RegionalStore, more: &str) -> Self {
         let (postgres, kafka) = tokio::join!(Postgres::start(), Kafka::start());
         let (postgres, kafka) = (postgres.unwrap(), kafka.unwrap());
         let dir = Workdir::new("nodes").unwrap();
@@ -147,7 +162,7 @@ impl System {
             }
         };
         let bootstrap = kafka.bootstrap();
-        let node = |role, more: &str| Node::new(role, &dir, &bootstrap, more);
+        let node = |role, own: &str| Node::new(role, &dir, &bootstrap, &format!("{own}\n{more}"));
 
         let central = node(Role::Central, &datastore(&central_url));
         let above_regional = format!("upstream: [\"http://{}\"]", central.nodes);

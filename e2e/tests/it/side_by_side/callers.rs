@@ -1,9 +1,5 @@
 //! Who may call: tokens of an issuer, and TLS on both ports.
 
-#[expect(dead_code, reason = "an issuer does more for the nodes' own tests")]
-#[path = "../../../../node/server/tests/it/authn/issuer.rs"]
-mod issuer;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,7 +12,7 @@ use tokio::time::timeout;
 use super::talk::tuple;
 use super::tuples::MODEL;
 use super::{Pair, Talk, call, http, row};
-use issuer::{Issuer, Key, hmac, now, unsigned};
+use crate::issuer::{Issuer, Key, hmac, now, unsigned};
 
 /// More than any connection may take.
 const DEADLINE: Duration = Duration::from_secs(20);

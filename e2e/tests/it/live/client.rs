@@ -1,0 +1,96 @@
+//! A client of the live channel, and who sends records.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// More than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long something that is not to come is waited for.
+const QUICK: Duration = Duration::from_millis(200);
+
+pub(crate) struct Live(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Live {
+    pub(crate) async fn connect(node: SocketAddr, store: &str, token: &str) -> Self {
+        let url = format!("ws://{node}/live?store_id={store}");
+        let mut request = url.into_client_request().unwrap();
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", bearer);
+        let (socket, _) = connect_async(request).await.unwrap();
+        let mut client = Self(socket);
+        let welcome = client.hear().await;
+        assert_eq!(welcome["user"], format!("user:{token}"), "{welcome}");
+        client
+    }
+
+    /// What comes next, pings apart.
+    pub(crate) async fn hear(&mut self) -> Value {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            match next.unwrap().unwrap().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Close(frame) => panic!("{frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// What comes within a moment, if anything does.
+    pub(crate) async fn quick(&mut self) -> Option<Value> {
+        tokio::time::timeout(QUICK, self.hear()).await.ok()
+    }
+
+    /// Asks for an object.
+    pub(crate) async fn ask(&mut self, object: &str) -> Value {
+        let message = json!({"type": "subscribe", "id": object, "object": object});
+        self.0
+            .send(Message::text(message.to_string()))
+            .await
+            .unwrap();
+        self.hear().await
+    }
+
+    /// Subscribes, as that is allowed.
+    pub(crate) async fn subscribe(&mut self, object: &str) {
+        let told = self.ask(object).await;
+        assert_eq!(told["type"], "subscribed", "{told}");
+    }
+
+    pub(crate) async fn record(&mut self) -> Value {
+        let told = self.hear().await;
+        assert_eq!(told["type"], "record", "{told}");
+        told
+    }
+}
+
+/// Sends a record by a node; returns the answer's status.
+pub(crate) async fn publish(node: SocketAddr, store: &str, object: &str, data: &Value) -> u16 {
+    publish_all(node, store, &[json!({"object": object, "data": data})]).await
+}
+
+/// Sends records by a node; returns the answer's status.
+pub(crate) async fn publish_all(node: SocketAddr, store: &str, records: &[Value]) -> u16 {
+    let body = json!({"records": records}).to_string();
+    let mut stream = TcpStream::connect(node).await.unwrap();
+    let request = format!(
+        "POST /stores/{store}/live/publish HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let status = String::from_utf8_lossy(&answer)
+        .split(' ')
+        .nth(1)
+        .map(str::to_owned);
+    status.unwrap().parse().unwrap()
+}
