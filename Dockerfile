@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --package meridian-server --package meridian-operator --bins \
     && mkdir /out \
     && cd target/release \
-    && cp meridian meridian-central meridian-regional meridian-edge meridian-operator /out/ \
+    && cp meridian meridian-central meridian-regional meridian-edge meridian-live meridian-operator /out/ \
     && strip /out/*
 
 FROM debian:bookworm-slim AS base
@@ -28,5 +28,5 @@ COPY --from=build /out/meridian-operator /usr/local/bin/
 CMD ["meridian-operator", "run"]
 
 FROM base AS node
-COPY --from=build /out/meridian /out/meridian-central /out/meridian-regional /out/meridian-edge /usr/local/bin/
+COPY --from=build /out/meridian /out/meridian-central /out/meridian-regional /out/meridian-edge /out/meridian-live /usr/local/bin/
 CMD ["meridian"]

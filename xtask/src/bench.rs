@@ -18,6 +18,8 @@ pub(crate) enum Benchmark {
     Check,
     /// Check, BatchCheck, ListObjects and Write beside OpenFGA, on PostgreSQL
     Openfga,
+    /// The live channel, beside a bare broadcast with the same WebSocket library
+    Live,
     /// The engine's parts, each against the committed figures
     Engine,
 }
@@ -37,6 +39,10 @@ async fn prepare(benchmark: Benchmark) -> Result<Command> {
         Benchmark::Check => {
             command.args(["run", "--release", "--package", "meridian-bench"]);
             command.args(["--example", "check", "--", "--full"]);
+        }
+        Benchmark::Live => {
+            command.args(["run", "--release", "--package", "meridian-bench"]);
+            command.args(["--example", "live"]);
         }
         Benchmark::Openfga => {
             build_with_servers().await?;

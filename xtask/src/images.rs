@@ -14,11 +14,12 @@ use meridian_e2e::images::{Image, Images};
 use crate::stage::Stage;
 use archive::{Content, Entry};
 
-const NODE: [&str; 4] = [
+const NODE: [&str; 5] = [
     "meridian",
     "meridian-central",
     "meridian-regional",
     "meridian-edge",
+    "meridian-live",
 ];
 const OPERATOR: [&str; 1] = ["meridian-operator"];
 const PAUSE: &str = include_str!("images/pause.c");

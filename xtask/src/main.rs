@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: run the system, test it, measure it.
 
 mod bench;
+mod client;
 mod cluster;
 mod coverage;
 mod dev;
@@ -47,9 +48,9 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
-    /// Bring what the tests need: Kafka, PostgreSQL, the programs of a Kubernetes cluster, cargo-deny, cargo-llvm-cov
+    /// Bring what the tests need: Kafka, PostgreSQL, the programs of a Kubernetes cluster, cargo-deny, cargo-llvm-cov, Chromium
     Setup,
-    /// Set up, then check format, lints and licences, build, and run every test on real Kafka, PostgreSQL and Kubernetes
+    /// Set up, then check format, lints and licences, build, and run every test on real Kafka, PostgreSQL, Kubernetes and Chromium
     Test,
 }
 

@@ -10,7 +10,7 @@ use crate::stage::{Done, Outcome, say};
 const TAIL_LINES: usize = 60;
 
 /// The stages that are test programs.
-const TESTS: [&str; 2] = ["cluster", "test"];
+const TESTS: [&str; 3] = ["cluster", "browser", "test"];
 
 /// What running all tests may take, on two cores, where tools and most of the build are there.
 const WARM_LIMIT: Duration = Duration::from_secs(30 * 60);

@@ -41,7 +41,8 @@ pub(crate) async fn command() -> Result<ExitCode> {
             let (servers, _) = stage("tools", servers).await;
             let (programs, _) = stage("programs", programs).await;
             let (coverage, _) = stage("coverage", async |stage| coverage(stage).await).await;
-            [servers, programs, coverage]
+            let (client, _) = stage("client", async |stage| client(stage).await).await;
+            [servers, programs, coverage, client]
         },
         stage("deny", async |stage| cargo_deny(stage).await)
     );
@@ -143,6 +144,13 @@ pub(crate) async fn coverage(stage: &Stage) -> Result<Coverage> {
         cargo_llvm_cov: cargo_program(stage, CARGO_LLVM_COV).await?,
         llvm: llvm::find()?,
     })
+}
+
+/// What the browser client is made with and tried in. Not to run beside [`servers`], which installs packages too.
+pub(crate) async fn client(stage: &Stage) -> Result<()> {
+    packages::install_missing(stage, &Need::CLIENT).await?;
+    stage.line(&format!("Chromium   {}", tools::chromium()?.display()));
+    Ok(())
 }
 
 /// A program that cargo installs, built once.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use meridian_e2e::{Kafka, MariaDb, Postgres};
 
 use crate::stage::{Done, Stage, cargo, stage};
-use crate::{coverage, images, report, setup};
+use crate::{client, coverage, images, report, setup};
 
 /// The servers that all tests share.
 struct Servers {
@@ -31,9 +31,11 @@ pub(crate) async fn command() -> Result<ExitCode> {
             stages.extend(prepared);
             // One after the other: each has servers with deadlines, and clusters and compilers take all there is.
             let cluster = cluster(built, cluster_ready).await;
+            let (client, packed) = stage("client", client::test).await;
+            let browser = browser(built, cluster_ready, packed.is_some()).await;
             let test = tests(built, servers).await;
             let (coverage, _) = stage("coverage", coverage::measure).await;
-            ([cluster, coverage, test], stages)
+            ([cluster, client, browser, coverage, test], stages)
         },
         stage("deny", deny)
     );
@@ -149,6 +151,24 @@ async fn cluster(built: bool, prepared: bool) -> Done {
         test.args(["test", "--workspace", "--test", "cluster", "--"])
             .args(["--ignored", "--test-threads=8", "--show-output"])
             .env("MERIDIAN_TEST_IMAGES", images);
+        stage.run(&mut test).await
+    })
+    .await;
+    done
+}
+
+/// Pages in a browser, on whole systems.
+async fn browser(built: bool, prepared: bool, packed: bool) -> Done {
+    if !built {
+        return Done::skipped("browser", "build failed");
+    }
+    if !prepared || !packed {
+        return Done::skipped("browser", "tools, servers, programs or client failed");
+    }
+    let (done, _) = stage("browser", async |stage: &Stage| {
+        let mut test = cargo()?;
+        test.args(["test", "--workspace", "--test", "it", "browser::"])
+            .args(["--", "--ignored", "--show-output"]);
         stage.run(&mut test).await
     })
     .await;

@@ -10,6 +10,8 @@ use crate::stage::Stage;
 
 /// The oldest Java that Kafka runs on.
 const JAVA_OLDEST: u32 = 17;
+/// The oldest Node.js that what the browser client is made with runs on.
+const NODE_JS_OLDEST: u32 = 18;
 
 /// Something that a command of ours cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,9 @@ pub(super) enum Need {
     Iptables,
     Iproute,
     Llvm,
+    NodeJs,
+    Npm,
+    Chromium,
 }
 
 impl Need {
@@ -45,6 +50,8 @@ impl Need {
         Self::Iptables,
         Self::Iproute,
     ];
+    /// What the browser client is made with, and tried in.
+    pub(super) const CLIENT: [Self; 3] = [Self::NodeJs, Self::Npm, Self::Chromium];
 
     fn description(self) -> String {
         match self {
@@ -76,6 +83,12 @@ impl Need {
             Self::Iptables => "iptables, on the path".to_owned(),
             Self::Iproute => "iproute2's `ip`, on the path".to_owned(),
             Self::Llvm => llvm::advice(),
+            Self::NodeJs => format!("Node.js {NODE_JS_OLDEST} or newer, on the path"),
+            Self::Npm => "npm, on the path".to_owned(),
+            Self::Chromium => {
+                "Chromium, on the path (or set MERIDIAN_TEST_CHROMIUM to a program of its kind)"
+                    .to_owned()
+            }
         }
     }
 
@@ -95,6 +108,9 @@ impl Need {
             Self::Iptables => &["iptables"],
             Self::Iproute => &["iproute2"],
             Self::Llvm => return llvm::packages(),
+            Self::NodeJs => &["nodejs"],
+            Self::Npm => &["npm"],
+            Self::Chromium => &["chromium"],
         };
         names.iter().copied().map(str::to_owned).collect()
     }
@@ -113,6 +129,9 @@ impl Need {
             Self::Iptables => lacks("iptables"),
             Self::Iproute => lacks("ip"),
             Self::Llvm => llvm::find().is_err(),
+            Self::NodeJs => node_js_version().is_none_or(|version| version < NODE_JS_OLDEST),
+            Self::Npm => lacks("npm"),
+            Self::Chromium => tools::chromium().is_err(),
         }
     }
 }
@@ -203,6 +222,19 @@ fn has_candidate(policy: &str) -> bool {
         .any(|version| version.trim() != "(none)")
 }
 
+fn node_js_version() -> Option<u32> {
+    let output = Command::new(tools::on_path("node")?)
+        .arg("--version")
+        .output()
+        .ok()?;
+    parse_node_js_version(&String::from_utf8(output.stdout).ok()?)
+}
+
+/// From a line such as `v18.20.4`.
+fn parse_node_js_version(text: &str) -> Option<u32> {
+    text.strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
 fn java_version() -> Option<u32> {
     let output = Command::new(tools::java().ok()?)
         .arg("-version")
@@ -219,7 +251,7 @@ fn parse_java_version(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_candidate, parse_java_version};
+    use super::{has_candidate, parse_java_version, parse_node_js_version};
 
     #[test]
     fn java_versions_of_all_shapes_are_read() {
@@ -233,6 +265,12 @@ mod tests {
         );
         assert_eq!(parse_java_version("java version \"1.8.0_402\"\n"), Some(1));
         assert_eq!(parse_java_version("no such program"), None);
+    }
+
+    #[test]
+    fn the_version_of_node_js_is_read() {
+        assert_eq!(parse_node_js_version("v18.20.4\n"), Some(18));
+        assert_eq!(parse_node_js_version("no such program"), None);
     }
 
     #[test]

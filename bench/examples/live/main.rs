@@ -1,0 +1,169 @@
+//! The live channel's figures, printed: deliveries a second to 1,000 clients beside a bare broadcast with the same WebSocket
+//! library, memory of a connection that is idle, a storm of clients that come back, and how often the authority was asked.
+//!
+//! The endpoint runs in this process, its clients in another, both on the same machine.
+
+mod clients;
+mod endpoint;
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use endpoint::{Bare, Channel, Endpoint};
+
+const CLIENTS: usize = 1000;
+const IDLE: usize = 10_000;
+const STORM: usize = 5000;
+/// Records of a run at full speed.
+const RECORDS: usize = 2000;
+/// Records sent ahead of the slowest client's reading.
+const AHEAD: usize = 64;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(at) = args.iter().position(|arg| arg == "--clients") {
+        let [address, count] = args
+            .get(at + 1..at + 3)
+            .context("--clients ADDRESS COUNT")?
+        else {
+            bail!("--clients ADDRESS COUNT");
+        };
+        return clients::run(address.parse()?, count.parse()?).await;
+    }
+    let bare = Bare::start().await?;
+    let most_bare = at_full_speed("bare broadcast", &bare, CLIENTS).await?;
+    let channel = Channel::start().await?;
+    let most = at_full_speed("live channel", &channel, CLIENTS).await?;
+    println!(
+        "live channel / bare broadcast: {:.0} %",
+        100.0 * most / most_bare
+    );
+    for rate in [10_000.0, most / 2.0] {
+        at_rate(&channel, CLIENTS, rate).await?;
+    }
+    let asked = channel.asked();
+    let (_, mut few) = Clients::start(channel.address(), 10).await?;
+    let before = channel.asked();
+    for sent in 0..100_000 {
+        channel.send();
+        if sent % 256 == 0 {
+            few.wait_for((sent.max(256) - 256) * 10).await?;
+        }
+    }
+    few.wait_for(100_000 * 10).await?;
+    println!(
+        "authority asked {} times for 10 subscriptions, {} times over 100,000 records",
+        before - asked,
+        channel.asked() - before
+    );
+    few.stop().await?;
+
+    let (empty, _) = (memory()?, ());
+    let (_, idle) = Clients::start(channel.address(), IDLE).await?;
+    let full = memory()?;
+    println!(
+        "{IDLE} idle connections, each with a subscription: {:.1} KB each",
+        (full - empty) as f64 / IDLE as f64 / 1024.0
+    );
+    idle.stop().await?;
+    let (took, storm) = Clients::start(channel.address(), STORM).await?;
+    println!("{STORM} clients connected, known and subscribed again in {took:.2?}");
+    storm.stop().await
+}
+
+/// Sends as fast as all clients read; returns deliveries a second.
+async fn at_full_speed(name: &str, endpoint: &impl Endpoint, count: usize) -> Result<f64> {
+    let (_, mut clients) = Clients::start(endpoint.address(), count).await?;
+    let start = Instant::now();
+    for sent in 0..RECORDS {
+        endpoint.send();
+        clients.wait_for(sent.saturating_sub(AHEAD) * count).await?;
+    }
+    clients.wait_for(RECORDS * count).await?;
+    let rate = (RECORDS * count) as f64 / start.elapsed().as_secs_f64();
+    println!("{name}, {count} clients: {rate:.0} deliveries/s");
+    clients.stop().await?;
+    Ok(rate)
+}
+
+/// Sends at a steady rate, of deliveries a second; prints how long a record takes.
+async fn at_rate(endpoint: &impl Endpoint, count: usize, rate: f64) -> Result<()> {
+    let (_, mut clients) = Clients::start(endpoint.address(), count).await?;
+    let pause = Duration::from_secs_f64(count as f64 / rate);
+    let mut tick = tokio::time::interval(pause);
+    let records = (5.0 / pause.as_secs_f64()) as usize;
+    for _ in 0..records {
+        tick.tick().await;
+        endpoint.send();
+    }
+    clients.wait_for(records * count).await?;
+    let delays = clients.stop_with_delays().await?;
+    println!("at {rate:.0} deliveries/s to {count} clients: {delays}");
+    Ok(())
+}
+
+/// The clients' process.
+struct Clients {
+    process: Child,
+    told: Lines<BufReader<ChildStdout>>,
+    read: usize,
+}
+
+impl Clients {
+    /// Starts them, and waits until all have subscribed; also says how long that took.
+    async fn start(address: SocketAddr, count: usize) -> Result<(Duration, Self)> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["--clients", &address.to_string(), &count.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = process.stdout.take().context("no output")?;
+        let mut told = BufReader::new(stdout).lines();
+        let ready = told.next_line().await?.context("the clients ended")?;
+        let took = ready.strip_prefix("ready ").context("clients: not ready")?;
+        let clients = Self {
+            process,
+            told,
+            read: 0,
+        };
+        Ok((Duration::from_micros(took.parse()?), clients))
+    }
+
+    /// Waits until so many records were read, by all together.
+    async fn wait_for(&mut self, records: usize) -> Result<()> {
+        while self.read < records {
+            let line = self.told.next_line().await?.context("the clients ended")?;
+            self.read = line.parse().with_context(|| line.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop_with_delays().await.map(drop)
+    }
+
+    async fn stop_with_delays(mut self) -> Result<String> {
+        drop(self.process.stdin.take());
+        let mut last = String::new();
+        while let Some(line) = self.told.next_line().await? {
+            last = line;
+        }
+        self.process.wait().await?;
+        Ok(last)
+    }
+}
+
+/// Resident bytes of this process.
+fn memory() -> Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kilobytes.context("no VmRSS")?.parse::<usize>()? * 1024)
+}
