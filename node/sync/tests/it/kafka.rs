@@ -181,7 +181,8 @@ async fn garbage_is_skipped_and_what_it_replaced_is_repaired() {
     converged(&central.is.datastore, &region.is.datastore).await;
 
     // A revision that never was on the topic, and one after it.
-    let (ahead, far) = central_two_ahead(&central.is.datastore, store).await;
+    let datastore = central.stop().await;
+    let (ahead, far) = central_two_ahead(&datastore, store).await;
     let record = Record::ChangeSet(far).encode();
     producer
         .send(
@@ -192,7 +193,7 @@ async fn garbage_is_skipped_and_what_it_replaced_is_repaired() {
         )
         .await
         .unwrap();
-    converged(&central.is.datastore, &region.is.datastore).await;
+    converged(&datastore, &region.is.datastore).await;
     assert!(
         above.asked.load(Ordering::Relaxed) > asked,
         "revision {ahead} came from upstream"

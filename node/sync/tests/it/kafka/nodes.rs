@@ -215,12 +215,13 @@ impl Upstream for Above {
 /// A running node; stopped when dropped.
 pub(crate) struct Node<T> {
     pub(crate) is: T,
-    _stop: tokio_util::sync::DropGuard,
+    stop: tokio_util::sync::DropGuard,
 }
 
 pub(crate) struct Central {
     pub(crate) datastore: MemoryDatastore,
     pub(crate) wake: Arc<Notify>,
+    relay: JoinHandle<()>,
 }
 
 pub(crate) fn central(kafka: &Settings) -> Node<Central> {
@@ -236,10 +237,14 @@ pub(crate) fn central(kafka: &Settings) -> Node<Central> {
         Role::Writer,
         &wake,
     );
-    tokio::spawn(relay.run(stop.clone()));
+    let relay = tokio::spawn(relay.run(stop.clone()));
     Node {
-        is: Central { datastore, wake },
-        _stop: stop.drop_guard(),
+        is: Central {
+            datastore,
+            wake,
+            relay,
+        },
+        stop: stop.drop_guard(),
     }
 }
 
@@ -324,7 +329,7 @@ pub(crate) fn region(kafka: &Settings, above: &Arc<Above>) -> Node<Region> {
             start,
             task,
         },
-        _stop: stop.drop_guard(),
+        stop: stop.drop_guard(),
     }
 }
 
@@ -350,7 +355,7 @@ pub(crate) fn edge(kafka: &Settings, above: &Arc<Above>) -> Node<Arc<Views>> {
     tokio::spawn(driver.run(events, stop.clone()));
     Node {
         is: views,
-        _stop: stop.drop_guard(),
+        stop: stop.drop_guard(),
     }
 }
 
@@ -374,6 +379,16 @@ pub(crate) fn critical(types: &[&str]) -> Tiers {
 }
 
 impl Node<Central> {
+    /// Ends the relay: from now on nothing of the datastore comes to the topic. Returns the datastore.
+    pub(crate) async fn stop(self) -> MemoryDatastore {
+        let Central {
+            datastore, relay, ..
+        } = self.is;
+        drop(self.stop);
+        within("the relay ends", relay).await.unwrap();
+        datastore
+    }
+
     /// Makes a store whose `doc` is Critical.
     pub(crate) async fn create(&self, n: usize) -> StoreId {
         let id = store_id(n);
