@@ -9,6 +9,7 @@ use prost::Message;
 use crate::data::Asked;
 
 /// Calls of one method at one address.
+#[derive(Clone)]
 pub struct Calls {
     /// Where.
     pub address: SocketAddr,

@@ -25,7 +25,7 @@ pub use kafka::Kafka;
 pub use mariadb::MariaDb;
 pub use openfga::OpenFga;
 pub use ports::free_port;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, sql};
 pub use probe::Probe;
 pub use process::{Process, Signal};
 pub use workdir::Workdir;

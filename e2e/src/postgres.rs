@@ -233,3 +233,26 @@ fn account() -> Result<Option<Account>> {
         group: number("-g")?,
     }))
 }
+
+/// What `psql` prints for one statement: a line for each row, columns between `|`.
+///
+/// # Errors
+///
+/// When the server refuses, or does not answer in 20 s.
+pub async fn sql(url: &str, statement: &str) -> Result<String> {
+    let dir = Workdir::new("psql")?;
+    let mut psql = Process::new("psql", tools::postgres_bin()?.join("psql"), dir.path()).args([
+        "--no-psqlrc",
+        "--tuples-only",
+        "--no-align",
+        "--set=ON_ERROR_STOP=1",
+        "--command",
+        statement,
+        url,
+    ]);
+    psql.start()?;
+    psql.finish(CALL_DEADLINE).await?;
+    let printed = fs::read_to_string(psql.log())
+        .with_context(|| format!("reading {}", psql.log().display()))?;
+    Ok(printed.trim().to_owned())
+}

@@ -20,6 +20,8 @@ pub(crate) enum Benchmark {
     Openfga,
     /// The live channel, beside a bare broadcast with the same WebSocket library
     Live,
+    /// What recording every decision costs a Check, and what PostgreSQL keeps of flows; ten minutes of it are measuring
+    Recorder,
     /// The engine's parts, each against the committed figures
     Engine,
 }
@@ -45,8 +47,12 @@ async fn prepare(benchmark: Benchmark) -> Result<Command> {
             command.args(["--example", "live"]);
         }
         Benchmark::Openfga => {
-            build_with_servers().await?;
+            build_with_servers("openfga", true).await?;
             command = Command::new(built_example("openfga")?);
+        }
+        Benchmark::Recorder => {
+            build_with_servers("recorder", false).await?;
+            command = Command::new(built_example("recorder")?);
         }
         Benchmark::Engine => {
             let figures = command
@@ -62,14 +68,16 @@ async fn prepare(benchmark: Benchmark) -> Result<Command> {
 
 /// Sets up what the comparison runs beside itself, and builds all of it at once: cargo would build everything twice for
 /// two choices of packages.
-async fn build_with_servers() -> Result<()> {
+async fn build_with_servers(example: &str, with_programs: bool) -> Result<()> {
     let (_, ready) = stage("tools", async |stage| {
         setup::servers(stage).await?;
-        setup::programs(stage).await?;
+        if with_programs {
+            setup::programs(stage).await?;
+        }
         let mut build = cargo()?;
         build.args(["build", "--release", "--package", "meridian-server"]);
         build.args(["--bins", "--package", "meridian-bench"]);
-        build.args(["--example", "openfga"]);
+        build.args(["--example", example]);
         stage.run(&mut build).await
     })
     .await;

@@ -13,13 +13,13 @@ mod report;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use meridian_bench::alone::evaluate;
 use meridian_bench::calls::Calls;
 use meridian_bench::data::Data;
 use meridian_bench::load::{self, Load};
+use meridian_bench::nodes::processor_time;
 use meridian_bench::report::Row;
 use meridian_proto::meridian::v1::{GetTiersRequest, GetTiersResponse};
 
@@ -75,12 +75,12 @@ fn measure(size: Size) -> anyhow::Result<()> {
     let mut evaluator = vec![first];
     for _ in 0..size.rounds {
         for (load, row) in loads.iter_mut().zip(&mut rows) {
-            let before = node.processor_time()?;
+            let before = processor_time(node.child.id())?;
             let timing = load.run()?;
             row.add(
                 &timing,
                 size.questions,
-                Some(node.processor_time()? - before),
+                Some(processor_time(node.child.id())? - before),
             );
         }
         evaluator.push(evaluate(&view, &questions)?.0);
@@ -138,17 +138,6 @@ impl Node {
             edge: edge.parse()?,
             child,
         })
-    }
-
-    /// Processor time of all its threads so far.
-    fn processor_time(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            let on_processor = times.split(' ').next().context("no times")?;
-            nanoseconds += on_processor.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use endpoint::{Bare, Channel, Endpoint};
+use meridian_bench::nodes::memory;
 
 const CLIENTS: usize = 1000;
 const IDLE: usize = 10_000;
@@ -64,9 +65,9 @@ async fn main() -> Result<()> {
     );
     few.stop().await?;
 
-    let (empty, _) = (memory()?, ());
+    let empty = memory(std::process::id())?;
     let (_, idle) = Clients::start(channel.address(), IDLE).await?;
-    let full = memory()?;
+    let full = memory(std::process::id())?;
     println!(
         "{IDLE} idle connections, each with a subscription: {:.1} KB each",
         (full - empty) as f64 / IDLE as f64 / 1024.0
@@ -158,12 +159,4 @@ impl Clients {
         self.process.wait().await?;
         Ok(last)
     }
-}
-
-/// Resident bytes of this process.
-fn memory() -> Result<usize> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kilobytes.context("no VmRSS")?.parse::<usize>()? * 1024)
 }

@@ -7,7 +7,6 @@
 //! both. Then ours beside ours: what deduplication saves, and what waiting for invalidation would cost. Aims are printed,
 //! not asserted.
 
-mod ask;
 mod servers;
 mod within;
 
@@ -15,12 +14,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
 use meridian_bench::alone::evaluate;
+use meridian_bench::ask::{self, Api, Batches, Lists, Writes};
 use meridian_bench::calls::Calls;
 use meridian_bench::data::{Asked, Data};
 use meridian_bench::load::{self, Load};
 use meridian_bench::report::{Row, ratio, table};
 
-use ask::{Api, Batches, Lists, Writes};
 use servers::Servers;
 
 /// Tuples of the store.

@@ -1,12 +1,11 @@
 //! The servers: PostgreSQL, Kafka, OpenFGA, and our three nodes.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use meridian_bench::data::TYPES;
-use meridian_e2e::{Kafka, Postgres, Probe, Process, Workdir, free_port, tools};
+use meridian_bench::nodes::{address, start_node};
+use meridian_e2e::{Kafka, Postgres, Probe, Process, Workdir, tools};
 use meridian_server::client::Client;
 
 const READY: Duration = Duration::from_secs(60);
@@ -91,53 +90,4 @@ async fn openfga(dir: &Workdir, database: &str) -> anyhow::Result<(SocketAddr, P
     server.start()?;
     server.ready(&Probe::Tcp(grpc), READY).await?;
     Ok((grpc, server))
-}
-
-/// Where a node listens.
-struct Addresses {
-    grpc: SocketAddr,
-    nodes: SocketAddr,
-}
-
-async fn start_node(
-    dir: &Workdir,
-    kafka: &str,
-    role: &str,
-    more: &str,
-) -> anyhow::Result<(Addresses, Process)> {
-    let [grpc, http, nodes] = [address()?, address()?, address()?];
-    let config = format!(
-        "name: bench
-region: here
-listen: {{grpc: \"{grpc}\", http: \"{http}\", nodes: \"{nodes}\"}}
-kafka: {{bootstrap: \"{kafka}\", partitions: 4}}
-{more}
-"
-    );
-    let file = dir.write(&format!("{role}.yaml"), &config)?;
-    let mut process =
-        Process::new(role, program(role)?, dir.path()).args(["--config".into(), file]);
-    process.start()?;
-    let ready = Probe::Http(http, "/healthz".into());
-    process.ready(&ready, READY).await?;
-    Ok((Addresses { grpc, nodes }, process))
-}
-
-fn address() -> anyhow::Result<SocketAddr> {
-    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)))
-}
-
-/// A node's program, beside the folder of the examples.
-fn program(role: &str) -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let folder = this.parent().and_then(|examples| examples.parent());
-    let program = folder
-        .context("no folder")?
-        .join(format!("meridian-{role}"));
-    anyhow::ensure!(
-        program.is_file(),
-        "no {}: run this as `cargo xtask bench openfga`",
-        program.display()
-    );
-    Ok(program)
 }

@@ -5,8 +5,8 @@ use meridian_bench::data::Asked;
 use meridian_bench::report::{Row, ratio, table};
 use meridian_model::TupleKey;
 
-use crate::ask::{Batches, Writes};
 use crate::{BATCH, ROUNDS, Subject};
+use meridian_bench::ask::{Batches, Writes};
 
 /// Different questions in a batch of [`BATCH`].
 const DIFFERENT: usize = 5;

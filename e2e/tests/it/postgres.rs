@@ -1,28 +1,8 @@
-use std::fs;
-use std::time::Duration;
-
-use meridian_e2e::{Postgres, Process, tools};
+use meridian_e2e::Postgres;
 
 /// What `psql` prints for one statement.
 pub(crate) async fn sql(url: &str, statement: &str) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let mut psql = Process::new(
-        "psql",
-        tools::postgres_bin().unwrap().join("psql"),
-        dir.path(),
-    )
-    .args([
-        "--no-psqlrc",
-        "--tuples-only",
-        "--no-align",
-        "--set=ON_ERROR_STOP=1",
-        "--command",
-        statement,
-    ])
-    .args([url]);
-    psql.start().unwrap();
-    psql.finish(Duration::from_secs(20)).await.unwrap();
-    fs::read_to_string(psql.log()).unwrap().trim().to_owned()
+    meridian_e2e::sql(url, statement).await.unwrap()
 }
 
 #[tokio::test]

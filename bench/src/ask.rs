@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use meridian_bench::data::{Asked, MODEL};
-use meridian_bench::load::{Timing, histogram};
 use meridian_model::{TupleKey, dsl};
 use meridian_proto::google::value::Kind;
 use meridian_proto::google::{Struct, Value};
@@ -18,8 +16,11 @@ use meridian_server::api::convert::model_to_wire;
 use tonic::metadata::AsciiMetadataValue as AsciiValue;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::data::{Asked, MODEL};
+use crate::load::{Timing, histogram};
+
 /// Calls in flight.
-pub(crate) const IN_FLIGHT: usize = 8;
+pub const IN_FLIGHT: usize = 8;
 /// Tuples in a Write, the most that both take by default.
 const IN_A_WRITE: usize = 100;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -28,14 +29,17 @@ const HELD_WITHIN: Duration = Duration::from_secs(120);
 
 /// A server of OpenFGA's API.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub struct Api {
     address: SocketAddr,
     client: OpenFgaServiceClient<Channel>,
 }
 
 impl Api {
     /// Connects when it is first used.
-    pub(crate) fn new(address: SocketAddr) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// None: an address makes a URL.
+    pub fn new(address: SocketAddr) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
         let channel = endpoint.timeout(DEADLINE).tcp_nodelay(true).connect_lazy();
         Ok(Self {
@@ -45,12 +49,15 @@ impl Api {
     }
 
     /// Where it is.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A store with the benchmark's model; its id.
-    pub(crate) async fn create_store(&self, name: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn create_store(&self, name: &str) -> anyhow::Result<String> {
         let mut client = self.client.clone();
         let request = v1::CreateStoreRequest { name: name.into() };
         let store = client.create_store(request).await?.into_inner().id;
@@ -67,7 +74,10 @@ impl Api {
     }
 
     /// Waits until questions are answered by the edge itself.
-    pub(crate) async fn until_served_by_edge(
+    ///
+    /// # Errors
+    /// When a call fails, or that takes two minutes.
+    pub async fn until_served_by_edge(
         &self,
         store: &str,
         questions: &[Asked],
@@ -159,7 +169,7 @@ async fn all<C, T>(
 }
 
 /// Writes of new tuples.
-pub(crate) struct Writes<'a> {
+pub struct Writes<'a> {
     api: &'a Api,
     requests: Vec<v1::WriteRequest>,
     shown_by: Option<&'a Api>,
@@ -167,12 +177,12 @@ pub(crate) struct Writes<'a> {
 
 impl<'a> Writes<'a> {
     /// Writes of [`IN_A_WRITE`] tuples.
-    pub(crate) fn new(api: &'a Api, store: &str, tuples: &[TupleKey]) -> Self {
+    pub fn new(api: &'a Api, store: &str, tuples: &[TupleKey]) -> Self {
         Self::of(api, store, tuples, IN_A_WRITE)
     }
 
     /// Writes of so many tuples each.
-    pub(crate) fn of(api: &'a Api, store: &str, tuples: &[TupleKey], size: usize) -> Self {
+    pub fn of(api: &'a Api, store: &str, tuples: &[TupleKey], size: usize) -> Self {
         let key = |key: &TupleKey| v1::TupleKey {
             user: key.subject.to_string(),
             relation: key.relation.to_string(),
@@ -195,7 +205,7 @@ impl<'a> Writes<'a> {
     }
 
     /// Each is over once the edge shows it.
-    pub(crate) fn until_shown_by(self, edge: &'a Api) -> Self {
+    pub fn until_shown_by(self, edge: &'a Api) -> Self {
         Self {
             shown_by: Some(edge),
             ..self
@@ -203,7 +213,10 @@ impl<'a> Writes<'a> {
     }
 
     /// `took` is of all tuples, latencies are of whole Writes.
-    pub(crate) async fn run(self) -> anyhow::Result<Timing> {
+    ///
+    /// # Errors
+    /// At the first Write that fails, or is not shown in time.
+    pub async fn run(self) -> anyhow::Result<Timing> {
         let (api, shown_by) = (self.api, self.shown_by);
         let write = async |request: v1::WriteRequest| {
             let Some(edge) = shown_by else {
@@ -223,23 +236,19 @@ impl<'a> Writes<'a> {
 }
 
 /// Batches of checks, with what must be answered.
-pub(crate) struct Batches<'a> {
+pub struct Batches<'a> {
     api: &'a Api,
     requests: Vec<(v1::BatchCheckRequest, &'a [(Asked, bool)])>,
 }
 
 impl<'a> Batches<'a> {
-    pub(crate) fn new(api: &'a Api, store: &str, asked: &'a [(Asked, bool)], size: usize) -> Self {
+    /// Batches of so many checks each.
+    pub fn new(api: &'a Api, store: &str, asked: &'a [(Asked, bool)], size: usize) -> Self {
         Self::of(api, store, asked, size, |_| None)
     }
 
     /// Each check has a context of its own, which nothing reads: no two are equal, however alike they are.
-    pub(crate) fn told_apart(
-        api: &'a Api,
-        store: &str,
-        asked: &'a [(Asked, bool)],
-        size: usize,
-    ) -> Self {
+    pub fn told_apart(api: &'a Api, store: &str, asked: &'a [(Asked, bool)], size: usize) -> Self {
         Self::of(api, store, asked, size, |index| {
             let number = Value {
                 kind: Some(Kind::NumberValue(index as f64)),
@@ -277,7 +286,11 @@ impl<'a> Batches<'a> {
         }
     }
 
-    pub(crate) async fn run(self) -> anyhow::Result<Timing> {
+    /// Latencies are of whole batches.
+    ///
+    /// # Errors
+    /// At the first check that is not answered as it must be.
+    pub async fn run(self) -> anyhow::Result<Timing> {
         let api = self.api;
         let batch = async |(request, wanted): (v1::BatchCheckRequest, &[(Asked, bool)])| {
             let answer = api.client.clone().batch_check(request).await?.into_inner();
@@ -294,13 +307,14 @@ impl<'a> Batches<'a> {
 }
 
 /// Listings of what users have a relation to.
-pub(crate) struct Lists<'a> {
+pub struct Lists<'a> {
     api: &'a Api,
     requests: Vec<v1::ListObjectsRequest>,
 }
 
 impl<'a> Lists<'a> {
-    pub(crate) fn new(
+    /// Listings of the objects of a type, for each user.
+    pub fn new(
         api: &'a Api,
         store: &str,
         object_type: &str,
@@ -321,7 +335,10 @@ impl<'a> Lists<'a> {
     }
 
     /// With what each listed.
-    pub(crate) async fn run(self) -> anyhow::Result<(Timing, Vec<BTreeSet<String>>)> {
+    ///
+    /// # Errors
+    /// At the first call that fails.
+    pub async fn run(self) -> anyhow::Result<(Timing, Vec<BTreeSet<String>>)> {
         let api = self.api;
         let list = async |request: v1::ListObjectsRequest| {
             let user = request.user.clone();
