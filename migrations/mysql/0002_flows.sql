@@ -60,3 +60,4 @@ CREATE TABLE live_sessions (
     close_code   INTEGER,
     FOREIGN KEY (flow_id) REFERENCES flows (id) ON DELETE SET NULL
 ) ENGINE = InnoDB;
+CREATE INDEX idx_live_sessions_store ON live_sessions (store_id, connected_at);

@@ -59,3 +59,4 @@ CREATE TABLE live_sessions (
     close_code   INTEGER
 );
 CREATE INDEX idx_live_sessions_flow ON live_sessions (flow_id);
+CREATE INDEX idx_live_sessions_store ON live_sessions (store_id, connected_at);

@@ -10,9 +10,10 @@ use meridian_model::{StoreId, Timestamp};
 use crate::flow::{Completion, Flow, FlowId, FlowStatus, Step};
 use crate::ports::{
     DayActivity, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
-    RepositoryError, Result, Row, Sink,
+    RepositoryError, Result, Row, SessionRepository, Sink,
 };
 use crate::recorder::Overrides;
+use crate::session::Session;
 
 /// Microseconds of a day.
 pub(crate) const DAY: i64 = 86_400_000_000;
@@ -27,6 +28,7 @@ pub struct MemoryFlows(Mutex<State>);
 struct State {
     flows: BTreeMap<FlowId, Flow>,
     steps: BTreeMap<(FlowId, Timestamp), Step>,
+    sessions: BTreeMap<String, Session>,
     overrides: BTreeMap<StoreId, Overrides>,
 }
 
@@ -63,6 +65,29 @@ impl State {
             flow.duration_micros = Some(end.duration_micros);
             flow.user_id = end.user_id.clone().or(flow.user_id.take());
         }
+    }
+
+    fn add_session(&mut self, session: &Session) {
+        let mut session = session.clone();
+        session.flow = session.flow.filter(|flow| self.flows.contains_key(flow));
+        match self.sessions.get_mut(&session.id) {
+            Some(kept) => kept.merge(&session),
+            None => {
+                self.sessions.insert(session.id.clone(), session);
+            }
+        }
+    }
+
+    fn remove(&mut self, flow: FlowId) {
+        self.flows.remove(&flow);
+        let steps: Vec<_> = self.steps_of(flow).map(|step| (flow, step.at)).collect();
+        for key in steps {
+            self.steps.remove(&key);
+        }
+        let sessions = self.sessions.values_mut();
+        sessions
+            .filter(|session| session.flow == Some(flow))
+            .for_each(|session| session.flow = None);
     }
 
     fn steps_of(&self, flow: FlowId) -> impl Iterator<Item = &Step> {
@@ -116,6 +141,7 @@ impl Sink for MemoryFlows {
                     state.flows.entry(flow.id).or_insert_with(|| flow.clone());
                     whole.steps.iter().for_each(|step| state.add_step(step));
                 }
+                Row::Session(session) => state.add_session(session),
             }
         }
         Ok(())
@@ -172,13 +198,7 @@ impl FlowRepository for MemoryFlows {
         let old = old.filter(|flow| flow.store == store && flow.started_at < older_than);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let old: Vec<_> = old.take(limit).map(|flow| flow.id).collect();
-        for id in &old {
-            state.flows.remove(id);
-            let steps: Vec<_> = state.steps_of(*id).map(|step| (*id, step.at)).collect();
-            for key in steps {
-                state.steps.remove(&key);
-            }
-        }
+        old.iter().for_each(|id| state.remove(*id));
         Ok(count(&old))
     }
 
@@ -270,6 +290,7 @@ impl FlowRepository for MemoryFlows {
     ) -> Result<Option<StoreId>> {
         let state = self.state(deadline)?;
         let stores = state.flows.values().map(|flow| flow.store);
+        let stores = stores.chain(state.sessions.values().map(|session| session.store));
         Ok(stores
             .filter(|store| after.is_none_or(|after| *store > after))
             .min())
@@ -297,6 +318,41 @@ impl FlowStepRepository for MemoryFlows {
     async fn get_steps_for_flow(&self, flow: FlowId, deadline: Instant) -> Result<Vec<Step>> {
         let state = self.state(deadline)?;
         Ok(state.steps_of(flow).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl SessionRepository for MemoryFlows {
+    async fn get_session_of_flow(
+        &self,
+        store: StoreId,
+        flow: FlowId,
+        deadline: Instant,
+    ) -> Result<Option<Session>> {
+        let state = self.state(deadline)?;
+        let of_flow = |session: &&Session| session.store == store && session.flow == Some(flow);
+        let sessions = state.sessions.values().filter(of_flow);
+        Ok(sessions.max_by_key(|session| session.connected_at).cloned())
+    }
+
+    async fn purge_old_sessions(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let mut state = self.state(deadline)?;
+        let is_old = |session: &&Session| session.store == store && session.last_at() < older_than;
+        let mut old: Vec<_> = state.sessions.values().filter(is_old).collect();
+        old.sort_by_key(|session| session.connected_at);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let old = old.into_iter().take(limit);
+        let old: Vec<_> = old.map(|session| session.id.clone()).collect();
+        for id in &old {
+            state.sessions.remove(id);
+        }
+        Ok(count(&old))
     }
 }
 

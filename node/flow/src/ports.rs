@@ -8,6 +8,7 @@ use meridian_model::{StoreId, Timestamp};
 
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step};
 use crate::recorder::Overrides;
+use crate::session::Session;
 
 /// Why something was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +38,8 @@ pub enum Row {
     Complete(Box<Completion>),
     /// A flow that is over, whole.
     Whole(Box<Recorded>),
+    /// A connection begins or is over.
+    Session(Box<Session>),
 }
 
 impl Row {
@@ -48,17 +51,19 @@ impl Row {
             Self::Step(_) => "step",
             Self::Complete(_) => "complete",
             Self::Whole(_) => "flow",
+            Self::Session(_) => "session",
         }
     }
 
-    /// The flow it is of.
+    /// The flow it is of. A session is of none: it may only refer to one.
     #[must_use]
-    pub fn flow(&self) -> FlowId {
+    pub fn flow(&self) -> Option<FlowId> {
         match self {
-            Self::Start(flow) => flow.id,
-            Self::Step(step) => step.flow,
-            Self::Complete(completion) => completion.flow,
-            Self::Whole(whole) => whole.flow.id,
+            Self::Start(flow) => Some(flow.id),
+            Self::Step(step) => Some(step.flow),
+            Self::Complete(completion) => Some(completion.flow),
+            Self::Whole(whole) => Some(whole.flow.id),
+            Self::Session(_) => None,
         }
     }
 
@@ -71,6 +76,7 @@ impl Row {
             Self::Whole(whole) => {
                 whole.flow.bytes() + whole.steps.iter().map(Step::bytes).sum::<usize>()
             }
+            Self::Session(session) => session.bytes(),
         }
     }
 }
@@ -79,7 +85,8 @@ impl Row {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Writes all of `rows`, or none. Of one flow they are in order. What is there already stays as it is, so that the same
-    /// may be written again; a step or an end of a flow that is not there is passed over.
+    /// may be written again; a step or an end of a flow that is not there is passed over. A session gains what it lacks, its
+    /// end; a flow of it that is not there is left out.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -243,7 +250,7 @@ pub trait FlowRepository: Sink {
         deadline: Instant,
     ) -> Result<u64>;
 
-    /// The first store behind `after` that has flows.
+    /// The first store behind `after` that has flows or sessions.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -289,7 +296,35 @@ pub trait FlowStepRepository: Sink {
     async fn get_steps_for_flow(&self, flow: FlowId, deadline: Instant) -> Result<Vec<Step>>;
 }
 
-/// All of it.
-pub trait Repository: FlowRepository + FlowStepRepository {}
+/// Connections of the live channel.
+#[async_trait]
+pub trait SessionRepository: Sink {
+    /// The connection that began by a flow of a store; of more than one the latest.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_session_of_flow(
+        &self,
+        store: StoreId,
+        flow: FlowId,
+        deadline: Instant,
+    ) -> Result<Option<Session>>;
 
-impl<T: FlowRepository + FlowStepRepository> Repository for T {}
+    /// Deletes at most `limit` of a store's sessions that ended before `older_than`, or where no end came began before it,
+    /// oldest first; how many.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn purge_old_sessions(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<u64>;
+}
+
+/// All of it.
+pub trait Repository: FlowRepository + FlowStepRepository + SessionRepository {}
+
+impl<T: FlowRepository + FlowStepRepository + SessionRepository> Repository for T {}

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step, StepStatus};
 use crate::ports::{Row, Sink};
+use crate::session::Session;
 use crate::warning::Warning;
 use crate::writer::{Queued, Writer};
 
@@ -366,6 +367,15 @@ impl FlowRecorder {
         recorded.flow.bound();
         recorded.steps.iter_mut().for_each(Step::bound);
         self.send(Row::Whole(Box::new(recorded)), None);
+    }
+
+    /// Records a connection of the live channel as it stands: once when it begins, once when it is over. Never waits.
+    pub fn record_session(&self, mut session: Session) {
+        if !self.records(session.store) {
+            return;
+        }
+        session.bound();
+        self.send(Row::Session(Box::new(session)), None);
     }
 
     /// Writes all that waits, and ends. What is recorded from now on is dropped; so is what is not written within `limit`.

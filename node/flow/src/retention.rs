@@ -23,6 +23,8 @@ pub struct Swept {
     pub expired: u64,
     /// Flows that are gone.
     pub purged: u64,
+    /// Connections of the live channel that are no longer told of.
+    pub sessions: u64,
 }
 
 /// Goes over all stores once. Their times are those of `recorder`.
@@ -47,6 +49,15 @@ pub async fn sweep(repository: &dyn Repository, recorder: &FlowRecorder) -> Resu
             let purged = repository.purge_old_flows(one, before, BATCH, deadline());
             let purged = purged.await?;
             swept.purged += purged;
+            if purged < u64::from(BATCH) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        loop {
+            let purged = repository.purge_old_sessions(one, before, BATCH, deadline());
+            let purged = purged.await?;
+            swept.sessions += purged;
             if purged < u64::from(BATCH) {
                 break;
             }

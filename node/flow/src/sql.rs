@@ -7,6 +7,7 @@
 mod dialect;
 mod error;
 mod read;
+mod sessions;
 mod write;
 
 use std::str::FromStr;

@@ -121,7 +121,7 @@ impl Writer {
                 Tried::Written => {
                     for row in rows {
                         counter!(WRITTEN, "kind" => row.kind()).increment(1);
-                        if let Some(stored) = waiting.remove(&row.flow()) {
+                        if let Some(stored) = row.flow().and_then(|flow| waiting.remove(&flow)) {
                             // Who has stopped waiting since has a flow that will expire.
                             let _ = stored.send(());
                         }
@@ -143,8 +143,8 @@ impl Writer {
         let (mut pause, mut is_away) = (FIRST_PAUSE, false);
         loop {
             // A flow that nobody waits for any more was never told of.
-            let given_up = |id: &FlowId| waiting.get(id).is_some_and(oneshot::Sender::is_closed);
-            rows.retain(|row| !given_up(&row.flow()));
+            let given_up = |id: FlowId| waiting.get(&id).is_some_and(oneshot::Sender::is_closed);
+            rows.retain(|row| !row.flow().is_some_and(given_up));
             if rows.is_empty() {
                 return Tried::Written;
             }
@@ -208,8 +208,8 @@ fn describe() {
 impl Batch {
     fn add(&mut self, event: Queued) {
         self.size += event.size;
-        if let Some(stored) = event.stored {
-            self.waiting.insert(event.row.flow(), stored);
+        if let (Some(flow), Some(stored)) = (event.row.flow(), event.stored) {
+            self.waiting.insert(flow, stored);
         }
         self.rows.push(event.row);
     }
@@ -217,7 +217,7 @@ impl Batch {
 
 fn drop_all(rows: &[Row], waiting: &mut Waiting, reason: &'static str) {
     for row in rows {
-        waiting.remove(&row.flow());
+        row.flow().map(|flow| waiting.remove(&flow));
         counter!(DROPPED, "kind" => row.kind(), "reason" => reason).increment(1);
     }
 }

@@ -224,6 +224,8 @@ impl Here<'_> {
         })?;
         let steps = self.flows.get_steps_for_flow(id, deadline);
         let steps = steps.await.map_err(failed)?;
+        let session = self.flows.get_session_of_flow(store, id, deadline);
+        let session = session.await.map_err(failed)?;
         let explanation = if request.explain {
             Some(explain::decision(self.calls, &flow, deadline).await?)
         } else {
@@ -233,6 +235,7 @@ impl Here<'_> {
             flow: Some(told::flow(flow)),
             steps: told::steps(steps),
             explanation,
+            session: session.map(told::session),
         })
     }
 

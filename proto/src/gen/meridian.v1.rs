@@ -1159,6 +1159,29 @@ pub struct GetFlowResponse {
     pub steps: ::prost::alloc::vec::Vec<FlowStep>,
     #[prost(message, optional, tag = "3")]
     pub explanation: ::core::option::Option<Explanation>,
+    /// The connection of the live channel that began by it.
+    #[prost(message, optional, tag = "4")]
+    pub session: ::core::option::Option<LiveSession>,
+}
+/// A connection of the live channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiveSession {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The node it is at, or was.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Microseconds since 1970, UTC.
+    #[prost(int64, tag = "4")]
+    pub connected_at_micros: i64,
+    /// Unset while it goes on; also where its node died.
+    #[prost(int64, optional, tag = "5")]
+    pub ended_at_micros: ::core::option::Option<i64>,
+    /// The code that its socket was closed with.
+    #[prost(uint32, optional, tag = "6")]
+    pub close_code: ::core::option::Option<u32>,
 }
 /// Why a check is decided as it is, found out when it was asked for: without the contextual tuples and the condition's
 /// context of the request, which are never kept.

@@ -35,6 +35,8 @@ pub(super) struct Dialect {
     pub(super) has_limited_changes: bool,
     /// Ends an insert to keep a row that is there already.
     pub(super) or_keep: fn(table: &str, key: &str) -> String,
+    /// Ends an insert to give a row that is there already what it lacks of some columns.
+    pub(super) or_fill: fn(table: &str, key: &str, columns: &[&str]) -> String,
     /// A table `r` of the JSON text that the one placeholder stands for.
     table: fn(&[Column]) -> String,
 }
@@ -78,13 +80,19 @@ impl Dialect {
         }
     }
 
-    /// Changes at most so many flows, earliest first: `change` is all before the condition.
-    pub(super) fn some_flows(&self, change: &str, condition: &str, limit: u32) -> String {
+    /// Changes at most so many rows of a table, the first in an order: `change` is all before the condition.
+    pub(super) fn some_rows(
+        &self,
+        change: &str,
+        (table, order): (&str, &str),
+        condition: &str,
+        limit: u32,
+    ) -> String {
         if self.has_limited_changes {
-            format!("{change} WHERE {condition} ORDER BY id LIMIT {limit}")
+            format!("{change} WHERE {condition} ORDER BY {order} LIMIT {limit}")
         } else {
             format!(
-                "{change} WHERE id IN (SELECT id FROM flows WHERE {condition} ORDER BY id LIMIT {limit})"
+                "{change} WHERE id IN (SELECT id FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit})"
             )
         }
     }
@@ -106,6 +114,20 @@ fn on_conflict(_table: &str, key: &str) -> String {
     format!(" WHERE true ON CONFLICT ({key}) DO NOTHING")
 }
 
+/// What fills columns of a table, each from `new` of it.
+fn filled(table: &str, columns: &[&str], new: impl Fn(&str) -> String) -> String {
+    let set: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column} = COALESCE({table}.{column}, {})", new(column)))
+        .collect();
+    set.join(", ")
+}
+
+fn on_conflict_fill(table: &str, key: &str, columns: &[&str]) -> String {
+    let set = filled(table, columns, |column| format!("excluded.{column}"));
+    format!(" WHERE true ON CONFLICT ({key}) DO UPDATE SET {set}")
+}
+
 static POSTGRES: Dialect = Dialect {
     on_connect: "SET statement_timeout = 30000",
     begin: "BEGIN",
@@ -117,6 +139,7 @@ static POSTGRES: Dialect = Dialect {
     divide: "/",
     has_limited_changes: false,
     or_keep: on_conflict,
+    or_fill: on_conflict_fill,
     table: |columns| {
         let columns = listed(columns, |list, (name, kind)| {
             let kind = match kind {
@@ -141,6 +164,7 @@ static SQLITE: Dialect = Dialect {
     divide: "/",
     has_limited_changes: false,
     or_keep: on_conflict,
+    or_fill: on_conflict_fill,
     table: |columns| {
         let columns = listed(columns, |list, (name, _)| {
             let _ = write!(list, "value ->> '$.{name}' AS {name}");
@@ -163,6 +187,10 @@ static MYSQL: Dialect = Dialect {
     or_keep: |table, key| {
         let first = key.split(',').next().unwrap_or(key);
         format!(" ON DUPLICATE KEY UPDATE {first} = {table}.{first}")
+    },
+    or_fill: |table, _, columns| {
+        let set = filled(table, columns, |column| format!("VALUES({column})"));
+        format!(" ON DUPLICATE KEY UPDATE {set}")
     },
     table: |columns| {
         let columns = listed(columns, |list, (name, kind)| {

@@ -23,21 +23,24 @@ const FLOW: &str = "f.started_at, f.completed_at, f.duration_micros, f.kind, f.s
                     f.grant_type, f.user_id, f.ip, f.user_agent, f.operation, f.object, f.relation, f.subject, f.revision, \
                     f.model_id, f.served_by, f.explanation FROM flows f";
 
+/// Flows in the order of their ids.
+const BY_ID: (&str, &str) = ("flows", "id");
+
 /// A statement under construction. Text is only ever pushed from constants; everything else is bound.
-struct Statement {
+pub(super) struct Statement {
     dialect: &'static Dialect,
     text: String,
-    values: Vec<Value>,
+    pub(super) values: Vec<Value>,
 }
 
-enum Value {
+pub(super) enum Value {
     Text(String),
     Number(i64),
     Real(f64),
 }
 
 impl Statement {
-    fn new(dialect: &'static Dialect, text: impl Into<String>) -> Self {
+    pub(super) fn new(dialect: &'static Dialect, text: impl Into<String>) -> Self {
         Self {
             dialect,
             text: text.into(),
@@ -45,7 +48,7 @@ impl Statement {
         }
     }
 
-    fn push(&mut self, text: &str) -> &mut Self {
+    pub(super) fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
     }
@@ -60,15 +63,15 @@ impl Statement {
         self
     }
 
-    fn text(&mut self, value: impl Into<String>) -> &mut Self {
+    pub(super) fn text(&mut self, value: impl Into<String>) -> &mut Self {
         self.bind(Value::Text(value.into()))
     }
 
-    fn number(&mut self, value: i64) -> &mut Self {
+    pub(super) fn number(&mut self, value: i64) -> &mut Self {
         self.bind(Value::Number(value))
     }
 
-    fn id(&mut self, id: FlowId) -> &mut Self {
+    pub(super) fn id(&mut self, id: FlowId) -> &mut Self {
         let dialect = self.dialect;
         self.push(dialect.id_before)
             .text(id.to_string())
@@ -131,7 +134,7 @@ impl Statement {
 }
 
 impl SqlFlows {
-    fn statement(&self, text: impl Into<String>) -> Statement {
+    pub(super) fn statement(&self, text: impl Into<String>) -> Statement {
         Statement::new(self.dialect, text)
     }
 
@@ -140,7 +143,7 @@ impl SqlFlows {
         self.statement(format!("SELECT {id} AS id, {FLOW}"))
     }
 
-    async fn rows<T>(
+    pub(super) async fn rows<T>(
         &self,
         statement: Statement,
         deadline: Instant,
@@ -153,7 +156,7 @@ impl SqlFlows {
         .await
     }
 
-    async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64> {
+    pub(super) async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64> {
         within(deadline, async {
             let mut tx = self.writing().await?;
             let done = statement.query().execute(&mut *tx).await?;
@@ -217,11 +220,9 @@ impl FlowRepository for SqlFlows {
         deadline: Instant,
     ) -> Result<u64> {
         let condition = condition(self.dialect, "store_id = ", "id < ");
-        let mut delete = self.statement(self.dialect.some_flows(
-            "DELETE FROM flows",
-            &condition,
-            limit,
-        ));
+        let delete = "DELETE FROM flows";
+        let delete = self.dialect.some_rows(delete, BY_ID, &condition, limit);
+        let mut delete = self.statement(delete);
         delete.values = vec![
             Value::Text(store.to_string()),
             Value::Text(FlowId::first_at(older_than).to_string()),
@@ -287,7 +288,8 @@ impl FlowRepository for SqlFlows {
     ) -> Result<u64> {
         let condition = condition(self.dialect, "status = ", "id < ");
         let change = format!("UPDATE flows SET status = {}", FlowStatus::Expired.number());
-        let mut update = self.statement(self.dialect.some_flows(&change, &condition, limit));
+        let update = self.dialect.some_rows(&change, BY_ID, &condition, limit);
+        let mut update = self.statement(update);
         update.values = vec![
             Value::Number(FlowStatus::Pending.number()),
             Value::Text(FlowId::first_at(older_than).to_string()),
@@ -300,9 +302,14 @@ impl FlowRepository for SqlFlows {
         after: Option<StoreId>,
         deadline: Instant,
     ) -> Result<Option<StoreId>> {
-        let mut select = self.statement("SELECT store_id FROM flows WHERE store_id > ");
-        select.text(after.map_or(String::new(), |after| after.to_string()));
-        select.push(" ORDER BY store_id LIMIT 1");
+        let after = after.map_or(String::new(), |after| after.to_string());
+        let mut select = self.statement(
+            "SELECT store_id FROM (SELECT MIN(store_id) AS store_id FROM flows WHERE store_id > ",
+        );
+        select.text(after.clone());
+        select.push(" UNION SELECT MIN(store_id) FROM live_sessions WHERE store_id > ");
+        select.text(after);
+        select.push(") s WHERE store_id IS NOT NULL ORDER BY store_id LIMIT 1");
         let read = |row: &AnyRow| parsed(row, "store_id");
         Ok(self.rows(select, deadline, read).await?.pop())
     }
@@ -445,7 +452,7 @@ fn count(row: &AnyRow) -> sqlx::Result<FlowCount> {
 }
 
 /// A text, or the bytes of one, as which MySQL keeps it.
-fn some_text(row: &AnyRow, column: &str) -> sqlx::Result<Option<String>> {
+pub(super) fn some_text(row: &AnyRow, column: &str) -> sqlx::Result<Option<String>> {
     let value = row.try_get_raw(column)?;
     if value.type_info().kind() != AnyTypeInfoKind::Blob {
         return row.try_get(column);
@@ -454,7 +461,7 @@ fn some_text(row: &AnyRow, column: &str) -> sqlx::Result<Option<String>> {
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn text(row: &AnyRow, column: &str) -> sqlx::Result<String> {
+pub(super) fn text(row: &AnyRow, column: &str) -> sqlx::Result<String> {
     Ok(some_text(row, column)?.unwrap_or_default())
 }
 
@@ -463,7 +470,7 @@ fn unsigned(row: &AnyRow, column: &str) -> sqlx::Result<u64> {
     Ok(u64::try_from(number).unwrap_or(0))
 }
 
-fn parsed<T>(row: &AnyRow, column: &str) -> sqlx::Result<T>
+pub(super) fn parsed<T>(row: &AnyRow, column: &str) -> sqlx::Result<T>
 where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {

@@ -10,6 +10,7 @@ use sqlx::any::Any;
 use sqlx::{AssertSqlSafe, Transaction};
 
 use super::dialect::{Column, Kind};
+use super::sessions::{self, SessionRow};
 use super::{SqlFlows, within};
 use crate::flow::{Completion, Flow, FlowId, Step};
 use crate::ports::{RepositoryError, Result, Row, Sink};
@@ -190,6 +191,7 @@ struct Texts {
     flows: Option<String>,
     steps: Option<String>,
     completions: Option<String>,
+    sessions: Option<String>,
 }
 
 impl Texts {
@@ -204,12 +206,19 @@ impl Texts {
                     flows.push(FlowRow::of(&whole.flow));
                     steps.extend(whole.steps.iter().map(StepRow::of));
                 }
+                Row::Session(_) => {}
             }
         }
+        let sessions = sessions::merged(rows.iter().filter_map(|row| match row {
+            Row::Session(session) => Some(&**session),
+            _ => None,
+        }));
+        let sessions: Vec<_> = sessions.iter().map(SessionRow::of).collect();
         Ok(Self {
             flows: text(&flows)?,
             steps: text(&steps)?,
             completions: text(&completions)?,
+            sessions: text(&sessions)?,
         })
     }
 }
@@ -251,13 +260,16 @@ impl Sink for SqlFlows {
                 let update = dialect.update_flows(ENDED, COMPLETION, "flows.status IN (0, 3)");
                 run(&mut tx, update, completions).await?;
             }
+            if let Some(rows) = texts.sessions {
+                run(&mut tx, sessions::upsert(dialect), rows).await?;
+            }
             tx.commit().await
         };
         within(deadline, write).await
     }
 }
 
-fn names(columns: &[Column], before: &str) -> String {
+pub(super) fn names(columns: &[Column], before: &str) -> String {
     let names: Vec<_> = columns
         .iter()
         .map(|(name, _)| format!("{before}{name}"))

@@ -11,4 +11,5 @@
 mod conformance;
 mod outages;
 mod recorder;
+mod sessions;
 mod support;

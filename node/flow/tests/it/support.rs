@@ -248,7 +248,7 @@ impl Sink for Told {
             return Err(error);
         }
         let refused = *self.refused.lock().unwrap();
-        if rows.iter().any(|row| Some(row.flow()) == refused) {
+        if refused.is_some() && rows.iter().any(|row| row.flow() == refused) {
             let why = io::Error::other("a row is bad");
             return Err(RepositoryError::Rejected(Arc::new(why)));
         }
@@ -258,3 +258,33 @@ impl Sink for Told {
         self.flows.write(rows, self::deadline()).await
     }
 }
+
+/// Each test on every kind of database.
+macro_rules! everywhere {
+    ($($test:ident)+) => {$(
+        mod $test {
+            use super::*;
+
+            #[tokio::test]
+            async fn memory() {
+                in_memory(super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn sqlite() {
+                in_sqlite(super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                in_postgres(super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn mysql() {
+                in_mysql(super::$test).await;
+            }
+        }
+    )+};
+}
+pub(crate) use everywhere;

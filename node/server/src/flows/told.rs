@@ -1,7 +1,7 @@
 //! Flows as the wire has them.
 
 use meridian_flow::ports::{DayActivity, FlowStats};
-use meridian_flow::{Flow, FlowStatus, Step};
+use meridian_flow::{Flow, FlowStatus, Session, Step};
 use meridian_proto::google;
 use meridian_proto::meridian::v1 as wire;
 
@@ -49,6 +49,17 @@ pub(super) fn steps(steps: Vec<Step>) -> Vec<wire::FlowStep> {
         at_micros: step.at.0,
     });
     steps.collect()
+}
+
+pub(super) fn session(session: Session) -> wire::LiveSession {
+    wire::LiveSession {
+        id: session.id,
+        node: session.node,
+        user_id: session.user,
+        connected_at_micros: session.connected_at.0,
+        ended_at_micros: session.ended_at.map(|at| at.0),
+        close_code: session.close_code.map(u32::from),
+    }
 }
 
 pub(super) fn stats(stats: FlowStats) -> wire::GetFlowStatsResponse {

@@ -142,8 +142,13 @@ impl Recorder {
                 swept = tokio::time::timeout(LEASE / 2, retention::sweep(&*self.flows, &self.recorder)) => swept,
             };
             match swept {
-                Ok(Ok(swept)) if swept.purged > 0 || swept.expired > 0 => {
-                    tracing::info!(swept.purged, swept.expired, "old flows are gone");
+                Ok(Ok(swept)) if swept != retention::Swept::default() => {
+                    let retention::Swept {
+                        purged,
+                        expired,
+                        sessions,
+                    } = swept;
+                    tracing::info!(purged, expired, sessions, "old flows are gone");
                 }
                 Ok(Err(error)) => {
                     let error: &dyn std::error::Error = &error;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use meridian_flow::ports::{FlowFilter, FlowRepository as _, FlowStepRepository as _};
 use meridian_flow::sql::SqlFlows;
-use meridian_flow::{Flow, FlowKind, FlowStatus, Step, StepStatus};
-use meridian_model::StoreId;
+use meridian_flow::{Flow, FlowKind, FlowStatus, Row, Session, Sink as _, Step, StepStatus};
+use meridian_model::{StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use meridian_server::config::authn::{Authn, Method as Way, Secrets};
 use meridian_server::config::{self, Config};
@@ -391,6 +391,29 @@ async fn flows_are_listed_shown_explained_and_purged() {
             ("userset", "group:eng#member"),
             ("direct", "user:carl"),
         ]
+    );
+    assert_eq!(shown["session"], Value::Null);
+    let session = Session {
+        id: "one".to_owned(),
+        store,
+        flow: Some(id(&flows[1]).parse().unwrap()),
+        node: "edge/one".to_owned(),
+        user: "carl".to_owned(),
+        connected_at: Timestamp(0),
+        ended_at: Some(Timestamp(1_000_000)),
+        close_code: Some(1001),
+    };
+    let database = SqlFlows::connect_lazy(&url(&file)).unwrap();
+    let row = Row::Session(Box::new(session));
+    let written = database.write(&[row], Instant::now() + PATIENCE);
+    written.await.unwrap();
+    let (_, shown) = get(node.http, &of(&format!("/flows/{}", id(&flows[1])))).await;
+    assert_eq!(
+        shown["session"],
+        json!({
+            "id": "one", "node": "edge/one", "user_id": "carl", "close_code": 1001,
+            "connected_at": "1970-01-01T00:00:00Z", "ended_at": "1970-01-01T00:00:01Z",
+        })
     );
     let (_, denied) = get(
         node.http,

@@ -133,6 +133,17 @@ async fn one(
         });
         body.insert("explanation".to_owned(), explanation);
     }
+    if let (Some(session), Some(body)) = (&reply.session, body.as_object_mut()) {
+        let session = json!({
+            "id": session.id,
+            "node": session.node,
+            "user_id": session.user_id,
+            "connected_at": time(session.connected_at_micros),
+            "ended_at": session.ended_at_micros.map(time),
+            "close_code": session.close_code,
+        });
+        body.insert("session".to_owned(), session);
+    }
     Ok(shown(&body))
 }
 
