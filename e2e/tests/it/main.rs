@@ -16,6 +16,7 @@ mod conformance;
 mod control_plane;
 mod dev;
 mod differential;
+mod flows;
 #[expect(dead_code, reason = "an issuer does more for the nodes' own tests")]
 #[path = "../../../node/server/tests/it/authn/issuer.rs"]
 mod issuer;

@@ -94,6 +94,12 @@ macro_rules! numbered {
                 match number { $($number => Some(Self::$variant),)+ _ => None }
             }
 
+            /// The one of a name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.name() == name)
+            }
+
             /// Its name.
             #[must_use]
             pub fn name(self) -> &'static str {

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod recorder;
 pub mod retention;
 mod session;
+mod settings;
 pub mod sql;
 mod text;
 mod warning;
@@ -25,3 +26,4 @@ pub use flow::{Asked, Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, 
 pub use ports::{Repository, RepositoryError, Row, Sink};
 pub use recorder::{FlowRecorder, NotStored, RecorderSettings, StartFlow, StoreSettings};
 pub use session::Session;
+pub use writer::write_all;

@@ -9,6 +9,8 @@ use meridian_model::{StoreId, Timestamp};
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step};
 use crate::recorder::Overrides;
 use crate::session::Session;
+use crate::settings::NotStored;
+use crate::text::{self, bound_some};
 
 /// Why something was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -67,6 +69,20 @@ impl Row {
         }
     }
 
+    /// Cuts its texts to what is kept of them, and puts a space in place of each control character.
+    pub fn bound(&mut self) {
+        match self {
+            Self::Start(flow) => flow.bound(),
+            Self::Step(step) => step.bound(),
+            Self::Complete(end) => bound_some(&mut end.user_id, text::NAME),
+            Self::Whole(whole) => {
+                whole.flow.bound();
+                whole.steps.iter_mut().for_each(Step::bound);
+            }
+            Self::Session(session) => session.bound(),
+        }
+    }
+
     /// About how many bytes it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -91,6 +107,16 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// [`RepositoryError`].
     async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()>;
+}
+
+/// Has the beginnings of flows stored where a [`Sink`] would be too slow: somebody waits.
+#[async_trait]
+pub trait Starter: Send + Sync {
+    /// Returns once the flow is stored. While that cannot be it goes on trying: who asks gives up.
+    ///
+    /// # Errors
+    /// Why it will not be.
+    async fn start(&self, flow: Flow) -> std::result::Result<(), NotStored>;
 }
 
 /// Which flows of a store. What is `None` does not matter.

@@ -1,7 +1,6 @@
 //! What those who are observed know of the recorder.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -15,119 +14,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step, StepStatus};
-use crate::ports::{Row, Sink};
+use crate::ports::{Row, Sink, Starter};
 use crate::session::Session;
+pub use crate::settings::{NotStored, Overrides, RecorderSettings, StartFlow, StoreSettings};
 use crate::warning::Warning;
-use crate::writer::{Queued, Writer};
+use crate::writer::{Queued, Settling, Writer};
 
 pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
-
-/// How a process records.
-#[derive(Debug, Clone)]
-pub struct RecorderSettings {
-    /// Whether it records from the start.
-    pub enabled: bool,
-    /// Events that wait to be written at most.
-    pub capacity: usize,
-    /// Bytes of them at most.
-    pub max_bytes: usize,
-    /// Events that are written at once at most.
-    pub batch: usize,
-    /// How long an event may wait for others to be written with it. One that somebody waits for does not.
-    pub flush_interval: Duration,
-    /// How long a flow's beginning may take to be stored.
-    pub start_timeout: Duration,
-    /// What holds for a store of which nothing else is set.
-    pub stores: StoreSettings,
-}
-
-impl Default for RecorderSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            capacity: 65_536,
-            max_bytes: 64 * 1024 * 1024,
-            batch: 2_000,
-            flush_interval: Duration::from_millis(100),
-            start_timeout: Duration::from_secs(2),
-            stores: StoreSettings::default(),
-        }
-    }
-}
-
-/// How a store's flows are recorded and kept.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StoreSettings {
-    /// Whether they are.
-    pub enabled: bool,
-    /// The share of decisions that is recorded: 0 for none, 1 for all.
-    pub sampling: f64,
-    /// How long flows are kept.
-    pub retention: Duration,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            sampling: 1.0,
-            retention: Duration::from_secs(30 * 24 * 60 * 60),
-        }
-    }
-}
-
-/// What is set of one store; the rest is as for all.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Overrides {
-    /// Whether its flows are recorded.
-    pub enabled: Option<bool>,
-    /// The share of its decisions that is recorded.
-    pub sampling: Option<f64>,
-    /// How long its flows are kept.
-    pub retention: Option<Duration>,
-}
-
-impl Overrides {
-    /// These settings with what is set in place of theirs.
-    #[must_use]
-    pub fn over(&self, settings: StoreSettings) -> StoreSettings {
-        StoreSettings {
-            enabled: self.enabled.unwrap_or(settings.enabled),
-            sampling: self.sampling.unwrap_or(settings.sampling),
-            retention: self.retention.unwrap_or(settings.retention),
-        }
-    }
-}
-
-/// How a flow begins.
-#[derive(Debug, Clone, Default)]
-pub struct StartFlow {
-    /// The client by which it comes.
-    pub client_id: Option<String>,
-    /// By what it shows who it is.
-    pub grant_type: Option<String>,
-    /// The client's address.
-    pub ip: Option<IpAddr>,
-    /// What the client calls itself.
-    pub user_agent: Option<String>,
-}
-
-/// Why there is no flow to refer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotStored {
-    /// Nothing is recorded, in this process or of this store.
-    #[error("flows are not recorded here")]
-    Disabled,
-    /// There is no room for it.
-    #[error("the flow recorder has no room left")]
-    Full,
-    /// It was not stored in time; the database may be away.
-    #[error("the flow was not stored in time")]
-    Late,
-    /// It was refused, or the process stops.
-    #[error("the flow could not be stored")]
-    Refused,
-}
 
 /// The single way into the recorder. Clones are the same recorder.
 #[derive(Clone)]
@@ -154,13 +47,27 @@ struct Inner {
 
 struct Source {
     sink: Arc<dyn Sink>,
+    /// By whom the beginnings of flows are stored, where that is not the sink.
+    starter: Option<Arc<dyn Starter>>,
     runtime: Handle,
+}
+
+impl Source {
+    fn new(sink: Arc<dyn Sink>, starter: Option<Arc<dyn Starter>>) -> Self {
+        Self {
+            sink,
+            starter,
+            runtime: Handle::current(),
+        }
+    }
 }
 
 #[derive(Default)]
 struct Stores {
     others: StoreSettings,
     of: HashMap<StoreId, StoreSettings>,
+    /// What `of` was made of, once it is known.
+    set: Option<Vec<(StoreId, Overrides)>>,
 }
 
 impl FlowRecorder {
@@ -168,11 +75,18 @@ impl FlowRecorder {
     /// until it is turned on and something happens.
     #[must_use]
     pub fn new(sink: Arc<dyn Sink>, settings: RecorderSettings) -> Self {
-        let source = Source {
-            sink,
-            runtime: Handle::current(),
-        };
-        Self::with(Some(source), settings)
+        Self::with(Some(Source::new(sink, None)), settings)
+    }
+
+    /// The same where flows are kept by another process: `starter` has their beginnings stored, and `sink` passes on
+    /// everything else.
+    #[must_use]
+    pub fn elsewhere(
+        starter: Arc<dyn Starter>,
+        sink: Arc<dyn Sink>,
+        settings: RecorderSettings,
+    ) -> Self {
+        Self::with(Some(Source::new(sink, Some(starter))), settings)
     }
 
     /// A recorder of nothing, for ever: it has nowhere to write to, so that turning it on changes nothing. It allocates no
@@ -191,7 +105,7 @@ impl FlowRecorder {
             switch: Arc::new(AtomicBool::new(settings.enabled)),
             stores: ArcSwap::from_pointee(Stores {
                 others: settings.stores,
-                of: HashMap::new(),
+                ..Stores::default()
             }),
             settings,
             source,
@@ -227,7 +141,14 @@ impl FlowRecorder {
         let others = self.0.settings.stores;
         let of = overrides.iter();
         let of = of.map(|(store, set)| (*store, set.over(others))).collect();
-        self.0.stores.store(Arc::new(Stores { others, of }));
+        let set = Some(overrides.to_vec());
+        self.0.stores.store(Arc::new(Stores { others, of, set }));
+    }
+
+    /// What is set of stores, as it was last taken over; `None` while nothing was.
+    #[must_use]
+    pub fn overrides(&self) -> Option<Vec<(StoreId, Overrides)>> {
+        self.0.stores.load().set.clone()
     }
 
     /// What holds for a store.
@@ -281,14 +202,13 @@ impl FlowRecorder {
         if !self.records(store) {
             return Err(NotStored::Disabled);
         }
-        let mut flow = Flow {
+        let flow = Flow {
             client_id: start.client_id,
             grant_type: start.grant_type,
             ip: start.ip,
             user_agent: start.user_agent,
             ..Flow::begun(store, FlowKind::Authentication, at)
         };
-        flow.bound();
         self.store_flow(flow).await
     }
 
@@ -296,13 +216,18 @@ impl FlowRecorder {
     ///
     /// # Errors
     /// As [`FlowRecorder::start_flow`].
-    pub async fn store_flow(&self, flow: Flow) -> Result<FlowId, NotStored> {
-        let id = flow.id;
+    pub async fn store_flow(&self, mut flow: Flow) -> Result<FlowId, NotStored> {
+        flow.bound();
+        let (id, limit) = (flow.id, self.0.settings.start_timeout);
+        if let Some(starter) = self.0.source.as_ref().and_then(|at| at.starter.as_ref()) {
+            let started = tokio::time::timeout(limit, starter.start(flow)).await;
+            return started.unwrap_or(Err(NotStored::Late)).map(|()| id);
+        }
         let (stored, ack) = oneshot::channel();
         if !self.send(Row::Start(Box::new(flow)), Some(stored)) {
             return Err(NotStored::Full);
         }
-        match tokio::time::timeout(self.0.settings.start_timeout, ack).await {
+        match tokio::time::timeout(limit, ack).await {
             Ok(Ok(())) => Ok(id),
             Ok(Err(_)) => Err(NotStored::Refused),
             Err(_) => Err(NotStored::Late),
@@ -451,10 +376,12 @@ impl FlowRecorder {
         let (sender, events) = mpsc::channel(self.0.settings.capacity.max(1));
         let writer = Writer {
             events,
-            sink: Arc::clone(&source.sink),
+            settling: Settling {
+                sink: Arc::clone(&source.sink),
+                stop: self.0.stop.subscribe(),
+            },
             settings: self.0.settings.clone(),
             bytes: Arc::clone(&self.0.bytes),
-            stop: self.0.stop.subscribe(),
         };
         let task = source.runtime.spawn(writer.run());
         let mut slot = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);

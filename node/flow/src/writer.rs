@@ -34,12 +34,33 @@ pub(crate) struct Queued {
 
 pub(crate) struct Writer {
     pub(crate) events: mpsc::Receiver<Queued>,
-    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) settling: Settling,
     pub(crate) settings: RecorderSettings,
     /// Bytes of what is not written yet.
     pub(crate) bytes: Arc<AtomicUsize>,
+}
+
+/// What gets rows written, whatever it takes.
+pub(crate) struct Settling {
+    pub(crate) sink: Arc<dyn Sink>,
     /// Until when all is to be written, once the process stops.
     pub(crate) stop: watch::Receiver<Option<Instant>>,
+}
+
+/// Writes rows to a sink until each is written or refused, however long it is away; what is refused is logged, counted and
+/// left out.
+pub async fn write_all(sink: Arc<dyn Sink>, rows: Vec<Row>) {
+    describe();
+    // Held until the end: whoever is gone would seem to stop.
+    let (_never, stop) = watch::channel(None);
+    let size = 0;
+    let waiting = Waiting::new();
+    let batch = Batch {
+        rows,
+        waiting,
+        size,
+    };
+    Settling { sink, stop }.settle(batch).await;
 }
 
 /// The flows that somebody waits for.
@@ -72,7 +93,7 @@ impl Writer {
             let mut batch = Batch::default();
             events.drain(..).for_each(|event| batch.add(event));
             let size = batch.size;
-            self.settle(batch).await;
+            self.settling.settle(batch).await;
             let held = self.bytes.fetch_sub(size, Ordering::Relaxed);
             queued.set(held.saturating_sub(size) as f64);
         }
@@ -85,7 +106,7 @@ impl Writer {
         loop {
             let room = most.saturating_sub(events.len());
             let is_urgent = events.iter().any(|event| event.stored.is_some());
-            let is_stopping = self.stop.borrow().is_some();
+            let is_stopping = self.settling.stop.borrow().is_some();
             if is_stopping {
                 // What is there is still read.
                 self.events.close();
@@ -104,12 +125,14 @@ impl Writer {
                     Err(_) => return true,
                 },
                 // An error means that there is no recorder any more, and so there are no senders.
-                _ = self.stop.changed(), if !is_stopping => {}
+                _ = self.settling.stop.changed(), if !is_stopping => {}
             }
             until.get_or_insert_with(|| Instant::now() + self.settings.flush_interval);
         }
     }
+}
 
+impl Settling {
     /// Writes a batch. What the database refuses is found by halves, so that it takes nothing else with it.
     async fn settle(&mut self, batch: Batch) {
         let Batch {

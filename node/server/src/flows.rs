@@ -1,8 +1,11 @@
 //! `meridian.v1.FlowService`: what the recorder has kept, over gRPC and, by [`crate::api::http`], over HTTP. A node without
 //! flows of its own, an edge, passes every call up.
 
+pub mod above;
 mod asked;
+pub(crate) mod events;
 mod explain;
+pub mod keeping;
 mod told;
 
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use tonic::{Request, Response, Status};
 
 use crate::calls::Calls;
 use crate::node_service::store_id;
-use crate::peer::Peers;
+use above::Above;
 
 /// Longest a call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +51,12 @@ pub enum Kept {
         calls: Arc<dyn Calls>,
     },
     /// At a node above.
-    Above(Peers),
+    Above {
+        /// The nodes above.
+        above: Arc<Above>,
+        /// What this node records by.
+        recorder: FlowRecorder,
+    },
 }
 
 /// What a repository cannot do, as a client is told it.
@@ -78,7 +86,8 @@ macro_rules! answered {
         let $deadline = Instant::now() + TIMEOUT;
         let $message = $request.into_inner();
         match &$self.kept {
-            Kept::Above(peers) => peers
+            Kept::Above { above, .. } => above
+                .peers
                 .flows($deadline, move |mut client| {
                     let message = $message.clone();
                     async move { client.$method(message).await }
@@ -152,6 +161,10 @@ impl FlowService for Flows {
         &self,
         request: Request<wire::GetRecorderRequest>,
     ) -> Result<Response<wire::GetRecorderResponse>, Status> {
+        if let Kept::Above { above, recorder } = &self.kept {
+            let asked = above.get_recorder(recorder, request.into_inner()).await;
+            return asked.map(Response::new);
+        }
         answered!(self, request, get_recorder, |here, message, deadline| here
             .get_recorder(message, deadline))
     }
@@ -160,6 +173,10 @@ impl FlowService for Flows {
         &self,
         request: Request<wire::SetRecorderRequest>,
     ) -> Result<Response<wire::SetRecorderResponse>, Status> {
+        if let Kept::Above { above, recorder } = &self.kept {
+            let set = above.set_recorder(recorder, request.into_inner()).await;
+            return set.map(Response::new);
+        }
         answered!(self, request, set_recorder, |here, message, deadline| here
             .set_recorder(message, deadline))
     }

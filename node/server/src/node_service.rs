@@ -2,6 +2,7 @@
 
 mod batch;
 mod bulk;
+mod flows;
 mod list;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::api::operations::{self, Operation, Visitor};
 use crate::calls::{Calls, Context, Refusal, Resolved, ServedBy};
 use crate::explanations::Why;
 use crate::routing::Decide;
+pub use flows::EdgeFlows;
 
 /// Longest a call of a node below may take when it says nothing itself.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +65,8 @@ pub struct Nodes {
     pub name: ServedBy,
     /// Tier assignments of the nodes below.
     pub admin: Arc<Admin>,
+    /// Flows of the edges below.
+    pub flows: EdgeFlows,
 }
 
 /// A little before the caller gives up, so that it hears what kept it waiting.
@@ -390,6 +394,21 @@ impl NodeService for Nodes {
                 u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
             }),
         }))
+    }
+
+    async fn start_flow(
+        &self,
+        request: Request<wire::StartFlowRequest>,
+    ) -> Result<Response<wire::StartFlowResponse>, Status> {
+        let started = self.flows.start(request.into_inner()).await;
+        started.map(Response::new)
+    }
+
+    async fn flow_settings(
+        &self,
+        request: Request<wire::FlowSettingsRequest>,
+    ) -> Result<Response<wire::FlowSettingsResponse>, Status> {
+        self.flows.settings(request.get_ref()).map(Response::new)
     }
 }
 

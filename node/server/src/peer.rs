@@ -6,6 +6,7 @@
 
 mod api;
 mod batch;
+mod flows;
 mod line;
 mod list;
 mod origin;

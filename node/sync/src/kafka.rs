@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::FutureProducer;
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ mod outlet;
 pub mod probe;
 pub mod relay;
 pub mod topics;
+pub mod writing;
 
 /// How long a single request to a broker may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -69,6 +70,11 @@ impl Settings {
             None => format!("{topic_prefix}.{product}.live"),
             Some(region) => format!("{topic_prefix}.{product}.{region}.live"),
         }
+    }
+
+    /// The topic by which the flows of a region's edges come to the nodes above.
+    pub fn flows_topic(&self, region: &str) -> String {
+        format!("{}.{}.{region}.flows", self.topic_prefix, self.product)
     }
 
     /// The consumer group of a region's nodes.
@@ -193,6 +199,15 @@ impl Error {
             KafkaError::ClientCreation(what) => what,
             other => other.to_string(),
         })
+    }
+
+    /// Whether the brokers take no record of such a size.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else {
+            return false;
+        };
+        source.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
     }
 
     fn unavailable(

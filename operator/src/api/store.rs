@@ -108,7 +108,7 @@ pub struct AuthzStoreSpec {
     /// Limits of what callers may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// What central and regional nodes record of logins and decisions. Where unset, nothing is until a node's API turns it on.
+    /// What nodes record of logins and decisions, edges included. Where unset, nothing is until a node's API turns it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorder: Option<Recorder>,
     /// The live channel. Where unset, there is none.

@@ -215,6 +215,11 @@ pub(super) fn edge(input: &EdgeInput) -> String {
         max_staleness: freshness.and_then(|of| of.max_staleness.as_deref()),
         answer_max_age: freshness.and_then(|of| of.answer_max_age.as_deref()),
     });
+    // The nodes above keep what it records.
+    config.recorder = spec.recorder.as_ref().map(|of| Recorder {
+        retention: None,
+        ..recorder(of)
+    });
     if input.spec.authzen.is_some() {
         config.authzen = input.spec.authzen.as_ref();
     }

@@ -2112,6 +2112,109 @@ pub mod flow_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// One record of a topic. A reader skips, and counts, a kind that it does not know: a newer edge sends it. Whatever changes
+/// what is known becomes another kind.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FlowEvent {
+    #[prost(oneof = "flow_event::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: ::core::option::Option<flow_event::Kind>,
+}
+/// Nested message and enum types in `FlowEvent`.
+pub mod flow_event {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// A flow begins.
+        #[prost(message, tag = "1")]
+        Started(super::RecordedFlow),
+        /// A flow that is over, with all its steps.
+        #[prost(message, tag = "2")]
+        Whole(super::RecordedFlow),
+        #[prost(message, tag = "3")]
+        Step(super::RecordedStep),
+        #[prost(message, tag = "4")]
+        End(super::RecordedEnd),
+        /// A connection of the live channel as it stands.
+        #[prost(message, tag = "5")]
+        Session(super::RecordedSession),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecordedFlow {
+    /// A UUID of version 7.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub store_id: ::prost::alloc::string::String,
+    /// "authentication" or "decision".
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// "pending", "success", "failure" or "expired".
+    #[prost(string, tag = "4")]
+    pub status: ::prost::alloc::string::String,
+    /// Microseconds since 1970, UTC; so are all times here.
+    #[prost(int64, tag = "5")]
+    pub started_at_micros: i64,
+    #[prost(int64, optional, tag = "6")]
+    pub completed_at_micros: ::core::option::Option<i64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub duration_micros: ::core::option::Option<u64>,
+    #[prost(string, optional, tag = "8")]
+    pub client_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "9")]
+    pub grant_type: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "10")]
+    pub user_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "11")]
+    pub ip: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "12")]
+    pub user_agent: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of a decision.
+    #[prost(message, optional, tag = "13")]
+    pub decision: ::core::option::Option<Decision>,
+    #[prost(message, repeated, tag = "14")]
+    pub steps: ::prost::alloc::vec::Vec<RecordedStep>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordedStep {
+    /// Of a step that comes within its flow: empty.
+    #[prost(string, tag = "1")]
+    pub flow_id: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub at_micros: i64,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// "success", "failure" or "skipped".
+    #[prost(string, tag = "4")]
+    pub status: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub duration_micros: u64,
+    #[prost(string, optional, tag = "6")]
+    pub error_code: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "7")]
+    pub error_message: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordedEnd {
+    #[prost(string, tag = "1")]
+    pub flow_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub status: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub at_micros: i64,
+    #[prost(uint64, tag = "4")]
+    pub duration_micros: u64,
+    #[prost(string, optional, tag = "5")]
+    pub user_id: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordedSession {
+    #[prost(string, tag = "1")]
+    pub store_id: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub flow_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub session: ::core::option::Option<LiveSession>,
+}
 /// Who called the node that a request came in at, where that is known. Beside a request, in the header
 /// `meridian-caller-bin`; taken only from a node that has shown a token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2386,6 +2489,103 @@ pub mod positions_response {
         pub store_id: ::prost::alloc::string::String,
         #[prost(message, optional, tag = "2")]
         pub position: ::core::option::Option<super::Position>,
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartFlowRequest {
+    /// The edge's region. Refused with FAILED_PRECONDITION where its flows are not kept.
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+    /// As it begins; without steps.
+    #[prost(message, optional, tag = "2")]
+    pub flow: ::core::option::Option<RecordedFlow>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartFlowResponse {
+    #[prost(enumeration = "start_flow_response::Outcome", tag = "1")]
+    pub outcome: i32,
+}
+/// Nested message and enum types in `StartFlowResponse`.
+pub mod start_flow_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outcome {
+        Unspecified = 0,
+        /// It is stored; it may be referred to.
+        Stored = 1,
+        /// The answering node records nothing, or nothing of the store.
+        Disabled = 2,
+        /// Its recorder has no room left.
+        Full = 3,
+        /// It was not stored in time.
+        Late = 4,
+        /// The database refused it, or the node stops.
+        Refused = 5,
+    }
+    impl Outcome {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OUTCOME_UNSPECIFIED",
+                Self::Stored => "OUTCOME_STORED",
+                Self::Disabled => "OUTCOME_DISABLED",
+                Self::Full => "OUTCOME_FULL",
+                Self::Late => "OUTCOME_LATE",
+                Self::Refused => "OUTCOME_REFUSED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+                "OUTCOME_STORED" => Some(Self::Stored),
+                "OUTCOME_DISABLED" => Some(Self::Disabled),
+                "OUTCOME_FULL" => Some(Self::Full),
+                "OUTCOME_LATE" => Some(Self::Late),
+                "OUTCOME_REFUSED" => Some(Self::Refused),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlowSettingsRequest {
+    /// As in StartFlowRequest.
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FlowSettingsResponse {
+    /// Those of which anything is set, as the answering node knows it: seconds old at most.
+    #[prost(message, repeated, tag = "1")]
+    pub stores: ::prost::alloc::vec::Vec<flow_settings_response::Store>,
+}
+/// Nested message and enum types in `FlowSettingsResponse`.
+pub mod flow_settings_response {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Store {
+        #[prost(string, tag = "1")]
+        pub store_id: ::prost::alloc::string::String,
+        /// What is not set is as for all.
+        #[prost(bool, optional, tag = "2")]
+        pub enabled: ::core::option::Option<bool>,
+        #[prost(double, optional, tag = "3")]
+        pub sampling: ::core::option::Option<f64>,
+        #[prost(uint64, optional, tag = "4")]
+        pub retention_seconds: ::core::option::Option<u64>,
     }
 }
 /// Generated client implementations.
@@ -2681,6 +2881,56 @@ pub mod node_service_client {
                 .insert(GrpcMethod::new("meridian.v1.NodeService", "Positions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores the beginning of a flow of an edge, and answers when it is stored.
+        pub async fn start_flow(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartFlowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartFlowResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.NodeService/StartFlow",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.NodeService", "StartFlow"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What is set of the recording of each store.
+        pub async fn flow_settings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FlowSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FlowSettingsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meridian.v1.NodeService/FlowSettings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meridian.v1.NodeService", "FlowSettings"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2771,6 +3021,22 @@ pub mod node_service_server {
             request: tonic::Request<super::PositionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PositionsResponse>,
+            tonic::Status,
+        >;
+        /// Stores the beginning of a flow of an edge, and answers when it is stored.
+        async fn start_flow(
+            &self,
+            request: tonic::Request<super::StartFlowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartFlowResponse>,
+            tonic::Status,
+        >;
+        /// What is set of the recording of each store.
+        async fn flow_settings(
+            &self,
+            request: tonic::Request<super::FlowSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FlowSettingsResponse>,
             tonic::Status,
         >;
     }
@@ -3200,6 +3466,96 @@ pub mod node_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PositionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.NodeService/StartFlow" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartFlowSvc<T: NodeService>(pub Arc<T>);
+                    impl<
+                        T: NodeService,
+                    > tonic::server::UnaryService<super::StartFlowRequest>
+                    for StartFlowSvc<T> {
+                        type Response = super::StartFlowResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartFlowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeService>::start_flow(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartFlowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meridian.v1.NodeService/FlowSettings" => {
+                    #[allow(non_camel_case_types)]
+                    struct FlowSettingsSvc<T: NodeService>(pub Arc<T>);
+                    impl<
+                        T: NodeService,
+                    > tonic::server::UnaryService<super::FlowSettingsRequest>
+                    for FlowSettingsSvc<T> {
+                        type Response = super::FlowSettingsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FlowSettingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeService>::flow_settings(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FlowSettingsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -23,7 +23,11 @@ const OF_CLIENTS: [&str; 9] = [
     "meridian/v1/flow.proto",
 ];
 /// What nodes say to each other.
-const OF_NODES: [&str; 2] = ["meridian/v1/change.proto", "meridian/v1/node.proto"];
+const OF_NODES: [&str; 3] = [
+    "meridian/v1/change.proto",
+    "meridian/v1/node.proto",
+    "meridian/v1/recorded.proto",
+];
 /// What HTTP speaks.
 const JSON_PACKAGES: [&str; 2] = ["authzen.v1", "openfga.v1"];
 

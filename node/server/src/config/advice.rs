@@ -47,7 +47,9 @@ const PARTS: &[(&str, &[Role])] = &[
     ("edge.", &[Role::Edge, Role::Live]),
     ("live.durable", &[Role::Central, Role::Regional]),
     ("live.retention", &[Role::Central, Role::Regional]),
-    ("recorder.", &[Role::Central, Role::Regional]),
+    ("recorder.url", &[Role::Central, Role::Regional]),
+    ("recorder.retention", &[Role::Central, Role::Regional]),
+    ("recorder.regions", &[Role::Central]),
 ];
 
 impl Config {

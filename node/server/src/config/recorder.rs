@@ -6,7 +6,7 @@ use meridian_flow::{FlowRecorder, RecorderSettings, StoreSettings};
 use serde::Deserialize;
 
 use super::authn::Method;
-use super::rules::need;
+use super::rules::{TOPIC_PART, is_topic_part, need};
 use super::{Config, ConfigError};
 use crate::recording::{Network, Recording};
 use crate::schema::address;
@@ -17,7 +17,8 @@ use crate::schema::address;
 pub struct Recorder {
     /// Whether anything is from the start; it can be turned on and off at any time.
     pub enabled: bool,
-    /// The database that flows are kept in (central and regional): as `datastore.url`, which it is unless set.
+    /// The database that flows are kept in (central and regional): as `datastore.url`, which it is unless set. What an edge
+    /// records is kept by the nodes above it.
     pub url: Option<String>,
     /// The share of decisions that is recorded where a store has no share of its own: 0 for none, 1 for all.
     pub sampling: f64,
@@ -39,6 +40,8 @@ pub struct Recorder {
     /// How often the same caller's showing who it is is recorded at most, for each store and address; 0 for every request.
     #[serde(with = "humantime_serde")]
     pub authentication_interval: Duration,
+    /// Regions without regional nodes (central): the flows of their edges are kept here.
+    pub regions: Vec<String>,
     /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
 }
@@ -65,6 +68,7 @@ impl Default for Recorder {
             flush_interval,
             start_timeout,
             authentication_interval: Duration::from_secs(60 * 60),
+            regions: Vec::new(),
             trusted_proxies: Vec::new(),
         }
     }
@@ -115,6 +119,15 @@ impl Config {
             let checked = meridian_store::check_url(url);
             let why = checked.err().map(|why| why.to_string()).unwrap_or_default();
             need(why.is_empty(), "recorder.url", address(url), why)?;
+        }
+        let regions = recorder.regions.iter();
+        for region in regions {
+            need(
+                is_topic_part(region),
+                "recorder.regions",
+                region,
+                TOPIC_PART,
+            )?;
         }
         recorder.trusted_proxies.iter().try_for_each(|text| {
             need(

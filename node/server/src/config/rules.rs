@@ -10,7 +10,8 @@ use super::settings::SETTINGS;
 use super::{Config, ConfigError};
 use crate::schema::address;
 
-const TOPIC_PART: &str = "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
+pub(super) const TOPIC_PART: &str =
+    "use 1 to 60 letters, digits, '-' and '_', since topics are named by it";
 const UPSTREAM: &str = "write each as http://host:port or https://host:port, the address of listen.nodes of a node above";
 
 impl Config {
@@ -200,7 +201,7 @@ pub(super) fn need(
     })
 }
 
-fn is_topic_part(text: &str) -> bool {
+pub(super) fn is_topic_part(text: &str) -> bool {
     (1..=60).contains(&text.len())
         && text
             .bytes()

@@ -209,6 +209,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "recorder.flushInterval" recorder.flush_interval, time(MILLISECOND, MINUTE);
     "recorder.startTimeout" recorder.start_timeout, time(MILLISECOND, MINUTE);
     "recorder.authenticationInterval" recorder.authentication_interval, time(Duration::ZERO, DAY);
+    "recorder.regions" recorder.regions, LIST;
     "recorder.trustedProxies" recorder.trusted_proxies, LIST;
     "drainDelay" drain_delay, time(Duration::ZERO, HOUR);
     "shutdownTimeout" shutdown_timeout, time(MILLISECOND, HOUR), "OPENFGA_SHUTDOWN_TIMEOUT";

@@ -1,7 +1,7 @@
 //! Flows as the wire has them.
 
 use meridian_flow::ports::{DayActivity, FlowStats};
-use meridian_flow::{Flow, FlowStatus, Session, Step};
+use meridian_flow::{Asked, Flow, FlowStatus, Session, Step};
 use meridian_proto::google;
 use meridian_proto::meridian::v1 as wire;
 
@@ -23,17 +23,21 @@ pub(super) fn flow(flow: Flow) -> wire::Flow {
         user_id: flow.user_id.unwrap_or_default(),
         ip: flow.ip.map(|ip| ip.to_string()).unwrap_or_default(),
         user_agent: flow.user_agent.unwrap_or_default(),
-        decision: flow.asked.map(|asked| wire::Decision {
-            operation: asked.operation,
-            object: asked.object,
-            relation: asked.relation,
-            user: asked.subject,
-            allowed: asked.allowed,
-            revision: asked.revision.unwrap_or_default(),
-            authorization_model_id: asked.model.unwrap_or_default(),
-            served_by: asked.served_by,
-            details: asked.explanation.unwrap_or_default(),
-        }),
+        decision: flow.asked.map(|asked| decision(*asked)),
+    }
+}
+
+pub(super) fn decision(asked: Asked) -> wire::Decision {
+    wire::Decision {
+        operation: asked.operation,
+        object: asked.object,
+        relation: asked.relation,
+        user: asked.subject,
+        allowed: asked.allowed,
+        revision: asked.revision.unwrap_or_default(),
+        authorization_model_id: asked.model.unwrap_or_default(),
+        served_by: asked.served_by,
+        details: asked.explanation.unwrap_or_default(),
     }
 }
 

@@ -59,6 +59,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let retention = config.datastore.changelog_retention;
     let recorder = Recorder::open(config)?;
     let recording = building.recording(&recorder, &datastore);
+    let flows = building.keep_flows(&recorder, config.recorder.regions.clone())?;
     let (store, schema_sender) = (Arc::clone(&datastore), schema.clone());
     let address = schema::address(&config.datastore.url);
     building.spawn(async move {
@@ -102,6 +103,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
             clock: Clock::Writer,
             name: building.name.clone(),
             admin,
+            flows,
         }),
     };
     let mut schema = schema.subscribe();

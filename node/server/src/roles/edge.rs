@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_flow::FlowRecorder;
 use meridian_sync::edge_driver::{DriverSettings, EdgeDriver};
 use meridian_sync::kafka::broadcast::{self, Event};
 use meridian_sync::kafka::probe::Probe;
@@ -118,6 +117,7 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
         Holds::Memory(Arc::clone(&views)),
     );
     let edge = Arc::new(edge);
+    let (recorder, above) = building.recorder_above(peers()?)?;
     building.live(
         hub,
         Arc::clone(&edge) as _,
@@ -131,10 +131,13 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
         calls: edge,
         admin,
         nodes: None,
-        recorder: FlowRecorder::disabled(),
         flows: Arc::new(Flows {
-            kept: Kept::Above(peers()?),
+            kept: Kept::Above {
+                above,
+                recorder: recorder.clone(),
+            },
         }),
+        recorder,
     };
     building.serve(behaviour, fresh).await
 }

@@ -5,25 +5,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use meridian_flow::memory::MemoryFlows;
+use meridian_flow::ports::Starter;
 use meridian_flow::sql::SqlFlows;
 use meridian_flow::{FlowRecorder, Repository, Sink, retention};
 use meridian_model::ports::Datastore;
+use meridian_sync::kafka::group::work::Worker;
+use meridian_sync::kafka::topics::make;
 use tokio_util::sync::CancellationToken;
 
 use super::Building;
 use crate::calls::Calls;
 use crate::config::Config;
-use crate::flows::{Flows, Kept};
+use crate::flows::above::{Above, FlowTopic};
+use crate::flows::{Flows, Kept, keeping};
+use crate::node_service::EdgeFlows;
 use crate::outage::Outage;
+use crate::peer::Peers;
 use crate::schema;
 
 /// How often what is set of stores is read again.
-const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH: Duration = Duration::from_secs(3);
 /// How often old flows are looked for, and how long one node does it before another may.
 const SWEEP: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(180);
 const LEASE_NAME: &str = "flows";
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long Kafka keeps what edges have recorded: longer than any outage of the database.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A recorder that writes to a database, and what it has written.
 #[derive(Clone)]
@@ -164,6 +172,58 @@ impl Recorder {
 }
 
 impl Building {
+    /// The recorder of a node without a database, and the way to those that keep its flows.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub(super) fn recorder_above(
+        &mut self,
+        peers: Peers,
+    ) -> anyhow::Result<(FlowRecorder, Arc<Above>)> {
+        let (region, of) = (&self.config.region, &self.config.recorder);
+        let above = Arc::new(Above::new(peers, region, of.start_timeout));
+        let topic = Arc::new(FlowTopic::new(self.kafka()?, region));
+        let starter = Arc::clone(&above) as Arc<dyn Starter>;
+        let recorder = FlowRecorder::elsewhere(starter, topic, of.settings());
+        self.recorder = recorder.clone();
+        let (following, own, stop) = (Arc::clone(&above), recorder.clone(), self.stop.clone());
+        self.spawn(async move { following.follow(&own, &stop).await });
+        Ok((recorder, above))
+    }
+
+    /// Has the node keep what edges of `regions` record, where it records itself. Nodes that share a database share the work.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub(super) fn keep_flows(
+        &mut self,
+        recorder: &Recorder,
+        regions: Vec<String>,
+    ) -> anyhow::Result<EdgeFlows> {
+        let enabled = self.config.recorder.enabled;
+        let kafka = self.kafka()?;
+        for region in regions.iter().filter(|_| enabled) {
+            let topic = kafka.flows_topic(region);
+            let (kafka, stop) = (kafka.clone(), self.stop.clone());
+            let sink = Arc::clone(&recorder.flows) as Arc<dyn Sink>;
+            self.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = make(&kafka, &topic, Some(KEPT)) => {}
+                }
+                // The group is named as the topic: it is the one that reads all of it.
+                if let Ok(worker) = Worker::new(&kafka, &topic, &topic) {
+                    keeping::keep(worker, sink, &stop).await;
+                }
+            });
+        }
+        Ok(EdgeFlows {
+            regions,
+            enabled,
+            recorder: recorder.recorder.clone(),
+        })
+    }
+
     /// Has a recorder looked after, once the database is of this program's schema.
     pub(super) fn recording(
         &self,

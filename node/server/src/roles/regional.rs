@@ -75,6 +75,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let retention = config.datastore.changelog_retention;
     let recorder = Recorder::open(config)?;
     let recording = building.recording(&recorder, &datastore);
+    let flows = building.keep_flows(&recorder, vec![config.region.clone()])?;
     let (store, schema) = (
         Arc::clone(&datastore),
         watch::Sender::new(Schema::default()),
@@ -139,6 +140,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
             })),
             name: building.name.clone(),
             admin,
+            flows,
         }),
     };
     // Everything up to some heartbeat of the writer is here.

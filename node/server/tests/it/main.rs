@@ -25,6 +25,7 @@ mod edge;
 mod edge_authzen;
 mod edge_lists;
 mod flows;
+mod flows_above;
 mod harness;
 mod health;
 mod life;

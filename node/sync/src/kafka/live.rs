@@ -10,11 +10,12 @@ use std::time::Duration;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
 use super::broadcast::{consumer, ends_assignment};
+use super::writing::Writer;
 use super::{Error, Quiet, REQUEST, Result, Settings, blocking, topics};
 use crate::retry::{Patience, Said};
 
@@ -204,22 +205,13 @@ pub(super) fn read_message<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> 
 
 /// Makes the live channel's topic unless it is there, as soon as Kafka answers.
 pub async fn make_topic(settings: &Settings, topic: &str) {
-    let (mut failures, mut said) = (0_u32, Said::default());
-    while let Err(error) = topics::ensure(settings, topic).await {
-        failures = failures.saturating_add(1);
-        if said.is_news(&error) {
-            tracing::warn!(%topic, error = &error as &dyn std::error::Error, "cannot make the live channel's topic yet; trying again");
-        }
-        let pause = Patience::default().pause(failures, u64::from(failures) * 389);
-        tokio::time::sleep(pause).await;
-    }
+    topics::make(settings, topic, None).await;
 }
 
 /// Writes to the topic, which it makes unless it is there.
 pub struct Publisher {
     settings: Settings,
-    topic: String,
-    producer: FutureProducer<Quiet>,
+    writer: Writer,
 }
 
 /// A record to be written.
@@ -241,28 +233,15 @@ impl Publisher {
     /// # Errors
     /// [`Error::Options`] when the options make no client.
     pub fn new(settings: &Settings, topic: &str, timeout: Duration) -> Result<Self> {
-        let timeout = timeout.as_millis().to_string();
-        let own = [
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("compression.type", "zstd"),
-            ("linger.ms", "1"),
-            ("message.timeout.ms", timeout.as_str()),
-        ];
-        let producer = settings
-            .client(&own)
-            .create_with_context(Quiet)
-            .map_err(Error::options)?;
         Ok(Self {
             settings: settings.clone(),
-            topic: topic.to_owned(),
-            producer,
+            writer: Writer::new(settings, topic, timeout)?,
         })
     }
 
     /// Makes the topic, as soon as Kafka answers.
     pub async fn make_topic(&self) {
-        make_topic(&self.settings, &self.topic).await;
+        make_topic(&self.settings, self.writer.topic()).await;
     }
 
     /// Writes records, in order for each key, and waits until all are acknowledged.
@@ -270,40 +249,20 @@ impl Publisher {
     /// # Errors
     /// [`Error::Unavailable`]; some may have been written.
     pub async fn publish(&self, records: &[Publication]) -> Result<()> {
-        let what = || format!("write to topic '{}'", self.topic);
-        let refused = |error| Error::unavailable(&self.settings, what())(error);
-        let sent: Result<Vec<DeliveryFuture>> = records
-            .iter()
-            .map(|record| self.send(record).map_err(refused))
-            .collect();
-        for delivery in sent? {
-            match delivery.await {
-                Ok(Ok(_)) => {}
-                Ok(Err((error, _))) => return Err(refused(error)),
-                Err(_) => return Err(Error::GivenUp),
+        let publish = records.iter().map(|record| {
+            let header = |key, value| Header {
+                key,
+                value: Some(value),
+            };
+            let mut headers = OwnedHeaders::new().insert(header(STORE, &record.store));
+            if !record.objects.is_empty() {
+                headers = headers.insert(header(OBJECTS, &record.objects));
             }
-        }
-        Ok(())
-    }
-
-    fn send(
-        &self,
-        record: &Publication,
-    ) -> std::result::Result<DeliveryFuture, rdkafka::error::KafkaError> {
-        let header = |key, value| Header {
-            key,
-            value: Some(value),
-        };
-        let mut headers = OwnedHeaders::new().insert(header(STORE, &record.store));
-        if !record.objects.is_empty() {
-            headers = headers.insert(header(OBJECTS, &record.objects));
-        }
-        let message = FutureRecord::to(&self.topic)
-            .key(&record.key)
-            .payload(&record.value)
-            .headers(headers);
-        self.producer
-            .send_result(message)
-            .map_err(|(error, _)| error)
+            FutureRecord::to(self.writer.topic())
+                .key(record.key.as_str())
+                .payload(record.value.as_bytes())
+                .headers(headers)
+        });
+        self.writer.write_all(publish).await
     }
 }

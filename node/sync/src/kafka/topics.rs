@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{Error, MAX_RECORD, Quiet, REQUEST, Result, Settings, blocking};
+use crate::retry::{Patience, Said};
 
 /// The topic's option for the largest batch it takes, in bytes.
 const LARGEST: &str = "max.message.bytes";
@@ -63,11 +64,33 @@ where
     }
 }
 
+/// Makes a topic unless it is there, as soon as Kafka answers. Its records are kept for `retention`, or as long as the brokers
+/// keep any.
+pub async fn make(settings: &Settings, topic: &str, retention: Option<Duration>) {
+    let (mut failures, mut said) = (0_u32, Said::default());
+    while let Err(error) = ensure_for(settings, topic, retention).await {
+        failures = failures.saturating_add(1);
+        if said.is_news(&error) {
+            tracing::warn!(%topic, error = &error as &dyn std::error::Error, "cannot make the topic yet; trying again");
+        }
+        let pause = Patience::default().pause(failures, u64::from(failures) * 389);
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Makes a topic unless it is there, with the configured partitions and replicas; returns how many partitions it has.
 ///
 /// # Errors
 /// [`Error::Options`] or [`Error::Unavailable`].
 pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
+    ensure_for(settings, topic, None).await
+}
+
+async fn ensure_for(
+    settings: &Settings,
+    topic: &str,
+    retention: Option<Duration>,
+) -> Result<usize> {
     let client: BaseConsumer<Quiet> = settings
         .client(&[("allow.auto.create.topics", "false")])
         .create_with_context(Quiet)
@@ -82,12 +105,16 @@ pub async fn ensure(settings: &Settings, topic: &str) -> Result<usize> {
         return Ok(count);
     }
     let largest = MAX_RECORD.to_string();
-    let wanted = NewTopic::new(
+    let retention = retention.map(|retention| retention.as_millis().to_string());
+    let mut wanted = NewTopic::new(
         topic,
         i32::from(settings.partitions),
         TopicReplication::Fixed(i32::from(settings.replication)),
     )
     .set(LARGEST, &largest);
+    if let Some(retention) = &retention {
+        wanted = wanted.set("retention.ms", retention);
+    }
     let options = AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST));
