@@ -25,9 +25,9 @@ export interface Timing {
   readonly stableAfter: number;
   /** How long it may take to get a token, to connect and to be let in, together. 15,000. */
   readonly connectWithin: number;
-  /** How long nothing may come from the server before it is asked for a sign of life. 30,000. */
-  readonly idleAfter: number;
-  /** How long that sign may take. 10,000. */
+  /** How often the server is asked for a sign of life, and up to where everything was told. 10,000. */
+  readonly pingEvery: number;
+  /** How long nothing may come from it then. 10,000. */
   readonly pongWithin: number;
   /** How long before the token expires the next is asked for; at most half of what is left. 30,000. */
   readonly refreshBefore: number;
@@ -39,7 +39,7 @@ export const TIMING: Timing = {
   later: 10_000,
   stableAfter: 10_000,
   connectWithin: 15_000,
-  idleAfter: 30_000,
+  pingEvery: 10_000,
   pongWithin: 10_000,
   refreshBefore: 30_000,
 };
@@ -76,7 +76,7 @@ const NORMAL = 1000;
 /** How much is said in a second: less than a node allows, however many subscriptions there are to take up again. */
 const MESSAGES_PER_SECOND = 40;
 
-type Timer = "retry" | "deadline" | "idle" | "refresh" | "send";
+type Timer = "retry" | "deadline" | "ping" | "refresh" | "send";
 
 /** One connection, made again until it is closed or cannot be had. */
 export class Link {
@@ -195,7 +195,7 @@ export class Link {
     if (this.isOpen) return;
     this.clear("deadline");
     this.openSince = Date.now();
-    this.watch();
+    this.pingIn(this.options.timing.pingEvery);
     this.state = { status: "open", session, node, user };
     // Who hears of the state may subscribe, and that is not to be said twice.
     this.ears.welcome();
@@ -236,18 +236,17 @@ export class Link {
     this.refreshIn(RETRY_REFRESH);
   }
 
-  private watch(): void {
-    const left = this.heardAt + this.options.timing.idleAfter - Date.now();
-    if (left > 0) this.after("idle", left, () => this.watch());
-    else this.ping();
+  private pingIn(wait: number): void {
+    this.after("ping", wait, () => this.ping());
   }
 
   private ping(): void {
+    const { pingEvery, pongWithin } = this.options.timing;
     const asked = Date.now();
     this.send({ type: "ping" });
-    this.after("idle", this.options.timing.pongWithin, () => {
+    this.after("ping", pongWithin, () => {
       if (this.heardAt < asked) this.lose(LOST, "no sign of life");
-      else this.watch();
+      else this.pingIn(Math.max(0, pingEvery - pongWithin));
     });
   }
 

@@ -135,6 +135,7 @@ class Connection implements Live {
     if (message.type === "lagged") {
       return tell(this.options.onNotice, new Error(`too slow: the server has dropped ${message.lost} records`));
     }
+    if (message.type === "pong") return this.byId.forEach((subscription) => subscription.reached(message.position));
     const subscription = "id" in message && message.id !== undefined ? this.byId.get(message.id) : undefined;
     if (message.type === "error" && !subscription) {
       return tell(this.options.onNotice, new Error(`the server says ${message.code}: ${message.message}`));

@@ -13,8 +13,8 @@ export interface LiveRecord<T = unknown> {
   readonly object: string;
   /** What else it belongs to, such as `organization:acme`. */
   readonly objects?: readonly string[];
-  /** Where it stands; opaque. */
-  readonly position: string;
+  /** Where it stands; opaque. Not there where older records of a subscription are still held back. */
+  readonly position?: string;
   /** When it was published, as RFC 3339 says. */
   readonly at: string;
   readonly data: T;
@@ -42,7 +42,8 @@ export type FromServer =
   | { type: "error"; id?: string; code: number; message: string; denied?: Denied }
   | { type: "lagged"; lost: number }
   | { type: "expiring"; at: string }
-  | { type: "pong" };
+  /** `position`: all before it of the subscriptions that are live has been told. */
+  | { type: "pong"; position?: string };
 
 /** What a subscription was denied for want of. */
 export interface Denied {

@@ -83,10 +83,8 @@ export class Subscription {
   subscribed({ position, recovered }: FromServer & { type: "subscribed" }): void {
     // Without a position of before nobody can say what was missed.
     const again = recovered ?? (this.wasLive ? false : undefined);
-    if (again !== true && position !== undefined) {
-      this.position = position;
-      this.mayBeOld = this.options.last === true;
-    }
+    this.position = position ?? this.position;
+    this.mayBeOld = again !== true && this.options.last === true;
     this.wasLive = true;
     this.attempt = 0;
     this.set({ status: "live", ...(again !== undefined && { recovered: again }) });
@@ -94,12 +92,23 @@ export class Subscription {
 
   record(record: LiveRecord): void {
     // The last one known comes again where nothing was missed.
-    if (this.state.status !== "live" || record.position === this.told) return;
-    this.told = record.position;
-    if (!this.mayBeOld) this.position = record.position;
+    if (this.state.status !== "live") return;
+    const { position } = record;
+    if (position !== undefined) {
+      if (position === this.told) return;
+      this.told = position;
+      if (!this.mayBeOld) this.position = position;
+    }
     this.mayBeOld = false;
     // What another subscription asked for comes once, for both.
     if (matches(this.options.filter, record.data)) this.tell(this.options.onRecord, record as LiveRecord<never>);
+  }
+
+  /** All before this position was told. */
+  reached(position: string | undefined): void {
+    if (this.state.status !== "live" || position === undefined) return;
+    this.position = position;
+    this.mayBeOld = false;
   }
 
   unsubscribed(reason: string): void {

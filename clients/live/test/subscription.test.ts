@@ -90,11 +90,47 @@ test("a new connection goes on from the last position, and recovers", async () =
   assert.deepEqual(server.socket.heard("subscribe"), [
     { type: "subscribe", id: "1", object: "event:42", position: "p2", last: true },
   ]);
-  answer("1", "p3", true);
+  answer("1", "p2", true);
   server.socket.say(record("event:42", "p2", "b"));
   server.socket.say(record("event:42", "p3", "c"));
   assert.deepEqual(states, [{ status: "live" }, { status: "waiting" }, { status: "live", recovered: true }]);
   assert.deepEqual(data, ["a", "b", "c"], "the last one again is not told again");
+});
+
+test("a quiet subscription goes on from where the server last said that it was told everything", async () => {
+  const made = await open();
+  const quiet = subscribe(made, "event:42");
+  const waits = subscribe(made, "event:43");
+  answer("1", "p1");
+  server.socket.position = "p7";
+  await clock.pass(10_000);
+  assert.equal(quiet.handle.position, "p7");
+  assert.equal(waits.handle.position, undefined, "what is not live yet was told nothing");
+  server.socket.position = undefined;
+  await clock.pass(10_000);
+  assert.equal(quiet.handle.position, "p7", "the server cannot say now");
+  server.socket.end(1001);
+  await clock.pass(500);
+  server.socket.welcome();
+  assert.deepEqual(
+    server.socket.heard("subscribe").map(({ id, position }) => [id, position]),
+    [
+      ["1", "p7"],
+      ["2", undefined],
+    ],
+  );
+  // Nothing was missed: it stands where the server stands.
+  answer("1", "p9", true);
+  assert.equal(quiet.handle.position, "p9");
+});
+
+test("a record without a position is told, and leaves the position as it is", async () => {
+  const made = await open();
+  const { handle, data } = subscribe(made, "event:42");
+  answer("1", "p1");
+  for (const number of [1, 2]) server.socket.say(record("event:42", undefined, number));
+  assert.deepEqual(data, [1, 2]);
+  assert.equal(handle.position, "p1");
 });
 
 test("the last record of before does not lead back", async () => {
@@ -275,7 +311,8 @@ function answer(id: string, position?: string, recovered?: boolean): void {
   });
 }
 
-function record(object: string, position: string, data: unknown, objects?: string[]) {
+function record(object: string, position: string | undefined, data: unknown, objects?: string[]) {
   const at = "2026-01-01T00:00:00Z";
-  return { type: "record", object, position, at, data, ...(objects && { objects }) } as const;
+  const place = position !== undefined && { position };
+  return { type: "record", object, ...place, at, data, ...(objects && { objects }) } as const;
 }

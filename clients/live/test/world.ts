@@ -72,6 +72,8 @@ export class Socket {
   isClosed = false;
   /** Does not answer pings. */
   isMute = false;
+  /** What its answers to pings tell. */
+  position: string | undefined;
   onopen: (() => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   onmessage: ((event: { data: string }) => void) | null = null;
@@ -87,7 +89,8 @@ export class Socket {
   send(text: string): void {
     const message = JSON.parse(text) as FromClient;
     this.said.push(message);
-    if (message.type === "ping" && !this.isMute) this.say({ type: "pong" });
+    if (message.type !== "ping" || this.isMute) return;
+    this.say({ type: "pong", ...(this.position !== undefined && { position: this.position }) });
   }
 
   close(): void {

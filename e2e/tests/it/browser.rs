@@ -34,7 +34,7 @@ async fn a_page_sees_vehicles_move_and_goes_on_after_every_break() {
     let _leave = heavy().await;
     let (mut scene, browser) = tokio::join!(Scene::start(), Browser::start());
     scene.grant("event:42").await;
-    let quick = json!({"backoffBase": 50, "backoffMost": 500, "idleAfter": 500, "pongWithin": 500});
+    let quick = json!({"backoffBase": 50, "backoffMost": 500, "pingEvery": 500, "pongWithin": 500});
     scene.site.point_at(scene.settings("event:42", quick));
     let mut page = browser.open(&scene.site.url).await;
     live(&mut page).await;

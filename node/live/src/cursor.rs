@@ -41,6 +41,33 @@ impl Cursor {
         BASE64.encode(bytes)
     }
 
+    /// Whether all of `there` was read here, being of the same topic.
+    pub(crate) fn covers(&self, there: &Self) -> bool {
+        self.is_comparable(there) && self.offsets(there).all(|(here, there)| there <= here)
+    }
+
+    /// Whether it is of the same topic, and some of it was not read here yet.
+    pub(crate) fn is_short_of(&self, there: &Self) -> bool {
+        self.is_comparable(there) && self.offsets(there).any(|(here, there)| there > here)
+    }
+
+    /// What was read of either, both being of the same topic.
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        let next = self.offsets(other).map(|(one, other)| *one.max(other));
+        Self {
+            topic: self.topic,
+            next: next.collect(),
+        }
+    }
+
+    fn is_comparable(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.next.len() == other.next.len()
+    }
+
+    fn offsets<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a i64, &'a i64)> {
+        self.next.iter().zip(&other.next)
+    }
+
     /// `None` for what is no position of this form.
     pub(crate) fn decode(text: &str) -> Option<Self> {
         if text.len() > MAX_LEN {

@@ -109,7 +109,11 @@ pub(crate) enum Told<'a> {
     Expiring {
         at: String,
     },
-    Pong,
+    Pong {
+        /// All of the client's subscriptions before it has been told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<&'a str>,
+    },
 }
 
 /// What was denied.
@@ -150,6 +154,32 @@ impl Told<'_> {
         // Texts, numbers and checked JSON: nothing of it can fail.
         serde_json::to_string(self).unwrap_or_default().into()
     }
+}
+
+/// The text before a record's position. Quotes within a text are escaped, so that nothing but the field itself reads like it.
+const POSITION: &str = r#""position":""#;
+
+/// The position that a record's frame tells.
+pub(crate) fn position_of(record: &Frame) -> Option<&str> {
+    let (_, rest) = record.as_str().split_once(POSITION)?;
+    Some(rest.split_once('"')?.0)
+}
+
+/// A record's frame with another position, or with none.
+pub(crate) fn with_position(record: &Frame, position: Option<&str>) -> Frame {
+    let text = record.as_str();
+    let Some((head, rest)) = text.split_once(POSITION) else {
+        return record.clone();
+    };
+    let Some((_, tail)) = rest.split_once('"') else {
+        return record.clone();
+    };
+    match position {
+        Some(position) => format!("{head}{POSITION}{position}\"{tail}"),
+        // Another field follows.
+        None => format!("{head}{}", tail.trim_start_matches(',')),
+    }
+    .into()
 }
 
 /// A time as clients read it: RFC 3339.
@@ -233,6 +263,26 @@ mod tests {
         ] {
             assert!(read(malformed).is_err(), "{malformed}");
         }
+    }
+
+    #[test]
+    fn a_records_position_is_found_whatever_the_record_is_called_and_says() {
+        let data = serde_json::value::to_raw_value(&json!({"position": "data"})).unwrap();
+        let record = Told::Record {
+            object: r#"event:"position":"x""#,
+            objects: &[],
+            position: "here",
+            at: time(0),
+            data: &data,
+        };
+        let read = |frame: &Frame| serde_json::from_str::<Value>(frame.as_str()).unwrap();
+        let frame = record.frame();
+        assert_eq!(position_of(&frame), Some("here"));
+        let mut expected = read(&frame);
+        expected["position"] = json!("there");
+        assert_eq!(read(&with_position(&frame, Some("there"))), expected);
+        expected.as_object_mut().unwrap().remove("position");
+        assert_eq!(read(&with_position(&frame, None)), expected);
     }
 
     #[test]

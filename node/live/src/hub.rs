@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use meridian_model::{Position, StoreId};
 use tokio::sync::{Notify, watch};
 
 use crate::cursor::{Cursor, topic_hash};
-use crate::frames::{Frame, Reason, Told, time};
+use crate::frames::{Frame, Reason, Told, position_of, time, with_position};
 use crate::history::{History, Kept, fields};
 use crate::meters::Meters;
 use crate::outbox::{Outbox, Sub};
@@ -49,6 +50,9 @@ impl Touched {
     }
 }
 
+/// How often it is looked whether the topic was read far enough, while somebody waits for that.
+const TICK: Duration = Duration::from_millis(10);
+
 /// All subscriptions of a node.
 pub struct Hub {
     rooms: DashMap<StoreId, Arc<Mutex<Room>>>,
@@ -66,6 +70,8 @@ struct Seen {
     cursor: Cursor,
     /// Where reading began.
     from: Vec<i64>,
+    /// Whether clients may have missed something and are not all told yet: until then no position is good.
+    is_broken: bool,
 }
 
 /// What a subscription begins with.
@@ -87,6 +93,7 @@ impl Hub {
                     next: Vec::new(),
                 },
                 from: Vec::new(),
+                is_broken: false,
             }),
             begun: watch::Sender::new(false),
             limits,
@@ -112,6 +119,7 @@ impl Hub {
                 next: next.to_vec(),
             },
             from: next.to_vec(),
+            is_broken: !is_first,
         };
         drop(seen);
         for room in self.rooms() {
@@ -121,6 +129,7 @@ impl Hub {
                 room.disrupt();
             }
         }
+        self.seen().is_broken = false;
         self.begun.send_replace(true);
     }
 
@@ -128,6 +137,28 @@ impl Hub {
     pub(crate) async fn begun(&self) {
         // The sender is `self.begun`, so the wait cannot fail.
         let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
+    }
+
+    /// Waits until the topic is read as far as a position says, where that is one of this topic.
+    pub(crate) async fn reached(&self, position: &str) {
+        let Some(there) = Cursor::decode(position) else {
+            return;
+        };
+        while self.seen().cursor.is_short_of(&there) {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Answers a client's sign of life with the position up to which it was given everything of its subscriptions.
+    pub(crate) fn pong(&self, store: StoreId, outbox: &Outbox) {
+        // Under the store's lock: all that was read of it is in the client's queue.
+        let room = self.rooms.get(&store).map(|room| Arc::clone(&room));
+        let room = room.as_deref().map(lock);
+        let position = room.as_ref().and_then(|_| {
+            let seen = self.seen();
+            (!seen.is_broken).then(|| seen.cursor.encode())
+        });
+        outbox.pong(position);
     }
 
     /// Gives a record to all who may see it.
@@ -252,12 +283,21 @@ impl Hub {
         if let Some(position) = room.touched_since(ticket, &decided) {
             return Err(position);
         }
-        let cursor = self.seen().cursor.clone();
-        let (recovered, records) = self.begin_with(&room, &subscription, beginning, &cursor);
+        let here = {
+            let seen = self.seen();
+            (!seen.is_broken).then(|| seen.cursor.clone())
+        };
+        let (recovered, records) = self.begin_with(&room, &subscription, beginning, here.as_ref());
+        let here = here.map(|cursor| cursor.encode()).unwrap_or_default();
+        let position = match (recovered, beginning.position) {
+            // It is not there yet: what it missed follows.
+            (Some(true), Some(before)) if !records.is_empty() => before,
+            _ => &here,
+        };
         let told = Told::Subscribed {
             id: &subscription.id,
             object: &subscription.object,
-            position: &cursor.encode(),
+            position,
             recovered,
         };
         let told = told.frame();
@@ -272,7 +312,7 @@ impl Hub {
         room: &Room,
         subscription: &Subscription,
         beginning: &Beginning<'_>,
-        here: &Cursor,
+        here: Option<&Cursor>,
     ) -> (Option<bool>, Vec<Frame>) {
         let passes = |kept: &&Arc<Kept>| {
             let filter = subscription.filter.as_ref();
@@ -286,23 +326,16 @@ impl Hub {
         let Some(position) = beginning.position else {
             return (None, last());
         };
-        let there = Cursor::decode(position).filter(|there| there.topic == here.topic);
         // What this node has not read yet may be of another topic of that name.
-        let there = there.filter(|there| {
-            there.next.len() == here.next.len()
-                && there
-                    .next
-                    .iter()
-                    .zip(&here.next)
-                    .all(|(there, here)| there <= here)
-        });
-        let missed = there.and_then(|there| room.history.after(&subscription.object, &there.next));
-        let missed: Option<Vec<Frame>> = missed.map(|missed| {
+        let there =
+            Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
+        let missed = there.and_then(|there| {
+            let missed = room.history.after(&subscription.object, &there.next)?;
             let missed = missed.into_iter().filter(passes);
-            missed.map(|kept| kept.frame.clone()).collect()
+            Some(missed.map(|kept| seen_from(&there, &kept.frame)).collect())
         });
-        let fits = |missed: &Vec<Frame>| {
-            let bytes = missed.iter().map(|frame| frame.len()).sum();
+        let fits = |missed: &Vec<_>| {
+            let bytes = missed.iter().map(|frame: &Frame| frame.len()).sum();
             subscription.outbox.has_room(missed.len(), bytes)
         };
         match missed.filter(fits) {
@@ -359,7 +392,22 @@ impl Hub {
     }
 }
 
+/// A record as one gets it who had everything before `there`. Another node read the partitions in another order, so that the
+/// record's own position may be behind that in some.
+fn seen_from(there: &Cursor, record: &Frame) -> Frame {
+    match position_of(record).and_then(Cursor::decode) {
+        Some(own) if !own.covers(there) => {
+            let position = own.with(there).encode();
+            with_position(record, Some(&position))
+        }
+        _ => record.clone(),
+    }
+}
+
 /// A poisoned lock is as good as any: what is under it is changed in whole steps.
 pub(crate) fn lock(room: &Mutex<Room>) -> MutexGuard<'_, Room> {
     room.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

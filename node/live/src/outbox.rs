@@ -3,13 +3,16 @@
 //! The hazard: between a record being matched and its being sent, the permission that it rests on may fall in doubt. So a
 //! record stays here, with the subscriptions that want it, until the socket has room for it; and while none of those is open
 //! it is held. What was handed to the socket is delivered.
+//!
+//! A position that a client is told must not be past anything that it was not given. What goes out in front of a held
+//! record, or stays when one is dropped, therefore loses its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::frames::{Closing, Frame};
+use crate::frames::{Closing, Frame, Told, position_of, with_position};
 
 /// A subscription's number, unique in the process.
 pub(crate) type Sub = u64;
@@ -30,7 +33,7 @@ struct State {
     bytes: usize,
     standing: HashMap<Sub, Standing>,
     /// What stands for a conflated entry: the latest record of the object.
-    latest: HashMap<(Sub, Arc<str>), Frame>,
+    latest: HashMap<(Sub, Arc<str>), Latest>,
     /// The last record that was given out.
     taken: u64,
     ended: Option<End>,
@@ -43,6 +46,12 @@ struct Standing {
     conflates: bool,
 }
 
+struct Latest {
+    frame: Frame,
+    /// The position of the first record that waited here, where this is a later one: others may wait between the two.
+    position: Option<Box<str>>,
+}
+
 struct Entry {
     what: What,
     owner: Sub,
@@ -53,6 +62,8 @@ struct Entry {
 
 enum What {
     Control(Frame),
+    /// An answer to a sign of life, and the position up to which everything is in front of it.
+    Pong(Option<String>),
     Record(Frame),
     Latest(Arc<str>),
 }
@@ -121,6 +132,12 @@ impl Outbox {
     /// Tells the client something that is no record.
     pub(crate) fn tell(&self, frame: Frame) {
         self.state().tell(frame);
+        self.wake.notify_one();
+    }
+
+    /// Answers a sign of life. Everything of the client's subscriptions before `position` was pushed already.
+    pub(crate) fn pong(&self, position: Option<String>) {
+        self.state().put_control(What::Pong(position));
         self.wake.notify_one();
     }
 
@@ -205,11 +222,18 @@ impl Outbox {
         let what = if standing.conflates {
             let key = (sub, Arc::clone(record.object));
             if let Some(waits) = state.latest.get_mut(&key) {
-                let before = std::mem::replace(waits, record.frame.clone());
+                let before = std::mem::replace(&mut waits.frame, record.frame.clone());
+                if waits.position.is_none() {
+                    waits.position = position_of(&before).map(Box::from);
+                }
                 state.bytes = state.bytes.saturating_sub(before.len()) + bytes;
                 return Pushed::Merged;
             }
-            state.latest.insert(key, record.frame.clone());
+            let latest = Latest {
+                frame: record.frame.clone(),
+                position: None,
+            };
+            state.latest.insert(key, latest);
             What::Latest(Arc::clone(record.object))
         } else {
             What::Record(record.frame.clone())
@@ -236,6 +260,7 @@ impl Outbox {
         let Some(at) = state.queue.iter().position(|entry| state.may_go(entry)) else {
             return Next::Nothing;
         };
+        let passes = state.passes_its_own(at);
         let Some(entry) = state.queue.remove(at) else {
             return Next::Nothing;
         };
@@ -243,26 +268,46 @@ impl Outbox {
             // Most clients have nothing waiting most of the time.
             state.queue = VecDeque::new();
         }
-        let frame = match entry.what {
-            What::Control(frame) => {
-                return Next::Frame {
-                    frame,
-                    is_record: false,
-                };
+        let told = |frame| Next::Frame {
+            frame,
+            is_record: false,
+        };
+        let (frame, position) = match entry.what {
+            What::Control(frame) => return told(frame),
+            What::Pong(position) => {
+                // All that is in front of it is held.
+                let position = position.as_deref().filter(|_| at == 0);
+                return told(Told::Pong { position }.frame());
             }
-            What::Record(frame) => frame,
-            What::Latest(object) => {
-                let latest = state.latest.remove(&(entry.owner, object));
-                latest.unwrap_or_default()
-            }
+            What::Record(frame) => (frame, None),
+            What::Latest(object) => match state.latest.remove(&(entry.owner, object)) {
+                Some(latest) => (latest.frame, latest.position),
+                None => return Next::Nothing,
+            },
         };
         state.records -= 1;
         state.bytes = state.bytes.saturating_sub(frame.len());
         state.taken = state.taken.max(entry.number);
+        let frame = match position {
+            _ if passes => with_position(&frame, None),
+            Some(position) => with_position(&frame, Some(&position)),
+            None => frame,
+        };
         Next::Frame {
             frame,
             is_record: true,
         }
+    }
+
+    /// What a client that gets nothing more is still told: all but records, and what would tell of having got them.
+    pub(crate) fn last_words(&self) -> Vec<Frame> {
+        let mut state = self.state();
+        let waits = std::mem::take(&mut state.queue).into_iter();
+        let told = waits.filter_map(|entry| match entry.what {
+            What::Control(frame) => Some(frame),
+            What::Pong(_) | What::Record(_) | What::Latest(_) => None,
+        });
+        told.collect()
     }
 
     /// Whether it gets nothing more.
@@ -273,9 +318,13 @@ impl Outbox {
 
 impl State {
     fn tell(&mut self, frame: Frame) {
+        self.put_control(What::Control(frame));
+    }
+
+    fn put_control(&mut self, what: What) {
         if self.ended.is_none() {
             self.queue.push_back(Entry {
-                what: What::Control(frame),
+                what,
                 owner: 0,
                 others: Vec::new(),
                 number: 0,
@@ -296,9 +345,16 @@ impl State {
 
     fn may_go(&self, entry: &Entry) -> bool {
         let is_open = |sub: &Sub| self.standing.get(sub).is_some_and(|it| it.is_open);
-        matches!(entry.what, What::Control(_))
-            || is_open(&entry.owner)
-            || entry.others.iter().any(is_open)
+        !entry.is_record() || is_open(&entry.owner) || entry.others.iter().any(is_open)
+    }
+
+    /// Whether the record at `at`, the first that may go, belongs also to a subscription whose earlier records are held.
+    fn passes_its_own(&self, at: usize) -> bool {
+        let Some(entry) = self.queue.get(at).filter(|_| at > 0) else {
+            return false;
+        };
+        let mut in_front = self.queue.iter().take(at);
+        in_front.any(|held| entry.subs().any(|sub| held.subs().any(|of| of == sub)))
     }
 
     /// Whether a record is there already, by another subscription; this one then has it in common.
@@ -308,7 +364,7 @@ impl State {
         }
         // Nothing but what the client is told itself can have come behind it.
         let mut last = self.queue.iter_mut().rev();
-        let waits = last.find(|entry| !matches!(entry.what, What::Control(_)));
+        let waits = last.find(|entry| entry.is_record());
         match waits.filter(|entry| entry.number == number) {
             Some(entry) if matches!(entry.what, What::Record(_)) => {
                 entry.others.push(sub);
@@ -320,9 +376,17 @@ impl State {
 
     fn drop_records_of(&mut self, sub: Sub) {
         let mut queue = std::mem::take(&mut self.queue);
+        let mut any = false;
         queue.retain_mut(|entry| {
-            if matches!(entry.what, What::Control(_)) {
-                return true;
+            match &mut entry.what {
+                What::Control(_) => return true,
+                What::Pong(position) => {
+                    if any {
+                        *position = None;
+                    }
+                    return true;
+                }
+                What::Record(_) | What::Latest(_) => {}
             }
             entry.others.retain(|other| *other != sub);
             if entry.owner != sub {
@@ -333,12 +397,14 @@ impl State {
                 return true;
             }
             let bytes = match &entry.what {
-                What::Record(frame) | What::Control(frame) => frame.len(),
+                What::Record(frame) => frame.len(),
                 What::Latest(object) => {
                     let latest = self.latest.remove(&(sub, Arc::clone(object)));
-                    latest.map_or(0, |frame| frame.len())
+                    latest.map_or(0, |latest| latest.frame.len())
                 }
+                What::Control(_) | What::Pong(_) => 0,
             };
+            any = true;
             self.records -= 1;
             self.bytes = self.bytes.saturating_sub(bytes);
             false
@@ -353,6 +419,18 @@ impl State {
                 ..Self::default()
             };
         }
+    }
+}
+
+impl Entry {
+    fn is_record(&self) -> bool {
+        matches!(self.what, What::Record(_) | What::Latest(_))
+    }
+
+    /// The subscriptions that it belongs to.
+    fn subs(&self) -> impl Iterator<Item = Sub> + '_ {
+        let owner = self.is_record().then_some(self.owner);
+        owner.into_iter().chain(self.others.iter().copied())
     }
 }
 

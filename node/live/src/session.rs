@@ -265,7 +265,7 @@ impl Session {
 
     async fn asked(&mut self, asked: Asked) -> Result<(), Closing> {
         match asked {
-            Asked::Ping => self.outbox.tell(Told::Pong.frame()),
+            Asked::Ping => self.server.hub.pong(self.store, &self.outbox),
             Asked::Auth { token } => return self.refresh(token).await,
             Asked::Subscribe(subscribe) => self.subscribe(subscribe),
             Asked::Unsubscribe { id } => self.unsubscribe(&id),
@@ -317,12 +317,7 @@ impl Session {
     /// Says goodbye. What a client that goes on without its subscriptions would miss is told first.
     async fn leave(mut self, end: End) {
         // What is told besides, like the reason, goes out first.
-        let mut last = Vec::new();
-        while let Next::Frame { frame, is_record } = self.outbox.next() {
-            if !is_record {
-                last.push(frame);
-            }
-        }
+        let mut last = self.outbox.last_words();
         self.outbox.end(end);
         for entry in self.subs.values() {
             self.server.hub.leave(self.store, entry.sub, None);

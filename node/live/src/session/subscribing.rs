@@ -1,6 +1,7 @@
 //! Subscribing: one check, by the way of others, while the client's records go on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_model::{Position, StoreId};
 
@@ -18,6 +19,8 @@ use crate::server::Server;
 const MAX_ID: usize = 128;
 /// How often a check is made again because what it rests on changed meanwhile.
 const TRIES: usize = 5;
+/// How long a node that has read less than another waits to get as far.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// Why there is no subscription.
 struct Refused {
@@ -200,6 +203,11 @@ impl Subscribing {
             let why = "the node does not read the records' topic yet; try again";
             let refused = Refused::new(503, why);
             return self.outbox.close(self.sub, refused.tell(&self.asked.id));
+        }
+        if let Some(position) = &self.asked.position {
+            // Where it does not get there, not all that followed is known here: the client is told so.
+            let _reached =
+                tokio::time::timeout(CATCHING_UP.min(grace), hub.reached(position)).await;
         }
         // From here on no change is missed, whenever the check is made.
         let ticket = hub.begin(self.store);

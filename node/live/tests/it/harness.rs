@@ -339,11 +339,18 @@ impl Client {
 
     /// Everything the node has told up to now.
     pub(crate) async fn drain(&mut self) -> Vec<Value> {
+        self.ping().await.0
+    }
+
+    /// Everything the node has told up to now, and up to where that is all.
+    pub(crate) async fn ping(&mut self) -> (Vec<Value>, Option<String>) {
         self.say(json!({"type": "ping"})).await;
         let mut told = Vec::new();
         loop {
             match self.hear().await {
-                pong if pong["type"] == "pong" => return told,
+                pong if pong["type"] == "pong" => {
+                    return (told, pong["position"].as_str().map(str::to_owned));
+                }
                 other => told.push(other),
             }
         }

@@ -47,8 +47,14 @@ async fn whoever_comes_back_gets_all_that_was_missed_or_the_word_that_it_is_not_
     // A position goes for all that a client may see: it says how far everything was read.
     let (mut client, told) = back(&endpoint, &position, "organization:1").await;
     assert_eq!(told["recovered"], true);
-    assert_eq!(numbers(&mut client).await, [10, 20, 30]);
-    let (mut client, told) = back(&endpoint, told["position"].as_str().unwrap(), "event:1").await;
+    assert_eq!(
+        told["position"], position,
+        "what was missed follows: it stands where it stood"
+    );
+    let (missed, here) = client.ping().await;
+    let missed: Vec<_> = missed.iter().map(|told| told["data"].clone()).collect();
+    assert_eq!(missed, [10, 20, 30]);
+    let (mut client, told) = back(&endpoint, &here.unwrap(), "event:1").await;
     assert_eq!(
         (&told["recovered"], numbers(&mut client).await),
         (&json!(true), vec![])
@@ -110,4 +116,95 @@ async fn nobody_is_subscribed_before_the_topic_is_read() {
     anne.sees("event:1").await;
     endpoint.publish("event:1", &[], json!(1));
     assert_eq!(anne.data().await, json!(1));
+}
+
+#[tokio::test]
+async fn a_quiet_objects_client_goes_on_from_its_last_pong_in_a_busy_store() {
+    let mut settings = Settings::default();
+    settings.limits.history_bytes = 2_000;
+    let endpoint = Endpoint::with(settings).await;
+    let mut anne = endpoint.client("anne for event:*,organization:1").await;
+    let first = anne.sees("event:1").await;
+    let busy = || {
+        for number in 0..100 {
+            endpoint.publish("event:2", &[], json!(number));
+        }
+    };
+    busy();
+    let (told, position) = anne.ping().await;
+    assert!(told.is_empty(), "{told:?}");
+    let (_, told) = back(&endpoint, &position.unwrap(), "event:1").await;
+    assert_eq!(told["recovered"], true);
+    let (_, told) = back(&endpoint, &first, "event:1").await;
+    assert_eq!(told["recovered"], false, "so much is not kept");
+}
+
+#[tokio::test]
+async fn a_pong_says_nothing_of_where_a_client_stands_that_has_records_held_back() {
+    let endpoint = Endpoint::start().await;
+    endpoint.says.allow("user:anne", "can_watch", "event:1");
+    let mut anne = endpoint.client("anne").await;
+    anne.sees("event:1").await;
+    endpoint.says.holds.send_replace(true);
+    endpoint.touched(endpoint.says.step());
+    let (_, before) = anne.ping().await;
+    endpoint.publish("event:1", &[], json!(1));
+    let (told, held) = anne.ping().await;
+    assert_eq!((told, held), (vec![], None));
+    let (mut other, told) = back(&endpoint, &before.unwrap(), "event:1").await;
+    assert_eq!(
+        (&told["recovered"], numbers(&mut other).await),
+        (&json!(true), vec![1])
+    );
+    endpoint.says.holds.send_replace(false);
+    assert_eq!(anne.data().await, json!(1));
+    let (_, after) = anne.ping().await;
+    let (mut other, told) = back(&endpoint, &after.unwrap(), "event:1").await;
+    assert_eq!(
+        (&told["recovered"], numbers(&mut other).await),
+        (&json!(true), vec![])
+    );
+}
+
+/// Coming from a node that is ahead, as both read the same topic.
+#[tokio::test]
+async fn a_node_that_has_read_less_waits_until_it_has_read_as_much() {
+    let (ahead, behind) = (Endpoint::start().await, Endpoint::start().await);
+    let mut anne = ahead.client("anne for event:*,organization:1").await;
+    anne.sees("event:1").await;
+    for number in 0..3 {
+        ahead.publish("event:1", &[], json!(number));
+    }
+    assert_eq!(numbers(&mut anne).await, [0, 1, 2]);
+    let (_, position) = anne.ping().await;
+    behind.publish("event:1", &[], json!(0));
+    let mut client = behind.client("anne for event:1").await;
+    let message =
+        json!({"type": "subscribe", "id": "a", "object": "event:1", "position": position});
+    client.say(message).await;
+    assert!(client.drain().await.is_empty(), "it waits");
+    for number in 1..4 {
+        behind.publish("event:1", &[], json!(number));
+    }
+    let told = client.hear().await;
+    assert_eq!(
+        (&told["type"], &told["recovered"]),
+        (&json!("subscribed"), &json!(true))
+    );
+    assert_eq!(numbers(&mut client).await, [3]);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_read_as_much_in_time_says_so() {
+    let mut settings = Settings::default();
+    settings.times.grace = Duration::from_millis(50);
+    let (ahead, behind) = (Endpoint::start().await, Endpoint::with(settings).await);
+    let mut anne = ahead.client("anne for event:*,organization:1").await;
+    anne.sees("event:1").await;
+    ahead.publish("event:1", &[], json!(0));
+    let position = anne.hear().await["position"].as_str().unwrap().to_owned();
+    let (mut client, told) = back(&behind, &position, "event:1").await;
+    assert_eq!(told["recovered"], false);
+    behind.publish("event:1", &[], json!(0));
+    assert_eq!(numbers(&mut client).await, [0], "it goes on from there");
 }
