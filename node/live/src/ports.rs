@@ -1,10 +1,11 @@
 //! What the live channel needs from outside.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use meridian_model::{Position, StoreId};
+use meridian_model::{ModelId, Position, StoreId};
 
 /// Who a token is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Identity {
     pub expires_at: Option<SystemTime>,
     /// Objects that the token itself allows, without a check: `event:42`, or `event:*` for all of a type.
     pub scopes: Vec<String>,
+    /// The client that the token was issued to.
+    pub client: Option<String>,
 }
 
 /// Why a token shows nobody.
@@ -62,6 +65,10 @@ pub struct Decided {
     pub position: Position,
     /// What it rests on.
     pub rests: Rests,
+    /// The model that it was made under, where the store's own says so.
+    pub model: Option<ModelId>,
+    /// Who decided: a node's name.
+    pub served_by: Arc<str>,
 }
 
 /// What a decision rests on: it holds until a later change touches that.
@@ -105,4 +112,68 @@ pub trait Authority: Send + Sync + 'static {
         at_least: Option<Position>,
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>>;
+}
+
+/// Where a client comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// What it calls itself.
+    pub agent: Option<String>,
+}
+
+/// A token that was shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The store of the connection.
+    pub store: StoreId,
+    /// Who shows it.
+    pub origin: Origin,
+    /// When.
+    pub at: SystemTime,
+    /// How long it took to find out whose it is.
+    pub took: Duration,
+}
+
+/// Learns who connects, who may not, and what is decided for them. It is told in passing: none of its calls may wait, or fail.
+pub trait Observer: Send + Sync + 'static {
+    /// The token was good: its client is connected from now on, under this name.
+    fn connected(&self, shown: Shown, session: &str, identity: &Identity) -> Arc<dyn Connection>;
+
+    /// Its client is closed with `code`, for the reason.
+    fn refused(&self, shown: Shown, code: u16, why: &str);
+}
+
+/// A connection that is observed.
+pub trait Connection: Send + Sync {
+    /// A subscription was asked about: when, how long that took, and what came of it.
+    fn decided(
+        &self,
+        question: &Question,
+        result: &Result<Decided, Undecided>,
+        at: SystemTime,
+        took: Duration,
+    );
+
+    /// It was closed with `code`.
+    fn ended(&self, code: u16);
+}
+
+/// Nobody learns anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn connected(&self, _: Shown, _: &str, _: &Identity) -> Arc<dyn Connection> {
+        Arc::new(Self)
+    }
+
+    fn refused(&self, _: Shown, _: u16, _: &str) {}
+}
+
+impl Connection for Unobserved {
+    fn decided(&self, _: &Question, _: &Result<Decided, Undecided>, _: SystemTime, _: Duration) {}
+
+    fn ended(&self, _: u16) {}
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::frames::PROTOCOL;
 use crate::hub::Hub;
-use crate::ports::{Authority, Tokens};
+use crate::ports::{Authority, Observer, Origin, Tokens, Unobserved};
 use crate::session::{Hello, Session};
 use crate::settings::Settings;
 
@@ -27,6 +27,8 @@ use crate::settings::Settings;
 const BUFFER: usize = 4096;
 /// How a token stands among the subprotocols that a browser offers: it can set no header.
 const BEARER: &str = "bearer.";
+/// Bytes of what a client calls itself that are looked at.
+const AGENT: usize = 512;
 
 /// The live endpoint of a node.
 pub struct Server {
@@ -34,6 +36,7 @@ pub struct Server {
     pub(crate) tokens: Arc<dyn Tokens>,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) settings: Settings,
+    pub(crate) observer: Arc<dyn Observer>,
     /// Told when clients have to go to another node.
     pub(crate) stop: CancellationToken,
     sockets: TaskTracker,
@@ -56,12 +59,19 @@ impl Server {
             tokens,
             authority,
             settings,
+            observer: Arc::new(Unobserved),
             stop,
             sockets: TaskTracker::new(),
             nodes: Arc::default(),
             addresses: Arc::default(),
             users: Arc::default(),
         }
+    }
+
+    /// The same, with `observer` told who connects.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
     }
 
     /// The route `/live`.
@@ -170,6 +180,10 @@ fn admit(
     let hello = Hello {
         store,
         token: shown(headers),
+        origin: Origin {
+            address,
+            agent: agent(headers),
+        },
     };
     Ok((hello, (node, by_address.transpose()?)))
 }
@@ -184,6 +198,13 @@ fn store(query: Option<&str>, default: Option<StoreId>) -> Result<StoreId, Strin
         Some(id) => id.parse().map_err(|why| format!("store_id '{id}' {why}")),
         None => default.ok_or_else(|| "name a store: /live?store_id=…".to_owned()),
     }
+}
+
+/// What a client calls itself.
+fn agent(headers: &HeaderMap) -> Option<String> {
+    let agent = headers.get(header::USER_AGENT)?.as_bytes();
+    let agent = agent.get(..AGENT).unwrap_or(agent);
+    Some(String::from_utf8_lossy(agent).into_owned())
 }
 
 /// The token that a request brings along, in its header or among its subprotocols.

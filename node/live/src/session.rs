@@ -1,5 +1,6 @@
 //! One client: its socket, from the first frame to the last, in one task.
 
+mod greeting;
 mod pace;
 mod subscribing;
 
@@ -15,8 +16,9 @@ use ulid::Ulid;
 
 use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
 use crate::outbox::{End, Next, Outbox, Sub};
-use crate::ports::{Identity, TokenError};
-use crate::server::{Counts, Server};
+use crate::ports::{Connection, Identity, Origin, TokenError};
+use crate::server::{Server, Taken};
+use greeting::{Guest, greet};
 use pace::Pace;
 
 /// How long a client has to take note that it is closed.
@@ -29,6 +31,7 @@ pub(crate) struct Hello {
     pub(crate) store: StoreId,
     /// Its token, unless it is to come in the first message.
     pub(crate) token: Option<String>,
+    pub(crate) origin: Origin,
 }
 
 /// A client.
@@ -37,7 +40,9 @@ pub(crate) struct Session {
     socket: WebSocket,
     outbox: Arc<Outbox>,
     store: StoreId,
+    id: String,
     identity: Identity,
+    observed: Arc<dyn Connection>,
     /// For an authority that wants to see it.
     token: Option<Arc<str>>,
     subs: HashMap<String, Entry>,
@@ -47,6 +52,7 @@ pub(crate) struct Session {
     pinged: bool,
     expires: Option<Instant>,
     noticed: bool,
+    _seat: Taken<String>,
 }
 
 /// A subscription, as its client knows it.
@@ -62,25 +68,22 @@ impl Session {
     pub(crate) async fn run(server: Arc<Server>, mut socket: WebSocket, hello: Hello) {
         let connections = server.hub.meters.connections.clone();
         connections.increment(1);
-        let times = server.settings.times;
-        let greeted = tokio::time::timeout(times.hello, greet(&server, &mut socket, hello.token));
-        let (identity, token) = match greeted.await.unwrap_or(Err(Closing::Late)) {
-            Ok(greeted) => greeted,
-            Err(closing) => {
-                close(&server, &mut socket, closing).await;
-                return connections.decrement(1);
-            }
-        };
-        let (users, most) = (&server.users, server.settings.limits.connections_per_user);
-        let taken = Counts::take(users, identity.user.clone(), most);
-        if taken.is_none() {
-            close(&server, &mut socket, Closing::Limit).await;
-            return connections.decrement(1);
+        match greet(&server, &mut socket, hello).await {
+            Ok(guest) => Self::of(server, socket, guest).stay().await,
+            Err(closing) => close(&server, &mut socket, closing).await,
         }
+        connections.decrement(1);
+    }
+
+    fn of(server: Arc<Server>, socket: WebSocket, guest: Guest) -> Self {
+        let id = Ulid::generate().to_string();
+        let observer = &server.observer;
         let mut session = Self {
+            observed: observer.connected(guest.shown, &id, &guest.identity),
             outbox: Arc::new(server.hub.outbox()),
             socket,
-            store: hello.store,
+            store: guest.store,
+            id,
             token: None,
             expires: None,
             subs: HashMap::new(),
@@ -89,19 +92,23 @@ impl Session {
             heard: Instant::now(),
             pinged: false,
             noticed: false,
-            identity,
+            identity: guest.identity,
+            _seat: guest.seat,
             server,
         };
-        session.shown(token);
-        session.welcome();
-        let end = session.serve().await;
-        session.leave(end).await;
-        connections.decrement(1);
+        session.shown(guest.token);
+        session
+    }
+
+    async fn stay(mut self) {
+        self.welcome();
+        let end = self.serve().await;
+        self.leave(end).await;
     }
 
     fn welcome(&self) {
         let told = Told::Welcome {
-            session: &Ulid::generate().to_string(),
+            session: &self.id,
             node: &self.server.settings.node,
             user: &self.identity.user,
             expires_at: self.identity.expires_at.map(rfc3339),
@@ -329,6 +336,7 @@ impl Session {
                 Closing::Slow
             }
         };
+        self.observed.ended(closing.code());
         if closing != Closing::Gone {
             let socket = &mut self.socket;
             let telling = async move {
@@ -342,49 +350,6 @@ impl Session {
             let _told = tokio::time::timeout(CLOSING, telling).await;
         }
         close(&self.server, &mut self.socket, closing).await;
-    }
-}
-
-/// Finds out who a client is; its token comes with its first message, unless it came before.
-async fn greet(
-    server: &Server,
-    socket: &mut WebSocket,
-    token: Option<String>,
-) -> Result<(Identity, String), Closing> {
-    let token = match token {
-        Some(token) => token,
-        None => first(socket).await?,
-    };
-    match server.tokens.verify(&token).await {
-        Ok(identity) => Ok((identity, token)),
-        Err(TokenError::Unavailable) => Err(Closing::NotThere),
-        Err(TokenError::Invalid(message)) => {
-            let told = Told::Error {
-                id: None,
-                code: 401,
-                message: &message,
-                denied: None,
-            };
-            // It is closed either way.
-            let _told = socket.send(Message::Text(told.frame())).await;
-            Err(Closing::Unauthorized)
-        }
-    }
-}
-
-async fn first(socket: &mut WebSocket) -> Result<String, Closing> {
-    loop {
-        let message = socket.recv().await.ok_or(Closing::Gone)?;
-        match message.map_err(|why| closing_of(&why))? {
-            Message::Text(text) => match serde_json::from_str(text.as_str()) {
-                Ok(Asked::Auth { token }) => return Ok(token),
-                Ok(_) => return Err(Closing::Unauthorized),
-                Err(_) => return Err(Closing::Malformed),
-            },
-            Message::Binary(_) => return Err(Closing::Malformed),
-            Message::Close(_) => return Err(Closing::Gone),
-            Message::Ping(_) | Message::Pong(_) => {}
-        }
     }
 }
 

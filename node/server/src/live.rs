@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod following;
 pub mod keeping;
+pub mod observing;
 pub mod publishing;
 pub mod records;
 pub mod tokens;

@@ -5,14 +5,15 @@
 
 mod asked;
 mod client;
+mod late;
+mod steps;
 
 use std::any::Any;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{Extensions, HeaderMap, header};
-use meridian_flow::{Asked, Flow, FlowKind, FlowRecorder, FlowStatus, Recorded, Step, StepStatus};
+use meridian_flow::{Asked, Flow, FlowKind, FlowRecorder, FlowStatus, Recorded};
 use meridian_model::{Position, StoreId, Timestamp};
 
 use crate::api::Rejection;
@@ -20,9 +21,8 @@ use crate::authn::Caller;
 use crate::calls::ServedBy;
 use crate::telemetry::request::{Authenticated, Stages};
 pub use client::{InvalidNetwork, Network};
-
-/// Callers of whom it is known that they were recorded a while ago.
-const CALLERS: u64 = 100_000;
+pub(crate) use late::Late;
+pub(crate) use steps::Steps;
 
 /// How the API of a node is recorded.
 pub struct Recording {
@@ -30,9 +30,8 @@ pub struct Recording {
     /// By what callers show who they are.
     grant: &'static str,
     trusted: Vec<Network>,
-    /// Who was recorded of late; `None` where everyone always is. Keys are hashes under a seed that only this process has.
-    late: Option<moka::sync::Cache<u64, ()>>,
-    seed: RandomState,
+    /// Who was recorded of late.
+    late: Late,
 }
 
 /// A decision under way that will be recorded.
@@ -67,18 +66,11 @@ impl Recording {
         trusted: Vec<Network>,
         interval: Duration,
     ) -> Self {
-        let late = || {
-            moka::sync::Cache::builder()
-                .max_capacity(CALLERS)
-                .time_to_live(interval)
-                .build()
-        };
         Self {
             recorder,
             grant,
             trusted,
-            late: (!interval.is_zero()).then(late),
-            seed: RandomState::new(),
+            late: Late::new(interval),
         }
     }
 
@@ -162,11 +154,11 @@ impl Recording {
             steps.add("evaluate", whole, rest);
         }
         if let Err(rejection) = decided.result {
-            steps.fail(rejection);
+            steps.fail(rejection.code(), rejection.message());
         }
         self.recorder.record_flow(Recorded {
             flow,
-            steps: steps.steps,
+            steps: steps.into_all(),
         });
     }
 
@@ -213,7 +205,7 @@ impl Recording {
             Err(_) => None,
         };
         let who = (store, begun.ip, shown, result.err().map(|(code, _)| code));
-        if self.is_late(self.seed.hash_one(who)) {
+        if self.late.was(&who) {
             return;
         }
         let took = result.unwrap_or_default();
@@ -230,19 +222,12 @@ impl Recording {
         let mut steps = Steps::of(&flow);
         steps.add("authenticate", took, took);
         if let Err((code, message)) = result {
-            steps.fail_by(code, message);
+            steps.fail(code, message);
         }
         self.recorder.record_flow(Recorded {
             flow,
-            steps: steps.steps,
+            steps: steps.into_all(),
         });
-    }
-
-    /// Whether this was recorded a while ago; from now on it was.
-    fn is_late(&self, key: u64) -> bool {
-        let Some(late) = &self.late else { return false };
-        let entry = late.entry(key).or_insert(());
-        !entry.is_fresh()
     }
 
     fn flow(
@@ -264,73 +249,14 @@ impl Recording {
     }
 }
 
-/// The steps of a flow that is over, in the order of their ends.
-struct Steps {
-    flow: meridian_flow::FlowId,
-    began: Timestamp,
-    steps: Vec<Step>,
-}
-
-impl Steps {
-    fn of(flow: &Flow) -> Self {
-        Self {
-            flow: flow.id,
-            began: flow.started_at,
-            steps: Vec::with_capacity(6),
-        }
-    }
-
-    /// A step that was over so long after the flow's beginning.
-    fn add(&mut self, name: &str, end: Duration, took: Duration) {
-        let at = Timestamp(self.began.0.saturating_add_unsigned(micros(end)));
-        let after = self.steps.last().map(|step| step.at.0 + 1);
-        self.steps.push(Step {
-            flow: self.flow,
-            at: Timestamp(after.map_or(at.0, |after| at.0.max(after))),
-            name: name.to_owned(),
-            status: StepStatus::Success,
-            duration_micros: micros(took),
-            error_code: None,
-            error_message: None,
-        });
-    }
-
-    fn skip(&mut self, name: &str) {
-        self.add(name, Duration::ZERO, Duration::ZERO);
-        if let Some(step) = self.steps.last_mut() {
-            step.status = StepStatus::Skipped;
-        }
-    }
-
-    fn has_decided(&self) -> bool {
-        let decides = |step: &Step| matches!(&*step.name, "evaluate" | "upstream");
-        self.steps.iter().any(decides)
-    }
-
-    /// The request ended at its last step; one whose fields are wrong at the step that looks at them.
-    fn fail(&mut self, rejection: &Rejection) {
-        if self.steps.is_empty() {
-            self.add("evaluate", Duration::ZERO, Duration::ZERO);
-        }
-        self.fail_by(rejection.code(), rejection.message());
-    }
-
-    fn fail_by(&mut self, code: &str, message: &str) {
-        if let Some(step) = self.steps.last_mut() {
-            step.status = StepStatus::Failure;
-            step.error_code = Some(code.to_owned());
-            step.error_message = Some(message.to_owned());
-        }
-    }
-}
-
-fn timestamp(time: SystemTime) -> Timestamp {
+/// A time as flows have it.
+pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
     let time = time
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     Timestamp(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -194,6 +194,8 @@ impl World {
             allowed: true,
             position: Position::new(1, self.now),
             rests: Rests::On(vec![u64::try_from(at).unwrap()]),
+            model: None,
+            served_by: Arc::from("test"),
         }
     }
 

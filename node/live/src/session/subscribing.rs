@@ -1,7 +1,7 @@
 //! Subscribing: one check, by the way of others, while the client's records go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use meridian_model::{Position, StoreId};
 
@@ -10,7 +10,7 @@ use crate::frames::{Denied, Reason, Subscribe, Told};
 use crate::hub::{Beginning, lock};
 use crate::meters::Why;
 use crate::outbox::{Outbox, Sub};
-use crate::ports::{Decided, Identity, Question, Rests, Undecided};
+use crate::ports::{Connection, Decided, Identity, Question, Rests, Undecided};
 use crate::record::check_object;
 use crate::room::{Subscription, Ticket};
 use crate::server::Server;
@@ -80,6 +80,7 @@ impl Session {
             object,
             question,
             asked,
+            observed: Arc::clone(&self.observed),
         };
         tokio::spawn(subscribing.run());
     }
@@ -193,6 +194,7 @@ struct Subscribing {
     object: Arc<str>,
     question: Option<Question>,
     asked: Subscribe,
+    observed: Arc<dyn Connection>,
 }
 
 impl Subscribing {
@@ -211,15 +213,26 @@ impl Subscribing {
         }
         // From here on no change is missed, whenever the check is made.
         let ticket = hub.begin(self.store);
-        let opened = tokio::time::timeout(grace, self.open(ticket)).await;
+        let (at, since) = (SystemTime::now(), Instant::now());
+        // Unless anything is said.
+        let mut verdict = Err(Undecided::Unreachable);
+        let opened = tokio::time::timeout(grace, self.open(ticket, &mut verdict)).await;
         hub.finish(self.store, ticket);
+        if let Some(question) = &self.question {
+            let took = since.elapsed();
+            self.observed.decided(question, &verdict, at, took);
+        }
         let late = || Err(Refused::new(503, Undecided::Unreachable.to_string()));
         if let Err(refused) = opened.unwrap_or_else(|_| late()) {
             self.outbox.close(self.sub, refused.tell(&self.asked.id));
         }
     }
 
-    async fn open(&self, ticket: Ticket) -> Result<(), Refused> {
+    async fn open(
+        &self,
+        ticket: Ticket,
+        verdict: &mut Result<Decided, Undecided>,
+    ) -> Result<(), Refused> {
         let mut at_least = None;
         for _ in 0..TRIES {
             let decided = match &self.question {
@@ -227,8 +240,13 @@ impl Subscribing {
                     allowed: true,
                     position: Position::default(),
                     rests: Rests::Elsewhere,
+                    model: None,
+                    served_by: Arc::from(""),
                 },
-                Some(question) => self.decide(question, at_least).await?,
+                Some(question) => {
+                    *verdict = self.ask(question, at_least).await;
+                    allowed(question, verdict)?
+                }
             };
             let subscription = Subscription {
                 id: self.asked.id.as_str().into(),
@@ -257,39 +275,39 @@ impl Subscribing {
         ))
     }
 
-    async fn decide(
+    async fn ask(
         &self,
         question: &Question,
         at_least: Option<Position>,
-    ) -> Result<Decided, Refused> {
-        let refused = |why: Undecided| match why {
-            Undecided::Unreachable => Refused::new(503, why.to_string()),
-            Undecided::Invalid(why) => Refused::new(400, why),
-            Undecided::NoStore => Refused::new(404, why.to_string()),
-        };
+    ) -> Result<Decided, Undecided> {
         let authority = &self.server.authority;
-        authority.follow(self.store).await.map_err(refused)?;
+        authority.follow(self.store).await?;
         self.server.hub.meters.asked(Why::Subscribe);
         let questions = std::slice::from_ref(question);
         let decided = authority.decide(self.store, at_least, questions).await;
-        let decided = decided
-            .into_iter()
-            .next()
-            .unwrap_or(Err(Undecided::Unreachable));
-        let decided = decided.map_err(refused)?;
-        if decided.allowed {
-            return Ok(decided);
-        }
-        let Question {
-            user,
-            relation,
-            object,
-            ..
-        } = question;
-        Err(Refused {
-            code: 403,
-            message: format!("{user} has no relation '{relation}' to {object}"),
-            denied: Some(question.clone()),
-        })
+        let decided = decided.into_iter().next();
+        decided.unwrap_or(Err(Undecided::Unreachable))
     }
+}
+
+fn allowed(question: &Question, decided: &Result<Decided, Undecided>) -> Result<Decided, Refused> {
+    let decided = decided.as_ref().map_err(|why| match why {
+        Undecided::Unreachable => Refused::new(503, why.to_string()),
+        Undecided::Invalid(why) => Refused::new(400, why),
+        Undecided::NoStore => Refused::new(404, why.to_string()),
+    })?;
+    if decided.allowed {
+        return Ok(decided.clone());
+    }
+    let Question {
+        user,
+        relation,
+        object,
+        ..
+    } = question;
+    Err(Refused {
+        code: 403,
+        message: format!("{user} has no relation '{relation}' to {object}"),
+        denied: Some(question.clone()),
+    })
 }

@@ -93,6 +93,8 @@ impl Authority for Says {
                 allowed: self.allowed.lock().unwrap().contains(&tuple),
                 position,
                 rests: Rests::On(vec![SET]),
+                model: None,
+                served_by: Arc::from("test"),
             }
         };
         let decided: Vec<_> = questions.iter().map(decide).collect();
@@ -127,6 +129,7 @@ impl Tokens for Words {
             user: format!("user:{subject}"),
             expires_at: None,
             scopes: Vec::new(),
+            client: None,
         };
         while let (Some(word), Some(value)) = (words.next(), words.next()) {
             match word {

@@ -63,10 +63,10 @@ impl Authority for Checks {
             .map(|asked| request(store, asked))
             .collect();
         let mut results = vec![Err(Undecided::Unreachable); questions.len()];
-        let mut tell = |at: usize, outcome: Outcome, _: &ServedBy| {
+        let mut tell = |at: usize, outcome: Outcome, served_by: &ServedBy| {
             if let (Some(result), Some(question)) = (results.get_mut(at), questions.get(at)) {
                 *result = match outcome {
-                    Ok(decision) => Ok(self.decided(store, question, decision)),
+                    Ok(decision) => Ok(self.decided(store, question, decision, served_by)),
                     Err(error) => Err(undecided(error)),
                 };
             }
@@ -98,7 +98,13 @@ impl Checks {
         Ok(())
     }
 
-    fn decided(&self, store: StoreId, question: &Question, decision: Decision) -> Decided {
+    fn decided(
+        &self,
+        store: StoreId,
+        question: &Question,
+        decision: Decision,
+        served_by: &ServedBy,
+    ) -> Decided {
         let rests = match &self.changes {
             // What a view proves is not told by set: it rests on all that the relation can reach.
             Changes::Views(views) if decision.reads.is_empty() => {
@@ -110,6 +116,8 @@ impl Checks {
             allowed: decision.allowed,
             position: decision.position,
             rests,
+            model: Some(decision.model),
+            served_by: served_by.as_str().into(),
         }
     }
 }
@@ -152,6 +160,9 @@ fn undecided(error: ApiError) -> Undecided {
     }
 }
 
+/// Who decides where somebody else does.
+const SERVED_BY: &str = "live.authorityUrl";
+
 /// Somebody else, who answers 200 to whom it would show the object.
 pub struct Elsewhere {
     web: Web,
@@ -188,6 +199,8 @@ impl Elsewhere {
             allowed,
             position: Position::default(),
             rests: Rests::Elsewhere,
+            model: None,
+            served_by: SERVED_BY.into(),
         })
     }
 }

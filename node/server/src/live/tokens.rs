@@ -21,6 +21,7 @@ pub struct Verifier {
     way: Way,
     user_type: String,
     scope_claim: String,
+    client_claims: Vec<String>,
 }
 
 enum Way {
@@ -65,7 +66,17 @@ impl Verifier {
             way,
             user_type: live.user_type.clone(),
             scope_claim: live.scope_claim.clone(),
+            client_claims: live.oidc.client_id_claims.clone(),
         })
+    }
+
+    /// How clients show who they are, among the recorder's grant types.
+    pub fn grant(&self) -> &'static str {
+        match &self.way {
+            Way::Keys(_) => "live_jwt",
+            Way::Asking(_) => "live_userinfo",
+            Way::Word => "live_none",
+        }
     }
 
     /// Fetches the issuer's keys, again and again.
@@ -83,6 +94,7 @@ impl Verifier {
         let subject = subject.ok_or_else(|| TokenError::Invalid("the token has no sub".into()))?;
         let scopes = claims.get(&self.scope_claim).and_then(Value::as_array);
         let scopes = scopes.into_iter().flatten().filter_map(Value::as_str);
+        let mut clients = self.client_claims.iter().map(String::as_str);
         let expires = claims.get("exp").and_then(Value::as_f64);
         let expires = expires.and_then(|at| Duration::try_from_secs_f64(at).ok());
         Ok(Identity {
@@ -90,6 +102,7 @@ impl Verifier {
             user: self.user(subject)?,
             expires_at: expires.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at)),
             scopes: scopes.map(str::to_owned).collect(),
+            client: clients.find_map(text).map(str::to_owned),
         })
     }
 
@@ -128,6 +141,7 @@ impl Tokens for Verifier {
                     user: self.user(subject)?,
                     expires_at: None,
                     scopes: Vec::new(),
+                    client: None,
                 })
             }
         }

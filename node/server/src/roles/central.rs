@@ -89,6 +89,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         hub,
         Arc::clone(&own) as _,
         Source::Database(Arc::clone(&datastore)),
+        &recorder.recorder,
     )?;
     building.keep_records(Scope::Product, Arc::clone(&datastore), schema.subscribe())?;
     let behaviour = Behaviour {

@@ -122,6 +122,7 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
         hub,
         Arc::clone(&edge) as _,
         Source::Views(Arc::clone(&views)),
+        &recorder,
     )?;
     let fresh = async move { views.fresh().await };
     if serves == Serves::Live {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use http::HeaderName;
+use meridian_flow::FlowRecorder;
 use meridian_live_channel::ports::Authority;
 use meridian_live_channel::review::Review;
 use meridian_live_channel::{Hub, Server, Settings};
@@ -20,6 +21,7 @@ use crate::config::Live as Config;
 use crate::config::live::Scope;
 use crate::live::authority::{Changes, Checks, Elsewhere};
 use crate::live::following::Following;
+use crate::live::observing::Observing;
 use crate::live::publishing::{self, Publishing};
 use crate::live::records::Records;
 use crate::live::tokens::Verifier;
@@ -69,6 +71,7 @@ impl Building {
         hub: Option<Arc<Hub>>,
         decider: Arc<dyn DecideAll>,
         source: Source,
+        recorder: &FlowRecorder,
     ) -> anyhow::Result<()> {
         let Some(hub) = hub else { return Ok(()) };
         let live = self.config.live.clone();
@@ -77,8 +80,13 @@ impl Building {
         let topic = kafka.live_topic(region.filter(|_| live.scope == Scope::Region));
         let publisher = Arc::new(Publisher::new(&kafka, &topic, publishing::TIMEOUT)?);
         let records = Records::new(Arc::clone(&hub), topic.clone(), live.default_store());
-        let instance = self.name.as_str();
-        let reading = read(&kafka, &topic, instance, Arc::new(records), stop.clone())?;
+        let reading = read(
+            &kafka,
+            &topic,
+            self.name.as_str(),
+            Arc::new(records),
+            stop.clone(),
+        )?;
         // An edge may not be allowed to make topics; the nodes above do.
         let makes = matches!(source, Source::Database(_)).then(|| Arc::clone(&publisher));
         let stopped = stop.clone();
@@ -112,7 +120,14 @@ impl Building {
         };
         self.spawn(review.run(stop));
         let settings = self.live_settings(&live)?;
-        let server = Server::new(hub, tokens, authority, settings, self.drain.clone());
+        let observing = Observing::new(
+            recorder.clone(),
+            tokens.grant(),
+            self.name.as_str(),
+            self.config.recorder.authentication_interval,
+        );
+        let server = Server::new(hub, tokens, authority, settings, self.drain.clone())
+            .observed(Arc::new(observing));
         let publishing = Publishing {
             publisher,
             limits: self.config.limits,

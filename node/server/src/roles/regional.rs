@@ -124,6 +124,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         hub,
         Arc::clone(&regional) as _,
         Source::Database(Arc::clone(&datastore)),
+        &recorder.recorder,
     )?;
     let behaviour = Behaviour {
         flows: recorder.service(Arc::clone(&regional) as _),

@@ -1,12 +1,19 @@
-//! Whose token is good at `/live` of a real node: by the keys of the users' own issuer, and by asking.
+//! Whose token is good at `/live` of a real node: by the keys of the users' own issuer, and by asking; and what is recorded of
+//! who connects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
 use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode};
+use meridian_flow::ports::{
+    FlowFilter, FlowRepository as _, FlowStepRepository as _, SessionRepository as _,
+};
+use meridian_flow::sql::SqlFlows;
+use meridian_flow::{FlowStatus, StepStatus};
 use meridian_server::config::{self, Config};
 use meridian_server::roles::{self, Node};
 use serde_json::{Value, json};
@@ -19,8 +26,12 @@ use crate::authn::issuer::{Issuer, Key, hmac, now, unsigned};
 use crate::harness::NOBODY;
 
 async fn node(live: config::Live) -> Node {
+    node_with(live, |_| ()).await
+}
+
+async fn node_with(live: config::Live, set: impl FnOnce(&mut Config)) -> Node {
     let any = ([127, 0, 0, 1], 0).into();
-    let config = Config {
+    let mut config = Config {
         listen: config::Listen {
             grpc: any,
             http: any,
@@ -42,6 +53,7 @@ async fn node(live: config::Live) -> Node {
         },
         ..Config::default()
     };
+    set(&mut config);
     let node = roles::central(&config).await.unwrap();
     node.ready().await;
     node
@@ -54,6 +66,8 @@ async fn told(node: &Node, token: &str) -> (Value, Option<u16>) {
         .unwrap();
     let bearer = format!("Bearer {token}").parse().unwrap();
     request.headers_mut().insert("authorization", bearer);
+    let agent = "race/1.0".parse().unwrap();
+    request.headers_mut().insert("user-agent", agent);
     let (mut socket, _) = connect_async(request).await.unwrap();
     let mut first = Value::Null;
     while let Some(Ok(message)) = socket.next().await {
@@ -159,5 +173,110 @@ async fn who_issued_a_token_can_be_asked_whose_it_is_once() {
     assert_eq!(asked.load(Ordering::SeqCst), 1, "its answer is kept");
     assert_eq!(told(&node, "bad").await.1, Some(4401));
     assert_eq!(told(&node, "ill").await.1, Some(4503));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_recorded_as_a_flow_with_its_session_and_a_refusal_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!(
+        "sqlite://{}?mode=rwc",
+        folder.path().join("central.db").display()
+    );
+    let node = node_with(config::Live::default(), |config| {
+        config.datastore.url.clone_from(&url);
+        config.recorder.enabled = true;
+    })
+    .await;
+    let (welcome, _) = told(&node, "anne").await;
+    let session = welcome["session"].as_str().unwrap();
+    for _ in 0..5 {
+        assert_eq!(told(&node, "no user").await.1, Some(4401));
+    }
+    let (flows, deadline) = (
+        SqlFlows::connect_lazy(&url).unwrap(),
+        Instant::now() + Duration::from_secs(60),
+    );
+    let store = NOBODY.parse().unwrap();
+    let all = async || {
+        let filter = FlowFilter::default();
+        let flows = flows.get_flows(store, &filter, None, 100, deadline).await;
+        flows.unwrap()
+    };
+    // All of it is written aside.
+    let of_flow = async |flow| {
+        let session = flows.get_session_of_flow(store, flow, deadline).await;
+        session.unwrap()
+    };
+    let kept = loop {
+        let found = all().await;
+        let good = found.iter().find(|flow| flow.status == FlowStatus::Success);
+        let session = match good {
+            Some(good) => of_flow(good.id).await,
+            None => None,
+        };
+        if let Some(session) = session.filter(|session| session.ended_at.is_some()) {
+            break session;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        tokio::task::yield_now().await;
+    };
+    node.stop().await;
+    let mut found = all().await;
+    found.sort_by_key(|flow| flow.status.number());
+    let [good, bad] = <[_; 2]>::try_from(found).unwrap();
+    assert_eq!(
+        (
+            good.status,
+            good.grant_type.as_deref(),
+            good.user_id.as_deref(),
+            good.user_agent.as_deref()
+        ),
+        (
+            FlowStatus::Success,
+            Some("live_none"),
+            Some("user:anne"),
+            Some("race/1.0")
+        )
+    );
+    assert!(good.ip.unwrap().is_loopback());
+    let [step] =
+        <[_; 1]>::try_from(flows.get_steps_for_flow(good.id, deadline).await.unwrap()).unwrap();
+    assert_eq!(
+        (step.name.as_str(), step.status),
+        ("authenticate", StepStatus::Success)
+    );
+    assert_eq!(
+        (
+            kept.id.as_str(),
+            kept.user.as_str(),
+            kept.flow,
+            kept.close_code
+        ),
+        (session, "user:anne", Some(good.id), Some(1000))
+    );
+    assert!(kept.ended_at.unwrap() >= kept.connected_at);
+
+    assert_eq!((bad.status, bad.user_id), (FlowStatus::Failure, None));
+    let [step] =
+        <[_; 1]>::try_from(flows.get_steps_for_flow(bad.id, deadline).await.unwrap()).unwrap();
+    assert_eq!(
+        (step.name.as_str(), step.status, step.error_code.as_deref()),
+        ("authenticate", StepStatus::Failure, Some("4401"))
+    );
+    assert_eq!(of_flow(bad.id).await, None);
+}
+
+#[tokio::test]
+async fn a_recorder_that_cannot_write_keeps_nobody_waiting() {
+    let patience = Duration::from_secs(30);
+    let node = node_with(config::Live::default(), |config| {
+        config.recorder.enabled = true;
+        config.recorder.url = Some("postgres://nobody@127.0.0.1:9/none".into());
+        config.recorder.start_timeout = 2 * patience;
+    })
+    .await;
+    let welcome = tokio::time::timeout(patience, told(&node, "anne"));
+    assert_eq!(welcome.await.unwrap().0["type"], "welcome");
     node.stop().await;
 }

@@ -1,0 +1,211 @@
+//! What the flow recorder is told of the live channel: each connection as a login and a session, each subscription's check as a
+//! decision.
+//!
+//! A session refers to the flow that it began with, so that flow is stored first; that is waited for aside, never by the
+//! connection, which goes on whether or not anything is recorded.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use meridian_flow::{
+    Asked, Flow, FlowId, FlowKind, FlowRecorder, FlowStatus, Recorded, Session, StartFlow,
+    StepStatus,
+};
+use meridian_live_channel::ports::{
+    Connection, Decided, Identity, Observer, Origin, Question, Shown, Undecided,
+};
+use meridian_model::{StoreId, Timestamp};
+
+use crate::recording::{Late, Steps, micros, timestamp};
+
+/// The name of a check that decides a subscription, among operations.
+const SUBSCRIBE: &str = "Subscribe";
+const AUTHENTICATE: &str = "authenticate";
+
+/// Tells the recorder.
+pub struct Observing {
+    recorder: FlowRecorder,
+    grant: &'static str,
+    node: Arc<str>,
+    /// Who was refused of late.
+    refused: Late,
+}
+
+impl Observing {
+    /// At `node`, of clients that show who they are by `grant`. The same refusal to the same address is recorded once in each
+    /// `interval`.
+    pub fn new(
+        recorder: FlowRecorder,
+        grant: &'static str,
+        node: &str,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            recorder,
+            grant,
+            node: node.into(),
+            refused: Late::new(interval),
+        }
+    }
+}
+
+impl Observer for Observing {
+    fn connected(&self, shown: Shown, session: &str, identity: &Identity) -> Arc<dyn Connection> {
+        let connected = Arc::new(Connected {
+            recorder: self.recorder.clone(),
+            node: Arc::clone(&self.node),
+            id: session.into(),
+            store: shown.store,
+            user: identity.user.as_str().into(),
+            client: identity.client.as_deref().map(Box::from),
+            origin: shown.origin,
+            at: timestamp(SystemTime::now()),
+            flow: OnceLock::new(),
+        });
+        if self.recorder.records(shown.store) {
+            let began = (timestamp(shown.at), shown.took);
+            tokio::spawn(Arc::clone(&connected).begin(self.grant, began));
+        }
+        connected
+    }
+
+    fn refused(&self, shown: Shown, code: u16, why: &str) {
+        // Whoever guesses may name any store.
+        if !self.recorder.records(shown.store) || self.refused.was(&(shown.origin.address, code)) {
+            return;
+        }
+        let at = timestamp(shown.at);
+        let took = micros(shown.took);
+        let flow = Flow {
+            status: FlowStatus::Failure,
+            completed_at: Some(Timestamp(at.0.saturating_add_unsigned(took))),
+            duration_micros: Some(took),
+            grant_type: Some(self.grant.to_owned()),
+            ip: shown.origin.address,
+            user_agent: shown.origin.agent,
+            ..Flow::begun(shown.store, FlowKind::Authentication, at)
+        };
+        let mut steps = Steps::of(&flow);
+        steps.add(AUTHENTICATE, shown.took, shown.took);
+        steps.fail(&code.to_string(), why);
+        self.recorder.record_flow(Recorded {
+            flow,
+            steps: steps.into_all(),
+        });
+    }
+}
+
+/// A connection.
+struct Connected {
+    recorder: FlowRecorder,
+    node: Arc<str>,
+    id: Box<str>,
+    store: StoreId,
+    user: Box<str>,
+    client: Option<Box<str>>,
+    origin: Origin,
+    at: Timestamp,
+    /// The flow that it began with, once that is stored.
+    flow: OnceLock<FlowId>,
+}
+
+impl Connected {
+    /// Has the flow stored, and the session with it; the session alone where the flow is not.
+    async fn begin(self: Arc<Self>, grant: &'static str, (at, took): (Timestamp, Duration)) {
+        let start = StartFlow {
+            client_id: self.client.as_deref().map(str::to_owned),
+            grant_type: Some(grant.to_owned()),
+            ip: self.origin.address,
+            user_agent: self.origin.agent.clone(),
+        };
+        if let Ok(flow) = self.recorder.start_at(self.store, start, at).await {
+            // The only place that sets it.
+            let _is_first = self.flow.set(flow);
+            let (recorder, user) = (&self.recorder, Some(&*self.user));
+            recorder.record_step(flow, AUTHENTICATE, StepStatus::Success, took, None);
+            recorder.complete_flow(flow, FlowStatus::Success, took, user);
+        }
+        self.recorder.record_session(self.session());
+    }
+
+    fn session(&self) -> Session {
+        Session {
+            id: self.id.to_string(),
+            store: self.store,
+            flow: self.flow.get().copied(),
+            node: self.node.to_string(),
+            user: self.user.to_string(),
+            connected_at: self.at,
+            ended_at: None,
+            close_code: None,
+        }
+    }
+}
+
+impl Connection for Connected {
+    fn decided(
+        &self,
+        question: &Question,
+        result: &Result<Decided, Undecided>,
+        at: SystemTime,
+        took: Duration,
+    ) {
+        if !self.recorder.samples(self.store) {
+            return;
+        }
+        let at = timestamp(at);
+        let decided = result.as_ref().ok();
+        let served_by = decided.map_or(&*self.node, |decided| &decided.served_by);
+        let asked = Asked {
+            operation: SUBSCRIBE.to_owned(),
+            object: question.object.to_string(),
+            relation: question.relation.to_string(),
+            subject: question.user.to_string(),
+            allowed: decided.map(|decided| decided.allowed),
+            // What somebody else decides holds at no position of the store.
+            revision: decided
+                .filter(|decided| decided.model.is_some())
+                .map(|decided| decided.position.to_string()),
+            model: decided.and_then(|decided| Some(decided.model?.to_string())),
+            served_by: served_by.to_owned(),
+            explanation: None,
+        };
+        let flow = Flow {
+            status: match result {
+                Ok(_) => FlowStatus::Success,
+                Err(_) => FlowStatus::Failure,
+            },
+            completed_at: Some(Timestamp(at.0.saturating_add_unsigned(micros(took)))),
+            duration_micros: Some(micros(took)),
+            client_id: self.client.as_deref().map(str::to_owned),
+            user_id: Some(self.user.to_string()),
+            ip: self.origin.address,
+            user_agent: self.origin.agent.clone(),
+            asked: Some(Box::new(asked)),
+            ..Flow::begun(self.store, FlowKind::Decision, at)
+        };
+        let mut steps = Steps::of(&flow);
+        let is_own = *served_by == *self.node;
+        steps.add(if is_own { "evaluate" } else { "upstream" }, took, took);
+        if let Err(why) = result {
+            let code = match why {
+                Undecided::Unreachable => "unavailable",
+                Undecided::Invalid(_) => "validation_error",
+                Undecided::NoStore => "store_id_not_found",
+            };
+            steps.fail(code, &why.to_string());
+        }
+        self.recorder.record_flow(Recorded {
+            flow,
+            steps: steps.into_all(),
+        });
+    }
+
+    fn ended(&self, code: u16) {
+        self.recorder.record_session(Session {
+            ended_at: Some(timestamp(SystemTime::now())),
+            close_code: Some(code),
+            ..self.session()
+        });
+    }
+}
