@@ -4,27 +4,42 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long something that is not to come is waited for.
 const QUICK: Duration = Duration::from_millis(200);
 
-pub(crate) struct Live(WebSocketStream<MaybeTlsStream<TcpStream>>);
+/// A client over any stream.
+pub(crate) struct Client<S>(WebSocketStream<S>);
+
+/// A client over TCP.
+pub(crate) type Live = Client<TcpStream>;
 
 impl Live {
     pub(crate) async fn connect(node: SocketAddr, store: &str, token: &str) -> Self {
         let url = format!("ws://{node}/live?store_id={store}");
+        Self::over(TcpStream::connect(node).await.unwrap(), &url, token).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) async fn over(stream: S, url: &str, token: &str) -> Self {
         let mut request = url.into_client_request().unwrap();
+        let headers = request.headers_mut();
         let bearer = format!("Bearer {token}").parse().unwrap();
-        request.headers_mut().insert("authorization", bearer);
-        let (socket, _) = connect_async(request).await.unwrap();
+        headers.insert("authorization", bearer);
+        headers.insert("user-agent", "race/1.0".parse().unwrap());
+        let (socket, _) = client_async(request, stream).await.unwrap();
         let mut client = Self(socket);
         let welcome = client.hear().await;
         assert_eq!(welcome["user"], format!("user:{token}"), "{welcome}");
@@ -93,4 +108,22 @@ pub(crate) async fn publish_all(node: SocketAddr, store: &str, records: &[Value]
         .nth(1)
         .map(str::to_owned);
     status.unwrap().parse().unwrap()
+}
+
+/// Sends a record past all nodes.
+pub(crate) async fn produce(kafka: &str, store: &str, object: &str, data: &Value) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()
+        .unwrap();
+    let store = Header {
+        key: "meridian-store",
+        value: Some(store),
+    };
+    let data = data.to_string();
+    let record = FutureRecord::to("meridian.default.live")
+        .key(object)
+        .payload(&data)
+        .headers(OwnedHeaders::new().insert(store));
+    producer.send(record, None).await.unwrap();
 }

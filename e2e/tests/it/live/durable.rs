@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::{Live, publish_all};
-use super::{flowing, started};
+use super::{flowing, started, started_with};
 use crate::postgres::sql;
-use crate::system::{Node, Role, System};
+use crate::system::{Node, RegionalStore, Role, System};
 use crate::until::{heavy, until};
 
 const SOON: Duration = Duration::from_secs(90);
 const OBJECTS: usize = 64;
 
 /// Where central keeps what it has.
-fn central_url(system: &System) -> String {
+pub(super) fn central_url(system: &System) -> String {
     let url = system.postgres.url();
     format!("{}/central", url.rsplit_once('/').unwrap().0)
 }
@@ -92,12 +92,16 @@ async fn a_node_that_dies_at_work_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_records_are_delivered_and_none_is_lost() {
+async fn while_the_databases_are_away_records_are_delivered_and_none_is_lost() {
     let _leave = heavy().await;
-    let (mut system, store) = started().await;
-    let mut bob = Live::connect(system.edge.http, &store, "bob").await;
-    bob.subscribe("event:42").await;
-    flowing(&system, &store, std::slice::from_mut(&mut bob)).await;
+    let (mut system, store) = started_with(RegionalStore::Postgres).await;
+    let mut bobs = Vec::new();
+    for role in Role::ALL {
+        let mut bob = Live::connect(system.node(role).http, &store, "bob").await;
+        bob.subscribe("event:42").await;
+        bobs.push(bob);
+    }
+    flowing(&system, &store, &mut bobs).await;
     let mut numbers = Numbers(0);
     numbers.send(system.edge.http, &store, 500).await;
     all_kept(&system, numbers.0).await;
@@ -106,8 +110,12 @@ async fn while_the_database_is_away_records_are_delivered_and_none_is_lost() {
     for _ in 0..20 {
         numbers.send(system.edge.http, &store, 100).await;
     }
-    for n in (0..numbers.0).filter(|n| n % OBJECTS == 42) {
-        assert_eq!(bob.record().await["data"], json!({"n": n}));
+    for bob in &mut bobs {
+        for n in (0..numbers.0).filter(|n| n % OBJECTS == 42) {
+            assert_eq!(bob.record().await["data"], json!({"n": n}));
+        }
+        let refused = bob.ask("event:7").await;
+        assert_eq!(refused["code"], 503, "{refused}");
     }
     until("the outage in the log", SOON, async || {
         let log = system.central.log();
@@ -118,4 +126,11 @@ async fn while_the_database_is_away_records_are_delivered_and_none_is_lost() {
 
     system.postgres.start_again().await.unwrap();
     all_kept(&system, numbers.0).await;
+    for bob in &mut bobs {
+        until("an answer again", SOON, async || {
+            let told = bob.ask("event:7").await;
+            (told["code"] == 403).then_some(()).ok_or(told.to_string())
+        })
+        .await;
+    }
 }

@@ -112,6 +112,61 @@ async fn floods_and_large_messages_end() {
     endpoint.client("eve").await;
 }
 
+/// Whatever one client sends, another's records come as ever.
+#[tokio::test]
+async fn a_client_that_sends_nonsense_and_floods_is_nobody_elses_trouble() {
+    let mut settings = Settings::default();
+    settings.limits.messages_per_second = 10_000;
+    settings.limits.subscriptions = 100;
+    let endpoint = Endpoint::with(settings).await;
+    let mut other = endpoint.client("other for event:1").await;
+    other.sees("event:1").await;
+    let mut number = 0;
+    let mut goes_on = async |what: &str| {
+        number += 1;
+        endpoint.publish("event:1", &[], json!(number));
+        assert_eq!(other.data().await, json!(number), "{what}");
+    };
+
+    let mut binary = endpoint.client("anne").await;
+    for _ in 0..10 {
+        let frame = Message::binary(vec![0, 159, 146, 150]);
+        binary.socket.send(frame).await.unwrap();
+        assert_eq!(binary.hear().await["code"], 400);
+    }
+    assert_eq!(binary.closed().await, 4400);
+    goes_on("binary frames").await;
+
+    let mut large = endpoint.client("anne").await;
+    large
+        .socket
+        .send(Message::binary(vec![b' '; 70_000]))
+        .await
+        .unwrap();
+    let code = large.closed().await;
+    assert!([1009, 1006].contains(&code), "{code}");
+    goes_on("a large frame").await;
+
+    // None of these may be seen: each is asked about.
+    let mut flood = endpoint.client("anne").await;
+    for number in 0..2_000 {
+        let message = json!({"type": "subscribe", "id": number.to_string(), "object": format!("event:{number}")});
+        flood.say(message).await;
+        if number % 100 == 0 {
+            goes_on("a flood of subscriptions").await;
+        }
+    }
+    let answers = flood.drain().await;
+    let codes: std::collections::BTreeSet<_> =
+        answers.iter().map(|told| told["code"].as_u64()).collect();
+    assert!(
+        answers.len() <= 2_000 && codes.is_subset(&[Some(403), Some(429)].into()),
+        "{codes:?}"
+    );
+    assert!(codes.contains(&Some(403)), "{codes:?}");
+    goes_on("the end of the flood").await;
+}
+
 #[tokio::test]
 async fn a_store_must_be_named_and_be_one() {
     let endpoint = Endpoint::start().await;
