@@ -74,7 +74,7 @@ pub(crate) async fn run(address: SocketAddr, count: usize) -> Result<()> {
 }
 
 /// Connects, shows a token and subscribes. Also returns what came behind.
-async fn connect(address: SocketAddr, number: usize) -> Result<(TcpStream, Vec<u8>)> {
+pub(crate) async fn connect(address: SocketAddr, number: usize) -> Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
         "GET /live?store_id={STORE} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -145,7 +145,7 @@ async fn read(mut stream: TcpStream, mut got: Vec<u8>, seen: Seen) {
 }
 
 /// The first frame's text, and what is behind it; `None` where it is not all there.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<2>()?;
     let (len, rest) = match usize::from(head[1]) {
         126 => {

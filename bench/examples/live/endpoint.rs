@@ -1,8 +1,9 @@
 //! What serves the clients: the live channel, or as little as can be.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -14,11 +15,12 @@ use futures::SinkExt as _;
 use meridian_live_channel::ports::{
     Authority, Decided, Identity, Question, Rests, TokenError, Tokens, Undecided,
 };
-use meridian_live_channel::{Hub, Place, Record, Server, Settings};
+use meridian_live_channel::review::Review;
+use meridian_live_channel::{Hub, Place, Record, Server, Settings, Touched};
 use meridian_model::{Position, StoreId};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
@@ -106,6 +108,9 @@ impl Endpoint for Bare {
     }
 }
 
+/// What every permission rests on.
+const SET: u64 = 1;
+
 /// The live channel.
 pub(crate) struct Channel {
     address: SocketAddr,
@@ -113,6 +118,7 @@ pub(crate) struct Channel {
     offset: AtomicI64,
     store: StoreId,
     says: Arc<Yes>,
+    _end: DropGuard,
 }
 
 impl Channel {
@@ -122,9 +128,16 @@ impl Channel {
         settings.limits.connections_per_user = 100_000;
         let hub = Arc::new(Hub::new(settings.limits));
         hub.reading("cluster", "topic", &[0]);
-        let says = Arc::new(Yes(AtomicUsize::new(0)));
+        let says = Arc::new(Yes::default());
         let authority = Arc::clone(&says) as Arc<dyn Authority>;
         let stop = CancellationToken::new();
+        let review = Review {
+            hub: Arc::clone(&hub),
+            authority: Arc::clone(&authority),
+            times: settings.times,
+        };
+        tokio::spawn(review.run(stop.clone()));
+        let end = stop.clone().drop_guard();
         let server = Server::new(
             Arc::clone(&hub),
             Arc::new(Anybody),
@@ -138,12 +151,28 @@ impl Channel {
             offset: AtomicI64::new(0),
             store: STORE.parse()?,
             says,
+            _end: end,
         })
+    }
+
+    /// Takes a user's permission away, in a revision that the node then shows.
+    pub(crate) fn revoke(&self, user: String) {
+        let mut denied = self
+            .says
+            .denied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        denied.insert(user);
+        drop(denied);
+        let revision = self.says.revision.fetch_add(1, Ordering::SeqCst) + 1;
+        let position = Position::new(1, revision);
+        let touched = Touched::Sets(vec![(position, vec![SET])]);
+        self.hub.touched(self.store, position, touched);
     }
 
     /// How often the authority was asked.
     pub(crate) fn asked(&self) -> usize {
-        self.says.0.load(Ordering::Relaxed)
+        self.says.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -170,8 +199,13 @@ impl Endpoint for Channel {
     }
 }
 
-/// Lets everybody see everything, and counts.
-struct Yes(AtomicUsize);
+/// Lets everybody see everything who was not denied it, and counts.
+#[derive(Default)]
+struct Yes {
+    asked: AtomicUsize,
+    denied: Mutex<HashSet<String>>,
+    revision: AtomicU64,
+}
 
 #[async_trait]
 impl Authority for Yes {
@@ -185,15 +219,19 @@ impl Authority for Yes {
         _: Option<Position>,
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let yes = |_: &Question| {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let position = Position::new(1, self.revision.load(Ordering::SeqCst));
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        let decide = |question: &Question| {
             Ok(Decided {
-                allowed: true,
-                position: Position::new(1, 1),
-                rests: Rests::On(vec![1, 2, 3]),
+                allowed: !denied.contains(&*question.user),
+                position,
+                rests: Rests::On(vec![SET, 2, 3]),
+                model: None,
+                served_by: Arc::from("bench"),
             })
         };
-        questions.iter().map(yes).collect()
+        questions.iter().map(decide).collect()
     }
 }
 
@@ -207,6 +245,7 @@ impl Tokens for Anybody {
             user: format!("user:{token}"),
             expires_at: None,
             scopes: Vec::new(),
+            client: None,
         })
     }
 }

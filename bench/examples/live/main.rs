@@ -1,10 +1,12 @@
 //! The live channel's figures, printed: deliveries a second to 1,000 clients beside a bare broadcast with the same WebSocket
-//! library, memory of a connection that is idle, a storm of clients that come back, and how often the authority was asked.
+//! library, memory of a connection that is idle, a storm of clients that come back, how often the authority was asked, and how soon
+//! a revocation is felt. `--revocations N` measures the last alone.
 //!
 //! The endpoint runs in this process, its clients in another, both on the same machine.
 
 mod clients;
 mod endpoint;
+mod revoking;
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -22,6 +24,7 @@ const IDLE: usize = 10_000;
 const STORM: usize = 5000;
 /// Records of a run at full speed.
 const RECORDS: usize = 2000;
+const REVOCATIONS: usize = 500;
 /// Records sent ahead of the slowest client's reading.
 const AHEAD: usize = 64;
 
@@ -36,6 +39,10 @@ async fn main() -> Result<()> {
             bail!("--clients ADDRESS COUNT");
         };
         return clients::run(address.parse()?, count.parse()?).await;
+    }
+    if let Some(at) = args.iter().position(|arg| arg == "--revocations") {
+        let rounds = args.get(at + 1).context("--revocations ROUNDS")?;
+        return revoking::run(&Channel::start().await?, rounds.parse()?).await;
     }
     let bare = Bare::start().await?;
     let most_bare = at_full_speed("bare broadcast", &bare, CLIENTS).await?;
@@ -75,7 +82,8 @@ async fn main() -> Result<()> {
     idle.stop().await?;
     let (took, storm) = Clients::start(channel.address(), STORM).await?;
     println!("{STORM} clients connected, known and subscribed again in {took:.2?}");
-    storm.stop().await
+    storm.stop().await?;
+    revoking::run(&Channel::start().await?, REVOCATIONS).await
 }
 
 /// Sends as fast as all clients read; returns deliveries a second.
