@@ -71,8 +71,8 @@ async fn check(
     user: &str,
 ) -> Result<(), String> {
     let question = tuple(object, relation, user);
-    let answer = system.client(Role::Edge).check(store, &question, None);
-    match answer.await {
+    let mut edge = system.client(Role::Edge);
+    match edge.check(store, &question, None).await {
         Ok(answer) if answer.allowed && answer.is_by("edge") == ((object, relation) == HELD) => {
             Ok(())
         }

@@ -15,7 +15,7 @@ use super::told;
 
 /// Why an event cannot be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// Not a protobuf message of this kind.
     #[error("not a meridian.v1.FlowEvent")]
     Malformed(#[source] prost::DecodeError),
@@ -29,7 +29,7 @@ pub enum Unreadable {
 
 impl Unreadable {
     /// What it is called in metrics.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Invalid(_) => "unreadable",
             Self::Unknown => "unknown",
@@ -38,7 +38,7 @@ impl Unreadable {
 }
 
 /// The key and the value of an event's record.
-pub fn write(row: &Row) -> (String, Vec<u8>) {
+pub(crate) fn write(row: &Row) -> (String, Vec<u8>) {
     let kind = match row {
         Row::Start(flow) => Kind::Started(to_flow(flow)),
         Row::Step(step) => Kind::Step(wire::RecordedStep {
@@ -73,7 +73,7 @@ pub fn write(row: &Row) -> (String, Vec<u8>) {
 ///
 /// # Errors
 /// [`Unreadable`].
-pub fn read(value: &[u8]) -> Result<Row, Unreadable> {
+pub(crate) fn read(value: &[u8]) -> Result<Row, Unreadable> {
     let event = wire::FlowEvent::decode(value).map_err(Unreadable::Malformed)?;
     let mut row = match event.kind.ok_or(Unreadable::Unknown)? {
         Kind::Started(flow) => Row::Start(Box::new(from_flow(flow)?)),

@@ -405,7 +405,8 @@ async fn flows_are_listed_shown_explained_and_purged() {
     };
     let database = SqlFlows::connect_lazy(&url(&file)).unwrap();
     let row = Row::Session(Box::new(session));
-    let written = database.write(&[row], Instant::now() + PATIENCE);
+    let rows = [row];
+    let written = database.write(&rows, Instant::now() + PATIENCE);
     written.await.unwrap();
     let (_, shown) = get(node.http, &of(&format!("/flows/{}", id(&flows[1])))).await;
     assert_eq!(
