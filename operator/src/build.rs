@@ -5,6 +5,7 @@ mod access;
 mod config;
 mod files;
 mod labels;
+mod live;
 mod migration;
 mod object;
 mod pod;
@@ -19,11 +20,12 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::api::callers::Certificate;
 use crate::api::common::{Datastore, KeyRef, LocalRef, PullPolicy};
 use crate::api::edge::EdgeRegionSpec;
+use crate::api::observing::Endpoint;
 use crate::api::store::AuthzStoreSpec;
 
 pub use files::{Holds, SecretFile, api_certificate, edge_files, nodes_certificate, store_files};
 use labels::Labels;
-pub use labels::target;
+pub use labels::{live_target, target};
 pub use object::{Kind, Object};
 
 /// Who owns the fields that this operator writes.
@@ -96,6 +98,9 @@ pub struct EdgeInput {
     pub secrets: SecretHashes,
 }
 
+/// The component of pods that serve the live channel and nothing else.
+pub const LIVE: &str = "live";
+
 /// Central's name in Jobs and labels, beside those of regions.
 pub const CENTRAL: &str = "central";
 
@@ -109,6 +114,12 @@ pub fn central_name(store: &str) -> String {
 #[must_use]
 pub fn regional_name(store: &str, region: &str) -> String {
     format!("{store}-regional-{region}")
+}
+
+/// The name of the workload and Service of a region's live channel.
+#[must_use]
+pub fn live_name(store: &str, region: &str) -> String {
+    format!("{store}-live-{region}")
 }
 
 /// The name of an EdgeRegion's workload and Service for a store.
@@ -144,7 +155,10 @@ pub fn store(input: &StoreInput, settings: &Settings) -> Vec<Object> {
     let account = format!("{}-node", input.name);
     let mut objects = vec![
         access::service_account(input.meta(account.clone(), base.clone())),
-        access::store_network_policy(input.meta(format!("{}-nodes", input.name), base.clone())),
+        access::store_network_policy(
+            input.meta(format!("{}-nodes", input.name), base.clone()),
+            live_endpoint(spec).is_some(),
+        ),
     ];
     let central = Target {
         job: CENTRAL.to_owned(),
@@ -176,6 +190,11 @@ pub fn store(input: &StoreInput, settings: &Settings) -> Vec<Object> {
     });
     for target in std::iter::once(central).chain(regions) {
         target.build(input, &image, &account, &mut objects);
+    }
+    if let Some(endpoint) = live_endpoint(spec) {
+        for region in &spec.regions {
+            objects.extend(live::endpoint(input, endpoint, region, &image, &account));
+        }
     }
     objects.sort_by_key(|object| object.kind);
     objects
@@ -320,6 +339,26 @@ pub enum Role {
     Regional,
     /// The needed part, in memory.
     Edge,
+    /// An edge that serves the live channel and nothing else.
+    Live,
+}
+
+impl Role {
+    /// Whether it has nodes below.
+    fn has_below(self) -> bool {
+        matches!(self, Self::Central | Self::Regional)
+    }
+
+    /// Whether it has no database.
+    fn is_in_memory(self) -> bool {
+        matches!(self, Self::Edge | Self::Live)
+    }
+}
+
+/// The pods that serve the live channel and nothing else, if there are to be some.
+#[must_use]
+pub fn live_endpoint(spec: &AuthzStoreSpec) -> Option<&Endpoint> {
+    spec.live.as_ref()?.endpoint.as_ref()
 }
 
 /// The certificate of the API's ports of edges.

@@ -19,6 +19,8 @@ pub const CENTRAL_AVAILABLE: &str = "CentralAvailable";
 pub const CENTRAL_REACHABLE: &str = "CentralReachable";
 /// The same as for central's pods for those of all regions.
 pub const REGIONS_AVAILABLE: &str = "RegionsAvailable";
+/// The same for pods that serve the live channel and nothing else; said only where there are to be some.
+pub const LIVE_AVAILABLE: &str = "LiveAvailable";
 /// The nodes reach Kafka.
 pub const KAFKA_REACHABLE: &str = "KafkaReachable";
 /// Central has the spec's model and tiers in force, and every regional node has the model.

@@ -1,9 +1,14 @@
 //! The flow recorder and the live channel of an AuthzStore, under the names that `docs/configuration.md` has for their
 //! settings. Naming one turns it on.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::common::{Resources, Toleration, node_selector, one};
+use super::edge::ServiceType;
 
 /// What is recorded of logins and decisions. It can be turned off and on at any time by the nodes' API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -37,6 +42,19 @@ pub struct Live {
     /// Whose records a node has; those of the whole product where unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Whether records are written to the database as well: those of the product to central's, those of a region to its own.
+    /// They are where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
+    /// How long they are kept there, like `720h`, which it is where unset.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('87600h')").message("retention must be 1h to 87600h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
+    /// Pods in each region that serve the live channel and nothing else. Where unset there are none: clients connect to the
+    /// nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
     /// The type of users: `sub` of a token is the id of one of them. `user` where unset.
     #[schemars(length(min = 1, max = 254))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +105,30 @@ pub struct Live {
     #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_header: Option<String>,
+}
+
+/// Pods that serve the live channel and nothing else, in each region behind a Service of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Pods of each region.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(default = "one")]
+    pub replicas: i32,
+    /// What each pod gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Labels of the machines that pods may be placed on.
+    #[schemars(schema_with = "node_selector")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that pods may be placed in spite of.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// The type of the Services.
+    #[serde(default)]
+    pub service_type: ServiceType,
 }
 
 /// Whose records a node has.

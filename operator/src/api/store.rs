@@ -301,6 +301,10 @@ pub struct AuthzStoreStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<RegionStatus>,
+    /// The pods that serve the live channel and nothing else, by region.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub live: Vec<RegionStatus>,
     /// The edges that subscribe to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgesStatus>,
@@ -329,7 +333,7 @@ pub struct CentralStatus {
     pub ready_replicas: i32,
 }
 
-/// How many pods there are in a region.
+/// How many pods of a kind there are in a region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionStatus {

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    COMPONENT, GRPC_PORT, HTTP_PORT, Kind, Labels, METRICS_PORT, NODES_PORT, Object, STORE,
+    COMPONENT, GRPC_PORT, HTTP_PORT, Kind, LIVE, Labels, METRICS_PORT, NODES_PORT, Object, STORE,
 };
 
 /// Nodes need nothing of the cluster: the account has no rights and its token is not mounted.
@@ -29,8 +29,10 @@ pub(super) fn service_account(metadata: ObjectMeta) -> Object {
 }
 
 /// Only pods of the same store reach the port between nodes, whether it asks for a token or not.
-pub(super) fn store_network_policy(metadata: ObjectMeta) -> Object {
+pub(super) fn store_network_policy(metadata: ObjectMeta, has_live: bool) -> Object {
     let store = label(&metadata, STORE);
+    let live = has_live.then_some(LIVE);
+    let components = ["central", "regional"].into_iter().chain(live);
     let of_store = LabelSelector {
         match_labels: Some(store),
         ..Default::default()
@@ -39,7 +41,7 @@ pub(super) fn store_network_policy(metadata: ObjectMeta) -> Object {
         match_expressions: Some(vec![LabelSelectorRequirement {
             key: COMPONENT.to_owned(),
             operator: "In".to_owned(),
-            values: Some(vec!["central".to_owned(), "regional".to_owned()]),
+            values: Some(components.map(str::to_owned).collect()),
         }]),
         ..of_store.clone()
     };

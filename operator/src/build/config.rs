@@ -54,7 +54,7 @@ struct Config<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     recorder: Option<Recorder<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    live: Option<Live<'a>>,
+    live: Option<Live>,
     drain_delay: String,
     shutdown_timeout: String,
 }
@@ -168,10 +168,10 @@ struct Recorder<'a> {
 }
 
 #[derive(Serialize)]
-struct Live<'a> {
+struct Live {
     enabled: bool,
     #[serde(flatten)]
-    of: &'a observing::Live,
+    of: observing::Live,
 }
 
 pub(super) fn central(spec: &AuthzStoreSpec) -> String {
@@ -197,19 +197,31 @@ pub(super) fn regional(
     config.text()
 }
 
-/// Central stands second: an edge goes on while its region is away.
+/// An edge that serves the live channel alone.
+pub(super) fn live_endpoint(
+    name: &str,
+    namespace: &str,
+    spec: &AuthzStoreSpec,
+    region: &store::Region,
+) -> String {
+    let mut config = Config::of(spec, Role::Live, api_certificate(spec).is_some());
+    config.region = Some(&region.name);
+    config.upstream = above_edges(name, namespace, spec, &region.name);
+    config.edge = Some(Edge {
+        directory: DATA_FOLDER,
+        max_staleness: None,
+        answer_max_age: None,
+    });
+    config.text()
+}
+
 pub(super) fn edge(input: &EdgeInput) -> String {
     let (parent, spec) = (&input.spec.parent_region, &input.store_spec);
     let freshness = input.spec.freshness.as_ref();
     let speaks_tls = edge_certificate(&input.spec, spec).is_some();
     let mut config = Config::of(spec, Role::Edge, speaks_tls);
     config.region = Some(parent);
-    config.upstream = [
-        regional_name(&input.store, parent),
-        central_name(&input.store),
-    ]
-    .map(|service| nodes_url(spec, &service, &input.namespace))
-    .into();
+    config.upstream = above_edges(&input.store, &input.namespace, spec, parent);
     config.edge = Some(Edge {
         directory: DATA_FOLDER,
         max_staleness: freshness.and_then(|of| of.max_staleness.as_deref()),
@@ -267,7 +279,7 @@ impl<'a> Config<'a> {
             authzen: spec.authzen.as_ref(),
             limits: spec.limits.as_ref(),
             recorder: None,
-            live: spec.live.as_ref().map(|of| Live { enabled: true, of }),
+            live: spec.live.as_ref().map(|of| live(of, role)),
             drain_delay: format!("{DRAIN_SECONDS}s"),
             shutdown_timeout: format!("{SHUTDOWN_SECONDS}s"),
         }
@@ -325,6 +337,18 @@ fn recorder(of: &observing::Recorder) -> Recorder<'_> {
     }
 }
 
+/// What a node of this role reads of it: who has no database stores nothing.
+fn live(of: &observing::Live, role: Role) -> Live {
+    let mut of = observing::Live {
+        endpoint: None,
+        ..of.clone()
+    };
+    if role.is_in_memory() {
+        (of.durable, of.retention) = (None, None);
+    }
+    Live { enabled: true, of }
+}
+
 fn nodes(spec: &AuthzStoreSpec, role: Role) -> Option<Nodes> {
     let has_above = role != Role::Central && nodes_certificate(spec).is_some();
     let set = Nodes {
@@ -340,13 +364,20 @@ fn tls(spec: &AuthzStoreSpec, role: Role, api: bool) -> Option<Tls> {
         key: path(key),
     };
     let of_api = || api.then(|| pair(files::API_CERT, files::API_KEY));
-    let has_below = role != Role::Edge && nodes_certificate(spec).is_some();
+    let has_below = role.has_below() && nodes_certificate(spec).is_some();
     let set = Tls {
         grpc: of_api(),
         http: of_api(),
         nodes: has_below.then(|| pair(files::NODES_CERT, files::NODES_KEY)),
     };
     (api || has_below).then_some(set)
+}
+
+/// Central stands second: an edge goes on while its region is away.
+fn above_edges(store: &str, namespace: &str, spec: &AuthzStoreSpec, region: &str) -> Vec<String> {
+    [regional_name(store, region), central_name(store)]
+        .map(|service| nodes_url(spec, &service, namespace))
+        .into()
 }
 
 fn nodes_url(spec: &AuthzStoreSpec, service: &str, namespace: &str) -> String {

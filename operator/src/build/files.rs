@@ -79,12 +79,12 @@ impl SecretFile {
     }
 }
 
-/// Those that the pods of an AuthzStore's central or regional nodes read.
+/// Those that the pods of an AuthzStore's own nodes read, which edges are not.
 #[must_use]
 pub fn store_files(spec: &AuthzStoreSpec, role: Role) -> Vec<SecretFile> {
     let mut files = of_all(spec, role);
     files.extend(api_certificate(spec).into_iter().flat_map(api_files));
-    if let Some(of) = nodes_certificate(spec) {
+    if let Some(of) = nodes_certificate(spec).filter(|_| role.has_below()) {
         files.extend(pair(
             "tls.nodes.secretRef",
             of,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CENTRAL, COMPONENT, EDGE_REGION, MANAGED_BY, MANAGER, REGION, STORE};
+use super::{CENTRAL, COMPONENT, EDGE_REGION, LIVE, MANAGED_BY, MANAGER, REGION, STORE};
 
 /// Labels of an object, which also select its pods.
 #[derive(Debug, Clone)]
@@ -47,14 +47,22 @@ impl Labels {
     }
 }
 
-/// The part of what was asked for that the object with these labels is of: central, a region, or the edges of a store.
-/// `None`: of all.
+/// The part of what was asked for that the object with these labels is of: central, a region, a region's live channel, or the
+/// edges of a store. `None`: of all.
 pub fn target<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
-    label(COMPONENT)?;
+    if label(COMPONENT)? == LIVE {
+        return label(REGION).map(live_target);
+    }
     let name = if label(EDGE_REGION).is_some() {
         label(STORE)?
     } else {
         label(REGION).unwrap_or(CENTRAL)
     };
     Some(name.to_owned())
+}
+
+/// The live channel's pods of a region, beside the region itself.
+#[must_use]
+pub fn live_target(region: &str) -> String {
+    format!("{region}/{LIVE}")
 }

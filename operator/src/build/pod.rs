@@ -221,6 +221,7 @@ impl Role {
             Self::Central => "meridian-central",
             Self::Regional => "meridian-regional",
             Self::Edge => "meridian-edge",
+            Self::Live => "meridian-live",
         }
     }
 }
@@ -233,7 +234,7 @@ fn ports(role: Role) -> Vec<ContainerPort> {
         ..Default::default()
     };
     let mut ports = vec![port("grpc", GRPC_PORT), port("http", HTTP_PORT)];
-    if role != Role::Edge {
+    if role.has_below() {
         ports.push(port("nodes", NODES_PORT));
     }
     ports.push(port("metrics", METRICS_PORT));
@@ -272,7 +273,7 @@ fn mounts(pod: &Pod<'_>) -> Vec<VolumeMount> {
     if !pod.files.is_empty() {
         mounts.push(mount(files::VOLUME, files::FOLDER, true));
     }
-    if pod.role == Role::Edge {
+    if pod.role.is_in_memory() {
         mounts.push(mount(DATA_VOLUME, DATA_FOLDER, false));
     }
     mounts

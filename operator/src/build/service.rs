@@ -33,17 +33,35 @@ pub(super) fn edge(
         || settings.traffic_distribution.clone(),
         |of| format!("{of:?}"),
     );
-    let kind = match wanted.r#type {
-        ServiceType::ClusterIP => "ClusterIP",
-        ServiceType::NodePort => "NodePort",
-        ServiceType::LoadBalancer => "LoadBalancer",
-    };
     let base = ServiceSpec {
-        type_: Some(kind.to_owned()),
+        type_: Some(type_name(wanted.r#type).to_owned()),
         traffic_distribution: Some(distribution),
         ..Default::default()
     };
     service(metadata, labels, api_ports(tls), base)
+}
+
+/// That of pods that serve the live channel alone.
+pub(super) fn live(
+    metadata: ObjectMeta,
+    labels: &Labels,
+    spec: &AuthzStoreSpec,
+    wanted: ServiceType,
+) -> Object {
+    let http = if api_certificate(spec).is_some() {
+        TLS
+    } else {
+        "http"
+    };
+    let ports = vec![
+        port("http", HTTP_PORT, http),
+        port("metrics", METRICS_PORT, "http"),
+    ];
+    let base = ServiceSpec {
+        type_: Some(type_name(wanted).to_owned()),
+        ..Default::default()
+    };
+    service(metadata, labels, ports, base)
 }
 
 /// For clients that balance by themselves, and for scraping each pod.
@@ -66,6 +84,14 @@ const TLS: &str = "https";
 fn api_ports(tls: bool) -> Vec<ServicePort> {
     let (grpc, http) = if tls { (TLS, TLS) } else { (H2C, "http") };
     vec![port("grpc", GRPC_PORT, grpc), port("http", HTTP_PORT, http)]
+}
+
+fn type_name(of: ServiceType) -> &'static str {
+    match of {
+        ServiceType::ClusterIP => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+    }
 }
 
 fn port(name: &str, number: u16, protocol: &str) -> ServicePort {

@@ -25,7 +25,9 @@ use crate::api::conditions::{
     ACCEPTED, Findings, READY, REFERENCES_RESOLVED, State, conditions, summary,
 };
 use crate::api::store::AuthzStoreStatus;
-use crate::build::{self, CENTRAL, Kind, Object, central_name, regional_name};
+use crate::build::{
+    self, CENTRAL, Kind, Object, central_name, live_name, live_target, regional_name,
+};
 use crate::events::Severity;
 use crate::requeue::{self, jittered};
 
@@ -114,7 +116,7 @@ async fn give_up(
     now: Timestamp,
 ) -> Result<Action, Error> {
     let status = store.status.clone().unwrap_or_default();
-    let findings = status::unread(&findings::KINDS, at, &error);
+    let findings = status::unread(&findings::kinds(&store.spec), at, &error);
     if let Err(also) = finish(store, context, (status, findings), now).await {
         tracing::debug!(%also, "the status does not say what is wrong");
     }
@@ -157,16 +159,21 @@ async fn finish(
     Ok(is_ready)
 }
 
-/// Regions come after central, and their databases with them: the nodes of before do not start on a newer schema.
+/// Regions come after central, and their databases with them: the nodes of before do not start on a newer schema. A region's
+/// live channel comes after the region.
 fn is_early(object: &Object, store: &AuthzStore, live: &[Live]) -> bool {
     let name = store.name_any();
     let workload = |name: &str| find(live, Kind::Deployment, name);
-    let region = object.target().filter(|of| of != CENTRAL);
-    object.kind.has_pods()
-        && region.is_some_and(|region| {
-            let own = workload(&regional_name(&name, &region));
-            rollout::is_early(object, own, workload(&central_name(&name)))
-        })
+    let Some(target) = object.target().filter(|of| of != CENTRAL) else {
+        return false;
+    };
+    let of_live = store.spec.regions.iter().map(|of| of.name.as_str());
+    let of_live = of_live.into_iter().find(|of| live_target(of) == target);
+    let (own, before) = match of_live {
+        Some(region) => (live_name(&name, region), regional_name(&name, region)),
+        None => (regional_name(&name, &target), central_name(&name)),
+    };
+    object.kind.has_pods() && rollout::is_early(object, workload(&own), workload(&before))
 }
 
 /// Whether nothing runs that is of an older spec.

@@ -8,6 +8,7 @@ mod creation;
 mod deletion;
 mod edge;
 mod events;
+mod live;
 mod migration;
 mod model;
 mod parts;

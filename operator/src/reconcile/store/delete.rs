@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::dereference::is_migration;
+use super::dereference::{is_live, is_migration};
 use super::uid;
 use crate::api::AuthzStore;
 use crate::api::conditions::{Finding, READY, STORE_DELETED, conditions};
@@ -250,7 +250,7 @@ async fn ask_regions(id: &str, store: &AuthzStore, context: &Context) -> Vec<Ask
         .caches
         .of_stores
         .pods(&namespace, STORE, &store.name_any());
-    pods.retain(|pod| pod.labels().contains_key(REGION) && !is_migration(pod));
+    pods.retain(|pod| pod.labels().contains_key(REGION) && !is_migration(pod) && !is_live(pod));
     ask(context, &pods, &access(store, context).await, Some(id)).await
 }
 

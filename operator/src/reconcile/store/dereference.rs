@@ -12,7 +12,7 @@ use crate::api::common::KeyRef;
 use crate::api::conditions::Finding;
 use crate::api::store::AuthzStoreSpec;
 use crate::build::{
-    COMPONENT, EDGE_REGION, Kind, Role, STORE, SecretFile, api_certificate, store_files,
+    COMPONENT, EDGE_REGION, Kind, LIVE, Role, STORE, SecretFile, api_certificate, store_files,
 };
 use crate::nodes::Access;
 use crate::reconcile::apply::Gone;
@@ -34,7 +34,7 @@ pub struct References {
     pub model: Option<Keyed>,
     /// What belongs to it.
     pub live: Vec<Live>,
-    /// Its pods: central's, the regions' and the migrations'.
+    /// Its pods: central's, the regions', those of the live channel and the migrations'.
     pub pods: Vec<Arc<Pod>>,
     /// A pod that is left of an AuthzStore of this name that was deleted, if there is one.
     pub of_before: Option<String>,
@@ -47,9 +47,11 @@ pub struct References {
 }
 
 impl References {
-    /// The pods of nodes.
+    /// The pods of central and regional nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.pods.iter().filter(|pod| !is_migration(pod))
+        self.pods
+            .iter()
+            .filter(|pod| !is_migration(pod) && !is_live(pod))
     }
 }
 
@@ -57,6 +59,11 @@ pub(super) fn is_migration(pod: &Pod) -> bool {
     pod.labels()
         .get(COMPONENT)
         .is_some_and(|of| of == "migration")
+}
+
+/// Whether it serves the live channel and nothing else: it does not say how it is, nor has it data.
+pub(super) fn is_live(pod: &Pod) -> bool {
+    pod.labels().get(COMPONENT).is_some_and(|of| of == LIVE)
 }
 
 /// Reads what an AuthzStore names, and what there is of it.

@@ -13,10 +13,15 @@ use super::validate::{Refusal, Validated};
 use crate::api::AuthzStore;
 use crate::api::conditions::{
     ACCEPTED, BLOCKED, CENTRAL_AVAILABLE, CENTRAL_REACHABLE, DATASTORE_REACHABLE, Finding,
-    KAFKA_REACHABLE, MIGRATED, MODEL_ACTIVE, REFERENCES_RESOLVED, REGIONS_AVAILABLE, State,
+    KAFKA_REACHABLE, LIVE_AVAILABLE, MIGRATED, MODEL_ACTIVE, REFERENCES_RESOLVED,
+    REGIONS_AVAILABLE, State,
 };
-use crate::api::store::{AuthzStoreStatus, CentralStatus, EdgesStatus, RegionStatus};
-use crate::build::{CENTRAL, Kind, Object, REGION, central_name, regional_name};
+use crate::api::store::{
+    AuthzStoreSpec, AuthzStoreStatus, CentralStatus, EdgesStatus, Region, RegionStatus,
+};
+use crate::build::{
+    self, CENTRAL, Kind, Object, central_name, live_endpoint, live_name, live_target, regional_name,
+};
 use crate::reconcile::asked::{Asked, KAFKA, Need, reached};
 use crate::reconcile::pods::{self, Trouble};
 use crate::reconcile::rivals::Place;
@@ -34,9 +39,9 @@ const UPSTREAM: Need = Need {
     reached: "all regional nodes reach central",
 };
 
-/// All conditions but the summary, in the order in which a reader should look at them: what nodes need comes before what
+/// All conditions of every store but the summary, in the order in which a reader should look at them: what nodes need comes before what
 /// follows from not having it.
-pub(super) const KINDS: [&str; 9] = [
+const KINDS: [&str; 9] = [
     ACCEPTED,
     REFERENCES_RESOLVED,
     MIGRATED,
@@ -47,6 +52,12 @@ pub(super) const KINDS: [&str; 9] = [
     REGIONS_AVAILABLE,
     MODEL_ACTIVE,
 ];
+
+/// Those of a store with this spec.
+pub(super) fn kinds(spec: &AuthzStoreSpec) -> Vec<&'static str> {
+    let live = live_endpoint(spec).map(|_| LIVE_AVAILABLE);
+    KINDS.into_iter().chain(live).collect()
+}
 
 /// What the findings are about.
 pub(super) struct World<'a> {
@@ -86,11 +97,19 @@ impl World<'_> {
             self.regions_available(),
             observed.model,
         ];
+        let live = live_endpoint(spec).map(|of| self.live_available(of.replicas));
         let ready = |workload: &str| self.count(workload).map_or(0, |of| of.ready);
         let regions = spec.regions.iter().map(|region| RegionStatus {
             name: region.name.clone(),
             replicas: region.replicas,
             ready_replicas: ready(&regional_name(&name, &region.name)),
+        });
+        let live_pods = spec.regions.iter().filter_map(|region| {
+            Some(RegionStatus {
+                name: region.name.clone(),
+                replicas: live_endpoint(spec)?.replicas,
+                ready_replicas: ready(&live_name(&name, &region.name)),
+            })
         });
         let (mut topics, mut databases) = (Vec::new(), Vec::new());
         for place in context.rivals.held(self.store) {
@@ -111,10 +130,12 @@ impl World<'_> {
                 ready_replicas: ready(&central),
             }),
             regions: regions.collect(),
+            live: live_pods.collect(),
             edges: Some(edges(self.store, context)),
             conditions: Vec::new(),
         };
-        (status, KINDS.into_iter().zip(findings).collect())
+        let findings = findings.into_iter().chain(live);
+        (status, kinds(spec).into_iter().zip(findings).collect())
     }
 
     /// The first database that does not have the image's schema.
@@ -212,17 +233,36 @@ impl World<'_> {
     }
 
     fn regions_available(&self) -> Finding {
-        for region in &self.store.spec.regions {
+        let available = |region: &Region| {
             let workload = regional_name(&self.store.name_any(), &region.name);
-            let finding = self.available(&workload, &region.name, region.replicas);
-            if finding.state != State::True {
-                return Finding {
-                    message: format!("region {}: {}", region.name, finding.message),
-                    ..finding
-                };
-            }
-        }
-        Finding::yes("Running", "all regions have all their pods")
+            self.available(&workload, &region.name, region.replicas)
+        };
+        self.first_region(available)
+            .unwrap_or_else(|| Finding::yes("Running", "all regions have all their pods"))
+    }
+
+    fn live_available(&self, wanted: i32) -> Finding {
+        let available = |region: &Region| {
+            let workload = live_name(&self.store.name_any(), &region.name);
+            self.available(&workload, &live_target(&region.name), wanted)
+        };
+        self.first_region(available).unwrap_or_else(|| {
+            Finding::yes(
+                "Running",
+                "the live channel has all its pods in all regions",
+            )
+        })
+    }
+
+    /// The first region of which something does not hold.
+    fn first_region(&self, holds: impl Fn(&Region) -> Finding) -> Option<Finding> {
+        self.store.spec.regions.iter().find_map(|region| {
+            let finding = holds(region);
+            (finding.state != State::True).then(|| Finding {
+                message: format!("region {}: {}", region.name, finding.message),
+                ..finding
+            })
+        })
     }
 
     /// Whether all pods of central (or of a region) run as they should. While there is no workload yet, what keeps its
@@ -259,11 +299,11 @@ impl World<'_> {
         }
     }
 
-    /// The pods of central or of a region: those of migrations, and the nodes.
+    /// The pods of a target: those of migrations, and the others.
     fn pods(&self, target: &str) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
         let of_target = self.references.pods.iter().filter(|pod| {
-            let region = pod.labels().get(REGION);
-            region.map_or(CENTRAL, String::as_str) == target
+            let of = build::target(|label| pod.labels().get(label).map(String::as_str));
+            of.as_deref() == Some(target)
         });
         of_target.cloned().partition(|pod| is_migration(pod))
     }

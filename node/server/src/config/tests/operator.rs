@@ -41,14 +41,21 @@ fn every_file_of_the_operator_is_read() {
             "payments-central",
             "payments-regional-eu-1",
             "payments-regional-us-1",
+            "payments-live-eu-1",
+            "payments-live-us-1",
             "till-payments",
         ] {
+            // The plain store has no pods for the live channel alone.
+            if folder == "plain" && name.starts_with("payments-live") {
+                continue;
+            }
             let config = made(&golden.join(format!("{folder}/configmap-{name}.yaml")));
             assert_eq!(config.authn.method, method, "{folder} {name}");
             let is_secured = folder != "plain";
             assert_eq!(config.tls.grpc.both().is_some(), is_secured);
             assert_eq!(config.tls.http.both().is_some(), is_secured);
-            let has_below = is_secured && name != "till-payments";
+            let is_in_memory = name == "till-payments" || name.starts_with("payments-live");
+            let has_below = is_secured && !is_in_memory;
             assert_eq!(config.tls.nodes.both().is_some(), has_below);
             let has_above = is_secured && name != "payments-central";
             assert_eq!(config.nodes.ca.is_some(), has_above);
@@ -59,11 +66,22 @@ fn every_file_of_the_operator_is_read() {
             let role = match name {
                 "payments-central" => Role::Central,
                 "till-payments" => Role::Edge,
+                "payments-live-eu-1" | "payments-live-us-1" => Role::Live,
                 _ => Role::Regional,
             };
-            if role != Role::Edge {
+            if is_in_memory {
+                config.check_has_upstream().unwrap();
+            } else {
                 config.check_guarded().unwrap();
             }
+            if role == Role::Live {
+                config.check_has_live().unwrap();
+            }
+            // Who has no database stores nothing.
+            let usual = Live::default();
+            let keeps = is_secured && !is_in_memory;
+            assert_eq!(config.live.durable, usual.durable && !keeps);
+            assert_eq!(config.live.retention != usual.retention, keeps);
             let told = config.advice(role);
             assert_eq!(told.is_empty(), is_secured, "{folder} {name}: {told:?}");
         }
