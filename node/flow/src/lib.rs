@@ -17,6 +17,7 @@ pub mod recorder;
 pub mod retention;
 mod session;
 mod settings;
+mod settling;
 pub mod sql;
 mod text;
 mod warning;
@@ -26,4 +27,4 @@ pub use flow::{Asked, Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, 
 pub use ports::{Repository, RepositoryError, Row, Sink};
 pub use recorder::{FlowRecorder, NotStored, RecorderSettings, StartFlow, StoreSettings};
 pub use session::Session;
-pub use writer::write_all;
+pub use settling::write_all;

@@ -126,9 +126,16 @@ impl State {
 
 #[async_trait]
 impl Sink for MemoryFlows {
-    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()> {
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<Vec<FlowId>> {
         let mut state = self.state(deadline)?;
+        let mut missing = Vec::new();
         for row in rows {
+            if let Some(flow) = row.needs()
+                && !state.flows.contains_key(&flow)
+            {
+                missing.push(flow);
+                continue;
+            }
             match row {
                 Row::Start(flow) => {
                     let add = || Flow::clone(flow);
@@ -141,10 +148,16 @@ impl Sink for MemoryFlows {
                     state.flows.entry(flow.id).or_insert_with(|| flow.clone());
                     whole.steps.iter().for_each(|step| state.add_step(step));
                 }
-                Row::Session(session) => state.add_session(session),
+                Row::Session(_) => {}
             }
         }
-        Ok(())
+        // Behind the flows that they may refer to, wherever those are among the rows.
+        for row in rows {
+            if let Row::Session(session) = row {
+                state.add_session(session);
+            }
+        }
+        Ok(missing)
     }
 }
 

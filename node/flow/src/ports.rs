@@ -83,6 +83,15 @@ impl Row {
         }
     }
 
+    /// The flow that must be there for it to say something.
+    pub(crate) fn needs(&self) -> Option<FlowId> {
+        match self {
+            Self::Step(step) => Some(step.flow),
+            Self::Complete(completion) => Some(completion.flow),
+            Self::Start(_) | Self::Whole(_) | Self::Session(_) => None,
+        }
+    }
+
     /// About how many bytes it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -101,12 +110,12 @@ impl Row {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Writes all of `rows`, or none. Of one flow they are in order. What is there already stays as it is, so that the same
-    /// may be written again; a step or an end of a flow that is not there is passed over. A session gains what it lacks, its
-    /// end; a flow of it that is not there is left out.
+    /// may be written again. A step or an end of a flow that is not there is passed over: such flows are returned, where they
+    /// are known. A session gains what it lacks, its end; a flow of it that is not there is left out.
     ///
     /// # Errors
     /// [`RepositoryError`].
-    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()>;
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<Vec<FlowId>>;
 }
 
 /// Has the beginnings of flows stored where a [`Sink`] would be too slow: somebody waits.
@@ -183,7 +192,8 @@ pub trait FlowRepository: Sink {
     /// # Errors
     /// [`RepositoryError`].
     async fn create_flow(&self, flow: Flow, deadline: Instant) -> Result<()> {
-        self.write(&[Row::Start(Box::new(flow))], deadline).await
+        let row = Row::Start(Box::new(flow));
+        self.write(&[row], deadline).await.map(drop)
     }
 
     /// Ends a flow that is pending or has expired.
@@ -191,7 +201,8 @@ pub trait FlowRepository: Sink {
     /// # Errors
     /// [`RepositoryError`].
     async fn update_flow_status(&self, end: Completion, deadline: Instant) -> Result<()> {
-        self.write(&[Row::Complete(Box::new(end))], deadline).await
+        let row = Row::Complete(Box::new(end));
+        self.write(&[row], deadline).await.map(drop)
     }
 
     /// A store's flows, latest first: at most `limit` of those before `before`.
@@ -312,7 +323,8 @@ pub trait FlowStepRepository: Sink {
     /// # Errors
     /// [`RepositoryError`].
     async fn create_step(&self, step: Step, deadline: Instant) -> Result<()> {
-        self.write(&[Row::Step(Box::new(step))], deadline).await
+        let row = Row::Step(Box::new(step));
+        self.write(&[row], deadline).await.map(drop)
     }
 
     /// A flow's steps, in order.

@@ -17,8 +17,9 @@ use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step
 use crate::ports::{Row, Sink, Starter};
 use crate::session::Session;
 pub use crate::settings::{NotStored, Overrides, RecorderSettings, StartFlow, StoreSettings};
+use crate::settling::{Queued, Settling};
 use crate::warning::Warning;
-use crate::writer::{Queued, Settling, Writer};
+use crate::writer::Writer;
 
 pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
 
@@ -284,14 +285,15 @@ impl FlowRecorder {
         self.send(Row::Complete(Box::new(completion)), None);
     }
 
-    /// Records a flow that is over, with all its steps: one event. Never waits.
-    pub fn record_flow(&self, mut recorded: Recorded) {
+    /// Records a flow that is over, with all its steps: one event. Never waits; returns whether it was taken: `false` where
+    /// nothing is recorded or there is no room.
+    pub fn record_flow(&self, mut recorded: Recorded) -> bool {
         if !self.is_on() {
-            return;
+            return false;
         }
         recorded.flow.bound();
         recorded.steps.iter_mut().for_each(Step::bound);
-        self.send(Row::Whole(Box::new(recorded)), None);
+        self.send(Row::Whole(Box::new(recorded)), None)
     }
 
     /// Records a connection of the live channel as it stands: once when it begins, once when it is over. Never waits.
@@ -319,6 +321,8 @@ impl FlowRecorder {
                 .is_err()
         {
             writer.abort();
+            // It counts what it has left on its way out.
+            let _ = writer.await;
             tracing::warn!(
                 ?limit,
                 "flows were still to be written when the time was up"
@@ -348,7 +352,7 @@ impl FlowRecorder {
         };
         let (kind, size) = (row.kind(), row.bytes());
         let held = self.0.bytes.fetch_add(size, Ordering::Relaxed);
-        let queued = Queued { row, size, stored };
+        let queued = Queued { row, stored };
         let sent = if held.saturating_add(size) > self.0.settings.max_bytes {
             Err("full")
         } else {
@@ -376,10 +380,12 @@ impl FlowRecorder {
         let (sender, events) = mpsc::channel(self.0.settings.capacity.max(1));
         let writer = Writer {
             events,
-            settling: Settling {
-                sink: Arc::clone(&source.sink),
-                stop: self.0.stop.subscribe(),
-            },
+            incoming: Vec::new(),
+            settling: Settling::new(
+                Arc::clone(&source.sink),
+                self.0.stop.subscribe(),
+                Arc::clone(&self.0.bytes),
+            ),
             settings: self.0.settings.clone(),
             bytes: Arc::clone(&self.0.bytes),
         };

@@ -11,19 +11,23 @@ mod sessions;
 mod write;
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqlSafeStr, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Pool};
 use tokio::time::timeout_at;
 
 use crate::ports::{RepositoryError, Result};
 use dialect::Dialect;
 use error::classify;
 
-/// Connections at most: one writes, the others answer questions.
-const CONNECTIONS: u32 = 4;
+/// Connections at most of those that write what was recorded. No question ever holds one of them.
+const SINK: u32 = 2;
+/// And of those that answer questions, and look after old flows.
+const ASKING: u32 = 4;
+/// The least that a statement may take: none means without end to some engines.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// How long a connection that is not used is kept.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
@@ -31,7 +35,8 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 #[derive(Clone)]
 pub struct SqlFlows {
     dialect: &'static Dialect,
-    pool: sqlx::Pool<Any>,
+    sink: Pool<Any>,
+    asking: Pool<Any>,
 }
 
 /// Why a URL is of no use.
@@ -59,20 +64,34 @@ impl SqlFlows {
         let options = AnyConnectOptions::from_str(url)
             .map_err(|_| InvalidUrl::Rest(scheme.to_owned()))?
             .disable_statement_logging();
-        let on_connect: Arc<str> = dialect.on_connect.into();
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .idle_timeout(IDLE)
-            .after_connect(move |connection, _| {
-                let on_connect = AssertSqlSafe(Arc::clone(&on_connect)).into_sql_str();
-                Box::pin(async move { connection.execute(on_connect).await.map(drop) })
-            })
-            .connect_lazy_with(options);
-        Ok(Self { dialect, pool })
+        let pool = |connections| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .idle_timeout(IDLE)
+                .after_connect(move |connection, _| {
+                    Box::pin(async move { connection.execute(dialect.on_connect).await.map(drop) })
+                })
+                .connect_lazy_with(options.clone())
+        };
+        Ok(Self {
+            dialect,
+            sink: pool(SINK),
+            asking: pool(ASKING),
+        })
     }
 
-    async fn writing(&self) -> sqlx::Result<Transaction<'static, Any>> {
-        self.pool.begin_with(self.dialect.begin).await
+    /// A connection whose statements end by themselves at about the deadline: one that was only given up here would hold
+    /// its connection until it is done.
+    async fn connection(
+        &self,
+        pool: &Pool<Any>,
+        deadline: Instant,
+    ) -> sqlx::Result<PoolConnection<Any>> {
+        let mut connection = pool.acquire().await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = (self.dialect.limit)(left.max(SHORTEST));
+        connection.execute(AssertSqlSafe(limit)).await?;
+        Ok(connection)
     }
 }
 

@@ -1,6 +1,7 @@
 //! All that differs between the SQL engines.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// What a column holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) type Column = (&'static str, Kind);
 pub(super) struct Dialect {
     /// What every new connection runs first.
     pub(super) on_connect: &'static str,
+    /// Bounds the time of each statement from now on, and its waits for locks, by a time that is not zero.
+    pub(super) limit: fn(Duration) -> String,
     /// Begins a transaction that writes.
     pub(super) begin: &'static str,
     /// Whether placeholders are numbered (`$1`); else each `?` is the next value.
@@ -130,6 +133,7 @@ fn on_conflict_fill(table: &str, key: &str, columns: &[&str]) -> String {
 
 static POSTGRES: Dialect = Dialect {
     on_connect: "SET statement_timeout = 30000",
+    limit: |time| format!("SET statement_timeout = {}", time.as_millis()),
     begin: "BEGIN",
     is_numbered: true,
     id_before: "CAST(",
@@ -155,6 +159,7 @@ static POSTGRES: Dialect = Dialect {
 
 static SQLITE: Dialect = Dialect {
     on_connect: "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON",
+    limit: |time| format!("PRAGMA busy_timeout = {}", time.as_millis()),
     begin: "BEGIN IMMEDIATE",
     is_numbered: true,
     id_before: "",
@@ -175,7 +180,17 @@ static SQLITE: Dialect = Dialect {
 
 static MYSQL: Dialect = Dialect {
     on_connect: "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 30",
+                 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    // MariaDB and MySQL name it differently, and each reads its own kind of comment. MySQL's bounds questions alone.
+    limit: |time| {
+        format!(
+            "SET SESSION lock_wait_timeout = {0}, innodb_lock_wait_timeout = {0} \
+             /*M! , max_statement_time = {1} */ /*!80000 , max_execution_time = {2} */",
+            time.as_secs().max(1),
+            time.as_secs_f64(),
+            time.as_millis()
+        )
+    },
     begin: "START TRANSACTION",
     is_numbered: false,
     id_before: "",

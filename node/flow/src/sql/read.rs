@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use meridian_model::{StoreId, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyRow, AnyTypeInfoKind};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, ValueRef as _};
 
 use super::dialect::Dialect;
 use super::{SqlFlows, within};
@@ -150,7 +150,8 @@ impl SqlFlows {
         read: fn(&AnyRow) -> sqlx::Result<T>,
     ) -> Result<Vec<T>> {
         within(deadline, async {
-            let rows = statement.query().fetch_all(&self.pool).await?;
+            let mut connection = self.connection(&self.asking, deadline).await?;
+            let rows = statement.query().fetch_all(&mut *connection).await?;
             rows.iter().map(read).collect()
         })
         .await
@@ -158,7 +159,8 @@ impl SqlFlows {
 
     pub(super) async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64> {
         within(deadline, async {
-            let mut tx = self.writing().await?;
+            let mut connection = self.connection(&self.asking, deadline).await?;
+            let mut tx = connection.begin_with(self.dialect.begin).await?;
             let done = statement.query().execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(done.rows_affected())
@@ -352,7 +354,8 @@ impl FlowRepository for SqlFlows {
             .some(overrides.retention.map(|keep| number(micros(keep))))
             .push(")");
         within(deadline, async {
-            let mut tx = self.writing().await?;
+            let mut connection = self.connection(&self.asking, deadline).await?;
+            let mut tx = connection.begin_with(self.dialect.begin).await?;
             delete.query().execute(&mut *tx).await?;
             insert.query().execute(&mut *tx).await?;
             tx.commit().await

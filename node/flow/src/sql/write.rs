@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use meridian_model::StoreId;
 use serde::Serialize;
 use sqlx::any::Any;
-use sqlx::{AssertSqlSafe, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Transaction};
 
 use super::dialect::{Column, Kind};
+use super::read::parsed;
 use super::sessions::{self, SessionRow};
 use super::{SqlFlows, within};
 use crate::flow::{Completion, Flow, FlowId, Step};
@@ -47,6 +48,7 @@ const STEP: &[Column] = &[
     ("error_code", Kind::Text),
     ("error_message", Kind::Text),
 ];
+const REF: &[Column] = &[("flow_id", Kind::Id)];
 const COMPLETION: &[Column] = &[
     ("id", Kind::Id),
     ("status", Kind::Number),
@@ -129,6 +131,12 @@ struct CompletionRow<'a> {
     user_id: Option<&'a str>,
 }
 
+/// A flow that must be there.
+#[derive(Serialize)]
+struct RefRow {
+    flow_id: FlowId,
+}
+
 impl<'a> FlowRow<'a> {
     fn of(flow: &'a Flow) -> Self {
         let asked = flow.asked.as_deref();
@@ -192,11 +200,15 @@ struct Texts {
     steps: Option<String>,
     completions: Option<String>,
     sessions: Option<String>,
+    /// What steps and ends refer to that come without their flow.
+    refs: Option<String>,
 }
 
 impl Texts {
     fn of(rows: &[Row]) -> Result<Self> {
         let (mut flows, mut steps, mut completions) = (Vec::new(), Vec::new(), Vec::new());
+        let refs = rows.iter().filter_map(Row::needs);
+        let refs: Vec<_> = refs.map(|flow_id| RefRow { flow_id }).collect();
         for row in rows {
             match row {
                 Row::Start(flow) => flows.push(FlowRow::of(flow)),
@@ -219,6 +231,7 @@ impl Texts {
             steps: text(&steps)?,
             completions: text(&completions)?,
             sessions: text(&sessions)?,
+            refs: text(&refs)?,
         })
     }
 }
@@ -234,11 +247,13 @@ fn text(rows: &[impl Serialize]) -> Result<Option<String>> {
 
 #[async_trait]
 impl Sink for SqlFlows {
-    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<()> {
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<Vec<FlowId>> {
         let texts = Texts::of(rows)?;
         let dialect = self.dialect;
         let write = async {
-            let mut tx = self.writing().await?;
+            let mut connection = self.connection(&self.sink, deadline).await?;
+            let mut tx = connection.begin_with(dialect.begin).await?;
+            let mut missing = Vec::new();
             if let Some(flows) = texts.flows {
                 let columns = names(FLOW, "");
                 let (of, table) = (names(FLOW, "r."), dialect.table(FLOW));
@@ -246,6 +261,9 @@ impl Sink for SqlFlows {
                 let insert =
                     format!("INSERT INTO flows ({columns}) SELECT {of} FROM {table}{or_keep}");
                 run(&mut tx, insert, flows).await?;
+            }
+            if let Some(refs) = texts.refs {
+                missing = self.missing(&mut tx, refs).await?;
             }
             if let Some(steps) = texts.steps {
                 let columns = names(STEP, "");
@@ -263,9 +281,27 @@ impl Sink for SqlFlows {
             if let Some(rows) = texts.sessions {
                 run(&mut tx, sessions::upsert(dialect), rows).await?;
             }
-            tx.commit().await
+            tx.commit().await?;
+            Ok(missing)
         };
         within(deadline, write).await
+    }
+}
+
+impl SqlFlows {
+    /// The flows that rows of [`RefRow`] name and that are not there.
+    async fn missing(
+        &self,
+        tx: &mut Transaction<'_, Any>,
+        refs: String,
+    ) -> sqlx::Result<Vec<FlowId>> {
+        let (id, table) = ((self.dialect.id_text)("r.flow_id"), self.dialect.table(REF));
+        let select = format!(
+            "SELECT DISTINCT {id} AS flow_id FROM {table} LEFT JOIN flows f ON f.id = r.flow_id WHERE f.id IS NULL"
+        );
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(refs);
+        let rows = rows.fetch_all(&mut **tx).await?;
+        rows.iter().map(|row| parsed(row, "flow_id")).collect()
     }
 }
 
@@ -277,7 +313,7 @@ pub(super) fn names(columns: &[Column], before: &str) -> String {
     names.join(", ")
 }
 
-async fn run(tx: &mut Transaction<'static, Any>, text: String, rows: String) -> sqlx::Result<()> {
+async fn run(tx: &mut Transaction<'_, Any>, text: String, rows: String) -> sqlx::Result<()> {
     let query = sqlx::query(AssertSqlSafe(text)).bind(rows);
     query.execute(&mut **tx).await.map(drop)
 }

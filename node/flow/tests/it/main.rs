@@ -13,3 +13,4 @@ mod outages;
 mod recorder;
 mod sessions;
 mod support;
+mod writer;

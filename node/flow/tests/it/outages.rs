@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use meridian_flow::ports::FlowFilter;
 use meridian_flow::sql::SqlFlows;
 use meridian_flow::{
-    FlowRecorder, FlowStatus, NotStored, RecorderSettings, StartFlow, StepStatus, retention,
+    FlowRecorder, FlowStatus, NotStored, RecorderSettings, Repository, RepositoryError, Row,
+    StartFlow, StepStatus, retention,
 };
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{deadline, decision, store, with_postgres};
+use crate::support::{deadline, decision, store, with_mysql, with_postgres};
 
 /// A way to a database that can be cut.
 struct Line {
@@ -139,7 +140,7 @@ async fn a_purge_goes_on_beside_a_writer() {
     with_postgres(|flows, url| async move {
         let old: Vec<_> = (0..3_000)
             .map(|number| decision(store(1), number - 500_000_000, 1))
-            .map(|whole| meridian_flow::Row::Whole(Box::new(whole)))
+            .map(|whole| Row::Whole(Box::new(whole)))
             .collect();
         flows.write(&old, deadline()).await.unwrap();
         let writer = Arc::new(SqlFlows::connect_lazy(&url).unwrap());
@@ -198,6 +199,90 @@ async fn a_session_outlives_its_flow_and_has_none_that_is_not_there() {
                 .await
                 .unwrap();
         assert_eq!(left.0, 1);
+    })
+    .await;
+}
+
+/// Eight questions that wait for a lock that somebody else holds, as long as their deadline lets them.
+async fn ask_in_vain(flows: &Arc<dyn Repository>) {
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let flows = Arc::clone(flows);
+        asked.spawn(async move {
+            let deadline = Instant::now() + Duration::from_millis(500);
+            flows.get_overrides(deadline).await
+        });
+    }
+    while let Some(answer) = asked.join_next().await {
+        let answer = answer.unwrap();
+        assert!(
+            matches!(answer, Err(RepositoryError::DeadlineExceeded)),
+            "{answer:?}"
+        );
+    }
+}
+
+/// That flows are written while nobody gets an answer, and that those who asked leave no statement behind.
+async fn assert_it_writes(flows: &Arc<dyn Repository>) {
+    let started = Instant::now();
+    let whole = Row::Whole(Box::new(decision(store(1), 0, 2)));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    flows.write(&[whole], deadline).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn questions_that_hang_hold_up_no_writer_in_postgres() {
+    with_postgres(|flows, url| async move {
+        let mut admin = PgConnection::connect(&url).await.unwrap();
+        admin
+            .execute("BEGIN; LOCK TABLE flow_settings IN ACCESS EXCLUSIVE MODE")
+            .await
+            .unwrap();
+        ask_in_vain(&flows).await;
+        assert_it_writes(&flows).await;
+        let mut other = PgConnection::connect(&url).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let (left,): (i64,) = sqlx::query_as(
+                "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&mut other)
+            .await
+            .unwrap();
+            if left == 0 {
+                break;
+            }
+            assert!(Instant::now() < until, "{left} still wait for the lock");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn questions_that_hang_hold_up_no_writer_in_mysql() {
+    with_mysql(|flows, url| async move {
+        let mut admin = MySqlConnection::connect(&url).await.unwrap();
+        admin
+            .execute("LOCK TABLES flow_settings WRITE")
+            .await
+            .unwrap();
+        ask_in_vain(&flows).await;
+        assert_it_writes(&flows).await;
+        let mut other = MySqlConnection::connect(&url).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let (left,): (i64,) = sqlx::query_as(
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'",
+            )
+            .fetch_one(&mut other)
+            .await
+            .unwrap();
+            if left == 0 {
+                break;
+            }
+            assert!(Instant::now() < until, "{left} still wait for the lock");
+        }
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::io;
 use std::panic;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -145,9 +145,15 @@ pub(crate) async fn with_postgres<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// A new database in MySQL or MariaDB, which is dropped afterwards, also when the test fails.
 pub(crate) async fn in_mysql<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(Arc<dyn Repository>) -> F + Send + 'static,
+) {
+    with_mysql(|flows, _| test(flows)).await;
+}
+
+/// A new database in MySQL or MariaDB, which is dropped afterwards, also when the test fails.
+pub(crate) async fn with_mysql<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<dyn Repository>, String) -> F + Send + 'static,
 ) {
     let server = server("MERIDIAN_TEST_MYSQL");
     let mut admin = MySqlConnection::connect(&server).await.unwrap();
@@ -155,7 +161,7 @@ pub(crate) async fn in_mysql<F: Future<Output = ()> + Send + 'static>(
     let create = AssertSqlSafe(format!("CREATE DATABASE {name} CHARACTER SET latin1"));
     admin.execute(create).await.unwrap();
     let url = at_database(&server, &name);
-    let tested = tokio::spawn(async move { test(migrated(&url).await).await }).await;
+    let tested = tokio::spawn(async move { test(migrated(&url).await, url).await }).await;
     let drop = AssertSqlSafe(format!("DROP DATABASE {name}"));
     admin.execute(drop).await.unwrap();
     if let Err(failed) = tested {
@@ -210,6 +216,12 @@ pub(crate) struct Told {
     pub(crate) gate: Semaphore,
     /// A flow that is refused.
     pub(crate) refused: Mutex<Option<FlowId>>,
+    /// A flow with which no write ever gets an answer.
+    pub(crate) stuck: Mutex<Option<FlowId>>,
+    /// Rows with which a write gets an answer, at most.
+    pub(crate) most: AtomicUsize,
+    /// Writes that were tried.
+    pub(crate) tried: AtomicUsize,
 }
 
 impl Told {
@@ -220,6 +232,9 @@ impl Told {
             writes: Mutex::default(),
             gate: Semaphore::new(1 << 20),
             refused: Mutex::default(),
+            stuck: Mutex::default(),
+            most: AtomicUsize::new(usize::MAX),
+            tried: AtomicUsize::new(0),
         })
     }
 
@@ -242,8 +257,9 @@ pub(crate) fn away() -> RepositoryError {
 
 #[async_trait]
 impl Sink for Told {
-    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<(), RepositoryError> {
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<Vec<FlowId>, RepositoryError> {
         self.gate.acquire().await.unwrap().forget();
+        self.tried.fetch_add(1, Ordering::SeqCst);
         if let Some(error) = self.next.lock().unwrap().pop_front() {
             return Err(error);
         }
@@ -251,6 +267,12 @@ impl Sink for Told {
         if refused.is_some() && rows.iter().any(|row| row.flow() == refused) {
             let why = io::Error::other("a row is bad");
             return Err(RepositoryError::Rejected(Arc::new(why)));
+        }
+        let stuck = *self.stuck.lock().unwrap();
+        if rows.len() > self.most.load(Ordering::SeqCst)
+            || rows.iter().any(|row| stuck.is_some() && row.flow() == stuck)
+        {
+            return Err(RepositoryError::DeadlineExceeded);
         }
         self.writes.lock().unwrap().push(rows.len());
         // The clock of a test may stand still, this one does not.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use meridian_flow::ports::Starter;
 use meridian_flow::recorder::Overrides;
-use meridian_flow::{Flow, FlowRecorder, NotStored, RepositoryError, Row, Sink};
+use meridian_flow::{Flow, FlowId, FlowRecorder, NotStored, RepositoryError, Row, Sink};
 use meridian_model::StoreId;
 use meridian_proto::meridian::v1 as wire;
 use meridian_sync::kafka;
@@ -231,14 +231,14 @@ impl FlowTopic {
 
 #[async_trait]
 impl Sink for FlowTopic {
-    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<(), RepositoryError> {
+    async fn write(&self, rows: &[Row], deadline: Instant) -> Result<Vec<FlowId>, RepositoryError> {
         let record = |row| {
             let (key, value) = events::write(row);
             Keyed { key, value }
         };
         let records: Vec<_> = rows.iter().map(record).collect();
         match tokio::time::timeout_at(deadline.into(), self.send(&records)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(Vec::new()),
             Ok(Err(error)) if error.is_too_large() => {
                 Err(RepositoryError::Rejected(std::sync::Arc::new(error)))
             }

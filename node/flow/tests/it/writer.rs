@@ -1,0 +1,251 @@
+//! What the writer does about batches that cannot be written, and what is counted of what it could not keep.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use meridian_flow::FlowId;
+use meridian_flow::ports::{FlowFilter, FlowRepository as _, FlowStepRepository as _};
+use meridian_flow::{FlowRecorder, FlowStatus, NotStored, RecorderSettings, StartFlow, StepStatus};
+use meridian_model::Timestamp;
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    set_default_local_recorder,
+};
+
+use crate::support::{NOW, Told, away, deadline, decision, store};
+
+const LONG: Duration = Duration::from_secs(30);
+const DROPPED: &str = "meridian_flow_events_dropped_total";
+const WRITTEN: &str = "meridian_flow_events_written_total";
+
+/// The counters of this thread, by name and labels.
+#[derive(Default)]
+struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counters {
+    /// Those of a name, as `kind reason` and how many; none that is zero.
+    fn of(&self, name: &str) -> Vec<(String, u64)> {
+        let counters = self.0.lock().unwrap();
+        let of = counters.iter().filter_map(|(key, count)| {
+            let labels = key.strip_prefix(name)?.trim_start();
+            Some((labels.to_owned(), count.load(Ordering::SeqCst)))
+        });
+        of.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Recorder for Counters {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels: Vec<_> = key.labels().map(|label| label.value()).collect();
+        let name = format!("{} {}", key.name(), labels.join(" "));
+        let mut counters = self.0.lock().unwrap();
+        Counter::from_arc(Arc::clone(counters.entry(name).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+fn counted(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+    of.iter()
+        .map(|(key, count)| ((*key).to_owned(), *count))
+        .collect()
+}
+
+fn settings() -> RecorderSettings {
+    RecorderSettings {
+        flush_interval: Duration::from_millis(10),
+        ..RecorderSettings::default()
+    }
+}
+
+async fn kept(told: &Told) -> u64 {
+    let every = FlowFilter::default();
+    let kept = told.flows.count_flows(store(1), &every, deadline());
+    kept.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_by_bytes_too() {
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    for number in 0..1_000 {
+        let mut whole = decision(store(1), number, 1);
+        if let Some(asked) = &mut whole.flow.asked {
+            asked.explanation = Some(format!("\"{}\"", "x".repeat(16_000)));
+        }
+        assert!(recorder.record_flow(whole));
+    }
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 1_000);
+    // 4 MiB of 16 kB each.
+    let largest = told.writes.lock().unwrap().iter().copied().max();
+    assert!(
+        largest.is_some_and(|rows| (100..=270).contains(&rows)),
+        "{largest:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_gets_no_answer_is_halved_until_it_does() {
+    let told = Told::new();
+    told.most.store(10, Ordering::SeqCst);
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    for number in 0..100 {
+        recorder.record_flow(decision(store(1), number, 1));
+    }
+    recorder.shutdown(Duration::from_secs(300)).await;
+    assert_eq!(kept(&told).await, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_never_gets_an_answer_is_dropped_where_others_do() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    let bad = decision(store(1), 50, 1);
+    *told.stuck.lock().unwrap() = Some(bad.flow.id);
+    for number in 0..100 {
+        recorder.record_flow(decision(store(1), number, 1));
+        if number == 50 {
+            recorder.record_flow(bad.clone());
+        }
+    }
+    recorder.shutdown(Duration::from_secs(300)).await;
+    assert_eq!(kept(&told).await, 100);
+    assert_eq!(counters.of(DROPPED), counted(&[("flow failed", 1)]));
+    assert_eq!(counters.of(WRITTEN), counted(&[("flow", 100)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_row_that_never_gets_an_answer_waits_for_others_to_tell() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    let bad = decision(store(1), 0, 1);
+    *told.stuck.lock().unwrap() = Some(bad.flow.id);
+    recorder.record_flow(bad);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(counters.of(DROPPED), []);
+    recorder.record_flow(decision(store(1), 1, 1));
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 1);
+    assert_eq!(counters.of(DROPPED), counted(&[("flow failed", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_outage_loses_nothing_and_keeps_the_order() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    let id = recorder.start_flow(store(1), StartFlow::default()).await;
+    let id = id.unwrap();
+    told.fail(500, &away());
+    for number in 0..50 {
+        recorder.record_flow(decision(store(1), number, 1));
+        recorder.record_step(id, "one", StepStatus::Success, Duration::ZERO, None);
+    }
+    recorder.complete_flow(id, FlowStatus::Success, Duration::ZERO, None);
+    recorder.shutdown(Duration::from_secs(3_600)).await;
+    assert_eq!(kept(&told).await, 51);
+    let steps = told.flows.get_steps_for_flow(id, deadline()).await.unwrap();
+    assert_eq!(steps.len(), 50);
+    assert_eq!(counters.of(DROPPED), []);
+    assert_eq!(
+        counters.of(WRITTEN),
+        counted(&[("complete", 1), ("flow", 50), ("start", 1), ("step", 50)])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_kept_is_counted_by_kind_and_reason() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let small = RecorderSettings {
+        capacity: 4,
+        ..settings()
+    };
+    let recorder = FlowRecorder::new(told.clone(), small);
+    // Steps and an end of a flow that is not there.
+    let nobody = FlowId::new(Timestamp(NOW));
+    recorder.record_step(nobody, "one", StepStatus::Success, Duration::ZERO, None);
+    recorder.complete_flow(nobody, FlowStatus::Success, Duration::ZERO, None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let orphans = [("complete no_flow", 1), ("step no_flow", 1)];
+    assert_eq!(counters.of(DROPPED), counted(&orphans));
+    assert_eq!(counters.of(WRITTEN), []);
+
+    // Somebody waits for a flow in vain.
+    told.fail(1_000, &away());
+    let late = recorder.start_flow(store(1), StartFlow::default()).await;
+    assert_eq!(late, Err(NotStored::Late));
+    told.next.lock().unwrap().clear();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut expected = vec![
+        ("complete no_flow", 1),
+        ("start late", 1),
+        ("step no_flow", 1),
+    ];
+    assert_eq!(counters.of(DROPPED), counted(&expected));
+
+    // What finds no room is not taken.
+    told.gate.forget_permits(1 << 20);
+    let taken = (0..10).filter(|number| recorder.record_flow(decision(store(1), *number, 1)));
+    assert_eq!(taken.count(), 4);
+    expected.insert(1, ("flow full", 6));
+    assert_eq!(counters.of(DROPPED), counted(&expected));
+
+    // Nobody opens the gate: the writer holds some, the channel the others.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let taken = (0..3).filter(|number| recorder.record_flow(decision(store(1), *number, 1)));
+    assert_eq!(taken.count(), 3);
+    recorder.shutdown(Duration::from_secs(3)).await;
+    expected.insert(2, ("flow stopped", 7));
+    assert_eq!(counters.of(DROPPED), counted(&expected));
+    assert!(!recorder.record_flow(decision(store(1), 0, 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_gone_ends_its_writer_soon() {
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    told.fail(1_000_000, &away());
+    recorder.record_flow(decision(store(1), 0, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(recorder);
+    let gone = async {
+        while Arc::strong_count(&told) > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.unwrap();
+    let tried = told.tried.load(Ordering::SeqCst);
+    assert!(tried < 50, "{tried}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_nobody_needs_waits() {
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    recorder.record_flow(decision(store(1), 0, 1));
+    // The clock goes on only while nobody is at work.
+    tokio::time::sleep(Duration::from_secs(3 * 60 * 60)).await;
+    recorder.record_flow(decision(store(1), 1, 1));
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 2);
+}
