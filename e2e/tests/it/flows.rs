@@ -40,6 +40,11 @@ async fn started(recorder: &str) -> (System, String) {
     let mut system = System::describe_with(RegionalStore::Postgres, &settings).await;
     system.start_nodes().await;
     let store = new_store(&system).await;
+    until("the edge's buffer to be empty", SOON, async || {
+        let waiting = metric(&system.edge, "meridian_flow_queue_bytes", "").await;
+        (waiting == 0).then_some(()).ok_or(waiting.to_string())
+    })
+    .await;
     (system, store)
 }
 

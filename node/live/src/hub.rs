@@ -12,7 +12,7 @@ use crate::cursor::{Cursor, topic_hash};
 use crate::frames::{Frame, Reason, Told, position_of, time, with_position};
 use crate::history::{History, Kept, fields};
 use crate::meters::Meters;
-use crate::outbox::{Outbox, Sub};
+use crate::outbox::{Missed, Outbox, Sub};
 use crate::ports::{Decided, Rests};
 use crate::record::Record;
 use crate::room::{Room, Subscription, Ticket};
@@ -313,15 +313,21 @@ impl Hub {
         subscription: &Subscription,
         beginning: &Beginning<'_>,
         here: Option<&Cursor>,
-    ) -> (Option<bool>, Vec<Frame>) {
+    ) -> (Option<bool>, Vec<Missed>) {
         let passes = |kept: &&Arc<Kept>| {
             let filter = subscription.filter.as_ref();
             filter.is_none_or(|filter| filter.lets_through(&fields(&kept.frame)))
         };
+        let missed = |kept: &Kept, frame| Missed {
+            frame,
+            names: kept.names.clone(),
+        };
         let last = || {
             let last = room.history.last(&subscription.object).filter(passes);
             let last = last.filter(|_| beginning.last);
-            last.into_iter().map(|kept| kept.frame.clone()).collect()
+            last.into_iter()
+                .map(|kept| missed(kept, kept.frame.clone()))
+                .collect()
         };
         let Some(position) = beginning.position else {
             return (None, last());
@@ -329,19 +335,20 @@ impl Hub {
         // What this node has not read yet may be of another topic of that name.
         let there =
             Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
-        let missed = there.and_then(|there| {
-            let missed = room.history.after(&subscription.object, &there.next)?;
-            let missed = missed.into_iter().filter(passes);
-            Some(missed.map(|kept| seen_from(&there, &kept.frame)).collect())
+        let since = there.and_then(|there| {
+            let all = room.history.after(&subscription.object, &there.next)?;
+            let passed = all.into_iter().filter(passes);
+            let seen = passed.map(|kept| missed(kept, seen_from(&there, &kept.frame)));
+            Some(seen.collect())
         });
-        let fits = |missed: &Vec<_>| {
-            let bytes = missed.iter().map(|frame: &Frame| frame.len()).sum();
-            subscription.outbox.has_room(missed.len(), bytes)
+        let fits = |since: &Vec<Missed>| {
+            let bytes = since.iter().map(|missed| missed.frame.len()).sum();
+            subscription.outbox.has_room(since.len(), bytes)
         };
-        match missed.filter(fits) {
-            Some(missed) => {
+        match since.filter(fits) {
+            Some(since) => {
                 self.meters.recovered(true);
-                (Some(true), missed)
+                (Some(true), since)
             }
             None => {
                 self.meters.recovered(false);

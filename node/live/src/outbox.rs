@@ -39,8 +39,9 @@ struct State {
     ended: Option<End>,
 }
 
-#[derive(Clone, Copy)]
 struct Standing {
+    /// What it is to: clients know by it which records it has got.
+    object: Arc<str>,
     /// While it is not, its records are held.
     is_open: bool,
     conflates: bool,
@@ -57,7 +58,11 @@ struct Entry {
     owner: Sub,
     /// Further subscriptions of the client that want it.
     others: Vec<Sub>,
+    /// Those that get it another time, though the client will take this one for theirs too.
+    also: Vec<Sub>,
     number: u64,
+    /// Whether one of its subscriptions ended while another record of that was in front of it.
+    outlives: bool,
 }
 
 enum What {
@@ -77,6 +82,13 @@ pub(crate) struct Addressed<'a> {
     pub(crate) number: u64,
     /// Whether the client may be reached by several of its subscriptions.
     pub(crate) may_repeat: bool,
+}
+
+/// A record for one who was away.
+pub(crate) struct Missed {
+    pub(crate) frame: Frame,
+    /// Everything by which it can be subscribed to.
+    pub(crate) names: Vec<Arc<str>>,
 }
 
 /// Why a client gets nothing more.
@@ -141,9 +153,10 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Keeps a place for a subscription that is about to be opened.
-    pub(crate) fn reserve(&self, sub: Sub, conflates: bool) {
+    /// Keeps a place for a subscription to an object that is about to be opened.
+    pub(crate) fn reserve(&self, sub: Sub, object: Arc<str>, conflates: bool) {
         let standing = Standing {
+            object,
             is_open: false,
             conflates,
         };
@@ -156,16 +169,17 @@ impl Outbox {
     }
 
     /// Opens a subscription that has its place: tells `told`, then `records`. Whether it had it still.
-    pub(crate) fn open(&self, sub: Sub, told: Frame, records: Vec<Frame>) -> bool {
+    pub(crate) fn open(&self, sub: Sub, told: Frame, records: Vec<Missed>) -> bool {
         let mut state = self.state();
         match state.standing.get_mut(&sub) {
             Some(standing) => standing.is_open = true,
             None => return false,
         }
         state.tell(told);
-        for frame in records {
+        for Missed { frame, names } in records {
+            let also = state.named(sub, &names);
             let bytes = frame.len();
-            state.put(What::Record(frame), bytes, sub, 0);
+            state.put(What::Record(frame), bytes, sub, 0, also);
         }
         drop(state);
         self.wake.notify_one();
@@ -212,14 +226,15 @@ impl Outbox {
     /// Has a record wait for the client.
     pub(crate) fn push(&self, sub: Sub, record: &Addressed<'_>) -> Pushed {
         let mut state = self.state();
-        let Some(standing) = state.standing.get(&sub).copied() else {
+        let Some(standing) = state.standing.get(&sub) else {
             return Pushed::Unwanted;
         };
+        let conflates = standing.conflates;
         if record.may_repeat && state.repeats(sub, record.number) {
             return Pushed::Repeats;
         }
         let bytes = record.frame.len();
-        let what = if standing.conflates {
+        let what = if conflates {
             let key = (sub, Arc::clone(record.object));
             if let Some(waits) = state.latest.get_mut(&key) {
                 let before = std::mem::replace(&mut waits.frame, record.frame.clone());
@@ -245,7 +260,7 @@ impl Outbox {
             self.wake.notify_one();
             return Pushed::Overflowed;
         }
-        state.put(what, bytes, sub, record.number);
+        state.put(what, bytes, sub, record.number, Vec::new());
         drop(state);
         self.wake.notify_one();
         Pushed::Waits
@@ -264,6 +279,7 @@ impl Outbox {
         let Some(entry) = state.queue.remove(at) else {
             return Next::Nothing;
         };
+        let passes = passes || entry.outlives;
         if state.queue.is_empty() {
             // Most clients have nothing waiting most of the time.
             state.queue = VecDeque::new();
@@ -327,20 +343,31 @@ impl State {
                 what,
                 owner: 0,
                 others: Vec::new(),
+                also: Vec::new(),
                 number: 0,
+                outlives: false,
             });
         }
     }
 
-    fn put(&mut self, what: What, bytes: usize, owner: Sub, number: u64) {
+    fn put(&mut self, what: What, bytes: usize, owner: Sub, number: u64, also: Vec<Sub>) {
         self.records += 1;
         self.bytes += bytes;
         self.queue.push_back(Entry {
             what,
             owner,
             others: Vec::new(),
+            also,
             number,
+            outlives: false,
         });
+    }
+
+    /// The other subscriptions of the client that are to one of these.
+    fn named(&self, sub: Sub, names: &[Arc<str>]) -> Vec<Sub> {
+        let others = self.standing.iter().filter(|(other, _)| **other != sub);
+        let named = others.filter(|(_, standing)| names.contains(&standing.object));
+        named.map(|(other, _)| *other).collect()
     }
 
     fn may_go(&self, entry: &Entry) -> bool {
@@ -354,7 +381,8 @@ impl State {
             return false;
         };
         let mut in_front = self.queue.iter().take(at);
-        in_front.any(|held| entry.subs().any(|sub| held.subs().any(|of| of == sub)))
+        let counted_for = || entry.subs().chain(entry.also.iter().copied());
+        in_front.any(|held| counted_for().any(|sub| held.subs().any(|of| of == sub)))
     }
 
     /// Whether a record is there already, by another subscription; this one then has it in common.
@@ -388,6 +416,10 @@ impl State {
                 }
                 What::Record(_) | What::Latest(_) => {}
             }
+            let is_its = entry.subs().any(|of| of == sub);
+            entry.outlives |= any && (is_its || entry.also.contains(&sub));
+            // Also where it stays for another: that one may be held.
+            any |= is_its;
             entry.others.retain(|other| *other != sub);
             if entry.owner != sub {
                 return true;
@@ -404,7 +436,6 @@ impl State {
                 }
                 What::Control(_) | What::Pong(_) => 0,
             };
-            any = true;
             self.records -= 1;
             self.bytes = self.bytes.saturating_sub(bytes);
             false

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::frames::{Filter, Frame, Reason, Told};
 use crate::history::{History, Kept, fields};
 use crate::hub::Touched;
-use crate::outbox::{Addressed, End, Outbox, Pushed, Sub};
+use crate::outbox::{Addressed, End, Missed, Outbox, Pushed, Sub};
 use crate::ports::{Decided, Question, Rests};
 
 /// A subscription.
@@ -176,7 +176,7 @@ impl Room {
         sub: Sub,
         subscription: Subscription,
         decided: Decided,
-        (told, records): (Frame, Vec<Frame>),
+        (told, records): (Frame, Vec<Missed>),
     ) -> bool {
         let outbox = &subscription.outbox;
         if !outbox.open(sub, told, records) {

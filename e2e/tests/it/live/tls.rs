@@ -48,9 +48,10 @@ async fn records_come_over_tls_to_who_trusts_the_certificate() {
     let certificate = dir.write("node.crt", &own.pem()).unwrap();
     let private = dir.write("node.key", &key.serialize_pem()).unwrap();
     let settings = format!(
-        "datastore: {{url: \"memory:\"}}
+        "datastore: {{url: \"sqlite://{}?mode=rwc\"}}
 live: {{enabled: true}}
 tls: {{http: {{cert: \"{}\", key: \"{}\"}}}}",
+        dir.path().join("central.db").display(),
         certificate.display(),
         private.display()
     );

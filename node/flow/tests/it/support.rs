@@ -270,7 +270,9 @@ impl Sink for Told {
         }
         let stuck = *self.stuck.lock().unwrap();
         if rows.len() > self.most.load(Ordering::SeqCst)
-            || rows.iter().any(|row| stuck.is_some() && row.flow() == stuck)
+            || rows
+                .iter()
+                .any(|row| stuck.is_some() && row.flow() == stuck)
         {
             return Err(RepositoryError::DeadlineExceeded);
         }

@@ -3,7 +3,7 @@ use super::*;
 fn outbox() -> Outbox {
     let outbox = Outbox::new(8, 1000);
     for (sub, conflates) in [(1, false), (2, false), (3, true)] {
-        outbox.reserve(sub, conflates);
+        outbox.reserve(sub, format!("event:{sub}").into(), conflates);
         assert!(outbox.open(sub, format!("open {sub}").into(), Vec::new()));
     }
     assert_eq!(all(&outbox), ["open 1", "open 2", "open 3"]);
@@ -101,12 +101,12 @@ fn whoever_is_too_slow_is_told_how_much_was_lost() {
 #[test]
 fn what_has_no_place_any_longer_is_not_opened() {
     let outbox = outbox();
-    outbox.reserve(4, false);
+    outbox.reserve(4, "event:4".into(), false);
     outbox.close(4, "closed".into());
     assert!(!outbox.open(4, "open 4".into(), Vec::new()) && !outbox.knows(4));
     assert_eq!(all(&outbox), ["closed"]);
     outbox.end(End::Closing(Closing::Gone));
-    outbox.reserve(5, false);
+    outbox.reserve(5, "event:5".into(), false);
     outbox.tell("more".into());
     assert_eq!(outbox.next(), Next::End(End::Closing(Closing::Gone)));
 }

@@ -64,8 +64,8 @@ impl Session {
             Err(refused) => return outbox.tell(refused.tell(&asked.id)),
         };
         let sub = self.server.hub.number();
-        outbox.reserve(sub, asked.conflate);
         let object: Arc<str> = asked.object.as_str().into();
+        outbox.reserve(sub, Arc::clone(&object), asked.conflate);
         let entry = Entry {
             sub,
             object: Arc::clone(&object),

@@ -175,7 +175,8 @@ pub struct Watching {
     pub next: Arc<dyn Observer>,
     /// Who is told what was touched.
     pub hub: Arc<Hub>,
-    models: DashMap<StoreId, Option<ModelId>>,
+    /// What was told of last: the model in use, and the position.
+    last: DashMap<StoreId, (Option<ModelId>, Position)>,
 }
 
 impl Watching {
@@ -184,7 +185,7 @@ impl Watching {
         Self {
             next,
             hub,
-            models: DashMap::new(),
+            last: DashMap::new(),
         }
     }
 }
@@ -193,7 +194,8 @@ impl Observer for Watching {
     fn publish(&self, store: StoreId, view: &View, touched: &edge::Touched) {
         self.next.publish(store, view, touched);
         let model = view.model(None).map(|model| model.stored.id);
-        let is_same_model = self.models.insert(store, model) == Some(model);
+        let before = self.last.insert(store, (model, view.position()));
+        let is_same_model = before.is_some_and(|(before, _)| before == model);
         let touched = match touched {
             edge::Touched::Sets(sets) if is_same_model => Touched::Sets(sets.clone()),
             edge::Touched::Sets(_) | edge::Touched::All => Touched::All,
@@ -203,8 +205,10 @@ impl Observer for Watching {
 
     fn drop_store(&self, store: StoreId) {
         self.next.drop_store(store);
-        self.models.remove(&store);
-        let last = Position::new(u64::MAX, u64::MAX);
-        self.hub.touched(store, last, Touched::All);
+        if let Some((_, (_, last))) = self.last.remove(&store) {
+            // A store that is there again, in another epoch too, is later than this.
+            let after = Position::new(last.epoch.0, last.revision.0.saturating_add(1));
+            self.hub.touched(store, after, Touched::All);
+        }
     }
 }

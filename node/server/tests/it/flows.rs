@@ -504,7 +504,12 @@ async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_
     let (_, before) = get(edge.http, &path).await;
     let as_set = |process: bool, enabled: bool, sampling: f64| json!({"process_enabled": process, "enabled": enabled, "sampling": sampling, "retention_seconds": 2_592_000});
     assert_eq!(before, as_set(false, true, 1.0));
+    // Each has a switch of its own.
     let on = set(edge.http, json!({"process_enabled": true})).await;
+    assert_eq!(on.body, as_set(true, true, 1.0));
+    let (_, other) = get(node.http, &path).await;
+    assert_eq!(other, as_set(false, true, 1.0));
+    let on = set(node.http, json!({"process_enabled": true})).await;
     assert_eq!(on.body, as_set(true, true, 1.0));
     let key = json!({"user": "user:anne", "relation": "viewer", "object": "document:plan"});
     let check = format!("/stores/{store}/check");
@@ -514,7 +519,7 @@ async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_
     assert_eq!(seen["flows"], json!(first));
 
     // Off for the store, and nothing more comes of it.
-    let off = set(node.http, json!({"enabled": false})).await;
+    let off = set(edge.http, json!({"enabled": false})).await;
     assert_eq!(off.body, as_set(true, false, 1.0));
     post(&node, &check, json!({ "tuple_key": key })).await;
     let on = set(node.http, json!({"enabled": true, "sampling": 1.0})).await;
