@@ -1,5 +1,7 @@
 //! What the flow recorder keeps of a node's calls: decisions with their stages, and who called.
 
+mod switch;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -466,75 +468,5 @@ async fn flows_are_listed_shown_explained_and_purged() {
         listed(&node, store, "kind=decision", 0).await,
         Vec::<Value>::new()
     );
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_an_edge() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = central(&folder.path().join("central.db"), |recorder| {
-        recorder.enabled = false;
-    })
-    .await;
-    let store = store(&node).await;
-    let any = ([127, 0, 0, 1], 0).into();
-    let mut config = Config {
-        name: "edge".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
-        upstream: vec![format!("http://{}", node.nodes.unwrap())],
-        ..Config::default()
-    };
-    config.nodes.tokens = Secrets::new(["token".to_owned()]);
-    let edge = roles::edge(&config).await.unwrap();
-    let path = format!("/stores/{store}/flow-recorder");
-    let set = async |address, body: Value| {
-        let headers = [("authorization", BEARER)];
-        let body = Bytes::from(body.to_string());
-        send(address, Method::PATCH, &path, &headers, body).await
-    };
-    let (_, before) = get(edge.http, &path).await;
-    let as_set = |process: bool, enabled: bool, sampling: f64| json!({"process_enabled": process, "enabled": enabled, "sampling": sampling, "retention_seconds": 2_592_000});
-    assert_eq!(before, as_set(false, true, 1.0));
-    // Each has a switch of its own.
-    let on = set(edge.http, json!({"process_enabled": true})).await;
-    assert_eq!(on.body, as_set(true, true, 1.0));
-    let (_, other) = get(node.http, &path).await;
-    assert_eq!(other, as_set(false, true, 1.0));
-    let on = set(node.http, json!({"process_enabled": true})).await;
-    assert_eq!(on.body, as_set(true, true, 1.0));
-    let key = json!({"user": "user:anne", "relation": "viewer", "object": "document:plan"});
-    let check = format!("/stores/{store}/check");
-    post(&node, &check, json!({ "tuple_key": key })).await;
-    let first = listed(&node, store, "kind=decision", 1).await;
-    let (_, seen) = get(edge.http, &format!("/stores/{store}/flows?kind=decision")).await;
-    assert_eq!(seen["flows"], json!(first));
-
-    // Off for the store, and nothing more comes of it.
-    let off = set(edge.http, json!({"enabled": false})).await;
-    assert_eq!(off.body, as_set(true, false, 1.0));
-    post(&node, &check, json!({ "tuple_key": key })).await;
-    let on = set(node.http, json!({"enabled": true, "sampling": 1.0})).await;
-    assert_eq!(on.body, as_set(true, true, 1.0));
-    post(&node, &check, json!({ "tuple_key": key })).await;
-    assert_eq!(listed(&node, store, "kind=decision", 2).await.len(), 2);
-
-    for wrong in [
-        json!({"sampling": 2.0}),
-        json!({"retention_seconds": 5}),
-        json!({"odd": 1}),
-    ] {
-        let refused = set(node.http, wrong).await;
-        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
-    }
-    edge.stop().await;
     node.stop().await;
 }
