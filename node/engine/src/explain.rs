@@ -35,6 +35,14 @@ pub struct Explanation {
     pub truncated: bool,
 }
 
+impl Explanation {
+    /// As JSON.
+    pub fn to_json(&self) -> String {
+        // Names and lists of them: there is nothing in it that has no form in JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// A set, and what decides whether the user is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {

@@ -195,7 +195,7 @@ pub struct Asked {
     pub model: Option<String>,
     /// The node that decided.
     pub served_by: String,
-    /// Why, as JSON, where it was explained.
+    /// As JSON, of a Check why it was decided so, where that is kept; of the others what else they came to.
     pub explanation: Option<String>,
 }
 
@@ -278,8 +278,7 @@ impl Flow {
         bound_some(&mut asked.revision, text::CODE);
         bound_some(&mut asked.model, text::CODE);
         bound(&mut asked.served_by, text::CODE);
-        // A cut would leave no JSON.
-        let fits = |text: &String| text.len() <= text::EXPLANATION;
+        let fits = |text: &String| text.len() <= text::MAX_EXPLANATION_BYTES;
         asked.explanation = asked.explanation.take().filter(fits);
     }
 

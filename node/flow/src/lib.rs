@@ -28,3 +28,4 @@ pub use ports::{Repository, RepositoryError, Row, Sink};
 pub use recorder::{FlowRecorder, NotStored, RecorderSettings, StartFlow, StoreSettings};
 pub use session::Session;
 pub use settling::write_all;
+pub use text::MAX_EXPLANATION_BYTES;

@@ -6,8 +6,8 @@ pub(crate) const NAME: usize = 512;
 pub(crate) const CODE: usize = 128;
 /// Bytes of a message.
 pub(crate) const MESSAGE: usize = 1024;
-/// Bytes of an explanation.
-pub(crate) const EXPLANATION: usize = 16 * 1024;
+/// Bytes of an explanation at most; a longer one is not kept, since a cut would leave no JSON.
+pub const MAX_EXPLANATION_BYTES: usize = 16 * 1024;
 
 /// Cuts a text to at most `most` bytes, at a character's end, and puts a space in place of each control character.
 pub(crate) fn bound(text: &mut String, most: usize) {

@@ -1,23 +1,31 @@
 //! Why a check was decided as it was, worked out after its answer has been sent.
 //!
 //! Whoever wants to know says so in the call's [`Context`](crate::calls::Context) before it is answered. The node then leaves
-//! there what it decided by, instead of throwing it away: a view, or what was read. Nobody waits for the explanation.
+//! there what it decided by, instead of throwing it away: a view, or what was read. Nobody waits for the explanation of a
+//! decision that is recorded ([`Explainer::later`]). Whoever asks for one afterwards has the check decided anew
+//! ([`Explaining`]).
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use meridian_engine::{Budget, Explanation, Outcome, View};
+use meridian_model::{ApiError, Position};
 use meridian_proto::openfga::v1;
 use tokio::sync::Semaphore;
 
+use crate::calls::Context;
+use crate::commands::Local;
 use crate::commands::check::Finished;
 use crate::limits::Limits;
 use crate::routing::edge;
 
 /// Work that an explanation may take at most: some tens of megabytes for as long as it is made.
 const MAX_WORK: u64 = 200_000;
+/// Explanations that are made at a time.
+const AT_A_TIME: u32 = 2;
 
 /// Where a call leaves what it was decided by, if that is wanted; by default it is not. One call of Check each: of many checks
 /// in one call nothing is left.
@@ -46,11 +54,26 @@ pub enum Explained {
     Busy,
 }
 
-/// Explains checks that were answered: a few at a time, others are not explained.
+/// How large an explanation may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Parts: steps, and branches within them.
+    pub parts: usize,
+    /// Bytes as JSON. Where it has more, it is made of fewer parts.
+    pub bytes: usize,
+}
+
+/// Explains checks that were answered: a few at a time.
 pub struct Explainer {
     limits: Limits,
-    size: usize,
+    size: Size,
     slots: Arc<Semaphore>,
+}
+
+/// Explains checks anew, over a node's own datastore.
+pub struct Explaining {
+    local: Arc<Local>,
+    explainer: Explainer,
 }
 
 impl Why {
@@ -59,11 +82,21 @@ impl Why {
         Self(Some(Arc::default()))
     }
 
+    /// Whether anybody does.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Leaves what the call was decided by, if that is wanted. What is left first counts.
     pub(crate) fn leave(&self, basis: impl FnOnce() -> Basis) {
         if let Some(wanted) = &self.0 {
             wanted.get_or_init(basis);
         }
+    }
+
+    /// Whether anything was left to explain by.
+    pub(crate) fn is_there(&self) -> bool {
+        self.basis().is_some()
     }
 
     fn basis(&self) -> Option<&Basis> {
@@ -81,48 +114,126 @@ impl std::fmt::Debug for Basis {
 }
 
 impl Basis {
-    fn explain(&self, limits: &Limits, size: usize) -> Option<Result<Explanation, Outcome>> {
+    fn explain(&self, limits: &Limits, size: Size) -> Option<Result<Explanation, Outcome>> {
+        let mut parts = size.parts;
+        loop {
+            let explained = self.explain_in(limits, parts)?;
+            let fits = |of: &Explanation| of.to_json().len() <= size.bytes;
+            if parts == 0 || explained.as_ref().map_or(true, fits) {
+                return Some(explained);
+            }
+            parts /= 2;
+        }
+    }
+
+    fn explain_in(&self, limits: &Limits, parts: usize) -> Option<Result<Explanation, Outcome>> {
         let work = limits.check_work.min(MAX_WORK);
         let budget = Budget::of(limits.evaluation(work));
         match self {
-            Self::Read(finished) => finished.explain(budget, size),
-            Self::Held(view, request) => edge::explain(view, request, budget, size),
+            Self::Read(finished) => finished.explain(budget, parts),
+            Self::Held(view, request) => edge::explain(view, request, budget, parts),
         }
     }
 }
 
 impl Explainer {
-    /// Explains by a node's limits, so many at a time (at least one), in at most `size` parts each: steps, and branches within
-    /// them.
-    pub fn new(limits: Limits, size: usize, at_a_time: usize) -> Self {
+    /// Explains by a node's limits, a few at a time.
+    pub fn new(limits: Limits, size: Size) -> Self {
         Self {
             limits,
             size,
-            slots: Arc::new(Semaphore::new(at_a_time.max(1))),
+            slots: Arc::new(Semaphore::new(AT_A_TIME as usize)),
         }
     }
 
-    /// Explains a check that was answered, on a blocking thread.
-    pub async fn explanation(&self, why: Why) -> Explained {
-        if why.basis().is_none() {
+    /// Explains a check that was answered. Where others are being explained it waits for its turn, until `deadline`.
+    pub async fn explanation(&self, why: Why, deadline: Instant) -> Explained {
+        if !why.is_there() {
             return Explained::NotHere;
         }
+        let slot = Arc::clone(&self.slots).acquire_owned();
+        match tokio::time::timeout_at(deadline.into(), slot).await {
+            Ok(Ok(_slot)) => self.run(why).await,
+            _ => Explained::Busy,
+        }
+    }
+
+    /// Explains a check that was answered, and tells `then`. Nobody waits: where others are being explained, this one is not.
+    pub(crate) fn later(&self, why: Why, then: impl FnOnce(Explained) + Send + 'static) {
+        if !why.is_there() {
+            return then(Explained::NotHere);
+        }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            return Explained::Busy;
+            return then(Explained::Busy);
         };
+        let explaining = self.run(why);
+        tokio::spawn(async move {
+            then(explaining.await);
+            drop(slot);
+        });
+    }
+
+    /// Begins nothing more, and waits until what is being explained is told, though no longer than `limit`.
+    pub(crate) async fn finished(&self, limit: Duration) {
+        let all = tokio::time::timeout(limit, self.slots.acquire_many(AT_A_TIME)).await;
+        if all.is_err() {
+            tracing::warn!(
+                ?limit,
+                "decisions were still to be explained when the time was up"
+            );
+        }
+        self.slots.close();
+    }
+
+    /// Runs on a blocking thread.
+    fn run(&self, why: Why) -> impl Future<Output = Explained> + Send + use<> {
         let (limits, size) = (self.limits, self.size);
-        let run = move || {
-            let _slot = slot;
-            why.basis().and_then(|basis| basis.explain(&limits, size))
-        };
-        match tokio::task::spawn_blocking(run).await {
-            Ok(Some(Ok(explanation))) => Explained::Because(explanation),
-            Ok(Some(Err(Outcome::OutOfWork))) => Explained::TooLarge,
-            Ok(_) => Explained::NotHere,
-            Err(error) => {
-                tracing::error!(%error, "an explanation ended unexpectedly");
-                Explained::NotHere
+        let run = move || why.basis()?.explain(&limits, size);
+        let running = tokio::task::spawn_blocking(run);
+        async move {
+            match running.await {
+                Ok(Some(Ok(explanation))) => Explained::Because(explanation),
+                Ok(Some(Err(Outcome::OutOfWork))) => Explained::TooLarge,
+                Ok(_) => Explained::NotHere,
+                Err(error) => {
+                    tracing::error!(%error, "an explanation ended unexpectedly");
+                    Explained::NotHere
+                }
             }
         }
+    }
+}
+
+impl Explaining {
+    /// Explains by `local`'s datastore and limits.
+    pub fn new(local: Arc<Local>) -> Self {
+        let size = Size {
+            parts: 1000,
+            bytes: 1024 * 1024,
+        };
+        let explainer = Explainer::new(*local.limits(), size);
+        Self { local, explainer }
+    }
+
+    /// Decides a check at the latest revision that this node has, by itself and not by a kept answer, and explains that.
+    ///
+    /// # Errors
+    /// As [`Local::decide`].
+    pub async fn explain(
+        &self,
+        request: &v1::CheckRequest,
+        deadline: Instant,
+    ) -> Result<(Position, Explained), ApiError> {
+        let why = Why::wanted();
+        let cx = Context {
+            deadline,
+            min_position: None,
+            caller: None,
+            model: Default::default(),
+            why: why.clone(),
+        };
+        let decision = self.local.decide_anew(&cx, request).await?;
+        let explained = self.explainer.explanation(why, deadline).await;
+        Ok((decision.position, explained))
     }
 }

@@ -4,9 +4,9 @@
 pub mod above;
 mod asked;
 pub(crate) mod events;
-mod explain;
 pub mod keeping;
 mod told;
+mod why;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::flow_service_server::FlowService;
 use tonic::{Request, Response, Status};
 
-use crate::calls::Calls;
+use crate::explanations::Explaining;
 use crate::node_service::store_id;
 use above::Above;
 
@@ -47,8 +47,8 @@ pub enum Kept {
         flows: Arc<dyn Repository>,
         /// What writes to it.
         recorder: FlowRecorder,
-        /// By what decisions are explained.
-        calls: Arc<dyn Calls>,
+        /// What explains decisions.
+        explaining: Explaining,
     },
     /// At a node above.
     Above {
@@ -97,12 +97,12 @@ macro_rules! answered {
             Kept::Here {
                 flows,
                 recorder,
-                calls,
+                explaining,
             } => {
                 let $kept = Here {
                     flows: &**flows,
                     recorder,
-                    calls: &**calls,
+                    explaining,
                 };
                 $here.await.map(Response::new)
             }
@@ -187,7 +187,7 @@ impl FlowService for Flows {
 struct Here<'a> {
     flows: &'a dyn Repository,
     recorder: &'a FlowRecorder,
-    calls: &'a dyn Calls,
+    explaining: &'a Explaining,
 }
 
 impl Here<'_> {
@@ -244,7 +244,7 @@ impl Here<'_> {
         let session = self.flows.get_session_of_flow(store, id, deadline);
         let session = session.await.map_err(failed)?;
         let explanation = if request.explain {
-            Some(explain::decision(self.calls, &flow, deadline).await?)
+            Some(why::decided(self.explaining, &flow, deadline).await?)
         } else {
             None
         };

@@ -1,7 +1,7 @@
 //! What the API tells the flow recorder: how decisions were made, and who showed who they are.
 //!
-//! A decision is told of once, when it is over; while nothing is recorded, a request costs one atomic load. Of a request's
-//! headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`, are looked at: no token, key or context is kept.
+//! A decision is told of once, when it is over, or when it is explained where that is asked for; while nothing is recorded, a
+//! request costs one atomic load. Of a request's headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`, are looked at: no token, key or context is kept.
 
 mod asked;
 mod client;
@@ -13,16 +13,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{Extensions, HeaderMap, header};
-use meridian_flow::{Asked, Flow, FlowKind, FlowRecorder, FlowStatus, Recorded};
+use meridian_flow::{
+    Asked, Flow, FlowKind, FlowRecorder, FlowStatus, MAX_EXPLANATION_BYTES, Recorded,
+};
 use meridian_model::{Position, StoreId, Timestamp};
+use meridian_proto::openfga::v1;
+use metrics::{counter, describe_counter};
 
 use crate::api::Rejection;
 use crate::authn::Caller;
 use crate::calls::ServedBy;
+use crate::explanations::{Explained, Explainer, Size, Why};
+use crate::limits::Limits;
 use crate::telemetry::request::{Authenticated, Stages};
 pub use client::{InvalidNetwork, Network};
 pub(crate) use late::Late;
 pub(crate) use steps::Steps;
+
+/// How large a kept explanation may be.
+const KEPT: Size = Size {
+    parts: 50,
+    bytes: MAX_EXPLANATION_BYTES,
+};
+const EXPLANATIONS: &str = "meridian_flow_explanations_total";
 
 /// How the API of a node is recorded.
 pub struct Recording {
@@ -32,6 +45,9 @@ pub struct Recording {
     trusted: Vec<Network>,
     /// Who was recorded of late.
     late: Late,
+    /// The share of recorded checks whose explanation is kept.
+    explained: f64,
+    explainer: Explainer,
 }
 
 /// A decision under way that will be recorded.
@@ -39,6 +55,8 @@ pub(crate) struct Deciding {
     store: StoreId,
     asked: Asked,
     pub(crate) stages: Arc<Stages>,
+    /// Where it leaves what it was decided by, if its explanation is to be kept.
+    pub(crate) why: Why,
 }
 
 /// What a decision came to.
@@ -71,6 +89,39 @@ impl Recording {
             grant,
             trusted,
             late: Late::new(interval),
+            explained: 0.0,
+            explainer: Explainer::new(Limits::default(), KEPT),
+        }
+    }
+
+    /// The same, with the explanations of a share of all recorded checks, made by a node's limits: 0 for none, 1 for all.
+    #[must_use]
+    pub fn explaining(self, share: f64, limits: Limits) -> Self {
+        describe_counter!(
+            EXPLANATIONS,
+            "Recorded checks whose explanation was to be kept, by what became of it"
+        );
+        Self {
+            explained: share,
+            explainer: Explainer::new(limits, KEPT),
+            ..self
+        }
+    }
+
+    /// Waits until the decisions that are being explained are recorded, though no longer than `limit`.
+    pub(crate) async fn finished(&self, limit: Duration) {
+        self.explainer.finished(limit).await;
+    }
+
+    /// Where a call is to leave what it is decided by: only a check does.
+    fn why(&self, request: &dyn Any) -> Why {
+        if self.explained > 0.0
+            && request.is::<v1::CheckRequest>()
+            && (self.explained >= 1.0 || rand::random::<f64>() < self.explained)
+        {
+            Why::wanted()
+        } else {
+            Why::default()
         }
     }
 
@@ -97,6 +148,7 @@ impl Recording {
             store,
             asked: asked::of(operation, request)?,
             stages: Arc::default(),
+            why: self.why(request),
         })
     }
 
@@ -106,6 +158,7 @@ impl Recording {
             store,
             asked,
             stages,
+            why,
         } = deciding;
         let (took, now) = (decided.started.elapsed(), SystemTime::now());
         let authenticated = decided.extensions.get::<Authenticated>();
@@ -156,9 +209,32 @@ impl Recording {
         if let Err(rejection) = decided.result {
             steps.fail(rejection.code(), rejection.message());
         }
-        self.recorder.record_flow(Recorded {
+        let recorded = Recorded {
             flow,
             steps: steps.into_all(),
+        };
+        if why.is_wanted() && decided.result.is_ok() {
+            self.explain(recorded, why);
+        } else {
+            self.recorder.record_flow(recorded);
+        }
+    }
+
+    /// Records a decision with its explanation, as soon as that is there; without it, where there is none.
+    fn explain(&self, mut recorded: Recorded, why: Why) {
+        let recorder = self.recorder.clone();
+        self.explainer.later(why, move |explained| {
+            let (result, text) = match explained {
+                Explained::Because(of) => ("kept", Some(of.to_json())),
+                Explained::TooLarge => ("too_large", None),
+                Explained::Busy => ("busy", None),
+                Explained::NotHere => ("not_here", None),
+            };
+            counter!(EXPLANATIONS, "result" => result).increment(1);
+            if let Some(asked) = &mut recorded.flow.asked {
+                asked.explanation = text;
+            }
+            recorder.record_flow(recorded);
         });
     }
 

@@ -1068,6 +1068,9 @@ pub struct Decision {
     /// What was noted beside, as JSON: of a batch what its checks came to, of a listing how much was found.
     #[prost(string, tag = "9")]
     pub details: ::prost::alloc::string::String,
+    /// Whether the explanation of a check was kept with it.
+    #[prost(bool, tag = "10")]
+    pub explanation_kept: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FlowStep {
@@ -1147,7 +1150,7 @@ pub struct GetFlowRequest {
     pub store_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
-    /// Explain the decision of a check: why it is what it is now.
+    /// Explain the decision of a check: as it was made, where that was kept, else as it would be made now.
     #[prost(bool, tag = "3")]
     pub explain: bool,
 }
@@ -1183,35 +1186,19 @@ pub struct LiveSession {
     #[prost(uint32, optional, tag = "6")]
     pub close_code: ::core::option::Option<u32>,
 }
-/// Why a check is decided as it is, found out when it was asked for: without the contextual tuples and the condition's
-/// context of the request, which are never kept.
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// Why a check is decided as it is: the path of relations to the user, or the branches that were exhausted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Explanation {
-    #[prost(bool, tag = "1")]
-    pub allowed: bool,
-    /// The store's position that it holds at; the decision's own may be an earlier one.
-    #[prost(string, tag = "2")]
-    pub revision: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "3")]
-    pub root: ::core::option::Option<ExplainedNode>,
-    /// Whether it was cut short by its limit of checks, or of time.
-    #[prost(bool, tag = "4")]
-    pub truncated: bool,
-}
-/// A relation of an object, or a set operation between such, and whether the user is in it. Where it is allowed only what
-/// made it so is followed; where it is not, every branch.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ExplainedNode {
-    /// "direct", "computed", "tupleToUserset", "userset", "union", "intersection" or "exclusion".
+    /// The store's position that it holds at: the decision's own where it was kept, else the one of the asking.
     #[prost(string, tag = "1")]
-    pub kind: ::prost::alloc::string::String,
-    /// object#relation, or user of the direct tuple that counts.
-    #[prost(string, tag = "2")]
-    pub name: ::prost::alloc::string::String,
-    #[prost(bool, tag = "3")]
-    pub allowed: bool,
-    #[prost(message, repeated, tag = "4")]
-    pub children: ::prost::alloc::vec::Vec<ExplainedNode>,
+    pub revision: ::prost::alloc::string::String,
+    /// Whether it was kept when the check was decided. If not, it is without the contextual tuples and the conditions' context of
+    /// the request, which are never kept.
+    #[prost(bool, tag = "2")]
+    pub kept: bool,
+    /// What is allowed, its steps, and whether some were left out, in the form that docs/architecture.md describes.
+    #[prost(string, tag = "3")]
+    pub json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFlowStatsRequest {

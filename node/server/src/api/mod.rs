@@ -203,6 +203,7 @@ impl Api {
         begun.stages = deciding
             .as_ref()
             .map(|deciding| Arc::clone(&deciding.stages));
+        let why = deciding.as_ref().map(|deciding| deciding.why.clone());
         if self.recording.is_on() {
             let store = request.store_id();
             self.recording.authenticated(store, headers, extensions);
@@ -215,6 +216,7 @@ impl Api {
             .answer::<O>(
                 (headers, extensions),
                 request,
+                why.unwrap_or_default(),
                 started,
                 &begun,
                 &mut statements,
@@ -305,6 +307,7 @@ impl Api {
         &self,
         about: (&HeaderMap, &Extensions),
         request: O::Request,
+        why: Why,
         started: Instant,
         begun: &Begun,
         statements: &mut u32,
@@ -314,7 +317,7 @@ impl Api {
             let _stage = stage("validate");
             let cx = self.context(about, started)?;
             request.check_fields(&self.limits)?;
-            Ok::<_, InvalidFields>(cx)
+            Ok::<_, InvalidFields>(Context { why, ..cx })
         };
         let cx = match &sampled {
             None => validate()?,

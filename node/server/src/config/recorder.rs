@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::authn::Method;
 use super::rules::{TOPIC_PART, is_topic_part, need};
 use super::{Config, ConfigError};
+use crate::limits::Limits;
 use crate::recording::{Network, Recording};
 use crate::schema::address;
 
@@ -22,6 +23,8 @@ pub struct Recorder {
     pub url: Option<String>,
     /// The share of decisions that is recorded where a store has no share of its own: 0 for none, 1 for all.
     pub sampling: f64,
+    /// The share of recorded checks whose explanation is kept, as they were decided: 0 for none, 1 for all.
+    pub explain: f64,
     /// How long flows are kept where a store has no time of its own.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
@@ -61,6 +64,7 @@ impl Default for Recorder {
             enabled: false,
             url: None,
             sampling: stores.sampling,
+            explain: 0.0,
             retention: stores.retention,
             capacity,
             buffer_bytes,
@@ -93,7 +97,12 @@ impl Recorder {
     }
 
     /// How `recorder` is told of requests whose callers show who they are by `method`.
-    pub(crate) fn recording(&self, recorder: FlowRecorder, method: Method) -> Recording {
+    pub(crate) fn recording(
+        &self,
+        recorder: FlowRecorder,
+        method: Method,
+        limits: Limits,
+    ) -> Recording {
         let grant = match method {
             Method::None => "none",
             Method::Preshared => "preshared",
@@ -103,18 +112,24 @@ impl Recorder {
         // Each was checked.
         let trusted = trusted.filter_map(|text| text.parse().ok()).collect();
         Recording::new(recorder, grant, trusted, self.authentication_interval)
+            .explaining(self.explain, limits)
     }
 }
 
 impl Config {
     pub(super) fn check_recorder(&self) -> Result<(), ConfigError> {
         let recorder = &self.recorder;
-        need(
-            (0.0..=1.0).contains(&recorder.sampling),
-            "recorder.sampling",
-            recorder.sampling,
-            "use a share from 0 (no decisions) to 1 (all)",
-        )?;
+        for (setting, share) in [
+            ("recorder.sampling", recorder.sampling),
+            ("recorder.explain", recorder.explain),
+        ] {
+            need(
+                (0.0..=1.0).contains(&share),
+                setting,
+                share,
+                "use a share from 0 (no decisions) to 1 (all)",
+            )?;
+        }
         if let Some(url) = &recorder.url {
             let checked = meridian_store::check_url(url);
             let why = checked.err().map(|why| why.to_string()).unwrap_or_default();

@@ -170,6 +170,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "recorder.enabled" recorder.enabled, BOOL;
     "recorder.url" recorder.url, Range::Is("a datastore's URL");
     "recorder.sampling" recorder.sampling, Range::Is("0 to 1");
+    "recorder.explain" recorder.explain, Range::Is("0 to 1");
     "recorder.retention" recorder.retention, time(HOUR, DAY.saturating_mul(36_500));
     "recorder.capacity" recorder.capacity, count(1, 10 * MANY);
     "recorder.bufferBytes" recorder.buffer_bytes, count(65_536, 64 * BYTES);

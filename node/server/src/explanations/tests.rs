@@ -1,14 +1,12 @@
-use std::time::{Duration, Instant};
-
 use meridian_model::ports::{Datastore, WriteOptions};
 use meridian_model::{Timestamp, Tuple, TupleKey, dsl};
 use meridian_store::memory::MemoryDatastore;
 
 use super::*;
-use crate::calls::{Calls, Context, ServedBy};
-use crate::commands::Local;
+use crate::calls::{Calls, ServedBy};
 
 const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+const NOBODY: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
 const MODEL: &str = "model
   schema 1.1
 type user
@@ -66,7 +64,15 @@ fn of(user: &str) -> v1::CheckRequest {
 }
 
 fn explainer(limits: Limits) -> Explainer {
-    Explainer::new(limits, 100, 1)
+    let size = Size {
+        parts: 100,
+        bytes: 100_000,
+    };
+    Explainer::new(limits, size)
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
 }
 
 fn sets(explained: Explained) -> (bool, Vec<String>) {
@@ -86,7 +92,7 @@ async fn what_was_read_explains_the_decision() {
         let why = Why::wanted();
         let answer = local.check(&cx(&why), of(user)).await.unwrap();
         assert_eq!(answer.body.allowed, allowed);
-        let explained = explainer(Limits::default()).explanation(why).await;
+        let explained = explainer(Limits::default()).explanation(why, soon()).await;
         assert_eq!(sets(explained), (allowed, groups.to_vec()));
     }
 }
@@ -96,7 +102,7 @@ async fn nothing_is_left_that_nobody_wants() {
     let (local, why) = (central().await, Why::default());
     local.check(&cx(&why), of("user:anne")).await.unwrap();
     assert!(why.basis().is_none());
-    let explained = explainer(Limits::default()).explanation(why).await;
+    let explained = explainer(Limits::default()).explanation(why, soon()).await;
     assert_eq!(explained, Explained::NotHere);
 }
 
@@ -107,7 +113,7 @@ async fn an_answer_kept_from_before_is_not_explained_here() {
     asked(&Why::default()).await;
     let why = Why::wanted();
     assert!(asked(&why).await.served_by.is_kept());
-    let explained = explainer(Limits::default()).explanation(why).await;
+    let explained = explainer(Limits::default()).explanation(why, soon()).await;
     assert_eq!(explained, Explained::NotHere);
 }
 
@@ -136,11 +142,67 @@ async fn explanations_are_bounded_in_work_and_number() {
         check_work: 2,
         ..Limits::default()
     };
-    let explained = explainer(little).explanation(why.clone()).await;
+    let explained = explainer(little).explanation(why.clone(), soon()).await;
     assert_eq!(explained, Explained::TooLarge);
     let explainer = explainer(Limits::default());
-    let slot = Arc::clone(&explainer.slots).try_acquire_owned().unwrap();
-    assert_eq!(explainer.explanation(why.clone()).await, Explained::Busy);
-    drop(slot);
-    assert!(sets(explainer.explanation(why).await).0);
+    let slots = explainer.slots.clone().acquire_many_owned(AT_A_TIME);
+    let slots = slots.await.unwrap();
+    let now = explainer.explanation(why.clone(), Instant::now());
+    assert_eq!(now.await, Explained::Busy);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    explainer.later(why.clone(), |explained| tell.send(explained).unwrap());
+    assert_eq!(told.await.unwrap(), Explained::Busy);
+    drop(slots);
+    assert!(sets(explainer.explanation(why, soon()).await).0);
+}
+
+#[tokio::test]
+async fn what_is_explained_later_is_told_before_the_end() {
+    let (local, why) = (central().await, Why::wanted());
+    local.check(&cx(&why), of("user:anne")).await.unwrap();
+    let explainer = explainer(Limits::default());
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    explainer.later(why.clone(), |explained| tell.send(explained).unwrap());
+    explainer.finished(Duration::from_secs(60)).await;
+    assert!(sets(told.try_recv().unwrap()).0);
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    explainer.later(why, |explained| tell.send(explained).unwrap());
+    assert_eq!(told.try_recv().unwrap(), Explained::Busy);
+}
+
+#[tokio::test]
+async fn an_explanation_has_as_many_bytes_as_it_may() {
+    let (local, why) = (central().await, Why::wanted());
+    local.check(&cx(&why), of("user:anne")).await.unwrap();
+    let small = Size {
+        parts: 100,
+        bytes: 400,
+    };
+    let explainer = Explainer::new(Limits::default(), small);
+    let Explained::Because(explanation) = explainer.explanation(why, soon()).await else {
+        panic!("it is explained");
+    };
+    assert!(explanation.truncated && explanation.allowed);
+    assert_eq!(explanation.steps.first().unwrap().set, "group:0#member");
+    assert!(explanation.to_json().len() <= 400, "{explanation:?}");
+}
+
+#[tokio::test]
+async fn whoever_asks_has_it_decided_anew() {
+    let local = Arc::new(central().await);
+    local
+        .check(&cx(&Why::default()), of("user:anne"))
+        .await
+        .unwrap();
+    let explaining = Explaining::new(local);
+    let explained = explaining.explain(&of("user:anne"), soon()).await;
+    let (position, explained) = explained.unwrap();
+    assert_eq!(position.to_string(), "1.3");
+    assert!(sets(explained).0);
+    let nobody = v1::CheckRequest {
+        store_id: NOBODY.into(),
+        ..of("user:anne")
+    };
+    let refused = explaining.explain(&nobody, soon()).await.unwrap_err();
+    assert!(refused.message.contains(NOBODY), "{refused}");
 }

@@ -23,10 +23,20 @@ pub(super) fn flow(flow: Flow) -> wire::Flow {
         user_id: flow.user_id.unwrap_or_default(),
         ip: flow.ip.map(|ip| ip.to_string()).unwrap_or_default(),
         user_agent: flow.user_agent.unwrap_or_default(),
-        decision: flow.asked.map(|asked| decision(*asked)),
+        decision: flow.asked.map(|asked| without_reasons(decision(*asked))),
     }
 }
 
+/// Of a Check, why it was decided so is told where that is asked for, and not with each flow.
+fn without_reasons(mut decision: wire::Decision) -> wire::Decision {
+    if decision.operation == "Check" {
+        decision.explanation_kept = !decision.details.is_empty();
+        decision.details.clear();
+    }
+    decision
+}
+
+/// A decision with all that is kept of it.
 pub(super) fn decision(asked: Asked) -> wire::Decision {
     wire::Decision {
         operation: asked.operation,
@@ -38,6 +48,7 @@ pub(super) fn decision(asked: Asked) -> wire::Decision {
         authorization_model_id: asked.model.unwrap_or_default(),
         served_by: asked.served_by,
         details: asked.explanation.unwrap_or_default(),
+        explanation_kept: false,
     }
 }
 

@@ -93,7 +93,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     )?;
     building.keep_records(Scope::Product, Arc::clone(&datastore), schema.subscribe())?;
     let behaviour = Behaviour {
-        flows: recorder.service(Arc::clone(&own) as _),
+        flows: recorder.service(Arc::clone(&local)),
         recorder: recorder.recorder,
         calls: Arc::clone(&own) as _,
         admin: Arc::clone(&admin),

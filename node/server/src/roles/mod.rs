@@ -43,6 +43,7 @@ use crate::flows::Flows;
 use crate::node_service::Nodes;
 use crate::peer::Peers;
 use crate::peer::trust::guarded;
+use crate::recording::Recording;
 use crate::routing::Own;
 use crate::routing::replica::Replicated;
 use crate::status::{self, Holds, NodeStatus};
@@ -57,6 +58,8 @@ pub use regional::start as regional;
 
 /// How long a node that stops goes on writing what it has recorded.
 const LAST_FLOWS: Duration = Duration::from_secs(5);
+/// How long it goes on explaining what it has decided.
+const LAST_EXPLANATIONS: Duration = Duration::from_secs(1);
 
 /// A node that runs.
 pub struct Node {
@@ -75,6 +78,7 @@ pub struct Node {
     servers: JoinSet<()>,
     tasks: JoinSet<()>,
     recorder: FlowRecorder,
+    recording: Arc<Recording>,
 }
 
 impl Node {
@@ -90,6 +94,7 @@ impl Node {
         tokio::time::sleep(self.drain_delay).await;
         self.drain.cancel();
         while self.servers.join_next().await.is_some() {}
+        self.recording.finished(LAST_EXPLANATIONS).await;
         self.recorder.shutdown(LAST_FLOWS).await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
@@ -111,6 +116,7 @@ struct Building {
     drain: CancellationToken,
     /// Of nothing, unless a role brings one.
     recorder: FlowRecorder,
+    recording: Arc<Recording>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -177,6 +183,7 @@ impl Building {
             live: None,
             drain: CancellationToken::new(),
             recorder: FlowRecorder::disabled(),
+            recording: Arc::new(Recording::off()),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         })
@@ -271,10 +278,11 @@ impl Building {
         }
         let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
         let method = self.config.authn.method;
-        let recorded = self.config.recorder.recording(recorder.clone(), method);
+        let recording = &self.config.recorder;
+        let recording = Arc::new(recording.recording(recorder.clone(), method, limits));
         let api = api.for_callers(Arc::clone(&self.authenticator));
-        let api = Arc::new(api.recorded(Arc::new(recorded)));
-        self.recorder = recorder;
+        let api = Arc::new(api.recorded(Arc::clone(&recording)));
+        (self.recorder, self.recording) = (recorder, recording);
         let routes = http::flows::routes(Arc::clone(&flows));
         let mut router = http::router(Arc::clone(&api), self.readiness.clone())
             .merge(http::beside(&api, routes));
@@ -375,6 +383,7 @@ impl Building {
             servers,
             tasks: self.tasks,
             recorder: self.recorder,
+            recording: self.recording,
         })
     }
 }

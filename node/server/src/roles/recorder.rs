@@ -14,8 +14,9 @@ use meridian_sync::kafka::topics::make;
 use tokio_util::sync::CancellationToken;
 
 use super::Building;
-use crate::calls::Calls;
+use crate::commands::Local;
 use crate::config::Config;
+use crate::explanations::Explaining;
 use crate::flows::above::{Above, FlowTopic};
 use crate::flows::{Flows, Kept, keeping};
 use crate::node_service::EdgeFlows;
@@ -72,12 +73,12 @@ impl Recorder {
         })
     }
 
-    /// What answers for the flows, decisions explained by `calls`.
-    pub(super) fn service(&self, calls: Arc<dyn Calls>) -> Arc<Flows> {
+    /// What answers for the flows, decisions explained over `local`'s datastore.
+    pub(super) fn service(&self, local: Arc<Local>) -> Arc<Flows> {
         let kept = Kept::Here {
             flows: Arc::clone(&self.flows),
             recorder: self.recorder.clone(),
-            calls,
+            explaining: Explaining::new(local),
         };
         Arc::new(Flows { kept })
     }

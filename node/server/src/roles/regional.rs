@@ -108,6 +108,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     );
     let local = Arc::new(local.keeping(config.decision_settings()));
     let own = own(config, &local)?;
+    let flow_service = recorder.service(Arc::clone(&local));
     let regional = Arc::new(Regional::new(local, own, Upwards::new(peers()?)));
     let known = freshness.subscribe();
     let tiering = Tiering::Below(peers()?);
@@ -127,7 +128,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         &recorder.recorder,
     )?;
     let behaviour = Behaviour {
-        flows: recorder.service(Arc::clone(&regional) as _),
+        flows: flow_service,
         recorder: recorder.recorder,
         calls: Arc::clone(&regional) as _,
         admin: Arc::clone(&admin),

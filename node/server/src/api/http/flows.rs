@@ -125,12 +125,11 @@ async fn one(
     let steps: Vec<_> = steps.collect();
     let mut body = json!({ "flow": reply.flow.as_ref().map(flow), "steps": steps });
     if let (Some(why), Some(body)) = (&reply.explanation, body.as_object_mut()) {
-        let explanation = json!({
-            "allowed": why.allowed,
-            "revision": why.revision,
-            "truncated": why.truncated,
-            "root": why.root.as_ref().map(explained),
-        });
+        let mut explanation = parsed(&why.json);
+        if let Some(explanation) = explanation.as_object_mut() {
+            explanation.insert("revision".to_owned(), json!(why.revision));
+            explanation.insert("kept".to_owned(), json!(why.kept));
+        }
         body.insert("explanation".to_owned(), explanation);
     }
     if let (Some(session), Some(body)) = (&reply.session, body.as_object_mut()) {
@@ -298,7 +297,6 @@ fn time(micros: i64) -> String {
 
 fn flow(flow: &wire::Flow) -> Value {
     let decision = flow.decision.as_ref().map(|decision| {
-        let details: Value = serde_json::from_str(&decision.details).unwrap_or_default();
         json!({
             "operation": decision.operation,
             "object": decision.object,
@@ -308,7 +306,8 @@ fn flow(flow: &wire::Flow) -> Value {
             "revision": decision.revision,
             "authorization_model_id": decision.authorization_model_id,
             "served_by": decision.served_by,
-            "details": details,
+            "details": parsed(&decision.details),
+            "explanation_kept": decision.explanation_kept,
         })
     });
     json!({
@@ -328,7 +327,7 @@ fn flow(flow: &wire::Flow) -> Value {
     })
 }
 
-fn explained(node: &wire::ExplainedNode) -> Value {
-    let children: Vec<_> = node.children.iter().map(explained).collect();
-    json!({ "kind": node.kind, "name": node.name, "allowed": node.allowed, "children": children })
+/// What stands as JSON in a message.
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
 }

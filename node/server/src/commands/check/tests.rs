@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use meridian_model::ports::{Datastore, WriteOptions};
-use meridian_model::{TupleKey, dsl};
+use meridian_model::{Timestamp, TupleKey, dsl};
 use meridian_store::memory::MemoryDatastore;
 
 use super::*;

@@ -3,7 +3,7 @@ use meridian_model::change::StoredModel;
 use meridian_model::{TupleKey, dsl};
 
 use super::*;
-use crate::explanations::{Explained, Explainer};
+use crate::explanations::{Explained, Explainer, Size};
 use crate::routing::edge::tests::{MODEL, STORE, edge_of};
 
 const TYPES: &str = "model
@@ -31,7 +31,12 @@ async fn what_the_view_decides_is_explained_by_it() {
         Arc::new(Views::new(Instant::now(), None)),
         Arc::new(crate::answers::Answers::new(1, Duration::from_secs(60))),
     );
-    let explainer = Explainer::new(Limits::default(), 100, 1);
+    let size = Size {
+        parts: 100,
+        bytes: 100_000,
+    };
+    let explainer = Explainer::new(Limits::default(), size);
+    let late = Instant::now() + Duration::from_secs(60);
     for (object, relation, steps) in [
         ("team:core", "member", Some(true)),
         ("team:other", "member", Some(false)),
@@ -49,7 +54,7 @@ async fn what_the_view_decides_is_explained_by_it() {
         let why = Why::wanted();
         let found = edge.held.decide(&view, &request, edge.held.inline_budget());
         found.leave(&why, &view, &request);
-        match (explainer.explanation(why).await, steps) {
+        match (explainer.explanation(why, late).await, steps) {
             (Explained::Because(of), Some(allowed)) => {
                 assert_eq!(of.allowed, allowed, "{object}");
                 let because = &of.steps.first().unwrap().because;
