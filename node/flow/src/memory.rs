@@ -9,16 +9,11 @@ use meridian_model::{StoreId, Timestamp};
 
 use crate::flow::{Completion, Flow, FlowId, FlowStatus, Step};
 use crate::ports::{
-    DayActivity, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
+    DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
     RepositoryError, Result, Row, SessionRepository, Sink,
 };
 use crate::recorder::Overrides;
 use crate::session::Session;
-
-/// Microseconds of a day.
-pub(crate) const DAY: i64 = 86_400_000_000;
-/// How many error codes are told.
-pub(crate) const ERRORS: u32 = 10;
 
 /// Flows and steps in order.
 #[derive(Debug, Default)]
@@ -223,7 +218,7 @@ impl FlowRepository for MemoryFlows {
         deadline: Instant,
     ) -> Result<FlowStats> {
         let state = self.state(deadline)?;
-        let filter = between(from, to);
+        let filter = FlowFilter::between(from, to);
         let mut counts: Vec<FlowCount> = Vec::new();
         let mut errors: HashMap<&str, u64> = HashMap::new();
         for flow in state.wanted(store, &filter) {
@@ -269,7 +264,7 @@ impl FlowRepository for MemoryFlows {
         deadline: Instant,
     ) -> Result<Vec<DayActivity>> {
         let state = self.state(deadline)?;
-        let filter = between(from, to);
+        let filter = FlowFilter::between(from, to);
         let mut days: BTreeMap<(i64, i64), u64> = BTreeMap::new();
         for flow in state.wanted(store, &filter) {
             let day = flow.started_at.0.div_euclid(DAY);
@@ -366,14 +361,6 @@ impl SessionRepository for MemoryFlows {
             state.sessions.remove(id);
         }
         Ok(count(&old))
-    }
-}
-
-fn between(from: Timestamp, to: Timestamp) -> FlowFilter {
-    FlowFilter {
-        from: Some(from),
-        to: Some(to),
-        ..FlowFilter::default()
     }
 }
 

@@ -12,6 +12,11 @@ use crate::session::Session;
 use crate::settings::NotStored;
 use crate::text::{self, bound_some};
 
+/// Microseconds of a day.
+pub const DAY: i64 = 86_400_000_000;
+/// How many error codes figures tell.
+pub(crate) const ERRORS: u32 = 10;
+
 /// Why something was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepositoryError {
@@ -147,6 +152,18 @@ pub struct FlowFilter {
     pub step: Option<String>,
     /// With a step that failed by this code.
     pub error_code: Option<String>,
+}
+
+impl FlowFilter {
+    /// All that began at `from` or later, and before `to`.
+    #[must_use]
+    pub fn between(from: Timestamp, to: Timestamp) -> Self {
+        Self {
+            from: Some(from),
+            to: Some(to),
+            ..Self::default()
+        }
+    }
 }
 
 /// A store's flows in figures.

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use meridian_flow::ports::FlowFilter;
+use meridian_flow::ports::{DAY, FlowFilter};
 use meridian_flow::recorder::Overrides;
 use meridian_flow::{FlowId, FlowRecorder, FlowStatus, Repository, RepositoryError};
 use meridian_model::{StoreId, Timestamp};
@@ -31,7 +31,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const PURGING: Duration = Duration::from_secs(5);
 /// Flows that go with one statement.
 const PURGED_AT_ONCE: u32 = 500;
-const DAY: i64 = 86_400_000_000;
 
 /// The service of a node.
 pub struct Flows {

@@ -12,9 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, ValueRef as _};
 use super::dialect::Dialect;
 use super::{SqlFlows, within};
 use crate::flow::{Asked, Flow, FlowId, FlowKind, FlowStatus, Step, StepStatus};
-use crate::memory::{DAY, ERRORS};
 use crate::ports::{
-    DayActivity, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository, Result,
+    DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
+    Result,
 };
 use crate::recorder::{Overrides, micros};
 
@@ -239,7 +239,7 @@ impl FlowRepository for SqlFlows {
         to: Timestamp,
         deadline: Instant,
     ) -> Result<FlowStats> {
-        let filter = between(from, to);
+        let filter = FlowFilter::between(from, to);
         let number = self.dialect.number;
         let mut counts = self.statement(format!(
             "SELECT f.kind, f.status, COUNT(*) AS flows, CAST(COALESCE(SUM(f.duration_micros), 0) AS {number}) AS took, \
@@ -270,7 +270,7 @@ impl FlowRepository for SqlFlows {
         let mut select = self.statement(format!(
             "SELECT {day} AS day, f.status, COUNT(*) AS flows FROM flows f"
         ));
-        select.wanted(store, &between(from, to));
+        select.wanted(store, &FlowFilter::between(from, to));
         select.push(&format!(" GROUP BY {day}, f.status ORDER BY day, f.status"));
         let read = |row: &AnyRow| {
             Ok(DayActivity {
@@ -386,14 +386,6 @@ fn condition(dialect: &Dialect, first: &str, second: &str) -> String {
     };
     let (before, after) = (dialect.id_before, dialect.id_after);
     format!("{first}{one} AND {second}{before}{two}{after}")
-}
-
-fn between(from: Timestamp, to: Timestamp) -> FlowFilter {
-    FlowFilter {
-        from: Some(from),
-        to: Some(to),
-        ..FlowFilter::default()
-    }
 }
 
 fn flow(row: &AnyRow) -> sqlx::Result<Flow> {
