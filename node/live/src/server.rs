@@ -84,14 +84,6 @@ impl Server {
         self.sockets.close();
         self.sockets.wait().await;
     }
-
-    fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
-        let told = self.settings.address_header.as_ref();
-        let told = told.and_then(|name| headers.get_all(name).iter().next_back());
-        let told =
-            told.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        told.or_else(|| Some(peer?.ip().to_canonical()))
-    }
 }
 
 /// Why a connection is not upgraded.
@@ -172,7 +164,7 @@ fn admit(
     };
     let node =
         Counts::take(&server.nodes, (), limits.connections).ok_or_else(|| crowded("node"))?;
-    let address = server.address(headers, peer);
+    let address = peer.map(|peer| (settings.addresses)(peer.ip(), headers));
     let by_address = address.map(|address| {
         let taken = Counts::take(&server.addresses, address, limits.connections_per_address);
         taken.ok_or_else(|| crowded("address"))

@@ -1,14 +1,18 @@
 //! How the live channel behaves.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderName;
+use axum::http::HeaderMap;
 use meridian_model::StoreId;
 
 /// Says whether pages of an origin may connect.
 pub type Origins = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Says whose a connection with an address is, by its request's headers: a proxy in front may tell.
+pub type Addresses = Arc<dyn Fn(IpAddr, &HeaderMap) -> IpAddr + Send + Sync>;
 
 /// How the live channel behaves. The defaults are those that the documentation states.
 #[derive(Clone)]
@@ -21,8 +25,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Pages that may connect. What is no page names no origin, and may.
     pub origins: Origins,
-    /// The header by which a proxy tells a client's address, its last value counts; none unless set.
-    pub address_header: Option<HeaderName>,
+    /// Where clients come from; of the connection unless set.
+    pub addresses: Addresses,
     /// Whether the authority wants to see the user's own token.
     pub shows_token: bool,
     /// How much there may be.
@@ -38,7 +42,7 @@ impl Default for Settings {
             store: None,
             rules: Rules::default(),
             origins: Arc::new(|_| true),
-            address_header: None,
+            addresses: Arc::new(|peer, _| peer.to_canonical()),
             shows_token: false,
             limits: Limits::default(),
             times: Times::default(),

@@ -18,6 +18,7 @@ pub mod node_service;
 mod outage;
 mod pace;
 pub mod peer;
+pub mod proxies;
 pub mod recording;
 mod retention;
 pub mod roles;

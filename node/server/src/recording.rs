@@ -1,10 +1,10 @@
 //! What the API tells the flow recorder: how decisions were made, and who showed who they are.
 //!
 //! A decision is told of once, when it is over, or when it is explained where that is asked for; while nothing is recorded, a
-//! request costs one atomic load. Of a request's headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`, are looked at: no token, key or context is kept.
+//! request costs one atomic load. Of a request's headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`,
+//! are looked at: no token, key or context is kept.
 
 mod asked;
-mod client;
 mod late;
 mod steps;
 
@@ -25,8 +25,8 @@ use crate::authn::Caller;
 use crate::calls::ServedBy;
 use crate::explanations::{Explained, Explainer, Size, Why};
 use crate::limits::Limits;
+use crate::proxies::Proxies;
 use crate::telemetry::request::{Authenticated, Stages};
-pub use client::{InvalidNetwork, Network};
 pub(crate) use late::Late;
 pub(crate) use steps::Steps;
 
@@ -42,7 +42,7 @@ pub struct Recording {
     recorder: FlowRecorder,
     /// By what callers show who they are.
     grant: &'static str,
-    trusted: Vec<Network>,
+    proxies: Proxies,
     /// Who was recorded of late.
     late: Late,
     /// The share of recorded checks whose explanation is kept.
@@ -74,20 +74,25 @@ pub(crate) struct Decided<'a> {
 impl Recording {
     /// Of nothing.
     pub fn off() -> Self {
-        Self::new(FlowRecorder::disabled(), "none", Vec::new(), Duration::ZERO)
+        Self::new(
+            FlowRecorder::disabled(),
+            "none",
+            Proxies::default(),
+            Duration::ZERO,
+        )
     }
 
     /// By `recorder`, of callers who show who they are by `grant`. The same caller is recorded once in each `interval`.
     pub fn new(
         recorder: FlowRecorder,
         grant: &'static str,
-        trusted: Vec<Network>,
+        proxies: Proxies,
         interval: Duration,
     ) -> Self {
         Self {
             recorder,
             grant,
-            trusted,
+            proxies,
             late: Late::new(interval),
             explained: 0.0,
             explainer: Explainer::new(Limits::default(), KEPT),
@@ -318,7 +323,7 @@ impl Recording {
         Flow {
             client_id: caller.and_then(|caller| caller.client_id.clone()),
             user_id: caller.and_then(|caller| caller.subject.clone()),
-            ip: client::address(extensions, headers, &self.trusted),
+            ip: self.proxies.client_of(extensions, headers),
             user_agent: agent,
             ..Flow::begun(store, kind, at)
         }

@@ -18,6 +18,10 @@ pub struct Recorder {
     #[schemars(length(max = 16), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<String>,
+    /// The share of recorded Checks whose explanation is kept, `0` for none to `1` for all, like `0.05`; `0` where unset.
+    #[schemars(length(max = 16), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<String>,
     /// How long flows are kept, like `720h`, which it is where unset.
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('87600h')").message("retention must be 1m to 87600h"))]
@@ -29,10 +33,6 @@ pub struct Recorder {
     #[x_kube(validation = Rule::new("duration(self) <= duration('720h')").message("authenticationInterval must be 0s to 720h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication_interval: Option<String>,
-    /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub trusted_proxies: Vec<String>,
 }
 
 /// Records to whoever may see them, over WebSockets, at every node.
@@ -101,10 +101,6 @@ pub struct Live {
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_origins: Option<Vec<String>>,
-    /// The header by which a proxy tells a client's address, like `x-forwarded-for`.
-    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address_header: Option<String>,
 }
 
 /// Pods that serve the live channel and nothing else, in each region behind a Service of their own.

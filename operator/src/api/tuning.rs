@@ -28,7 +28,7 @@ pub struct AuthZen {
     pub base_url: String,
 }
 
-/// What browsers may do.
+/// What browsers may do, and which proxies in front of nodes are believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Http {
@@ -40,6 +40,10 @@ pub struct Http {
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors_allowed_headers: Option<Vec<String>>,
+    /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Answers of checks that central and regional nodes keep.

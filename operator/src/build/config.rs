@@ -160,11 +160,11 @@ struct Recorder<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sampling: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authentication_interval: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    trusted_proxies: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -329,11 +329,10 @@ fn oidc(of: &callers::Oidc) -> Oidc<'_> {
 fn recorder(of: &observing::Recorder) -> Recorder<'_> {
     Recorder {
         enabled: true,
-        // The schema lets nothing in that is no number.
-        sampling: of.sampling.as_deref().and_then(|share| share.parse().ok()),
+        sampling: share(of.sampling.as_deref()),
+        explain: share(of.explain.as_deref()),
         retention: of.retention.as_deref(),
         authentication_interval: of.authentication_interval.as_deref(),
-        trusted_proxies: &of.trusted_proxies,
     }
 }
 
@@ -347,6 +346,11 @@ fn live(of: &observing::Live, role: Role) -> Live {
         (of.durable, of.retention) = (None, None);
     }
     Live { enabled: true, of }
+}
+
+/// The schema lets nothing in that is no number.
+fn share(text: Option<&str>) -> Option<f64> {
+    text.and_then(|share| share.parse().ok())
 }
 
 fn nodes(spec: &AuthzStoreSpec, role: Role) -> Option<Nodes> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::Uri;
 use meridian_live_channel::settings::{Limits, Rules, Times};
 use meridian_model::StoreId;
 use serde::Deserialize;
@@ -48,8 +48,6 @@ pub struct Live {
     pub authority_url: Option<String>,
     /// Origins of pages that may connect, in which one `*` stands for anything.
     pub allowed_origins: Vec<String>,
-    /// The header by which a proxy tells a client's address.
-    pub address_header: Option<String>,
     /// Sockets of the node.
     pub connections: usize,
     /// Sockets of one address.
@@ -120,7 +118,6 @@ impl Default for Live {
             userinfo_max_age: Duration::from_secs(60),
             authority_url: None,
             allowed_origins: vec!["*".to_owned()],
-            address_header: None,
             connections: limits.connections,
             connections_per_address: limits.connections_per_address,
             connections_per_user: limits.connections_per_user,
@@ -206,15 +203,6 @@ impl Config {
                 "live.wholeTypes",
                 one,
                 WHOLE_TYPE,
-            )?;
-        }
-        if let Some(header) = &live.address_header {
-            let is_name = HeaderName::from_bytes(header.as_bytes()).is_ok();
-            need(
-                is_name,
-                "live.addressHeader",
-                header,
-                "write the name of a header, like x-forwarded-for",
             )?;
         }
         for (setting, url) in [

@@ -9,7 +9,8 @@ use super::authn::Method;
 use super::rules::{TOPIC_PART, is_topic_part, need};
 use super::{Config, ConfigError};
 use crate::limits::Limits;
-use crate::recording::{Network, Recording};
+use crate::proxies::Proxies;
+use crate::recording::Recording;
 use crate::schema::address;
 
 /// What is recorded of logins and decisions, and how.
@@ -45,8 +46,6 @@ pub struct Recorder {
     pub authentication_interval: Duration,
     /// Regions without regional nodes (central): the flows of their edges are kept here.
     pub regions: Vec<String>,
-    /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Recorder {
@@ -73,7 +72,6 @@ impl Default for Recorder {
             start_timeout,
             authentication_interval: Duration::from_secs(60 * 60),
             regions: Vec::new(),
-            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -101,6 +99,7 @@ impl Recorder {
         &self,
         recorder: FlowRecorder,
         method: Method,
+        proxies: Proxies,
         limits: Limits,
     ) -> Recording {
         let grant = match method {
@@ -108,10 +107,7 @@ impl Recorder {
             Method::Preshared => "preshared",
             Method::Oidc => "oidc",
         };
-        let trusted = self.trusted_proxies.iter();
-        // Each was checked.
-        let trusted = trusted.filter_map(|text| text.parse().ok()).collect();
-        Recording::new(recorder, grant, trusted, self.authentication_interval)
+        Recording::new(recorder, grant, proxies, self.authentication_interval)
             .explaining(self.explain, limits)
     }
 }
@@ -144,13 +140,6 @@ impl Config {
                 TOPIC_PART,
             )?;
         }
-        recorder.trusted_proxies.iter().try_for_each(|text| {
-            need(
-                text.parse::<Network>().is_ok(),
-                "recorder.trustedProxies",
-                text,
-                "name addresses, like 192.0.2.7, or networks, like 10.0.0.0/8",
-            )
-        })
+        Ok(())
     }
 }

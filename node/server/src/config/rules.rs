@@ -32,6 +32,7 @@ impl Config {
         self.authn.check()?;
         self.nodes.check()?;
         self.tls.check()?;
+        self.http.check()?;
         self.upstream
             .iter()
             .try_for_each(|url| need(is_node_url(url), "upstream", url, UPSTREAM))

@@ -105,6 +105,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "tls.reloadInterval" tls.reload_interval, time(MILLISECOND, HOUR);
     "http.corsAllowedOrigins" http.cors_allowed_origins, LIST, "OPENFGA_HTTP_CORS_ALLOWED_ORIGINS", "OPENFGA_HTTP_CORSALLOWEDORIGINS";
     "http.corsAllowedHeaders" http.cors_allowed_headers, LIST, "OPENFGA_HTTP_CORS_ALLOWED_HEADERS", "OPENFGA_HTTP_CORSALLOWEDHEADERS";
+    "http.trustedProxies" http.trusted_proxies, LIST;
     "datastore.url" datastore.url, Range::Is("a datastore's URL");
     "datastore.readReplicaUrl" datastore.read_replica_url, Range::Is("a datastore's URL");
     "datastore.minConnections" datastore.min_connections, Range::Is("no more than `maxConnections`"), "OPENFGA_DATASTORE_MIN_OPEN_CONNS";
@@ -150,7 +151,6 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "live.userinfoMaxAge" live.userinfo_max_age, time(Duration::ZERO, HOUR);
     "live.authorityUrl" live.authority_url, Range::Is("a URL with `{object}`");
     "live.allowedOrigins" live.allowed_origins, LIST;
-    "live.addressHeader" live.address_header, Range::Is("a header's name");
     "live.connections" live.connections, count(1, MANY);
     "live.connectionsPerAddress" live.connections_per_address, count(1, MANY);
     "live.connectionsPerUser" live.connections_per_user, count(1, MANY);
@@ -179,7 +179,6 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "recorder.startTimeout" recorder.start_timeout, time(MILLISECOND, MINUTE);
     "recorder.authenticationInterval" recorder.authentication_interval, time(Duration::ZERO, DAY);
     "recorder.regions" recorder.regions, LIST;
-    "recorder.trustedProxies" recorder.trusted_proxies, LIST;
     "drainDelay" drain_delay, time(Duration::ZERO, HOUR);
     "shutdownTimeout" shutdown_timeout, time(MILLISECOND, HOUR), "OPENFGA_SHUTDOWN_TIMEOUT";
     "experimentals" experimentals, LIST, "OPENFGA_EXPERIMENTALS";

@@ -267,6 +267,18 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "5m",
             "0s to 1m",
         ),
+        (
+            "http: {trustedProxies: [10.0.0.0/8, proxy.example]}",
+            "http.trustedProxies",
+            "proxy.example",
+            "name addresses",
+        ),
+        (
+            "recorder: {explain: 1.5}",
+            "recorder.explain",
+            "1.5",
+            "from 0",
+        ),
         ("drainDelay: 2h", "drainDelay", "2h", "0s to 1h"),
         ("shutdownTimeout: 0s", "shutdownTimeout", "0s", "1ms to 1h"),
     ] {
@@ -286,6 +298,8 @@ fn what_makes_sense_is_taken() {
         "kafka: {bootstrap: 'a.example.com:9092, [::1]:9093'}",
         "edge: {revisionWait: 0s, maxStaleness: 2s}",
         "checkCache: {maxAnswers: 0, window: 5ms}",
+        "http: {trustedProxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']}",
+        "recorder: {explain: 0.05}",
         "datastore: {minConnections: 0, maxConnections: 1, changelogRetention: 7days}",
         "datastore: {url: 'mysql://db/app', readReplicaUrl: 'mariadb://copy/app'}",
     ] {

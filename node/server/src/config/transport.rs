@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::rules::need;
+use crate::proxies::{Network, Proxies};
 
 /// TLS of each port. A port without a certificate speaks without it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Files {
     pub key: Option<PathBuf>,
 }
 
-/// What browsers are told about pages of other origins.
+/// What browsers are told about pages of other origins, and which proxies in front are believed.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Http {
@@ -41,6 +42,8 @@ pub struct Http {
     pub cors_allowed_origins: Vec<String>,
     /// Headers that they may send; `*` for any.
     pub cors_allowed_headers: Vec<String>,
+    /// Proxies, as addresses or networks like `10.0.0.0/8`, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Tls {
@@ -59,7 +62,27 @@ impl Default for Http {
         Self {
             cors_allowed_origins: vec!["*".to_owned()],
             cors_allowed_headers: vec!["*".to_owned()],
+            trusted_proxies: Vec::new(),
         }
+    }
+}
+
+impl Http {
+    /// The proxies that are believed. What is none was refused when the settings were read.
+    pub fn proxies(&self) -> Proxies {
+        let proxies = self.trusted_proxies.iter();
+        proxies.filter_map(|text| text.parse().ok()).collect()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.trusted_proxies.iter().try_for_each(|text| {
+            need(
+                text.parse::<Network>().is_ok(),
+                "http.trustedProxies",
+                text,
+                "name addresses, like 192.0.2.7, or networks, like 10.0.0.0/8",
+            )
+        })
     }
 }
 

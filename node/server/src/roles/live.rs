@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use http::HeaderName;
 use meridian_flow::FlowRecorder;
 use meridian_live_channel::ports::Authority;
 use meridian_live_channel::review::Review;
@@ -119,7 +118,7 @@ impl Building {
             times: live.times(),
         };
         self.spawn(review.run(stop));
-        let settings = self.live_settings(&live)?;
+        let settings = self.live_settings(&live);
         let observing = Observing::new(
             recorder.clone(),
             tokens.grant(),
@@ -166,19 +165,17 @@ impl Building {
         }))
     }
 
-    fn live_settings(&self, live: &Config) -> anyhow::Result<Settings> {
-        let header = live.address_header.as_deref();
-        let header = header.map(|name| HeaderName::from_bytes(name.as_bytes()));
-        let allowed = live.allowed_origins.clone();
-        Ok(Settings {
+    fn live_settings(&self, live: &Config) -> Settings {
+        let (allowed, proxies) = (live.allowed_origins.clone(), self.config.http.proxies());
+        Settings {
             node: self.name.as_str().to_owned(),
             store: live.default_store(),
             rules: live.rules(),
             origins: Arc::new(move |origin| cors::is_among(&allowed, origin)),
-            address_header: header.transpose().context("live.addressHeader")?,
+            addresses: Arc::new(move |peer, headers| proxies.client(peer, headers)),
             shows_token: live.authority_url.is_some(),
             limits: live.limits(),
             times: live.times(),
-        })
+        }
     }
 }

@@ -279,7 +279,9 @@ impl Building {
         let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
         let method = self.config.authn.method;
         let recording = &self.config.recorder;
-        let recording = Arc::new(recording.recording(recorder.clone(), method, limits));
+        let proxies = self.config.http.proxies();
+        let recording = recording.recording(recorder.clone(), method, proxies, limits);
+        let recording = Arc::new(recording);
         let api = api.for_callers(Arc::clone(&self.authenticator));
         let api = Arc::new(api.recorded(Arc::clone(&recording)));
         (self.recorder, self.recording) = (recorder, recording);

@@ -58,7 +58,7 @@ async fn central(file: &Path, set: impl FnOnce(&mut config::Recorder)) -> Node {
     };
     config.nodes.tokens = Secrets::new(["token".to_owned()]);
     config.recorder.enabled = true;
-    config.recorder.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    config.http.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
     set(&mut config.recorder);
     let node = roles::central(&config).await.unwrap();
     tokio::time::timeout(PATIENCE, node.ready()).await.unwrap();

@@ -34,6 +34,7 @@ mod lists;
 mod live;
 mod observed;
 mod process;
+mod proxies;
 mod starting;
 mod status;
 mod streamed_batch;
