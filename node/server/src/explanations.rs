@@ -8,13 +8,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use meridian_engine::{Budget, Explanation, Outcome, View};
 use meridian_model::{ApiError, Position};
 use meridian_proto::openfga::v1;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::calls::Context;
 use crate::commands::Local;
@@ -53,6 +54,9 @@ pub enum Explained {
     /// Others are being explained.
     Busy,
 }
+
+/// What comes of an explanation that is being made, with its slot.
+type Running = Pin<Box<dyn Future<Output = (Explained, Option<OwnedSemaphorePermit>)> + Send>>;
 
 /// How large an explanation may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +157,7 @@ impl Explainer {
         }
         let slot = Arc::clone(&self.slots).acquire_owned();
         match tokio::time::timeout_at(deadline.into(), slot).await {
-            Ok(Ok(_slot)) => self.run(why).await,
+            Ok(Ok(slot)) => self.run(why, slot).await.0,
             _ => Explained::Busy,
         }
     }
@@ -166,10 +170,10 @@ impl Explainer {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             return then(Explained::Busy);
         };
-        let explaining = self.run(why);
+        let explaining = self.run(why, slot);
         tokio::spawn(async move {
-            then(explaining.await);
-            drop(slot);
+            let (explained, _slot) = explaining.await;
+            then(explained);
         });
     }
 
@@ -185,22 +189,24 @@ impl Explainer {
         self.slots.close();
     }
 
-    /// Runs on a blocking thread.
-    fn run(&self, why: Why) -> impl Future<Output = Explained> + Send + use<> {
+    /// Runs on a blocking thread, which has the slot until it is done, also where nobody waits for it any more.
+    fn run(&self, why: Why, slot: OwnedSemaphorePermit) -> Running {
         let (limits, size) = (self.limits, self.size);
-        let run = move || why.basis()?.explain(&limits, size);
+        let run = move || {
+            let explained = match why.basis().and_then(|basis| basis.explain(&limits, size)) {
+                Some(Ok(explanation)) => Explained::Because(explanation),
+                Some(Err(Outcome::OutOfWork)) => Explained::TooLarge,
+                _ => Explained::NotHere,
+            };
+            (explained, Some(slot))
+        };
         let running = tokio::task::spawn_blocking(run);
-        async move {
-            match running.await {
-                Ok(Some(Ok(explanation))) => Explained::Because(explanation),
-                Ok(Some(Err(Outcome::OutOfWork))) => Explained::TooLarge,
-                Ok(_) => Explained::NotHere,
-                Err(error) => {
-                    tracing::error!(%error, "an explanation ended unexpectedly");
-                    Explained::NotHere
-                }
-            }
-        }
+        Box::pin(async move {
+            running.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "an explanation ended unexpectedly");
+                (Explained::NotHere, None)
+            })
+        })
     }
 }
 

@@ -16,6 +16,7 @@ async fn serve(origins: &[&str], headers: &[&str]) -> SocketAddr {
     let settings = Http {
         cors_allowed_origins: owned(origins),
         cors_allowed_headers: owned(headers),
+        ..Http::default()
     };
     let router = axum::Router::new()
         .route("/stores", get(async || StatusCode::UNAUTHORIZED))
