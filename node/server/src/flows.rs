@@ -47,7 +47,7 @@ pub enum Kept {
         /// What writes to it.
         recorder: FlowRecorder,
         /// What explains decisions.
-        explaining: Explaining,
+        explaining: Box<Explaining>,
     },
     /// At a node above.
     Above {

@@ -78,7 +78,7 @@ impl Recorder {
         let kept = Kept::Here {
             flows: Arc::clone(&self.flows),
             recorder: self.recorder.clone(),
-            explaining: Explaining::new(local),
+            explaining: Box::new(Explaining::new(local)),
         };
         Arc::new(Flows { kept })
     }

@@ -91,6 +91,16 @@ fn url(file: &Path) -> String {
     format!("sqlite://{}?mode=rwc", file.display())
 }
 
+/// Whether a text stands in the files of a database in a folder.
+fn is_stored(folder: &Path, text: &[u8]) -> bool {
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    // SQLite moves what is new from its log, whose name is the longer one, to the database, and removes the log at last.
+    files.sort_by(|one, other| other.cmp(one));
+    let mut files = files.iter().filter_map(|file| std::fs::read(file).ok());
+    files.any(|bytes| bytes.windows(text.len()).any(|part| part == text))
+}
+
 async fn post(node: &Node, path: &str, body: Value) -> Value {
     let headers = [
         ("authorization", BEARER),

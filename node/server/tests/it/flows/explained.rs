@@ -234,9 +234,9 @@ async fn what_is_kept_is_what_held_then_with_what_the_request_brought_and_no_mor
         flow["decision"]["revision"]
     );
     node.stop().await;
-    let bytes = std::fs::read(&file).unwrap();
-    let is_there = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
-    assert!(is_there(b"on_site") && !is_there(b"s3same") && !is_there(b"room-7c1"));
+    let is_there = |text: &[u8]| is_stored(folder.path(), text);
+    assert!(is_there(br#""condition":"on_site","contextual":true"#));
+    assert!(!is_there(b"s3same") && !is_there(b"room-7c1"));
 }
 
 #[tokio::test]
