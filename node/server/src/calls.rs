@@ -29,6 +29,19 @@ pub struct Context {
     pub why: Why,
 }
 
+impl Context {
+    /// Of a call that a node makes by itself.
+    pub(crate) fn own(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            min_position: None,
+            caller: None,
+            model: Resolved::default(),
+            why: Why::default(),
+        }
+    }
+}
+
 /// The authorization model of a call, noted as soon as it is known: a stream names it before it ends, and an error too.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved(Arc<OnceLock<ModelId>>);

@@ -16,11 +16,13 @@ use async_trait::async_trait;
 use meridian_flow::ports::{DAY, FlowFilter};
 use meridian_flow::recorder::Overrides;
 use meridian_flow::{FlowId, FlowRecorder, FlowStatus, Repository, RepositoryError};
-use meridian_model::{StoreId, Timestamp};
+use meridian_model::{Code, StoreId, Timestamp};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::flow_service_server::FlowService;
+use meridian_proto::openfga::v1;
 use tonic::{Request, Response, Status};
 
+use crate::calls::{Calls, Context};
 use crate::explanations::Explaining;
 use crate::node_service::store_id;
 use above::Above;
@@ -306,6 +308,24 @@ impl Here<'_> {
         }
     }
 
+    /// Refuses a store that there is not: nobody would ever clear away what is set of it.
+    async fn check_exists(self, store: StoreId, deadline: Instant) -> Result<(), Status> {
+        let request = v1::GetStoreRequest {
+            store_id: store.to_string(),
+        };
+        let found = self.calls.get_store(&Context::own(deadline), request).await;
+        match found.map_err(|refusal| refusal.error) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == Code::StoreIdNotFound => {
+                Err(Status::not_found(format!("there is no store '{store}'")))
+            }
+            Err(error) if error.code == Code::DeadlineExceeded => {
+                Err(Status::deadline_exceeded(error.message))
+            }
+            Err(error) => Err(Status::unavailable(error.message)),
+        }
+    }
+
     async fn overrides(self, store: StoreId, deadline: Instant) -> Result<Overrides, Status> {
         let all = self.flows.get_overrides(deadline).await.map_err(failed)?;
         let of = all.iter().find(|(of, _)| *of == store);
@@ -334,13 +354,10 @@ impl Here<'_> {
         deadline: Instant,
     ) -> Result<wire::SetRecorderResponse, Status> {
         let store = store_id(&request.store_id)?;
-        let new = asked::overrides(&request)?;
+        let change = asked::change(&request)?;
+        self.check_exists(store, deadline).await?;
         let old = self.overrides(store, deadline).await?;
-        let set = Overrides {
-            enabled: new.enabled.or(old.enabled),
-            sampling: new.sampling.or(old.sampling),
-            retention: new.retention.or(old.retention),
-        };
+        let set = change.of(old);
         if set != old {
             let put = self.flows.put_overrides(store, &set, deadline);
             put.await.map_err(failed)?;

@@ -1,33 +1,33 @@
 //! What the API tells the flow recorder: how decisions were made, and who showed who they are.
 //!
 //! A decision is told of once, when it is over, or when it is explained where that is asked for; while nothing is recorded, a
-//! request costs one atomic load. Of a request's headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`,
-//! are looked at: no token, key or context is kept.
+//! request costs one atomic load. Of a request's headers only `User-Agent`, and behind a trusted proxy `X-Forwarded-For`, are looked at: no token, key or context is kept.
 
 mod asked;
+mod deciding;
+mod guard;
 mod late;
 mod steps;
+mod stores;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ::http::{Extensions, HeaderMap, header};
-use meridian_flow::{
-    Asked, Flow, FlowKind, FlowRecorder, FlowStatus, MAX_EXPLANATION_BYTES, Recorded,
-};
-use meridian_model::{Position, StoreId, Timestamp};
+use meridian_flow::{Flow, FlowKind, FlowRecorder, MAX_EXPLANATION_BYTES, Recorded};
+use meridian_model::{StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use metrics::{counter, describe_counter};
 
-use crate::api::Rejection;
 use crate::authn::Caller;
-use crate::calls::ServedBy;
 use crate::explanations::{Explained, Explainer, Size, Why};
 use crate::limits::Limits;
 use crate::proxies::Proxies;
-use crate::telemetry::request::{Authenticated, Stages};
-pub(crate) use late::Late;
+use crate::telemetry::request::Authenticated;
+pub use asked::{Finding, Noting};
+pub(crate) use deciding::{Came, Decided, Deciding};
+pub(crate) use guard::Guard;
 pub(crate) use steps::Steps;
 
 /// How large a kept explanation may be.
@@ -39,61 +39,28 @@ const EXPLANATIONS: &str = "meridian_flow_explanations_total";
 
 /// How the API of a node is recorded.
 pub struct Recording {
-    recorder: FlowRecorder,
+    guard: Arc<Guard>,
     /// By what callers show who they are.
     grant: &'static str,
     proxies: Proxies,
-    /// Who was recorded of late.
-    late: Late,
     /// The share of recorded checks whose explanation is kept.
     explained: f64,
     explainer: Explainer,
 }
 
-/// A decision under way that will be recorded.
-pub(crate) struct Deciding {
-    store: StoreId,
-    asked: Asked,
-    pub(crate) stages: Arc<Stages>,
-    /// Where it leaves what it was decided by, if its explanation is to be kept.
-    pub(crate) why: Why,
-}
-
-/// What a decision came to.
-pub(crate) struct Decided<'a> {
-    pub(crate) started: Instant,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) extensions: &'a Extensions,
-    /// The answer's message, or why there is none.
-    pub(crate) result: Result<&'a dyn Any, &'a Rejection>,
-    pub(crate) position: Option<Position>,
-    pub(crate) model: String,
-    pub(crate) served_by: &'a ServedBy,
-}
-
 impl Recording {
     /// Of nothing.
-    pub fn off() -> Self {
-        Self::new(
-            FlowRecorder::disabled(),
-            "none",
-            Proxies::default(),
-            Duration::ZERO,
-        )
+    pub(crate) fn off() -> Self {
+        let guard = Guard::new(FlowRecorder::disabled(), None, Duration::ZERO);
+        Self::new(Arc::new(guard), "none", Proxies::default())
     }
 
-    /// By `recorder`, of callers who show who they are by `grant`. The same caller is recorded once in each `interval`.
-    pub fn new(
-        recorder: FlowRecorder,
-        grant: &'static str,
-        proxies: Proxies,
-        interval: Duration,
-    ) -> Self {
+    /// Through `guard`, of callers who show who they are by `grant`.
+    pub(crate) fn new(guard: Arc<Guard>, grant: &'static str, proxies: Proxies) -> Self {
         Self {
-            recorder,
+            guard,
             grant,
             proxies,
-            late: Late::new(interval),
             explained: 0.0,
             explainer: Explainer::new(Limits::default(), KEPT),
         }
@@ -132,124 +99,28 @@ impl Recording {
 
     /// Whether anything is recorded.
     pub(crate) fn is_on(&self) -> bool {
-        self.recorder.is_on()
+        self.recorder().is_on()
     }
 
-    /// Begins the record of a decision, if it is one and is to be recorded.
-    pub(crate) fn begin(
-        &self,
-        operation: &'static str,
-        store: &str,
-        request: &dyn Any,
-    ) -> Option<Deciding> {
-        if !self.is_on() {
-            return None;
-        }
-        let store = store.parse().ok()?;
-        if !self.recorder.samples(store) {
-            return None;
-        }
-        Some(Deciding {
-            store,
-            asked: asked::of(operation, request)?,
-            stages: Arc::default(),
-            why: self.why(request),
-        })
-    }
-
-    /// Records a decision that is over.
-    pub(crate) fn decided(&self, deciding: Deciding, decided: &Decided<'_>) {
-        let Deciding {
-            store,
-            asked,
-            stages,
-            why,
-        } = deciding;
-        let (took, now) = (decided.started.elapsed(), SystemTime::now());
-        let authenticated = decided.extensions.get::<Authenticated>();
-        let before = authenticated.map_or(Duration::ZERO, |done| done.took);
-        let whole = took + before;
-        let at = timestamp(now - whole);
-        let (allowed, details) = match decided.result {
-            Ok(body) => asked::answer(body),
-            Err(_) => (None, None),
-        };
-        let asked = Asked {
-            allowed,
-            explanation: details,
-            revision: decided.position.map(|position| position.to_string()),
-            model: Some(decided.model.clone()),
-            served_by: decided.served_by.as_str().to_owned(),
-            ..asked
-        };
-        let flow = Flow {
-            status: match decided.result {
-                Ok(_) => FlowStatus::Success,
-                Err(_) => FlowStatus::Failure,
-            },
-            completed_at: Some(timestamp(now)),
-            duration_micros: Some(micros(whole)),
-            asked: Some(Box::new(asked)),
-            ..self.flow(
-                (store, FlowKind::Decision, at),
-                decided.headers,
-                decided.extensions,
-            )
-        };
-        let mut steps = Steps::of(&flow);
-        if let Some(done) = authenticated {
-            steps.add("authenticate", done.took, done.took);
-        }
-        let mut rest = took;
-        for noted in stages.take() {
-            let end = noted.began.saturating_duration_since(decided.started) + noted.took;
-            rest = rest.saturating_sub(noted.took);
-            steps.add(noted.name, before + end, noted.took);
-        }
-        if decided.served_by.is_kept() {
-            steps.skip("evaluate");
-        } else if decided.result.is_ok() && !steps.has_decided() {
-            steps.add("evaluate", whole, rest);
-        }
-        if let Err(rejection) = decided.result {
-            steps.fail(rejection.code(), rejection.message());
-        }
-        let recorded = Recorded {
-            flow,
-            steps: steps.into_all(),
-        };
-        if why.is_wanted() && decided.result.is_ok() {
-            self.explain(recorded, why);
-        } else {
-            self.recorder.record_flow(recorded);
-        }
-    }
-
-    /// Records a decision with its explanation, as soon as that is there; without it, where there is none.
-    fn explain(&self, mut recorded: Recorded, why: Why) {
-        let recorder = self.recorder.clone();
-        self.explainer.later(why, move |explained| {
-            let (result, text) = match explained {
-                Explained::Because(of) => ("kept", Some(of.to_json())),
-                Explained::TooLarge => ("too_large", None),
-                Explained::Busy => ("busy", None),
-                Explained::NotHere => ("not_here", None),
-            };
-            counter!(EXPLANATIONS, "result" => result).increment(1);
-            if let Some(asked) = &mut recorded.flow.asked {
-                asked.explanation = text;
-            }
-            recorder.record_flow(recorded);
-        });
+    fn recorder(&self) -> &FlowRecorder {
+        self.guard.recorder()
     }
 
     /// Records that a caller showed who it is, unless it was recorded of late.
-    pub(crate) fn authenticated(&self, store: &str, headers: &HeaderMap, extensions: &Extensions) {
+    pub(crate) fn authenticated(
+        &self,
+        store: StoreId,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) {
         let Some(done) = extensions.get::<Authenticated>() else {
             return;
         };
-        let result = Ok(done.took);
-        self.shown(store, headers, extensions, timestamp(done.since), result);
+        if self.recorder().records(store) {
+            let flow = self.login((store, timestamp(done.since)), headers, extensions);
+            let shown = headers.get(header::AUTHORIZATION);
+            self.guard.admitted(flow, &shown, done.took);
+        }
     }
 
     /// Records that somebody was not let in, where the request's path tells of which store.
@@ -261,53 +132,44 @@ impl Recording {
         error: (&str, &str),
     ) {
         let mut parts = path.split('/').skip(1);
-        if let (Some("stores"), Some(store)) = (parts.next(), parts.next()) {
+        let (Some("stores"), Some(store)) = (parts.next(), parts.next()) else {
+            return;
+        };
+        let Ok(store) = store.parse() else { return };
+        if self.recorder().records(store) {
             let now = timestamp(SystemTime::now());
-            self.shown(store, headers, extensions, now, Err(error));
+            let flow = self.login((store, now), headers, extensions);
+            self.guard.refused(flow, Duration::ZERO, error);
         }
     }
 
-    fn shown(
+    fn login(
         &self,
-        store: &str,
+        (store, at): (StoreId, Timestamp),
         headers: &HeaderMap,
         extensions: &Extensions,
-        at: Timestamp,
-        result: Result<Duration, (&str, &str)>,
-    ) {
-        let Ok(store) = store.parse() else { return };
-        if !self.recorder.records(store) {
-            return;
-        }
-        let begun = self.flow((store, FlowKind::Authentication, at), headers, extensions);
-        let shown = match result {
-            Ok(_) => headers.get(header::AUTHORIZATION),
-            // Whoever guesses shows something else each time.
-            Err(_) => None,
-        };
-        let who = (store, begun.ip, shown, result.err().map(|(code, _)| code));
-        if self.late.was(&who) {
-            return;
-        }
-        let took = result.unwrap_or_default();
-        let flow = Flow {
-            status: match result {
-                Ok(_) => FlowStatus::Success,
-                Err(_) => FlowStatus::Failure,
-            },
-            completed_at: Some(Timestamp(at.0.saturating_add_unsigned(micros(took)))),
-            duration_micros: Some(micros(took)),
+    ) -> Flow {
+        Flow {
             grant_type: Some(self.grant.to_owned()),
-            ..begun
-        };
-        let mut steps = Steps::of(&flow);
-        steps.add("authenticate", took, took);
-        if let Err((code, message)) = result {
-            steps.fail(code, message);
+            ..self.flow((store, FlowKind::Authentication, at), headers, extensions)
         }
-        self.recorder.record_flow(Recorded {
-            flow,
-            steps: steps.into_all(),
+    }
+
+    /// Records a decision with its explanation, as soon as that is there; without it, where there is none.
+    fn explain(&self, mut recorded: Recorded, why: Why) {
+        let guard = Arc::clone(&self.guard);
+        self.explainer.later(why, move |explained| {
+            let (result, text) = match explained {
+                Explained::Because(of) => ("kept", Some(of.to_json())),
+                Explained::TooLarge => ("too_large", None),
+                Explained::Busy => ("busy", None),
+                Explained::NotHere => ("not_here", None),
+            };
+            counter!(EXPLANATIONS, "result" => result).increment(1);
+            if let Some(asked) = &mut recorded.flow.asked {
+                asked.explanation = text;
+            }
+            guard.keep(recorded);
         });
     }
 
@@ -336,6 +198,10 @@ pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     Timestamp(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn after(at: Timestamp, time: Duration) -> Timestamp {
+    Timestamp(at.0.saturating_add_unsigned(micros(time)))
 }
 
 pub(crate) fn micros(time: Duration) -> u64 {

@@ -1306,7 +1306,7 @@ pub struct GetRecorderResponse {
     #[prost(uint64, tag = "4")]
     pub retention_seconds: u64,
 }
-/// What is set holds for the store; what is not, is as for all.
+/// What is set here holds for the store from now on; what is not stays as it is. The store must exist.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetRecorderRequest {
     #[prost(string, tag = "1")]
@@ -1322,6 +1322,9 @@ pub struct SetRecorderRequest {
     /// The switch of the answering process, until it ends.
     #[prost(bool, optional, tag = "5")]
     pub process_enabled: ::core::option::Option<bool>,
+    /// What is to be as for all again: "enabled", "sampling", "retention_seconds".
+    #[prost(string, repeated, tag = "6")]
+    pub unset: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct SetRecorderResponse {

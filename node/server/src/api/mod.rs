@@ -17,18 +17,17 @@ pub mod serve;
 pub mod streamed;
 pub(crate) mod timely;
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::{Extensions, HeaderMap, Request};
-use meridian_model::{ApiError, Code};
+use meridian_model::{ApiError, Code, Position, StoreId};
 
 use crate::authn::{Authenticator, Unknown};
 use crate::calls::{Answer, Calls, Context, Refusal, Resolved, ServedBy};
 use crate::explanations::Why;
 use crate::limits::Limits;
-use crate::recording::{Decided, Recording};
+use crate::recording::{Came, Decided, Recording};
 use crate::telemetry::request::{self, Authenticating, Begun, RequestId, stage};
 use authzen::AuthZen;
 use fields::{Fields, InvalidFields};
@@ -87,6 +86,22 @@ impl Rejection {
         match self {
             Self::Fields(fields) => &fields.message,
             Self::Refused(refusal) => &refusal.error.message,
+        }
+    }
+
+    /// The node that refused; `None` for the one that was asked.
+    pub(crate) fn served_by(&self) -> Option<&ServedBy> {
+        match self {
+            Self::Fields(_) => None,
+            Self::Refused(refusal) => refusal.served_by.as_ref(),
+        }
+    }
+
+    /// Where the store stood, where that is known.
+    pub(crate) fn position(&self) -> Option<Position> {
+        match self {
+            Self::Fields(_) => None,
+            Self::Refused(refusal) => refusal.position,
         }
     }
 }
@@ -199,15 +214,17 @@ impl Api {
         let started = Instant::now();
         self.meters.started(O::INDEX);
         let mut begun = request::begin(headers, extensions, O::NAME);
-        let deciding = self.recording.begin(O::NAME, request.store_id(), &request);
+        let store = self.recorded_store(&request);
+        let deciding = self.recording.begin(
+            (O::NAME, request.store_id(), &request),
+            (headers, extensions),
+            started,
+            &self.name,
+        );
         begun.stages = deciding
             .as_ref()
             .map(|deciding| Arc::clone(&deciding.stages));
         let why = deciding.as_ref().map(|deciding| deciding.why.clone());
-        if self.recording.is_on() {
-            let store = request.store_id();
-            self.recording.authenticated(store, headers, extensions);
-        }
         let traits = Traits::of(&request);
         let request_id = begun.id;
         let mut answer_headers = headers::for_request(request_id, &request);
@@ -269,22 +286,31 @@ impl Api {
         };
         self.meters.done(O::INDEX, traits, &done);
         if let Some(deciding) = deciding {
-            let decided = Decided {
-                started,
-                headers,
-                extensions,
-                result: result.as_ref().map(|body| body as &dyn Any),
+            deciding.over(&Decided {
+                came: match &result {
+                    Ok(body) => Came::Answered(body),
+                    Err(rejection) => Came::Refused(rejection),
+                },
+                took: done.took,
                 position,
                 model: headers::text(&answer_headers, headers::MODEL_ID),
-                served_by: served_by.as_ref().unwrap_or(&self.name),
-            };
-            self.recording.decided(deciding, &decided);
+                served_by: served_by.as_ref(),
+            });
+        }
+        if let Some(store) = store {
+            self.recording.authenticated(store, headers, extensions);
         }
         log::done((service(O::INDEX), O::NAME), begun, &answer_headers, &done);
         Outcome {
             result,
             headers: answer_headers,
         }
+    }
+
+    /// The store of a request whose caller is recorded, if it is well formed.
+    fn recorded_store(&self, request: &impl Fields) -> Option<StoreId> {
+        let is_on = self.recording.is_on();
+        is_on.then(|| request.store_id().parse().ok()).flatten()
     }
 
     fn context(

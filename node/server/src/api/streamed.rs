@@ -1,12 +1,11 @@
 //! Calls whose findings go out as they are found.
 
-use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Extensions, HeaderMap};
-use meridian_model::{ApiError, Code, Position};
+use meridian_model::{ApiError, Code};
 use meridian_proto::meridian::v1 as meridian;
 use meridian_proto::openfga::v1;
 use serde::Serialize;
@@ -20,7 +19,7 @@ use super::{Api, Outcome, Rejection, headers, log};
 use crate::api::fields::Fields;
 use crate::calls::{Answer, Calls, Context, Refusal, Reply, Resolved, ServedBy};
 use crate::limits::Limits;
-use crate::recording::{Decided, Deciding, Recording};
+use crate::recording::{Came, Decided, Deciding, Finding};
 use crate::routing::batch::BatchResult;
 use crate::telemetry::request::{self, Begun, Current, stage};
 
@@ -37,7 +36,7 @@ pub trait StreamedCall: 'static {
     /// Its request message.
     type Request: Fields + prost::Message + Default + DeserializeOwned + Send + 'static;
     /// What is found.
-    type Found: Send + 'static;
+    type Found: Finding;
     /// A finding as gRPC's message.
     type Response: prost::Message + Default + 'static;
     /// A finding as HTTP shows it.
@@ -167,31 +166,69 @@ pub struct Findings<T> {
     /// Whether there may be some though nothing was found.
     is_cut_short: bool,
     found: mpsc::Receiver<T>,
-    call: Option<AbortOnDropHandle<Result<Reply<()>, Rejection>>>,
+    call: Option<AbortOnDropHandle<Over>>,
+    recorded: Option<Deciding>,
 }
 
-impl<T> Findings<T> {
+impl<T: Finding> Findings<T> {
     /// The next finding; an error is the last there is.
     pub async fn next(&mut self) -> Option<Result<T, Rejection>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        if let Some(found) = self.found.recv().await {
+        let found = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.found.recv().await,
+        };
+        if let Some(found) = found {
+            let recorded = self.recorded.iter_mut();
+            recorded.for_each(|deciding| deciding.found(&found));
             return Some(Ok(found));
         }
-        ended(self.call.take()?.await).err().map(Err)
+        let over = Over::of(self.call.take()?.await);
+        over.record(self.recorded.take());
+        over.result.err().map(Err)
     }
 }
 
-/// What a call came to. One that broke down has not found all there is.
-fn ended(call: Result<Result<Reply<()>, Rejection>, JoinError>) -> Result<Reply<()>, Rejection> {
-    call.unwrap_or_else(|_| {
-        let error = ApiError::new(Code::Internal, "Internal Server Error");
-        Err(Rejection::Refused(error.into()))
-    })
+/// What a call came to.
+struct Over {
+    result: Result<Reply<()>, Rejection>,
+    took: Duration,
+    model: String,
 }
 
-/// What is noted when a call ends; of one that its client gives up, nothing.
+impl Over {
+    /// A call that broke down has not found all there is.
+    fn of(call: Result<Self, JoinError>) -> Self {
+        call.unwrap_or_else(|_| {
+            let error = ApiError::new(Code::Internal, "Internal Server Error");
+            Self {
+                result: Err(Rejection::Refused(error.into())),
+                took: Duration::ZERO,
+                model: String::new(),
+            }
+        })
+    }
+
+    /// Has it recorded, once all that was found is told.
+    fn record(&self, recorded: Option<Deciding>) {
+        let Some(deciding) = recorded else { return };
+        let decided = match &self.result {
+            Ok(reply) => Decided {
+                came: Came::Answered(&()),
+                took: self.took,
+                position: reply.position,
+                model: self.model.clone(),
+                served_by: Some(&reply.served_by),
+            },
+            Err(rejection) => Decided {
+                model: self.model.clone(),
+                ..Decided::refused(rejection, self.took)
+            },
+        };
+        deciding.over(&decided);
+    }
+}
+
+/// What is measured and logged when a call ends; of one that its client gives up, nothing.
 struct End {
     streamed: Streamed,
     meters: Arc<Meters>,
@@ -201,41 +238,14 @@ struct End {
     current: Current,
     begun: Begun,
     started: Instant,
-    /// Where the store stands that it is answered at.
-    position: Option<Position>,
-    recorded: Option<Recorded>,
-}
-
-/// What is recorded of a call that decides.
-struct Recorded {
-    recording: Arc<Recording>,
-    deciding: Deciding,
-    headers: HeaderMap,
-    extensions: Extensions,
-}
-
-impl Recorded {
-    fn decided(self, end: &End, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
-        let decided = Decided {
-            started: end.started,
-            headers: &self.headers,
-            extensions: &self.extensions,
-            result: result.map(|none| none as &dyn Any),
-            position: end.position,
-            model: headers::text(&end.headers, headers::MODEL_ID),
-            served_by: served_by.unwrap_or(&end.here),
-        };
-        self.recording.decided(self.deciding, &decided);
-    }
 }
 
 impl End {
-    fn note(mut self, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) {
-        if let Some(recorded) = self.recorded.take() {
-            recorded.decided(&self, served_by, result);
-        }
+    /// Notes it, and how long it took.
+    fn note(self, served_by: Option<&ServedBy>, result: Result<&(), &Rejection>) -> Duration {
+        let took = self.started.elapsed();
         let done = Done {
-            took: self.started.elapsed(),
+            took,
             statements: self.current.statements(),
             result,
             served_by,
@@ -248,6 +258,7 @@ impl End {
         } = self.streamed;
         self.meters.done(index, self.traits, &done);
         log::done((service, name), self.begun, &self.headers, &done);
+        took
     }
 }
 
@@ -268,21 +279,16 @@ impl Api {
         let started = Instant::now();
         self.meters.started(S::STREAMED.index);
         let mut begun = request::begin(request_headers, extensions, S::STREAMED.name);
-        let store = request.store_id();
-        let deciding = self.recording.begin(S::STREAMED.name, store, &request);
-        if self.recording.is_on() {
-            self.recording
-                .authenticated(store, request_headers, extensions);
-        }
-        let recorded = deciding.map(|deciding| {
-            begun.stages = Some(Arc::clone(&deciding.stages));
-            Recorded {
-                recording: Arc::clone(&self.recording),
-                deciding,
-                headers: request_headers.clone(),
-                extensions: extensions.clone(),
-            }
-        });
+        let store = self.recorded_store(&request);
+        let deciding = self.recording.begin(
+            (S::STREAMED.name, request.store_id(), &request),
+            (request_headers, extensions),
+            started,
+            &self.name,
+        );
+        begun.stages = deciding
+            .as_ref()
+            .map(|deciding| Arc::clone(&deciding.stages));
         let mut answer_headers = headers::for_request(begun.id, &request);
         headers::add_origin(&mut answer_headers, None, &self.name);
         let end = End {
@@ -294,8 +300,6 @@ impl Api {
             current: begun.current(),
             begun,
             started,
-            position: None,
-            recorded,
         };
         let limits = S::limits(&self.limits);
         let current = end.current.clone();
@@ -309,7 +313,7 @@ impl Api {
         let result = match current.work(checked) {
             Ok(cx) => {
                 let model = cx.model.clone();
-                let begun = self.begin::<S>(cx, request, end).await;
+                let begun = self.begin::<S>(cx, request, end, deciding).await;
                 add_model(&mut answer_headers, &model);
                 if begun.as_ref().is_ok_and(|findings| findings.is_cut_short) {
                     headers::add_truncated(&mut answer_headers);
@@ -317,10 +321,17 @@ impl Api {
                 begun
             }
             Err(rejection) => {
-                end.note(None, Err(&rejection));
+                let took = end.note(None, Err(&rejection));
+                if let Some(deciding) = deciding {
+                    deciding.over(&Decided::refused(&rejection, took));
+                }
                 Err(rejection)
             }
         };
+        if let Some(store) = store {
+            let recording = &self.recording;
+            recording.authenticated(store, request_headers, extensions);
+        }
         Outcome {
             result,
             headers: answer_headers,
@@ -332,6 +343,7 @@ impl Api {
         cx: Context,
         request: S::Request,
         mut end: End,
+        recorded: Option<Deciding>,
     ) -> Result<Findings<S::Found>, Rejection> {
         let (sender, mut found) = mpsc::channel(S::ahead(&request));
         let calls = Arc::clone(&self.calls);
@@ -352,29 +364,30 @@ impl Api {
             };
             known.into_iter().for_each(|model| cx.model.note(model));
             add_model(&mut end.headers, &cx.model);
-            match answer {
-                Ok(reply) => {
-                    end.position = reply.position;
-                    end.note(Some(&reply.served_by), Ok(&()));
-                    Ok(reply)
-                }
-                Err(refusal) => {
-                    let served_by = refusal.served_by.clone();
-                    let rejection = Rejection::Refused(refusal);
-                    end.note(served_by.as_ref(), Err(&rejection));
-                    Err(rejection)
-                }
+            let model = headers::text(&end.headers, headers::MODEL_ID);
+            let answer = answer.map_err(Rejection::Refused);
+            let took = match &answer {
+                Ok(reply) => end.note(Some(&reply.served_by), Ok(&())),
+                Err(rejection) => end.note(rejection.served_by(), Err(rejection)),
+            };
+            Over {
+                result: answer,
+                took,
+                model,
             }
         });
         let mut call = AbortOnDropHandle::new(call);
         let Some(first) = found.recv().await else {
             // Nothing was found: the end says whether that is the answer.
-            let reply = ended((&mut call).await)?;
+            let over = Over::of((&mut call).await);
+            over.record(recorded);
+            let reply = over.result?;
             return Ok(Findings {
                 first: None,
                 is_cut_short: reply.truncated,
                 found,
                 call: None,
+                recorded: None,
             });
         };
         Ok(Findings {
@@ -382,6 +395,7 @@ impl Api {
             is_cut_short: false,
             found,
             call: Some(call),
+            recorded,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! The settings of the flow recorder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_flow::{FlowRecorder, RecorderSettings, StoreSettings};
+use meridian_flow::{RecorderSettings, StoreSettings};
 use serde::Deserialize;
 
 use super::authn::Method;
@@ -10,7 +11,7 @@ use super::rules::{TOPIC_PART, is_topic_part, need};
 use super::{Config, ConfigError};
 use crate::limits::Limits;
 use crate::proxies::Proxies;
-use crate::recording::Recording;
+use crate::recording::{Guard, Recording};
 use crate::schema::address;
 
 /// What is recorded of logins and decisions, and how.
@@ -94,10 +95,10 @@ impl Recorder {
         }
     }
 
-    /// How `recorder` is told of requests whose callers show who they are by `method`.
+    /// How flows are recorded through `guard`, of requests whose callers show who they are by `method`.
     pub(crate) fn recording(
         &self,
-        recorder: FlowRecorder,
+        guard: Arc<Guard>,
         method: Method,
         proxies: Proxies,
         limits: Limits,
@@ -107,8 +108,7 @@ impl Recorder {
             Method::Preshared => "preshared",
             Method::Oidc => "oidc",
         };
-        Recording::new(recorder, grant, proxies, self.authentication_interval)
-            .explaining(self.explain, limits)
+        Recording::new(guard, grant, proxies).explaining(self.explain, limits)
     }
 }
 

@@ -19,6 +19,8 @@ const MOST_DAYS: u32 = 366;
 /// Bytes of a text in a filter.
 const LONGEST: usize = 512;
 const SHORTEST_RETENTION: u64 = 60 * 60;
+/// What can be set of a store.
+const SETTINGS: [&str; 3] = ["enabled", "sampling", "retention_seconds"];
 const LONGEST_RETENTION: u64 = 100 * 365 * 24 * 60 * 60;
 
 fn invalid(what: impl Into<String>) -> Status {
@@ -104,7 +106,60 @@ pub(super) fn token(text: &str) -> Result<Option<FlowId>, Status> {
     id.map(Some).ok_or_else(|| invalid(told))
 }
 
-pub(super) fn overrides(asked: &wire::SetRecorderRequest) -> Result<Overrides, Status> {
+/// What is to be set of a store, and what is to be as for all again.
+pub(super) struct Change {
+    set: Overrides,
+    /// In the order of [`SETTINGS`].
+    unset: [bool; 3],
+}
+
+impl Change {
+    /// What is set of a store then.
+    pub(super) fn of(&self, old: Overrides) -> Overrides {
+        fn one<T>(set: Option<T>, unset: bool, old: Option<T>) -> Option<T> {
+            set.or(old.filter(|_| !unset))
+        }
+        let [enabled, sampling, retention] = self.unset;
+        Overrides {
+            enabled: one(self.set.enabled, enabled, old.enabled),
+            sampling: one(self.set.sampling, sampling, old.sampling),
+            retention: one(self.set.retention, retention, old.retention),
+        }
+    }
+}
+
+pub(super) fn change(asked: &wire::SetRecorderRequest) -> Result<Change, Status> {
+    let set = overrides(asked)?;
+    let is_set = [
+        set.enabled.is_some(),
+        set.sampling.is_some(),
+        set.retention.is_some(),
+    ];
+    for name in &asked.unset {
+        match SETTINGS
+            .iter()
+            .zip(is_set)
+            .find(|(setting, _)| *setting == name)
+        {
+            Some((_, false)) => {}
+            Some((_, true)) => {
+                return Err(invalid(format!(
+                    "{name} is set and among unset: do one of both"
+                )));
+            }
+            None => {
+                let names = SETTINGS.join(", ");
+                return Err(invalid(format!(
+                    "unset holds '{name}': use some of {names}"
+                )));
+            }
+        }
+    }
+    let unset = SETTINGS.map(|setting| asked.unset.iter().any(|name| name == setting));
+    Ok(Change { set, unset })
+}
+
+fn overrides(asked: &wire::SetRecorderRequest) -> Result<Overrides, Status> {
     if let Some(sampling) = asked.sampling.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(invalid(format!("sampling is {sampling}: use 0 to 1")));
     }

@@ -16,7 +16,7 @@ use meridian_live_channel::ports::{
 };
 use meridian_model::{StoreId, Timestamp};
 
-use crate::recording::{Late, Steps, micros, timestamp};
+use crate::recording::{Guard, Steps, micros, timestamp};
 
 /// The name of a check that decides a subscription, among operations.
 const SUBSCRIBE: &str = "Subscribe";
@@ -24,27 +24,18 @@ const AUTHENTICATE: &str = "authenticate";
 
 /// Tells the recorder.
 pub struct Observing {
-    recorder: FlowRecorder,
+    guard: Arc<Guard>,
     grant: &'static str,
     node: Arc<str>,
-    /// Who was refused of late.
-    refused: Late,
 }
 
 impl Observing {
-    /// At `node`, of clients that show who they are by `grant`. The same refusal to the same address is recorded once in each
-    /// `interval`.
-    pub fn new(
-        recorder: FlowRecorder,
-        grant: &'static str,
-        node: &str,
-        interval: Duration,
-    ) -> Self {
+    /// At `node`, through `guard`, of clients that show who they are by `grant`.
+    pub(crate) fn new(guard: Arc<Guard>, grant: &'static str, node: &str) -> Self {
         Self {
-            recorder,
+            guard,
             grant,
             node: node.into(),
-            refused: Late::new(interval),
         }
     }
 }
@@ -52,7 +43,7 @@ impl Observing {
 impl Observer for Observing {
     fn connected(&self, shown: Shown, session: &str, identity: &Identity) -> Arc<dyn Connection> {
         let connected = Arc::new(Connected {
-            recorder: self.recorder.clone(),
+            guard: Arc::clone(&self.guard),
             node: Arc::clone(&self.node),
             id: session.into(),
             store: shown.store,
@@ -61,8 +52,9 @@ impl Observer for Observing {
             origin: shown.origin,
             at: timestamp(SystemTime::now()),
             flow: OnceLock::new(),
+            ended: OnceLock::new(),
         });
-        if self.recorder.records(shown.store) {
+        if self.guard.recorder().records(shown.store) {
             let began = (timestamp(shown.at), shown.took);
             tokio::spawn(Arc::clone(&connected).begin(self.grant, began));
         }
@@ -70,34 +62,22 @@ impl Observer for Observing {
     }
 
     fn refused(&self, shown: Shown, code: u16, why: &str) {
-        // Whoever guesses may name any store.
-        if !self.recorder.records(shown.store) || self.refused.was(&(shown.origin.address, code)) {
-            return;
+        if self.guard.recorder().records(shown.store) {
+            let flow = Flow {
+                grant_type: Some(self.grant.to_owned()),
+                ip: shown.origin.address,
+                user_agent: shown.origin.agent,
+                ..Flow::begun(shown.store, FlowKind::Authentication, timestamp(shown.at))
+            };
+            self.guard
+                .refused(flow, shown.took, (&code.to_string(), why));
         }
-        let at = timestamp(shown.at);
-        let took = micros(shown.took);
-        let flow = Flow {
-            status: FlowStatus::Failure,
-            completed_at: Some(Timestamp(at.0.saturating_add_unsigned(took))),
-            duration_micros: Some(took),
-            grant_type: Some(self.grant.to_owned()),
-            ip: shown.origin.address,
-            user_agent: shown.origin.agent,
-            ..Flow::begun(shown.store, FlowKind::Authentication, at)
-        };
-        let mut steps = Steps::of(&flow);
-        steps.add(AUTHENTICATE, shown.took, shown.took);
-        steps.fail(&code.to_string(), why);
-        self.recorder.record_flow(Recorded {
-            flow,
-            steps: steps.into_all(),
-        });
     }
 }
 
 /// A connection.
 struct Connected {
-    recorder: FlowRecorder,
+    guard: Arc<Guard>,
     node: Arc<str>,
     id: Box<str>,
     store: StoreId,
@@ -107,25 +87,32 @@ struct Connected {
     at: Timestamp,
     /// The flow that it began with, once that is stored.
     flow: OnceLock<FlowId>,
+    /// When it ended, and by which code.
+    ended: OnceLock<(Timestamp, u16)>,
 }
 
 impl Connected {
-    /// Has the flow stored, and the session with it; the session alone where the flow is not.
+    /// Has the flow stored, and the session with it; the session alone where the flow is not, and neither of a store that does
+    /// not exist.
     async fn begin(self: Arc<Self>, grant: &'static str, (at, took): (Timestamp, Duration)) {
+        if !self.guard.finds(self.store).await {
+            return;
+        }
+        let recorder = self.guard.recorder();
         let start = StartFlow {
             client_id: self.client.as_deref().map(str::to_owned),
             grant_type: Some(grant.to_owned()),
             ip: self.origin.address,
             user_agent: self.origin.agent.clone(),
         };
-        if let Ok(flow) = self.recorder.start_at(self.store, start, at).await {
+        if let Ok(flow) = recorder.start_at(self.store, start, at).await {
             // The only place that sets it.
             let _is_first = self.flow.set(flow);
-            let (recorder, user) = (&self.recorder, Some(&*self.user));
+            let user = Some(&*self.user);
             recorder.record_step(flow, AUTHENTICATE, StepStatus::Success, took, None);
             recorder.complete_flow(flow, FlowStatus::Success, took, user);
         }
-        self.recorder.record_session(self.session());
+        recorder.record_session(self.session());
     }
 
     fn session(&self) -> Session {
@@ -136,8 +123,8 @@ impl Connected {
             node: self.node.to_string(),
             user: self.user.to_string(),
             connected_at: self.at,
-            ended_at: None,
-            close_code: None,
+            ended_at: self.ended.get().map(|(at, _)| *at),
+            close_code: self.ended.get().map(|(_, code)| *code),
         }
     }
 }
@@ -150,7 +137,7 @@ impl Connection for Connected {
         at: SystemTime,
         took: Duration,
     ) {
-        if !self.recorder.samples(self.store) {
+        if !self.guard.recorder().samples(self.store) {
             return;
         }
         let at = timestamp(at);
@@ -195,17 +182,18 @@ impl Connection for Connected {
             };
             steps.fail(code, &why.to_string());
         }
-        self.recorder.record_flow(Recorded {
+        self.guard.keep(Recorded {
             flow,
             steps: steps.into_all(),
         });
     }
 
     fn ended(&self, code: u16) {
-        self.recorder.record_session(Session {
-            ended_at: Some(timestamp(SystemTime::now())),
-            close_code: Some(code),
-            ..self.session()
-        });
+        // The only place that sets it.
+        let _is_first = self.ended.set((timestamp(SystemTime::now()), code));
+        // Else its beginning, which waits for the store to be found, tells of the end too.
+        if self.guard.knows(self.store) {
+            self.guard.recorder().record_session(self.session());
+        }
     }
 }

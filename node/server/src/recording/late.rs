@@ -27,12 +27,40 @@ impl Late {
         }
     }
 
+    /// What may stand for something here in place of itself.
+    pub(crate) fn key(&self, what: &impl Hash) -> u64 {
+        self.seed.hash_one(what)
+    }
+
     /// Whether this was recorded of late; from now on it was.
     pub(crate) fn was(&self, what: &impl Hash) -> bool {
         let Some(known) = &self.known else {
             return false;
         };
-        let entry = known.entry(self.seed.hash_one(what)).or_insert(());
+        let entry = known.entry(self.key(what)).or_insert(());
         !entry.is_fresh()
+    }
+
+    /// It was not recorded after all.
+    pub(crate) fn forget(&self, what: &impl Hash) {
+        if let Some(known) = &self.known {
+            known.invalidate(&self.key(what));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_recorded_after_all_is_recorded_the_next_time() {
+        let late = Late::new(Duration::from_secs(3600));
+        let (one, other) = (late.key(&("anne", 1)), late.key(&("anne", 2)));
+        assert!(!late.was(&one) && late.was(&one) && !late.was(&other));
+        late.forget(&one);
+        assert!(!late.was(&one) && late.was(&one) && late.was(&other));
+        let always = Late::new(Duration::ZERO);
+        assert!(!always.was(&one) && !always.was(&one));
     }
 }

@@ -85,16 +85,17 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building.measure(Holding::Database(Arc::clone(&datastore)), None);
     let admin = building.admin(tiering, own_kafka, None, holds);
     let own = own(config, &local)?;
+    let guard = building.guard(&recorder.recorder, Arc::clone(&own) as _);
     building.live(
         hub,
         Arc::clone(&own) as _,
         Source::Database(Arc::clone(&datastore)),
-        &recorder.recorder,
+        &guard,
     )?;
     building.keep_records(Scope::Product, Arc::clone(&datastore), schema.subscribe())?;
     let behaviour = Behaviour {
         flows: recorder.service(Arc::clone(&local)),
-        recorder: recorder.recorder,
+        guard,
         calls: Arc::clone(&own) as _,
         admin: Arc::clone(&admin),
         nodes: Some(Nodes {

@@ -118,11 +118,12 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     );
     let edge = Arc::new(edge);
     let (recorder, above) = building.recorder_above(peers()?)?;
+    let guard = building.guard(&recorder, Arc::clone(&edge) as _);
     building.live(
         hub,
         Arc::clone(&edge) as _,
         Source::Views(Arc::clone(&views)),
-        &recorder,
+        &guard,
     )?;
     let fresh = async move { views.fresh().await };
     if serves == Serves::Live {
@@ -133,12 +134,9 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
         admin,
         nodes: None,
         flows: Arc::new(Flows {
-            kept: Kept::Above {
-                above,
-                recorder: recorder.clone(),
-            },
+            kept: Kept::Above { above, recorder },
         }),
-        recorder,
+        guard,
     };
     building.serve(behaviour, fresh).await
 }

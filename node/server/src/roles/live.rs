@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use meridian_flow::FlowRecorder;
 use meridian_live_channel::ports::Authority;
 use meridian_live_channel::review::Review;
 use meridian_live_channel::{Hub, Server, Settings};
@@ -24,6 +23,7 @@ use crate::live::observing::Observing;
 use crate::live::publishing::{self, Publishing};
 use crate::live::records::Records;
 use crate::live::tokens::Verifier;
+use crate::recording::Guard;
 use crate::routing::batch::DecideAll;
 
 /// The live channel of a node, ready to be served.
@@ -70,7 +70,7 @@ impl Building {
         hub: Option<Arc<Hub>>,
         decider: Arc<dyn DecideAll>,
         source: Source,
-        recorder: &FlowRecorder,
+        guard: &Arc<Guard>,
     ) -> anyhow::Result<()> {
         let Some(hub) = hub else { return Ok(()) };
         let live = self.config.live.clone();
@@ -119,12 +119,7 @@ impl Building {
         };
         self.spawn(review.run(stop));
         let settings = self.live_settings(&live);
-        let observing = Observing::new(
-            recorder.clone(),
-            tokens.grant(),
-            self.name.as_str(),
-            self.config.recorder.authentication_interval,
-        );
+        let observing = Observing::new(Arc::clone(guard), tokens.grant(), self.name.as_str());
         let server = Server::new(hub, tokens, authority, settings, self.drain.clone())
             .observed(Arc::new(observing));
         let publishing = Publishing {

@@ -43,7 +43,7 @@ use crate::flows::Flows;
 use crate::node_service::Nodes;
 use crate::peer::Peers;
 use crate::peer::trust::guarded;
-use crate::recording::Recording;
+use crate::recording::{Guard, Recording};
 use crate::routing::Own;
 use crate::routing::replica::Replicated;
 use crate::status::{self, Holds, NodeStatus};
@@ -150,7 +150,7 @@ struct Behaviour {
     calls: Arc<dyn Calls>,
     admin: Arc<Admin>,
     nodes: Option<Nodes>,
-    recorder: FlowRecorder,
+    guard: Arc<Guard>,
     flows: Arc<Flows>,
 }
 
@@ -231,6 +231,12 @@ impl Building {
         Ok(settings)
     }
 
+    /// What lets flows through to the node's recorder, of the stores that `calls` finds.
+    fn guard(&self, recorder: &FlowRecorder, calls: Arc<dyn Calls>) -> Arc<Guard> {
+        let interval = self.config.recorder.authentication_interval;
+        Arc::new(Guard::new(recorder.clone(), Some(calls), interval))
+    }
+
     /// What answers for the node's status and tiers.
     fn admin(
         &self,
@@ -262,7 +268,7 @@ impl Building {
             calls,
             admin,
             nodes,
-            recorder,
+            guard,
             flows,
         } = behaviour;
         let limits = self.config.limits;
@@ -276,16 +282,15 @@ impl Building {
                 "AuthZEN is served without its metadata document, which needs authzen.baseUrl"
             );
         }
-        let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
         let method = self.config.authn.method;
         let recording = &self.config.recorder;
         let proxies = self.config.http.proxies();
-        let recording = recording.recording(recorder.clone(), method, proxies, limits);
-        let recording = Arc::new(recording);
+        self.recorder = guard.recorder().clone();
+        self.recording = Arc::new(recording.recording(guard, method, proxies, limits));
+        let api = Api::new(calls, self.name.clone(), limits).with_authzen(authzen);
         let api = api.for_callers(Arc::clone(&self.authenticator));
-        let api = Arc::new(api.recorded(Arc::clone(&recording)));
-        (self.recorder, self.recording) = (recorder, recording);
-        let routes = http::flows::routes(Arc::clone(&flows));
+        let api = Arc::new(api.recorded(Arc::clone(&self.recording)));
+        let routes = http::flows::routes(Arc::clone(&flows), &limits);
         let mut router = http::router(Arc::clone(&api), self.readiness.clone())
             .merge(http::beside(&api, routes));
         if let Some(live) = &mut self.live {

@@ -121,15 +121,16 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building.measure(Holding::Database(Arc::clone(&datastore)), Some(below));
     let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);
     let hub = building.hub();
+    let guard = building.guard(&recorder.recorder, Arc::clone(&regional) as _);
     building.live(
         hub,
         Arc::clone(&regional) as _,
         Source::Database(Arc::clone(&datastore)),
-        &recorder.recorder,
+        &guard,
     )?;
     let behaviour = Behaviour {
         flows: flow_service,
-        recorder: recorder.recorder,
+        guard,
         calls: Arc::clone(&regional) as _,
         admin: Arc::clone(&admin),
         nodes: Some(Nodes {

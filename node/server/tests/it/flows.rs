@@ -2,8 +2,11 @@
 
 mod asked;
 mod explained;
+mod given_up;
+mod guarded;
 mod recorded;
 mod switch;
+mod told;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -30,6 +33,10 @@ const BEARER: &str = "Bearer a-key-that-nobody-may-see";
 
 /// A central with a database file, which records.
 async fn central(file: &Path, set: impl FnOnce(&mut config::Recorder)) -> Node {
+    central_with(&url(file), |config| set(&mut config.recorder)).await
+}
+
+async fn central_with(url: &str, set: impl FnOnce(&mut Config)) -> Node {
     let any = ([127, 0, 0, 1], 0).into();
     let mut authn = Authn {
         method: Way::Preshared,
@@ -45,7 +52,7 @@ async fn central(file: &Path, set: impl FnOnce(&mut config::Recorder)) -> Node {
             metrics: None,
         },
         datastore: config::Datastore {
-            url: url(file),
+            url: url.to_owned(),
             ..Default::default()
         },
         kafka: config::Kafka {
@@ -59,7 +66,7 @@ async fn central(file: &Path, set: impl FnOnce(&mut config::Recorder)) -> Node {
     config.nodes.tokens = Secrets::new(["token".to_owned()]);
     config.recorder.enabled = true;
     config.http.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
-    set(&mut config.recorder);
+    set(&mut config);
     let node = roles::central(&config).await.unwrap();
     tokio::time::timeout(PATIENCE, node.ready()).await.unwrap();
     node
@@ -131,6 +138,27 @@ async fn store(node: &Node) -> StoreId {
     let write = json!({"writes": {"tuple_keys": [key]}});
     post(node, &format!("/stores/{store}/write"), write).await;
     store
+}
+
+/// All flows of a kind, earliest first, with their steps, once the node has stopped.
+async fn kept(file: &Path, store: StoreId, kind: FlowKind) -> Vec<(Flow, Vec<Step>)> {
+    let flows = SqlFlows::connect_lazy(&url(file)).unwrap();
+    let filter = FlowFilter {
+        kind: Some(kind),
+        ..FlowFilter::default()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let found = flows.get_flows(store, &filter, None, 100, deadline).await;
+    let mut all = Vec::new();
+    for flow in found.unwrap().into_iter().rev() {
+        let steps = flows.get_steps_for_flow(flow.id, deadline).await.unwrap();
+        all.push((flow, steps));
+    }
+    all
+}
+
+fn names(steps: &[Step]) -> Vec<&str> {
+    steps.iter().map(|step| &*step.name).collect()
 }
 
 async fn get(address: std::net::SocketAddr, path: &str) -> (u16, Value) {

@@ -1,31 +1,35 @@
 //! Flows over HTTP: the calls of `meridian.v1.FlowService` by path and query, times in RFC 3339.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::StatusCode;
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use meridian_model::Code;
 use meridian_proto::google::Timestamp;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::flow_service_server::FlowService as _;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tonic::Status;
 
 use super::query::Query;
 use super::{error, json as answer};
 use crate::api::fields::InvalidFields;
+use crate::api::timely::late;
 use crate::flows::Flows;
+use crate::limits::Limits;
 
 /// Bytes of a body at most.
 const BODY: usize = 64 * 1024;
 const MICROS: i64 = 1_000_000;
 
 /// The routes of a node that has flows.
-pub(crate) fn routes(flows: Arc<Flows>) -> Router {
+pub(crate) fn routes(flows: Arc<Flows>, limits: &Limits) -> Router {
+    let patience = Patience(limits.body_timeout);
     Router::new()
         .route("/stores/{store_id}/flows", get(list))
         .route("/stores/{store_id}/flows/{id}", get(one))
@@ -36,7 +40,29 @@ pub(crate) fn routes(flows: Arc<Flows>) -> Router {
             "/stores/{store_id}/flow-recorder",
             get(recorder).patch(set_recorder),
         )
-        .with_state(flows)
+        .with_state(Served { flows, patience })
+}
+
+#[derive(Clone)]
+struct Served {
+    flows: Arc<Flows>,
+    patience: Patience,
+}
+
+/// How long a body may take to arrive.
+#[derive(Clone, Copy)]
+struct Patience(Duration);
+
+impl FromRef<Served> for Arc<Flows> {
+    fn from_ref(served: &Served) -> Self {
+        Arc::clone(&served.flows)
+    }
+}
+
+impl FromRef<Served> for Patience {
+    fn from_ref(served: &Served) -> Self {
+        served.patience
+    }
 }
 
 /// What a refusal of the service is over HTTP.
@@ -207,10 +233,11 @@ struct Purge {
 
 async fn purge(
     State(flows): State<Arc<Flows>>,
+    State(patience): State<Patience>,
     Path(store_id): Path<String>,
     http: Request,
 ) -> Answer {
-    let Purge { before } = body(http).await?;
+    let Purge { before } = body(http, patience).await?;
     let before = before.parse().map_err(|_| {
         let told = format!("before is '{before}', which is no time like 2026-01-31T12:00:00Z");
         refused(&Status::invalid_argument(told))
@@ -236,33 +263,65 @@ async fn recorder(State(flows): State<Arc<Flows>>, Path(store_id): Path<String>)
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetRecorder {
-    enabled: Option<bool>,
-    sampling: Option<f64>,
-    retention_seconds: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
+    enabled: Option<Option<bool>>,
+    #[serde(default, deserialize_with = "given")]
+    sampling: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "given")]
+    retention_seconds: Option<Option<u64>>,
     process_enabled: Option<bool>,
+}
+
+/// Tells `null` from what is not there.
+fn given<'de, D, T>(from: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(from).map(Some)
 }
 
 async fn set_recorder(
     State(flows): State<Arc<Flows>>,
+    State(patience): State<Patience>,
     Path(store_id): Path<String>,
     http: Request,
 ) -> Answer {
-    let set: SetRecorder = body(http).await?;
+    let set: SetRecorder = body(http, patience).await?;
+    let unset = [
+        ("enabled", set.enabled == Some(None)),
+        ("sampling", set.sampling == Some(None)),
+        ("retention_seconds", set.retention_seconds == Some(None)),
+    ];
+    let unset = unset.into_iter().filter(|(_, is_null)| *is_null);
     let request = wire::SetRecorderRequest {
         store_id,
-        enabled: set.enabled,
-        sampling: set.sampling,
-        retention_seconds: set.retention_seconds,
+        enabled: set.enabled.flatten(),
+        sampling: set.sampling.flatten(),
+        retention_seconds: set.retention_seconds.flatten(),
         process_enabled: set.process_enabled,
+        unset: unset.map(|(name, _)| name.to_owned()).collect(),
     };
     let reply = flows.set_recorder(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply.map_err(|status| match status.code() {
+        tonic::Code::NotFound => {
+            let code = Code::StoreIdNotFound.name();
+            error(StatusCode::NOT_FOUND, code, status.message())
+        }
+        _ => refused(&status),
+    });
+    let reply = reply?.into_inner();
     Ok(shown(&of_recorder(&reply.recorder.unwrap_or_default())))
 }
 
-async fn body<T: for<'de> Deserialize<'de>>(http: Request) -> Result<T, Response> {
+async fn body<T: for<'de> Deserialize<'de>>(
+    http: Request,
+    Patience(limit): Patience,
+) -> Result<T, Response> {
     let wrong = |why: String| refused(&Status::invalid_argument(why));
-    let bytes = axum::body::to_bytes(http.into_body(), BODY).await;
+    let bytes = axum::body::to_bytes(http.into_body(), BODY);
+    let bytes = tokio::time::timeout(limit, bytes).await;
+    let bytes = bytes.map_err(|_| super::refused(&late(limit)))?;
     let bytes = bytes.map_err(|why| wrong(format!("reading the body: {why}")))?;
     serde_json::from_slice(&bytes).map_err(|why| wrong(format!("malformed JSON: {why}")))
 }
