@@ -48,6 +48,8 @@ pub enum Kept {
         flows: Arc<dyn Repository>,
         /// What writes to it.
         recorder: FlowRecorder,
+        /// By what stores are found.
+        calls: Arc<dyn Calls>,
         /// What explains decisions.
         explaining: Box<Explaining>,
     },
@@ -98,11 +100,13 @@ macro_rules! answered {
             Kept::Here {
                 flows,
                 recorder,
+                calls,
                 explaining,
             } => {
                 let $kept = Here {
                     flows: &**flows,
                     recorder,
+                    calls: &**calls,
                     explaining,
                 };
                 $here.await.map(Response::new)
@@ -188,6 +192,7 @@ impl FlowService for Flows {
 struct Here<'a> {
     flows: &'a dyn Repository,
     recorder: &'a FlowRecorder,
+    calls: &'a dyn Calls,
     explaining: &'a Explaining,
 }
 

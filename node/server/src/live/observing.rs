@@ -8,8 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use meridian_flow::{
-    Asked, Flow, FlowId, FlowKind, FlowRecorder, FlowStatus, Recorded, Session, StartFlow,
-    StepStatus,
+    Asked, Flow, FlowId, FlowKind, FlowStatus, Recorded, Session, StartFlow, StepStatus,
 };
 use meridian_live_channel::ports::{
     Connection, Decided, Identity, Observer, Origin, Question, Shown, Undecided,

@@ -64,7 +64,12 @@ impl Guard {
 
     /// Whether there is such a store, looked for if need be. Where too many are looked for, one that is not known is none.
     pub(crate) async fn finds(&self, store: StoreId) -> bool {
-        self.knows(store) || (self.stores.may_look() && self.stores.find(store).await)
+        let is_there =
+            self.knows(store) || (self.stores.may_look() && self.stores.find(store).await);
+        if !is_there {
+            counter!(LEFT_OUT, "reason" => "store").increment(1);
+        }
+        is_there
     }
 
     /// A caller who was let in, for the time that it took to find out who it is, unless `who` was recorded of late.

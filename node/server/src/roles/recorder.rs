@@ -73,11 +73,12 @@ impl Recorder {
         })
     }
 
-    /// What answers for the flows, decisions explained over `local`'s datastore.
+    /// What answers for the flows: stores are found, and decisions explained, by `local`.
     pub(super) fn service(&self, local: Arc<Local>) -> Arc<Flows> {
         let kept = Kept::Here {
             flows: Arc::clone(&self.flows),
             recorder: self.recorder.clone(),
+            calls: Arc::clone(&local) as _,
             explaining: Box::new(Explaining::new(local)),
         };
         Arc::new(Flows { kept })

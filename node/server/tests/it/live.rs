@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
+use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use meridian_flow::ports::{
     FlowFilter, FlowRepository as _, FlowStepRepository as _, SessionRepository as _,
 };
@@ -23,7 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::authn::issuer::{Issuer, Key, hmac, now, unsigned};
-use crate::harness::NOBODY;
+use crate::harness::{NOBODY, send};
 
 async fn node(live: config::Live) -> Node {
     node_with(live, |_| ()).await
@@ -61,7 +62,12 @@ async fn node_with(live: config::Live, set: impl FnOnce(&mut Config)) -> Node {
 
 /// What a client with this token is told first, and how it is closed if it is.
 async fn told(node: &Node, token: &str) -> (Value, Option<u16>) {
-    let mut request = format!("ws://{}/live", node.http)
+    told_of(node, NOBODY, token).await
+}
+
+/// The same, of a store.
+async fn told_of(node: &Node, store: &str, token: &str) -> (Value, Option<u16>) {
+    let mut request = format!("ws://{}/live?store={store}", node.http)
         .into_client_request()
         .unwrap();
     let bearer = format!("Bearer {token}").parse().unwrap();
@@ -188,16 +194,20 @@ async fn a_connection_is_recorded_as_a_flow_with_its_session_and_a_refusal_once(
         config.recorder.enabled = true;
     })
     .await;
-    let (welcome, _) = told(&node, "anne").await;
+    let headers = [("content-type", "application/json")];
+    let named = Bytes::from_static(br#"{"name": "race"}"#);
+    let made = send(node.http, Method::POST, "/stores", &headers, named).await;
+    let name = made.body["id"].as_str().unwrap();
+    // Nothing is recorded of a store that does not exist.
+    told_of(&node, NOBODY, "anne").await;
+    told_of(&node, NOBODY, "no user").await;
+    let (welcome, _) = told_of(&node, name, "anne").await;
     let session = welcome["session"].as_str().unwrap();
-    for _ in 0..5 {
-        assert_eq!(told(&node, "no user").await.1, Some(4401));
-    }
     let (flows, deadline) = (
         SqlFlows::connect_lazy(&url).unwrap(),
         Instant::now() + Duration::from_secs(60),
     );
-    let store = NOBODY.parse().unwrap();
+    let store = name.parse().unwrap();
     let all = async || {
         let filter = FlowFilter::default();
         let flows = flows.get_flows(store, &filter, None, 100, deadline).await;
@@ -221,7 +231,17 @@ async fn a_connection_is_recorded_as_a_flow_with_its_session_and_a_refusal_once(
         assert!(Instant::now() < deadline, "{found:?}");
         tokio::task::yield_now().await;
     };
+    // A refusal is forgotten once it is known that the store it names is none, and recorded the next time.
+    while all().await.len() < 2 {
+        assert_eq!(told_of(&node, name, "no user").await.1, Some(4401));
+        assert!(Instant::now() < deadline);
+    }
+    for _ in 0..5 {
+        assert_eq!(told_of(&node, name, "no user").await.1, Some(4401));
+    }
     node.stop().await;
+    assert_eq!(flows.next_store(None, deadline).await.unwrap(), Some(store));
+    assert_eq!(flows.next_store(Some(store), deadline).await.unwrap(), None);
     let mut found = all().await;
     found.sort_by_key(|flow| flow.status.number());
     let [good, bad] = <[_; 2]>::try_from(found).unwrap();
