@@ -38,6 +38,8 @@ CREATE TABLE flow_steps (
     error_message   TEXT,
     PRIMARY KEY (flow_id, occurred_at)
 );
+-- Few steps fail, and those are asked for.
+CREATE INDEX idx_flow_steps_failed ON flow_steps (flow_id) WHERE error_code IS NOT NULL;
 
 -- What is set of a store; the rest is as for all.
 CREATE TABLE flow_settings (

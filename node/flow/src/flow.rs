@@ -28,11 +28,21 @@ impl FlowId {
         Self(Uuid::from_u128(Self::first_at(at).0.as_u128() | random))
     }
 
-    /// The lowest id of the flows that begin at `at`; what is before 1970 counts as 1970.
+    /// When the flow began, to the microsecond.
+    #[must_use]
+    pub fn began(self) -> Timestamp {
+        let (id, mask) = (self.0.as_u128(), 0xfff_u128);
+        let (millis, part) = (id >> 80, (id >> 64) & mask);
+        let micros = millis * 1000 + (part * 1000).div_ceil(4096);
+        Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
+    /// The lowest id of the flows that begin at `at`; what is before 1970 counts as 1970, and what an id has no room for as
+    /// the last time that it has.
     #[must_use]
     pub fn first_at(at: Timestamp) -> Self {
         let micros = u64::try_from(at.0).unwrap_or(0);
-        let millis = u128::from(micros / 1000) & 0xffff_ffff_ffff;
+        let millis = u128::from(micros / 1000).min(0xffff_ffff_ffff);
         // The 12 bits behind the version are the part of the millisecond (RFC 9562, section 6.2, method 3).
         let part = u128::from((micros % 1000) * 4096 / 1000);
         Self(Uuid::from_u128(
@@ -328,6 +338,11 @@ mod tests {
         assert!(id < FlowId::first_at(Timestamp(at.0 + 1)));
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(FlowId::first_at(Timestamp(-5)) < id);
+        assert!(FlowId::first_at(Timestamp(i64::MAX)) > id);
+        for micros in 0..1000 {
+            let at = Timestamp(at.0 + micros);
+            assert_eq!(FlowId::new(at).began(), at);
+        }
         for bad in ["", "no", "019470a18f6e7c3a9d581f2b3c4d5e6f"] {
             assert_eq!(bad.parse::<FlowId>(), Err(InvalidFlowId), "{bad}");
         }

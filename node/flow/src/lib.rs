@@ -10,6 +10,7 @@
 //!
 //! Where flows are kept is behind the traits of [`ports`]: [`sql`] (PostgreSQL, MySQL, MariaDB, SQLite) and [`memory`].
 
+mod change;
 pub mod flow;
 pub mod memory;
 pub mod ports;

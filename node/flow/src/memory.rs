@@ -1,5 +1,8 @@
 //! Flows in this process's memory, for nodes whose datastore is there too.
 
+mod sessions;
+
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,44 +12,101 @@ use meridian_model::{StoreId, Timestamp};
 
 use crate::flow::{Completion, Flow, FlowId, FlowStatus, Step};
 use crate::ports::{
-    DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowRepository, FlowStats, FlowStepRepository,
-    RepositoryError, Result, Row, SessionRepository, Sink,
+    Activity, Counted, DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowPage, FlowRepository,
+    FlowStats, FlowStepRepository, MOST_COUNTED, RepositoryError, Result, Row, Sink,
 };
-use crate::recorder::Overrides;
+use crate::recorder::{Overrides, OverridesChange};
 use crate::session::Session;
+use sessions::Sessions;
 
-/// Flows and steps in order.
-#[derive(Debug, Default)]
-pub struct MemoryFlows(Mutex<State>);
+/// Bytes of flows, steps and sessions that are kept; then the oldest go.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Flows, steps and sessions, the latest of them as far as there is room.
+#[derive(Debug)]
+pub struct MemoryFlows {
+    state: Mutex<State>,
+    most_bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct State {
+    /// About what flows, steps and sessions take.
+    bytes: usize,
     flows: BTreeMap<FlowId, Flow>,
     steps: BTreeMap<(FlowId, Timestamp), Step>,
-    sessions: BTreeMap<String, Session>,
+    sessions: Sessions,
     overrides: BTreeMap<StoreId, Overrides>,
 }
 
 impl MemoryFlows {
-    /// Nothing yet.
+    /// Nothing yet, with room for 64 MiB.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_room(MOST_BYTES)
+    }
+
+    /// Nothing yet, with room for so many bytes.
+    #[must_use]
+    pub fn with_room(most_bytes: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            most_bytes,
+        }
     }
 
     fn state(&self, deadline: Instant) -> Result<MutexGuard<'_, State>> {
         if Instant::now() >= deadline {
             return Err(RepositoryError::DeadlineExceeded);
         }
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Default for MemoryFlows {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl State {
+    fn add_flow(&mut self, flow: &Flow) {
+        if let Entry::Vacant(place) = self.flows.entry(flow.id) {
+            self.bytes += flow.bytes();
+            place.insert(flow.clone());
+        }
+    }
+
     fn add_step(&mut self, step: &Step) {
-        if self.flows.contains_key(&step.flow) {
-            let key = (step.flow, step.at);
-            self.steps.entry(key).or_insert_with(|| step.clone());
+        if !self.flows.contains_key(&step.flow) {
+            return;
+        }
+        if let Entry::Vacant(place) = self.steps.entry((step.flow, step.at)) {
+            self.bytes += step.bytes();
+            place.insert(step.clone());
+        }
+    }
+
+    fn remove(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.remove(&id) else {
+            return;
+        };
+        let steps: Vec<_> = self.steps_of(id).map(|step| (id, step.at)).collect();
+        let steps = steps.iter().filter_map(|key| self.steps.remove(key));
+        let steps: usize = steps.map(|step| step.bytes()).sum();
+        self.bytes = self.bytes.saturating_sub(flow.bytes() + steps);
+    }
+
+    /// Has the oldest go that there is no room for.
+    fn make_room(&mut self, most_bytes: usize) {
+        while self.bytes > most_bytes {
+            let flow = self.flows.keys().next().copied();
+            match (flow, self.sessions.oldest().cloned()) {
+                (Some(flow), Some((at, _))) if flow.began() <= at => self.remove(flow),
+                (_, Some((_, session))) => self.remove_session(&session),
+                (Some(flow), None) => self.remove(flow),
+                (None, None) => return,
+            }
         }
     }
 
@@ -55,34 +115,23 @@ impl State {
             return;
         };
         if matches!(flow.status, FlowStatus::Pending | FlowStatus::Expired) {
+            let before = flow.bytes();
             flow.status = end.status;
             flow.completed_at = Some(end.at);
             flow.duration_micros = Some(end.duration_micros);
             flow.user_id = end.user_id.clone().or(flow.user_id.take());
+            self.bytes = (self.bytes + flow.bytes()).saturating_sub(before);
         }
     }
 
     fn add_session(&mut self, session: &Session) {
         let mut session = session.clone();
         session.flow = session.flow.filter(|flow| self.flows.contains_key(flow));
-        match self.sessions.get_mut(&session.id) {
-            Some(kept) => kept.merge(&session),
-            None => {
-                self.sessions.insert(session.id.clone(), session);
-            }
-        }
+        self.bytes += self.sessions.add(session);
     }
 
-    fn remove(&mut self, flow: FlowId) {
-        self.flows.remove(&flow);
-        let steps: Vec<_> = self.steps_of(flow).map(|step| (flow, step.at)).collect();
-        for key in steps {
-            self.steps.remove(&key);
-        }
-        let sessions = self.sessions.values_mut();
-        sessions
-            .filter(|session| session.flow == Some(flow))
-            .for_each(|session| session.flow = None);
+    fn remove_session(&mut self, id: &str) {
+        self.bytes = self.bytes.saturating_sub(self.sessions.remove(id));
     }
 
     fn steps_of(&self, flow: FlowId) -> impl Iterator<Item = &Step> {
@@ -132,15 +181,11 @@ impl Sink for MemoryFlows {
                 continue;
             }
             match row {
-                Row::Start(flow) => {
-                    let add = || Flow::clone(flow);
-                    state.flows.entry(flow.id).or_insert_with(add);
-                }
+                Row::Start(flow) => state.add_flow(flow),
                 Row::Step(step) => state.add_step(step),
                 Row::Complete(end) => state.complete(end),
                 Row::Whole(whole) => {
-                    let flow = &whole.flow;
-                    state.flows.entry(flow.id).or_insert_with(|| flow.clone());
+                    state.add_flow(&whole.flow);
                     whole.steps.iter().for_each(|step| state.add_step(step));
                 }
                 Row::Session(_) => {}
@@ -152,6 +197,7 @@ impl Sink for MemoryFlows {
                 state.add_session(session);
             }
         }
+        state.make_room(self.most_bytes);
         Ok(missing)
     }
 }
@@ -165,12 +211,13 @@ impl FlowRepository for MemoryFlows {
         before: Option<FlowId>,
         limit: u32,
         deadline: Instant,
-    ) -> Result<Vec<Flow>> {
+    ) -> Result<FlowPage> {
         let state = self.state(deadline)?;
         let flows = state.wanted(store, filter).rev();
         let flows = flows.filter(|flow| before.is_none_or(|before| flow.id < before));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(flows.take(limit).cloned().collect())
+        let found = flows.take(limit.saturating_add(1)).cloned().collect();
+        Ok(FlowPage::of(found, limit))
     }
 
     async fn get_flow_by_id(
@@ -189,9 +236,24 @@ impl FlowRepository for MemoryFlows {
         store: StoreId,
         filter: &FlowFilter,
         deadline: Instant,
-    ) -> Result<u64> {
+    ) -> Result<Counted> {
         let state = self.state(deadline)?;
-        Ok(count(state.wanted(store, filter)))
+        let flows = count(state.wanted(store, filter));
+        Ok(Counted {
+            flows: flows.min(MOST_COUNTED),
+            more: flows > MOST_COUNTED,
+        })
+    }
+
+    async fn has_older(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let state = self.state(deadline)?;
+        let mut old = state.flows.range(..FlowId::first_at(older_than));
+        Ok(old.any(|(_, flow)| flow.store == store))
     }
 
     async fn purge_old_flows(
@@ -202,8 +264,8 @@ impl FlowRepository for MemoryFlows {
         deadline: Instant,
     ) -> Result<u64> {
         let mut state = self.state(deadline)?;
-        let old = state.flows.values();
-        let old = old.filter(|flow| flow.store == store && flow.started_at < older_than);
+        let old = state.flows.range(..FlowId::first_at(older_than));
+        let old = old.map(|(_, flow)| flow).filter(|flow| flow.store == store);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let old: Vec<_> = old.take(limit).map(|flow| flow.id).collect();
         old.iter().for_each(|id| state.remove(*id));
@@ -253,7 +315,11 @@ impl FlowRepository for MemoryFlows {
             .collect();
         errors.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
         errors.truncate(usize::try_from(ERRORS).unwrap_or(usize::MAX));
-        Ok(FlowStats { counts, errors })
+        Ok(FlowStats {
+            since: None,
+            counts,
+            errors,
+        })
     }
 
     async fn get_daily_activity(
@@ -262,7 +328,7 @@ impl FlowRepository for MemoryFlows {
         from: Timestamp,
         to: Timestamp,
         deadline: Instant,
-    ) -> Result<Vec<DayActivity>> {
+    ) -> Result<Activity> {
         let state = self.state(deadline)?;
         let filter = FlowFilter::between(from, to);
         let mut days: BTreeMap<(i64, i64), u64> = BTreeMap::new();
@@ -274,7 +340,10 @@ impl FlowRepository for MemoryFlows {
             let status = FlowStatus::of_number(status)?;
             Some(DayActivity { day, status, flows })
         });
-        Ok(days.collect())
+        Ok(Activity {
+            since: None,
+            days: days.collect(),
+        })
     }
 
     async fn expire_flows(
@@ -310,13 +379,24 @@ impl FlowRepository for MemoryFlows {
         Ok(all.map(|(store, set)| (*store, *set)).collect())
     }
 
-    async fn put_overrides(
+    async fn change_overrides(
         &self,
         store: StoreId,
-        overrides: &Overrides,
+        change: &OverridesChange,
         deadline: Instant,
     ) -> Result<()> {
-        self.state(deadline)?.overrides.insert(store, *overrides);
+        let mut state = self.state(deadline)?;
+        let set = state.overrides.entry(store).or_default();
+        *set = Overrides {
+            enabled: change.enabled.of(set.enabled),
+            sampling: change.sampling.of(set.sampling),
+            retention: change.retention.of(set.retention),
+        };
+        Ok(())
+    }
+
+    async fn delete_overrides(&self, store: StoreId, deadline: Instant) -> Result<()> {
+        self.state(deadline)?.overrides.remove(&store);
         Ok(())
     }
 }
@@ -326,41 +406,6 @@ impl FlowStepRepository for MemoryFlows {
     async fn get_steps_for_flow(&self, flow: FlowId, deadline: Instant) -> Result<Vec<Step>> {
         let state = self.state(deadline)?;
         Ok(state.steps_of(flow).cloned().collect())
-    }
-}
-
-#[async_trait]
-impl SessionRepository for MemoryFlows {
-    async fn get_session_of_flow(
-        &self,
-        store: StoreId,
-        flow: FlowId,
-        deadline: Instant,
-    ) -> Result<Option<Session>> {
-        let state = self.state(deadline)?;
-        let of_flow = |session: &&Session| session.store == store && session.flow == Some(flow);
-        let sessions = state.sessions.values().filter(of_flow);
-        Ok(sessions.max_by_key(|session| session.connected_at).cloned())
-    }
-
-    async fn purge_old_sessions(
-        &self,
-        store: StoreId,
-        older_than: Timestamp,
-        limit: u32,
-        deadline: Instant,
-    ) -> Result<u64> {
-        let mut state = self.state(deadline)?;
-        let is_old = |session: &&Session| session.store == store && session.last_at() < older_than;
-        let mut old: Vec<_> = state.sessions.values().filter(is_old).collect();
-        old.sort_by_key(|session| session.connected_at);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let old = old.into_iter().take(limit);
-        let old: Vec<_> = old.map(|session| session.id.clone()).collect();
-        for id in &old {
-            state.sessions.remove(id);
-        }
-        Ok(count(&old))
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use meridian_model::{StoreId, Timestamp};
 
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step};
-use crate::recorder::Overrides;
+use crate::recorder::{Overrides, OverridesChange};
 use crate::session::Session;
 use crate::settings::NotStored;
 use crate::text::{self, bound_some};
@@ -164,11 +164,57 @@ impl FlowFilter {
             ..Self::default()
         }
     }
+
+    /// Whether it wants every flow of its time.
+    #[must_use]
+    pub fn is_of_time_alone(&self) -> bool {
+        let of_time = Self {
+            from: self.from,
+            to: self.to,
+            ..Self::default()
+        };
+        *self == of_time
+    }
 }
+
+/// Some of a store's flows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FlowPage {
+    /// Latest first.
+    pub flows: Vec<Flow>,
+    /// What comes next is before this flow; `None` where nothing is left.
+    pub next: Option<FlowId>,
+}
+
+impl FlowPage {
+    /// Of what was found, which is one more than the page holds if there is another page.
+    pub(crate) fn of(mut found: Vec<Flow>, limit: usize) -> Self {
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        Self {
+            next: found.last().filter(|_| has_more).map(|flow| flow.id),
+            flows: found,
+        }
+    }
+}
+
+/// How many flows there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// So many were counted, [`MOST_COUNTED`] at most.
+    pub flows: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Nobody counts further.
+pub const MOST_COUNTED: u64 = 10_000;
 
 /// A store's flows in figures.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FlowStats {
+    /// Set where time was not enough for all flows: then the figures are of those that began from this time on.
+    pub since: Option<Timestamp>,
     /// Of each kind and status that there are.
     pub counts: Vec<FlowCount>,
     /// The codes by which most steps failed, most frequent first; at most 10.
@@ -188,6 +234,15 @@ pub struct FlowCount {
     pub average_micros: f64,
     /// And the longest.
     pub longest_micros: u64,
+}
+
+/// A store's flows by day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// As in [`FlowStats::since`].
+    pub since: Option<Timestamp>,
+    /// Earliest first.
+    pub days: Vec<DayActivity>,
 }
 
 /// The flows of one status that began on one day.
@@ -222,7 +277,8 @@ pub trait FlowRepository: Sink {
         self.write(&[row], deadline).await.map(drop)
     }
 
-    /// A store's flows, latest first: at most `limit` of those before `before`.
+    /// A store's flows, latest first: at most `limit` of those before `before`. One call looks at a bounded part of them, so
+    /// that a page may have few flows or none, and another one behind it.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -233,7 +289,7 @@ pub trait FlowRepository: Sink {
         before: Option<FlowId>,
         limit: u32,
         deadline: Instant,
-    ) -> Result<Vec<Flow>>;
+    ) -> Result<FlowPage>;
 
     /// One flow of a store.
     ///
@@ -246,7 +302,7 @@ pub trait FlowRepository: Sink {
         deadline: Instant,
     ) -> Result<Option<Flow>>;
 
-    /// How many flows of a store there are.
+    /// How many flows of a store there are, as far as one call counts.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -255,7 +311,7 @@ pub trait FlowRepository: Sink {
         store: StoreId,
         filter: &FlowFilter,
         deadline: Instant,
-    ) -> Result<u64>;
+    ) -> Result<Counted>;
 
     /// Deletes at most `limit` of a store's flows that began before `older_than`, oldest first, with their steps; how many.
     ///
@@ -269,7 +325,18 @@ pub trait FlowRepository: Sink {
         deadline: Instant,
     ) -> Result<u64>;
 
-    /// A store's flows that began from `from` until before `to`, in figures.
+    /// Whether a store has flows that began before `older_than`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn has_older(
+        &self,
+        store: StoreId,
+        older_than: Timestamp,
+        deadline: Instant,
+    ) -> Result<bool>;
+
+    /// A store's flows that began from `from` until before `to`, in figures: of the latest, where they are too many.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -281,7 +348,7 @@ pub trait FlowRepository: Sink {
         deadline: Instant,
     ) -> Result<FlowStats>;
 
-    /// The same by day, earliest first.
+    /// The same by day.
     ///
     /// # Errors
     /// [`RepositoryError`].
@@ -291,7 +358,7 @@ pub trait FlowRepository: Sink {
         from: Timestamp,
         to: Timestamp,
         deadline: Instant,
-    ) -> Result<Vec<DayActivity>>;
+    ) -> Result<Activity>;
 
     /// Has at most `limit` flows of all stores expire that began before `older_than` and are pending; how many.
     ///
@@ -320,16 +387,22 @@ pub trait FlowRepository: Sink {
     /// [`RepositoryError`].
     async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>>;
 
-    /// Sets all of a store's, in place of what was set.
+    /// Changes what is set of a store, at once: two who change different settings both have their way.
     ///
     /// # Errors
     /// [`RepositoryError`].
-    async fn put_overrides(
+    async fn change_overrides(
         &self,
         store: StoreId,
-        overrides: &Overrides,
+        change: &OverridesChange,
         deadline: Instant,
     ) -> Result<()>;
+
+    /// Has nothing set of a store.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn delete_overrides(&self, store: StoreId, deadline: Instant) -> Result<()>;
 }
 
 /// The steps of flows.
@@ -377,6 +450,13 @@ pub trait SessionRepository: Sink {
         limit: u32,
         deadline: Instant,
     ) -> Result<u64>;
+}
+
+/// Knows the stores.
+#[async_trait]
+pub trait Stores: Send + Sync {
+    /// Whether a store was deleted, for certain: `false` where that is not known.
+    async fn is_deleted(&self, store: StoreId, deadline: Instant) -> bool;
 }
 
 /// All of it.

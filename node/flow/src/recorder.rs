@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use crate::change::{Change, OverridesChange};
 use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step, StepStatus};
 use crate::ports::{Row, Sink, Starter};
 use crate::session::Session;

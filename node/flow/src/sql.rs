@@ -7,7 +7,11 @@
 mod dialect;
 mod error;
 mod read;
+mod rows;
+mod scan;
 mod sessions;
+mod settings;
+mod statement;
 mod write;
 
 use std::str::FromStr;
@@ -21,6 +25,7 @@ use tokio::time::timeout_at;
 use crate::ports::{RepositoryError, Result};
 use dialect::Dialect;
 use error::classify;
+pub use scan::Scanning;
 
 /// Connections at most of those that write what was recorded. No question ever holds one of them.
 const SINK: u32 = 2;
@@ -37,6 +42,7 @@ pub struct SqlFlows {
     dialect: &'static Dialect,
     sink: Pool<Any>,
     asking: Pool<Any>,
+    scanning: Scanning,
 }
 
 /// Why a URL is of no use.
@@ -77,7 +83,15 @@ impl SqlFlows {
             dialect,
             sink: pool(SINK),
             asking: pool(ASKING),
+            scanning: Scanning::default(),
         })
+    }
+
+    /// The same, where a question goes as far as `scanning` says.
+    #[must_use]
+    pub fn scanning(mut self, scanning: Scanning) -> Self {
+        self.scanning = scanning;
+        self
     }
 
     /// A connection whose statements end by themselves at about the deadline: one that was only given up here would hold

@@ -34,12 +34,17 @@ pub(super) struct Dialect {
     pub(super) number: &'static str,
     /// Divides whole numbers.
     pub(super) divide: &'static str,
-    /// Whether a statement that changes rows may say how many, and in which order.
-    pub(super) has_limited_changes: bool,
+    /// Whether an update joins the rows that it goes by; else they are behind `FROM`.
+    joins_in_update: bool,
+    /// A change of the rows of a table that a condition, an order and a limit name: passes over those that somebody else is
+    /// about to change, or waits for them.
+    limited: fn(change: &str, table: &str, which: &str) -> String,
     /// Ends an insert to keep a row that is there already.
     pub(super) or_keep: fn(table: &str, key: &str) -> String,
     /// Ends an insert to give a row that is there already what it lacks of some columns.
     pub(super) or_fill: fn(table: &str, key: &str, columns: &[&str]) -> String,
+    /// Ends an insert of values to give a row that is there already its new ones of some columns.
+    pub(super) or_set: fn(key: &str, columns: &[&str]) -> String,
     /// A table `r` of the JSON text that the one placeholder stands for.
     table: fn(&[Column]) -> String,
 }
@@ -74,7 +79,7 @@ impl Dialect {
                 .collect();
             set.join(", ")
         };
-        if self.has_limited_changes {
+        if self.joins_in_update {
             let set = set("flows.");
             format!("UPDATE flows JOIN {table} ON flows.id = r.id SET {set} WHERE {condition}")
         } else {
@@ -83,7 +88,8 @@ impl Dialect {
         }
     }
 
-    /// Changes at most so many rows of a table, the first in an order: `change` is all before the condition.
+    /// Changes at most so many rows of a table, the first in an order: `change` is all before the condition. Two at it at
+    /// once change different ones.
     pub(super) fn some_rows(
         &self,
         change: &str,
@@ -91,13 +97,8 @@ impl Dialect {
         condition: &str,
         limit: u32,
     ) -> String {
-        if self.has_limited_changes {
-            format!("{change} WHERE {condition} ORDER BY {order} LIMIT {limit}")
-        } else {
-            format!(
-                "{change} WHERE id IN (SELECT id FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit})"
-            )
-        }
+        let which = format!("{condition} ORDER BY {order} LIMIT {limit}");
+        (self.limited)(change, table, &which)
     }
 }
 
@@ -117,18 +118,30 @@ fn on_conflict(_table: &str, key: &str) -> String {
     format!(" WHERE true ON CONFLICT ({key}) DO NOTHING")
 }
 
-/// What fills columns of a table, each from `new` of it.
-fn filled(table: &str, columns: &[&str], new: impl Fn(&str) -> String) -> String {
+/// What sets columns, each to `new` of it.
+fn set(columns: &[&str], new: impl Fn(&str) -> String) -> String {
     let set: Vec<_> = columns
         .iter()
-        .map(|column| format!("{column} = COALESCE({table}.{column}, {})", new(column)))
+        .map(|column| format!("{column} = {}", new(column)))
         .collect();
     set.join(", ")
+}
+
+/// What fills columns of a table, each from `new` of it.
+fn filled(table: &str, columns: &[&str], new: impl Fn(&str) -> String) -> String {
+    set(columns, |column| {
+        format!("COALESCE({table}.{column}, {})", new(column))
+    })
 }
 
 fn on_conflict_fill(table: &str, key: &str, columns: &[&str]) -> String {
     let set = filled(table, columns, |column| format!("excluded.{column}"));
     format!(" WHERE true ON CONFLICT ({key}) DO UPDATE SET {set}")
+}
+
+fn on_conflict_set(key: &str, columns: &[&str]) -> String {
+    let set = set(columns, |column| format!("excluded.{column}"));
+    format!(" ON CONFLICT ({key}) DO UPDATE SET {set}")
 }
 
 static POSTGRES: Dialect = Dialect {
@@ -141,9 +154,16 @@ static POSTGRES: Dialect = Dialect {
     id_text: |column| format!("CAST({column} AS text)"),
     number: "BIGINT",
     divide: "/",
-    has_limited_changes: false,
+    joins_in_update: false,
+    // An array is made once; a plan could run a subquery again, and find other rows then.
+    limited: |change, table, which| {
+        format!(
+            "{change} WHERE id = ANY (ARRAY(SELECT id FROM {table} WHERE {which} FOR UPDATE SKIP LOCKED))"
+        )
+    },
     or_keep: on_conflict,
     or_fill: on_conflict_fill,
+    or_set: on_conflict_set,
     table: |columns| {
         let columns = listed(columns, |list, (name, kind)| {
             let kind = match kind {
@@ -167,9 +187,13 @@ static SQLITE: Dialect = Dialect {
     id_text: str::to_owned,
     number: "BIGINT",
     divide: "/",
-    has_limited_changes: false,
+    joins_in_update: false,
+    limited: |change, table, which| {
+        format!("{change} WHERE id IN (SELECT id FROM {table} WHERE {which})")
+    },
     or_keep: on_conflict,
     or_fill: on_conflict_fill,
+    or_set: on_conflict_set,
     table: |columns| {
         let columns = listed(columns, |list, (name, _)| {
             let _ = write!(list, "value ->> '$.{name}' AS {name}");
@@ -198,13 +222,18 @@ static MYSQL: Dialect = Dialect {
     id_text: str::to_owned,
     number: "SIGNED",
     divide: "DIV",
-    has_limited_changes: true,
+    joins_in_update: true,
+    limited: |change, _, which| format!("{change} WHERE {which}"),
     or_keep: |table, key| {
         let first = key.split(',').next().unwrap_or(key);
         format!(" ON DUPLICATE KEY UPDATE {first} = {table}.{first}")
     },
     or_fill: |table, _, columns| {
         let set = filled(table, columns, |column| format!("VALUES({column})"));
+        format!(" ON DUPLICATE KEY UPDATE {set}")
+    },
+    or_set: |_, columns| {
+        let set = set(columns, |column| format!("VALUES({column})"));
         format!(" ON DUPLICATE KEY UPDATE {set}")
     },
     table: |columns| {

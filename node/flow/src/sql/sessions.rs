@@ -10,7 +10,8 @@ use sqlx::any::AnyRow;
 
 use super::SqlFlows;
 use super::dialect::{Column, Dialect, Kind};
-use super::read::{Value, parsed, some_text, text};
+use super::rows::{parsed, some_text, text};
+use super::statement::Value;
 use super::write::names;
 use crate::flow::FlowId;
 use crate::ports::{Result, SessionRepository};

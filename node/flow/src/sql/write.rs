@@ -10,7 +10,7 @@ use sqlx::any::Any;
 use sqlx::{AssertSqlSafe, Connection as _, Transaction};
 
 use super::dialect::{Column, Kind};
-use super::read::parsed;
+use super::rows::parsed;
 use super::sessions::{self, SessionRow};
 use super::{SqlFlows, within};
 use crate::flow::{Completion, Flow, FlowId, Step};

@@ -1,14 +1,9 @@
 //! What every repository does alike.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use meridian_flow::ports::FlowFilter;
-use meridian_flow::recorder::Overrides;
-use meridian_flow::{
-    Flow, FlowId, FlowKind, FlowRecorder, FlowStatus, RecorderSettings, Repository, Row,
-    StoreSettings, retention,
-};
+use meridian_flow::{Flow, FlowId, FlowKind, FlowStatus, Repository, Row};
 use meridian_model::Timestamp;
 
 use crate::support::{
@@ -23,10 +18,7 @@ everywhere! {
     what_is_of_no_flow_is_passed_over
     flows_are_found_by_what_they_are
     pages_go_from_the_latest_to_the_first
-    old_flows_go_in_batches_with_their_steps
-    flows_that_nobody_ended_expire
     figures_are_of_the_time_asked_for
-    settings_of_stores_are_kept
 }
 
 async fn a_flow_is_kept_with_its_steps_and_its_end(flows: Arc<dyn Repository>) {
@@ -107,7 +99,7 @@ async fn the_same_written_again_changes_nothing(flows: Arc<dyn Repository>) {
     flows.update_flow_status(late, deadline()).await.unwrap();
     let filter = FlowFilter::default();
     let all = flows.get_flows(store(1), &filter, None, 10, deadline());
-    let all = all.await.unwrap();
+    let all = all.await.unwrap().flows;
     assert_eq!(all.len(), 2);
     assert_eq!(all[1].status, FlowStatus::Success);
     let steps = flows.get_steps_for_flow(id, deadline()).await.unwrap();
@@ -242,13 +234,16 @@ async fn flows_are_found_by_what_they_are(flows: Arc<dyn Repository>) {
         ),
     ] {
         let found = flows.get_flows(store(1), &filter, None, 10, deadline());
-        let found: Vec<_> = found.await.unwrap().iter().map(|flow| flow.id).collect();
+        let found = found.await.unwrap();
+        assert_eq!(found.next, None, "{filter:?}");
+        let found: Vec<_> = found.flows.iter().map(|flow| flow.id).collect();
         assert_eq!(found, expected, "{filter:?}");
         let count = flows
             .count_flows(store(1), &filter, deadline())
             .await
             .unwrap();
-        assert_eq!(count, expected.len() as u64, "{filter:?}");
+        assert_eq!(count.flows, expected.len() as u64, "{filter:?}");
+        assert!(!count.more, "{filter:?}");
     }
 }
 
@@ -262,88 +257,15 @@ async fn pages_go_from_the_latest_to_the_first(flows: Arc<dyn Repository>) {
         let filter = FlowFilter::default();
         let page = flows.get_flows(store(1), &filter, before, 2, deadline());
         let page = page.await.unwrap();
-        found.extend(page.iter().map(|flow| flow.id));
-        before = page.last().map(|flow| flow.id);
-        if page.len() < 2 {
+        found.extend(page.flows.iter().map(|flow| flow.id));
+        assert!(page.flows.len() == 2 || page.next.is_none());
+        before = page.next;
+        if before.is_none() {
             break;
         }
     }
     let expected: Vec<_> = rows.iter().rev().filter_map(Row::flow).collect();
     assert_eq!(found, expected);
-}
-
-async fn old_flows_go_in_batches_with_their_steps(flows: Arc<dyn Repository>) {
-    let rows: Vec<_> = (0..5)
-        .map(|seconds| Row::Whole(Box::new(decision(store(1), seconds, 1))))
-        .chain([Row::Start(Box::new(flow(store(2), 0)))])
-        .collect();
-    flows.write(&rows, deadline()).await.unwrap();
-    let cutoff = Timestamp(NOW + 3_000_000);
-    let purge = async || {
-        let purged = flows.purge_old_flows(store(1), cutoff, 2, deadline());
-        purged.await.unwrap()
-    };
-    assert_eq!([purge().await, purge().await, purge().await], [2, 1, 0]);
-    let first = rows[0].flow().unwrap();
-    assert_eq!(
-        flows.get_steps_for_flow(first, deadline()).await.unwrap(),
-        []
-    );
-    let left = async |number| {
-        let filter = FlowFilter::default();
-        let count = flows.count_flows(store(number), &filter, deadline());
-        count.await.unwrap()
-    };
-    assert_eq!([left(1).await, left(2).await], [2, 1]);
-
-    // A sweep goes over all stores by their own times.
-    assert_eq!(
-        flows.next_store(None, deadline()).await.unwrap(),
-        Some(store(1))
-    );
-    let next = flows.next_store(Some(store(1)), deadline()).await.unwrap();
-    assert_eq!(next, Some(store(2)));
-    let stores = StoreSettings {
-        retention: Duration::from_secs(1),
-        ..StoreSettings::default()
-    };
-    let settings = RecorderSettings {
-        stores,
-        ..RecorderSettings::default()
-    };
-    let recorder = FlowRecorder::new(crate::support::Told::new(), settings);
-    let forever = Overrides {
-        retention: Some(Duration::from_secs(100 * 365 * 86_400)),
-        ..Overrides::default()
-    };
-    recorder.set_overrides(&[(store(2), forever)]);
-    let swept = retention::sweep(&*flows, &recorder).await.unwrap();
-    assert_eq!((swept.purged, swept.expired), (2, 1));
-    assert_eq!([left(1).await, left(2).await], [0, 1]);
-}
-
-async fn flows_that_nobody_ended_expire(flows: Arc<dyn Repository>) {
-    let (forgotten, ended) = (flow(store(1), 0), flow(store(1), 1));
-    let rows = [
-        Row::Start(Box::new(forgotten.clone())),
-        Row::Start(Box::new(ended.clone())),
-        Row::Complete(Box::new(end(ended.id, FlowStatus::Success))),
-        Row::Start(Box::new(flow(store(1), 100))),
-    ];
-    flows.write(&rows, deadline()).await.unwrap();
-    let cutoff = Timestamp(NOW + 50_000_000);
-    assert_eq!(flows.expire_flows(cutoff, 10, deadline()).await.unwrap(), 1);
-    assert_eq!(flows.expire_flows(cutoff, 10, deadline()).await.unwrap(), 0);
-    let status = async |id| {
-        let found = flows.get_flow_by_id(store(1), id, deadline());
-        found.await.unwrap().unwrap().status
-    };
-    assert_eq!(status(forgotten.id).await, FlowStatus::Expired);
-    assert_eq!(status(ended.id).await, FlowStatus::Success);
-    // Somebody who was only late is believed.
-    let late = end(forgotten.id, FlowStatus::Success);
-    flows.update_flow_status(late, deadline()).await.unwrap();
-    assert_eq!(status(forgotten.id).await, FlowStatus::Success);
 }
 
 async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
@@ -394,8 +316,10 @@ async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
     assert_eq!(none.counts, []);
 
     let days = flows.get_daily_activity(store(1), from, to, deadline());
-    let days: Vec<_> = days.await.unwrap();
-    let days: Vec<_> = days
+    let activity = days.await.unwrap();
+    assert_eq!((stats.since, activity.since), (None, None));
+    let days: Vec<_> = activity
+        .days
         .iter()
         .map(|of| (of.day, of.status, of.flows))
         .collect();
@@ -408,32 +332,4 @@ async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
             (today + 1, FlowStatus::Success, 1)
         ]
     );
-}
-
-async fn settings_of_stores_are_kept(flows: Arc<dyn Repository>) {
-    assert_eq!(flows.get_overrides(deadline()).await.unwrap(), []);
-    let some = Overrides {
-        enabled: Some(false),
-        sampling: Some(0.25),
-        retention: Some(Duration::from_secs(86_400)),
-    };
-    flows
-        .put_overrides(store(1), &some, deadline())
-        .await
-        .unwrap();
-    let none = Overrides::default();
-    flows
-        .put_overrides(store(2), &none, deadline())
-        .await
-        .unwrap();
-    let mut kept = flows.get_overrides(deadline()).await.unwrap();
-    kept.sort_by_key(|(store, _)| *store);
-    assert_eq!(kept, [(store(1), some), (store(2), none)]);
-    flows
-        .put_overrides(store(1), &none, deadline())
-        .await
-        .unwrap();
-    let mut kept = flows.get_overrides(deadline()).await.unwrap();
-    kept.sort_by_key(|(store, _)| *store);
-    assert_eq!(kept, [(store(1), none), (store(2), none)]);
 }

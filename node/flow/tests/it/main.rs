@@ -9,8 +9,10 @@
 )]
 
 mod conformance;
+mod keeping;
 mod outages;
 mod recorder;
+mod scanning;
 mod sessions;
 mod support;
 mod writer;

@@ -5,16 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meridian_flow::ports::FlowFilter;
+use meridian_flow::recorder::{Change, OverridesChange};
+use meridian_flow::retention::{self, Sweeper};
 use meridian_flow::sql::SqlFlows;
 use meridian_flow::{
     FlowRecorder, FlowStatus, NotStored, RecorderSettings, Repository, RepositoryError, Row,
-    StartFlow, StepStatus, retention,
+    StartFlow, StepStatus,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{deadline, decision, store, with_mysql, with_postgres};
+use crate::support::{
+    Deleted, Told, deadline, decision, migrated_sqlite, store, with_mysql, with_postgres,
+};
 
 /// A way to a database that can be cut.
 struct Line {
@@ -118,12 +122,20 @@ async fn an_outage_loses_nothing_that_there_was_room_for() {
         assert_eq!(names, expected);
         let all = FlowFilter::default();
         assert_eq!(
-            flows.count_flows(store(2), &all, deadline()).await.unwrap(),
+            flows
+                .count_flows(store(2), &all, deadline())
+                .await
+                .unwrap()
+                .flows,
             200
         );
         // The one that was not told of is not there.
         assert_eq!(
-            flows.count_flows(store(1), &all, deadline()).await.unwrap(),
+            flows
+                .count_flows(store(1), &all, deadline())
+                .await
+                .unwrap()
+                .flows,
             1
         );
         let flow = flows
@@ -145,7 +157,8 @@ async fn a_purge_goes_on_beside_a_writer() {
         flows.write(&old, deadline()).await.unwrap();
         let writer = Arc::new(SqlFlows::connect_lazy(&url).unwrap());
         let recorder = FlowRecorder::new(writer, RecorderSettings::default());
-        let sweep = retention::sweep(&*flows, &recorder);
+        let (mut sweeper, none) = (Sweeper::default(), Deleted::none());
+        let sweep = sweeper.sweep(&*flows, &none, &recorder, deadline());
         let write = async {
             let mut slowest = Duration::ZERO;
             for _ in 0..50 {
@@ -163,7 +176,7 @@ async fn a_purge_goes_on_beside_a_writer() {
         assert!(slowest < Duration::from_secs(2), "{slowest:?}");
         let every = FlowFilter::default();
         let left = flows.count_flows(store(1), &every, deadline());
-        assert_eq!(left.await.unwrap(), 50);
+        assert_eq!(left.await.unwrap().flows, 50);
     })
     .await;
 }
@@ -283,4 +296,155 @@ async fn questions_that_hang_hold_up_no_writer_in_mysql() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn two_who_purge_take_different_flows_and_say_what_is_left() {
+    with_postgres(|flows, url| async move {
+        let old: Vec<_> = (0..20)
+            .map(|number| Row::Whole(Box::new(decision(store(1), number, 1))))
+            .collect();
+        flows.write(&old, deadline()).await.unwrap();
+        // Another purge has deleted the first ones and not committed yet.
+        let mut other = PgConnection::connect(&url).await.unwrap();
+        other
+            .execute(
+                "BEGIN; DELETE FROM flows WHERE id IN (SELECT id FROM flows ORDER BY id LIMIT 15)",
+            )
+            .await
+            .unwrap();
+        let later = meridian_model::Timestamp(i64::MAX);
+        let deadline_soon = Instant::now() + Duration::from_secs(5);
+        let purged = flows.purge_old_flows(store(1), later, 15, deadline_soon);
+        assert_eq!(purged.await.unwrap(), 5);
+        let purge = retention::purge(&*flows, store(1), later, Instant::now());
+        let purged = purge.await.unwrap();
+        assert_eq!((purged.flows, purged.more), (0, true));
+        other.execute("ROLLBACK").await.unwrap();
+        let purge = retention::purge(&*flows, store(1), later, deadline());
+        let purged = purge.await.unwrap();
+        assert_eq!((purged.flows, purged.more), (15, false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_goes_while_what_is_set_of_stores_cannot_be_read() {
+    with_postgres(|flows, url| async move {
+        let old = Row::Whole(Box::new(decision(store(1), -1_000_000_000, 1)));
+        flows.write(&[old], deadline()).await.unwrap();
+        let forever = OverridesChange {
+            retention: Change::Set(Duration::from_secs(100 * 365 * 86_400)),
+            ..OverridesChange::default()
+        };
+        let set = flows.change_overrides(store(1), &forever, deadline());
+        set.await.unwrap();
+        let mut admin = PgConnection::connect(&url).await.unwrap();
+        let away = "ALTER TABLE flow_settings RENAME TO away";
+        admin.execute(away).await.unwrap();
+        let recorder = FlowRecorder::new(Told::new(), RecorderSettings::default());
+        let (mut sweeper, none) = (Sweeper::default(), Deleted::none());
+        let swept = sweeper.sweep(&*flows, &none, &recorder, deadline()).await;
+        assert!(
+            matches!(swept, Err(RepositoryError::Unavailable(_))),
+            "{swept:?}"
+        );
+        admin
+            .execute("ALTER TABLE away RENAME TO flow_settings")
+            .await
+            .unwrap();
+        for purged in [0, 1] {
+            let swept = sweeper.sweep(&*flows, &none, &recorder, deadline());
+            assert_eq!(swept.await.unwrap().purged, purged);
+            let unset = OverridesChange {
+                retention: Change::Unset,
+                ..OverridesChange::default()
+            };
+            let set = flows.change_overrides(store(1), &unset, deadline());
+            set.await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// A row with a text that no column of MySQL has room for and no text of PostgreSQL may hold.
+fn bad() -> Row {
+    let mut whole = decision(store(1), 0, 0);
+    whole.flow.client_id = Some(format!("{}\0", "x".repeat(600)));
+    Row::Whole(Box::new(whole))
+}
+
+/// What is refused can never be written; without its tables a database may be mended.
+async fn assert_told_apart(flows: &Arc<dyn Repository>, drop_tables: impl Future<Output = ()>) {
+    let refused = flows.write(&[bad()], deadline()).await;
+    assert!(
+        matches!(refused, Err(RepositoryError::Rejected(_))),
+        "{refused:?}"
+    );
+    drop_tables.await;
+    let good = Row::Whole(Box::new(decision(store(1), 0, 1)));
+    let away = flows.write(&[good], deadline()).await;
+    assert!(
+        matches!(away, Err(RepositoryError::Unavailable(_))),
+        "{away:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_postgres_refuses_is_told_from_what_it_cannot_do_now() {
+    with_postgres(|flows, url| async move {
+        assert_told_apart(&flows, async {
+            let mut admin = PgConnection::connect(&url).await.unwrap();
+            admin.execute("DROP TABLE flow_steps").await.unwrap();
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_mysql_refuses_is_told_from_what_it_cannot_do_now() {
+    with_mysql(|flows, url| async move {
+        assert_told_apart(&flows, async {
+            let mut admin = MySqlConnection::connect(&url).await.unwrap();
+            admin.execute("DROP TABLE flow_steps").await.unwrap();
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_sqlite_refuses_is_told_from_what_it_cannot_do_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let flows: Arc<dyn Repository> = Arc::new(migrated_sqlite(folder.path()).await);
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let mut admin = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    // It has no text that is too long: a rule of its own stands for one.
+    admin
+        .execute("CREATE TRIGGER long BEFORE INSERT ON flows WHEN length(NEW.client_id) > 512 BEGIN SELECT RAISE(ABORT, 'too long'); END")
+        .await
+        .unwrap();
+    assert_told_apart(&flows, async {
+        admin.execute("DROP TABLE flow_steps").await.unwrap();
+    })
+    .await;
+    // Somebody else writes for longer than there is time.
+    admin.execute("BEGIN IMMEDIATE").await.unwrap();
+    let soon = Instant::now() + Duration::from_millis(300);
+    let late = flows.change_overrides(store(1), &off(), soon).await;
+    assert!(
+        matches!(
+            late,
+            Err(RepositoryError::DeadlineExceeded | RepositoryError::Unavailable(_))
+        ),
+        "{late:?}"
+    );
+}
+
+fn off() -> OverridesChange {
+    OverridesChange {
+        enabled: Change::Set(false),
+        ..OverridesChange::default()
+    }
 }

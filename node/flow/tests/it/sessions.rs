@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_flow::recorder::Overrides;
+use meridian_flow::recorder::{Change, Overrides, OverridesChange};
+use meridian_flow::retention::Sweeper;
 use meridian_flow::{
-    Flow, FlowId, FlowRecorder, RecorderSettings, Repository, Row, Session, StartFlow, retention,
+    Flow, FlowId, FlowRecorder, RecorderSettings, Repository, Row, Session, StartFlow,
 };
 use meridian_model::Timestamp;
 
 use crate::support::{
-    NOW, Told, deadline, decision, everywhere, flow, in_memory, in_mysql, in_postgres, in_sqlite,
-    store,
+    Deleted, NOW, Told, deadline, decision, everywhere, flow, in_memory, in_mysql, in_postgres,
+    in_sqlite, store,
 };
 
 everywhere! {
@@ -180,15 +181,26 @@ async fn old_sessions_go_in_batches(flows: Arc<dyn Repository>) {
     }
     assert_eq!(stores, [store(1), store(2), store(3)]);
     let recorder = FlowRecorder::new(Told::new(), RecorderSettings::default());
-    let forever = Overrides {
-        retention: Some(Duration::from_secs(100 * 365 * 86_400)),
-        ..Overrides::default()
+    let forever = OverridesChange {
+        retention: Change::Set(Duration::from_secs(100 * 365 * 86_400)),
+        ..OverridesChange::default()
     };
-    recorder.set_overrides(&[(store(2), forever), (store(3), forever)]);
-    let swept = retention::sweep(&*flows, &recorder).await.unwrap();
-    assert_eq!((swept.sessions, swept.purged), (3, 0));
+    for number in [2, 3] {
+        let set = flows.change_overrides(store(number), &forever, deadline());
+        set.await.unwrap();
+    }
+    let mut sweeper = Sweeper::default();
+    let mut sweep = async |deleted| {
+        let deleted = Deleted(deleted);
+        let swept = sweeper.sweep(&*flows, &deleted, &recorder, deadline());
+        let swept = swept.await.unwrap();
+        (swept.sessions, swept.purged)
+    };
+    assert_eq!(sweep(Vec::new()).await, (3, 0));
+    // With a store go its sessions, whenever they began.
+    assert_eq!(sweep(vec![store(2)]).await, (1, 0));
     let left = flows.next_store(None, deadline()).await.unwrap();
-    assert_eq!(left, Some(store(2)));
+    assert_eq!(left, Some(store(3)));
 }
 
 #[tokio::test]

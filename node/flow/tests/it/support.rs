@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::env;
 use std::io;
 use std::panic;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use meridian_flow::memory::MemoryFlows;
+use meridian_flow::ports::Stores;
 use meridian_flow::sql::SqlFlows;
 use meridian_flow::{
     Asked, Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Repository, RepositoryError,
@@ -116,9 +118,12 @@ pub(crate) async fn in_memory<F: Future<Output = ()>>(test: impl FnOnce(Arc<dyn 
 
 pub(crate) async fn in_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Arc<dyn Repository>) -> F) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("test.db");
-    let url = format!("sqlite://{}?mode=rwc", file.display());
-    test(migrated(&url).await).await;
+    test(Arc::new(migrated_sqlite(folder.path()).await)).await;
+}
+
+pub(crate) async fn migrated_sqlite(folder: &Path) -> SqlFlows {
+    let url = format!("sqlite://{}?mode=rwc", folder.join("test.db").display());
+    migrated(&url).await
 }
 
 pub(crate) async fn in_postgres<F: Future<Output = ()> + Send + 'static>(
@@ -137,7 +142,7 @@ pub(crate) async fn with_postgres<F: Future<Output = ()> + Send + 'static>(
     let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
     admin.execute(create).await.unwrap();
     let url = at_database(&server, &name);
-    let tested = tokio::spawn(async move { test(migrated(&url).await, url).await }).await;
+    let tested = tokio::spawn(async move { test(Arc::new(migrated(&url).await), url).await }).await;
     let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     admin.execute(drop).await.unwrap();
     if let Err(failed) = tested {
@@ -161,7 +166,7 @@ pub(crate) async fn with_mysql<F: Future<Output = ()> + Send + 'static>(
     let create = AssertSqlSafe(format!("CREATE DATABASE {name} CHARACTER SET latin1"));
     admin.execute(create).await.unwrap();
     let url = at_database(&server, &name);
-    let tested = tokio::spawn(async move { test(migrated(&url).await, url).await }).await;
+    let tested = tokio::spawn(async move { test(Arc::new(migrated(&url).await), url).await }).await;
     let drop = AssertSqlSafe(format!("DROP DATABASE {name}"));
     admin.execute(drop).await.unwrap();
     if let Err(failed) = tested {
@@ -169,7 +174,7 @@ pub(crate) async fn with_mysql<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-async fn migrated(url: &str) -> Arc<dyn Repository> {
+async fn migrated(url: &str) -> SqlFlows {
     let pool = PoolSettings {
         min_connections: 0,
         max_connections: 1,
@@ -180,7 +185,7 @@ async fn migrated(url: &str) -> Arc<dyn Repository> {
         pool,
     };
     open(&settings).unwrap().migrate().await.unwrap();
-    Arc::new(SqlFlows::connect_lazy(url).unwrap())
+    SqlFlows::connect_lazy(url).unwrap()
 }
 
 fn server(variable: &str) -> String {
@@ -203,6 +208,22 @@ fn at_database(server: &str, name: &str) -> String {
     let end = base[authority..].find('/');
     let end = end.map_or(base.len(), |slash| authority + slash);
     format!("{}/{name}{query}", &base[..end])
+}
+
+/// The stores that were deleted.
+pub(crate) struct Deleted(pub(crate) Vec<StoreId>);
+
+impl Deleted {
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Stores for Deleted {
+    async fn is_deleted(&self, store: StoreId, _: Instant) -> bool {
+        self.0.contains(&store)
+    }
 }
 
 /// A sink that is told what to do with each write, and writes to memory.

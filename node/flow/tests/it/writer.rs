@@ -73,7 +73,7 @@ fn settings() -> RecorderSettings {
 async fn kept(told: &Told) -> u64 {
     let every = FlowFilter::default();
     let kept = told.flows.count_flows(store(1), &every, deadline());
-    kept.await.unwrap()
+    kept.await.unwrap().flows
 }
 
 #[tokio::test]
