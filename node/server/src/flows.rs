@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use meridian_flow::ports::{DAY, FlowFilter};
-use meridian_flow::recorder::Overrides;
-use meridian_flow::{FlowId, FlowRecorder, FlowStatus, Repository, RepositoryError};
+use meridian_flow::recorder::{Overrides, OverridesChange};
+use meridian_flow::{FlowId, FlowRecorder, FlowStatus, Repository, RepositoryError, retention};
 use meridian_model::{Code, StoreId, Timestamp};
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::flow_service_server::FlowService;
@@ -29,10 +29,8 @@ use above::Above;
 
 /// Longest a call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a purge goes on before it says that there is more.
-const PURGING: Duration = Duration::from_secs(5);
-/// Flows that go with one statement.
-const PURGED_AT_ONCE: u32 = 500;
+/// How much of that a purge leaves to its last statement before it says that there is more.
+const LAST: Duration = Duration::from_secs(5);
 
 /// The service of a node.
 pub struct Flows {
@@ -206,26 +204,19 @@ impl Here<'_> {
         let filter = asked::filter(request.filter.unwrap_or_default())?;
         let size = asked::page_size(request.page_size)?;
         let before = asked::token(&request.continuation_token)?;
-        // One more tells whether there is another page.
-        let found = self
-            .flows
-            .get_flows(store, &filter, before, size + 1, deadline);
-        let mut found = found.await.map_err(failed)?;
-        let total = if request.count {
+        let page = self.flows.get_flows(store, &filter, before, size, deadline);
+        let page = page.await.map_err(failed)?;
+        let counted = if request.count {
             let count = self.flows.count_flows(store, &filter, deadline);
             Some(count.await.map_err(failed)?)
         } else {
             None
         };
-        let has_more = found.len() > usize::try_from(size).unwrap_or(usize::MAX);
-        found.truncate(usize::try_from(size).unwrap_or(usize::MAX));
-        let last = found.last().filter(|_| has_more);
         Ok(wire::ListFlowsResponse {
-            continuation_token: last
-                .map(|flow| asked::to_token(flow.id))
-                .unwrap_or_default(),
-            flows: found.into_iter().map(told::flow).collect(),
-            total,
+            continuation_token: page.next.map(asked::to_token).unwrap_or_default(),
+            flows: page.flows.into_iter().map(told::flow).collect(),
+            total: counted.map(|counted| counted.flows),
+            total_is_minimum: counted.is_some_and(|counted| counted.more),
         })
     }
 
@@ -299,18 +290,13 @@ impl Here<'_> {
     ) -> Result<wire::PurgeFlowsResponse, Status> {
         let store = store_id(&request.store_id)?;
         let before = Timestamp(request.before_micros);
-        let (until, mut purged) = (Instant::now() + PURGING, 0);
-        loop {
-            let gone = self
-                .flows
-                .purge_old_flows(store, before, PURGED_AT_ONCE, deadline);
-            let gone = gone.await.map_err(failed)?;
-            purged += gone;
-            let more = gone == u64::from(PURGED_AT_ONCE);
-            if !more || Instant::now() >= until {
-                return Ok(wire::PurgeFlowsResponse { purged, more });
-            }
-        }
+        let until = deadline.checked_sub(LAST).unwrap_or(deadline);
+        let purged = retention::purge(self.flows, store, before, until);
+        let retention::Purged { flows, more } = purged.await.map_err(failed)?;
+        Ok(wire::PurgeFlowsResponse {
+            purged: flows,
+            more,
+        })
     }
 
     /// Refuses a store that there is not: nobody would ever clear away what is set of it.
@@ -359,13 +345,11 @@ impl Here<'_> {
         deadline: Instant,
     ) -> Result<wire::SetRecorderResponse, Status> {
         let store = store_id(&request.store_id)?;
-        let change = asked::change(&request)?;
+        let change = asked::overrides(&request)?;
         self.check_exists(store, deadline).await?;
-        let old = self.overrides(store, deadline).await?;
-        let set = change.of(old);
-        if set != old {
-            let put = self.flows.put_overrides(store, &set, deadline);
-            put.await.map_err(failed)?;
+        if change != OverridesChange::default() {
+            let changed = self.flows.change_overrides(store, &change, deadline);
+            changed.await.map_err(failed)?;
             let all = self.flows.get_overrides(deadline).await.map_err(failed)?;
             self.recorder.set_overrides(&all);
         }

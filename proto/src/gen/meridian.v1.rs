@@ -1123,7 +1123,7 @@ pub struct ListFlowsRequest {
     pub store_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<FlowFilter>,
-    /// At most so many, 1 to 100; 50 unless set.
+    /// At most so many, 1 to 100; 50 unless set. A page may have fewer, or none, and a continuation token.
     #[prost(uint32, optional, tag = "3")]
     pub page_size: ::core::option::Option<u32>,
     /// From the answer before.
@@ -1135,14 +1135,18 @@ pub struct ListFlowsRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListFlowsResponse {
+    /// One call looks at a bounded part of the store's flows: there may be few or none though there is another page.
     #[prost(message, repeated, tag = "1")]
     pub flows: ::prost::alloc::vec::Vec<Flow>,
     /// Empty on the last page.
     #[prost(string, tag = "2")]
     pub continuation_token: ::prost::alloc::string::String,
-    /// How many there are in all, where that was asked.
+    /// How many there are in all, where that was asked: 10,000 at most.
     #[prost(uint64, optional, tag = "3")]
     pub total: ::core::option::Option<u64>,
+    /// Whether there may be more than that.
+    #[prost(bool, tag = "4")]
+    pub total_is_minimum: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFlowRequest {
@@ -1219,6 +1223,9 @@ pub struct GetFlowStatsResponse {
     /// The most frequent, at most 10.
     #[prost(message, repeated, tag = "3")]
     pub errors: ::prost::alloc::vec::Vec<get_flow_stats_response::Error>,
+    /// Set where there were too many flows for one answer: the figures are of those that began from this time on.
+    #[prost(int64, optional, tag = "4")]
+    pub since_micros: ::core::option::Option<i64>,
 }
 /// Nested message and enum types in `GetFlowStatsResponse`.
 pub mod get_flow_stats_response {
@@ -1256,6 +1263,9 @@ pub struct GetDailyActivityResponse {
     /// Those on which there was any.
     #[prost(message, repeated, tag = "1")]
     pub days: ::prost::alloc::vec::Vec<get_daily_activity_response::Day>,
+    /// As in GetFlowStatsResponse; the day of it is told in part.
+    #[prost(int64, optional, tag = "2")]
+    pub since_micros: ::core::option::Option<i64>,
 }
 /// Nested message and enum types in `GetDailyActivityResponse`.
 pub mod get_daily_activity_response {

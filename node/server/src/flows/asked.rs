@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use meridian_flow::recorder::Overrides;
+use meridian_flow::recorder::{Change, OverridesChange};
 use meridian_flow::{FlowId, FlowKind};
 use meridian_model::Timestamp;
 use meridian_proto::meridian::v1 as wire;
@@ -106,60 +106,7 @@ pub(super) fn token(text: &str) -> Result<Option<FlowId>, Status> {
     id.map(Some).ok_or_else(|| invalid(told))
 }
 
-/// What is to be set of a store, and what is to be as for all again.
-pub(super) struct Change {
-    set: Overrides,
-    /// In the order of [`SETTINGS`].
-    unset: [bool; 3],
-}
-
-impl Change {
-    /// What is set of a store then.
-    pub(super) fn of(&self, old: Overrides) -> Overrides {
-        fn one<T>(set: Option<T>, unset: bool, old: Option<T>) -> Option<T> {
-            set.or(old.filter(|_| !unset))
-        }
-        let [enabled, sampling, retention] = self.unset;
-        Overrides {
-            enabled: one(self.set.enabled, enabled, old.enabled),
-            sampling: one(self.set.sampling, sampling, old.sampling),
-            retention: one(self.set.retention, retention, old.retention),
-        }
-    }
-}
-
-pub(super) fn change(asked: &wire::SetRecorderRequest) -> Result<Change, Status> {
-    let set = overrides(asked)?;
-    let is_set = [
-        set.enabled.is_some(),
-        set.sampling.is_some(),
-        set.retention.is_some(),
-    ];
-    for name in &asked.unset {
-        match SETTINGS
-            .iter()
-            .zip(is_set)
-            .find(|(setting, _)| *setting == name)
-        {
-            Some((_, false)) => {}
-            Some((_, true)) => {
-                return Err(invalid(format!(
-                    "{name} is set and among unset: do one of both"
-                )));
-            }
-            None => {
-                let names = SETTINGS.join(", ");
-                return Err(invalid(format!(
-                    "unset holds '{name}': use some of {names}"
-                )));
-            }
-        }
-    }
-    let unset = SETTINGS.map(|setting| asked.unset.iter().any(|name| name == setting));
-    Ok(Change { set, unset })
-}
-
-fn overrides(asked: &wire::SetRecorderRequest) -> Result<Overrides, Status> {
+pub(super) fn overrides(asked: &wire::SetRecorderRequest) -> Result<OverridesChange, Status> {
     if let Some(sampling) = asked.sampling.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(invalid(format!("sampling is {sampling}: use 0 to 1")));
     }
@@ -169,9 +116,23 @@ fn overrides(asked: &wire::SetRecorderRequest) -> Result<Overrides, Status> {
             "retention_seconds is {keep}: use {SHORTEST_RETENTION} (one hour) to {LONGEST_RETENTION} (100 years)"
         )));
     }
-    Ok(Overrides {
-        enabled: asked.enabled,
-        sampling: asked.sampling,
-        retention: asked.retention_seconds.map(Duration::from_secs),
+    let unset = &asked.unset;
+    if let Some(odd) = unset.iter().find(|name| !SETTINGS.contains(&name.as_str())) {
+        let names = SETTINGS.join(", ");
+        return Err(invalid(format!("unset names '{odd}': use any of {names}")));
+    }
+    let [enabled, sampling, retention] = SETTINGS;
+    Ok(OverridesChange {
+        enabled: change(enabled, asked.enabled, unset)?,
+        sampling: change(sampling, asked.sampling, unset)?,
+        retention: change(retention, asked.retention_seconds, unset)?.map(Duration::from_secs),
     })
+}
+
+fn change<T>(name: &str, set: Option<T>, unset: &[String]) -> Result<Change<T>, Status> {
+    match (set, unset.iter().any(|unset| unset == name)) {
+        (Some(_), true) => Err(invalid(format!("{name} is set and unset: do one of them"))),
+        (None, true) => Ok(Change::Unset),
+        (set, false) => Ok(set.into()),
+    }
 }

@@ -1,6 +1,6 @@
 //! Flows as the wire has them.
 
-use meridian_flow::ports::{DayActivity, FlowStats};
+use meridian_flow::ports::{Activity, FlowStats};
 use meridian_flow::{Asked, Flow, FlowStatus, Session, Step};
 use meridian_proto::google;
 use meridian_proto::meridian::v1 as wire;
@@ -93,13 +93,14 @@ pub(super) fn stats(stats: FlowStats) -> wire::GetFlowStatsResponse {
             })
             .collect(),
         errors: errors.map(|(code, steps)| Error { code, steps }).collect(),
+        since_micros: stats.since.map(|since| since.0),
     }
 }
 
 /// By day, of all statuses together.
-pub(super) fn days(found: &[DayActivity]) -> wire::GetDailyActivityResponse {
+pub(super) fn days(found: &Activity) -> wire::GetDailyActivityResponse {
     let mut days: Vec<wire::get_daily_activity_response::Day> = Vec::new();
-    for of in found {
+    for of in &found.days {
         let seconds = of.day * 86_400;
         let date = google::Timestamp { seconds, nanos: 0 }.to_string();
         let date = date.split('T').next().unwrap_or_default();
@@ -117,5 +118,8 @@ pub(super) fn days(found: &[DayActivity]) -> wire::GetDailyActivityResponse {
             FlowStatus::Pending | FlowStatus::Expired => {}
         }
     }
-    wire::GetDailyActivityResponse { days }
+    wire::GetDailyActivityResponse {
+        days,
+        since_micros: found.since.map(|since| since.0),
+    }
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use meridian_flow::memory::MemoryFlows;
-use meridian_flow::ports::Starter;
+use meridian_flow::ports::{Starter, Stores};
+use meridian_flow::retention::{Sweeper, Swept};
 use meridian_flow::sql::SqlFlows;
-use meridian_flow::{FlowRecorder, Repository, Sink, retention};
+use meridian_flow::{FlowRecorder, Repository, Sink};
+use meridian_model::StoreId;
 use meridian_model::ports::Datastore;
 use meridian_sync::kafka::group::work::Worker;
 use meridian_sync::kafka::topics::make;
@@ -28,6 +31,8 @@ use crate::schema;
 const REFRESH: Duration = Duration::from_secs(3);
 /// How often old flows are looked for, and how long one node does it before another may.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How soon the first time: nodes that never run for long must not leave it undone.
+const FIRST_SWEEP: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(180);
 const LEASE_NAME: &str = "flows";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +104,13 @@ impl Recorder {
                 () = schema::bring_up(&**other, &address, &sender) => {}
             }
         }
-        tokio::join!(self.follow(&stop), self.sweep(&*datastore, &holder, &stop));
+        // Whoever keeps flows in one database takes turns there, also nodes whose stores are in different ones.
+        let leases = self.other.as_ref().unwrap_or(&datastore);
+        let stores = Known(Arc::clone(&datastore));
+        tokio::join!(
+            self.follow(&stop),
+            self.sweep(&**leases, &stores, &holder, &stop)
+        );
     }
 
     /// Takes over what is set of stores, again and again.
@@ -126,12 +137,19 @@ impl Recorder {
         }
     }
 
-    async fn sweep(&self, datastore: &dyn Datastore, holder: &str, stop: &CancellationToken) {
+    async fn sweep(
+        &self,
+        leases: &dyn Datastore,
+        stores: &dyn Stores,
+        holder: &str,
+        stop: &CancellationToken,
+    ) {
+        let mut sweeper = Sweeper::default();
+        let mut pause = FIRST_SWEEP;
         loop {
-            if tokio::time::timeout(SWEEP, stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
                 let deadline = Instant::now() + TIMEOUT;
-                let given_up =
-                    datastore.acquire_lease(LEASE_NAME, holder, Duration::ZERO, deadline);
+                let given_up = leases.acquire_lease(LEASE_NAME, holder, Duration::ZERO, deadline);
                 if let Err(error) = given_up.await {
                     let error: &dyn std::error::Error = &error;
                     tracing::debug!(
@@ -141,33 +159,57 @@ impl Recorder {
                 }
                 return;
             }
+            pause = SWEEP;
             let deadline = Instant::now() + TIMEOUT;
-            let is_ours = datastore.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
+            let is_ours = leases.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
             if !matches!(is_ours.await, Ok(true)) {
                 continue;
             }
+            // Its last statement ends before anybody else may begin.
+            let until = Instant::now() + LEASE / 2;
             let swept = tokio::select! {
                 () = stop.cancelled() => continue,
-                // No longer than nobody else may.
-                swept = tokio::time::timeout(LEASE / 2, retention::sweep(&*self.flows, &self.recorder)) => swept,
+                swept = sweeper.sweep(&*self.flows, stores, &self.recorder, until) => swept,
             };
             match swept {
-                Ok(Ok(swept)) if swept != retention::Swept::default() => {
-                    let retention::Swept {
-                        purged,
-                        expired,
-                        sessions,
-                    } = swept;
-                    tracing::info!(purged, expired, sessions, "old flows are gone");
+                Ok(swept) => {
+                    if swept.is_cut {
+                        pause = Duration::ZERO;
+                    }
+                    if swept != Swept::default() {
+                        let Swept {
+                            purged,
+                            expired,
+                            sessions,
+                            is_cut,
+                        } = swept;
+                        tracing::info!(purged, expired, sessions, is_cut, "old flows are gone");
+                    }
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(
                         error,
                         "old flows could not be looked for; trying again later"
                     );
                 }
-                _ => {}
+            }
+        }
+    }
+}
+
+/// What a node's datastore knows of stores.
+struct Known(Arc<dyn Datastore>);
+
+#[async_trait]
+impl Stores for Known {
+    async fn is_deleted(&self, store: StoreId, deadline: Instant) -> bool {
+        match self.0.store(store, deadline).await {
+            Ok(known) => known.is_some_and(|store| store.deleted_at.is_some()),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, %store, "whether a store was deleted is not known now");
+                false
             }
         }
     }

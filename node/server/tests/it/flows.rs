@@ -4,6 +4,7 @@ mod asked;
 mod explained;
 mod given_up;
 mod guarded;
+mod keeping;
 mod recorded;
 mod switch;
 mod told;
@@ -150,7 +151,7 @@ async fn kept(file: &Path, store: StoreId, kind: FlowKind) -> Vec<(Flow, Vec<Ste
     let deadline = Instant::now() + PATIENCE;
     let found = flows.get_flows(store, &filter, None, 100, deadline).await;
     let mut all = Vec::new();
-    for flow in found.unwrap().into_iter().rev() {
+    for flow in found.unwrap().flows.into_iter().rev() {
         let steps = flows.get_steps_for_flow(flow.id, deadline).await.unwrap();
         all.push((flow, steps));
     }

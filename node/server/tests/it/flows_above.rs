@@ -142,7 +142,7 @@ async fn there_is_no_id_where_nobody_above_stores_it() {
     let deadline = Instant::now() + PATIENCE;
     let filter = Default::default();
     let kept = flows.get_flows(store(), &filter, None, 10, deadline).await;
-    let kept: Vec<_> = kept.unwrap().iter().map(|flow| flow.id).collect();
+    let kept: Vec<_> = kept.unwrap().flows.iter().map(|flow| flow.id).collect();
     assert_eq!(kept, [first]);
     node.stop().await;
 }

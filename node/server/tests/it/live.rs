@@ -211,7 +211,7 @@ async fn a_connection_is_recorded_as_a_flow_with_its_session_and_a_refusal_once(
     let all = async || {
         let filter = FlowFilter::default();
         let flows = flows.get_flows(store, &filter, None, 100, deadline).await;
-        flows.unwrap()
+        flows.unwrap().flows
     };
     // All of it is written aside.
     let of_flow = async |flow| {

@@ -120,6 +120,8 @@ async fn list(
     let mut body = json!({ "flows": flows, "continuation_token": reply.continuation_token });
     if let (Some(total), Some(body)) = (reply.total, body.as_object_mut()) {
         body.insert("total".to_owned(), json!(total));
+        let is_minimum = json!(reply.total_is_minimum);
+        body.insert("total_is_minimum".to_owned(), is_minimum);
     }
     Ok(shown(&body))
 }
@@ -198,7 +200,7 @@ async fn stats(
     let errors = errors.map(|error| json!({ "code": error.code, "steps": error.steps }));
     let (counts, errors): (Vec<_>, Vec<_>) = (counts.collect(), errors.collect());
     Ok(shown(
-        &json!({ "total": reply.total, "counts": counts, "errors": errors }),
+        &json!({ "total": reply.total, "since": reply.since_micros.map(time), "counts": counts, "errors": errors }),
     ))
 }
 
@@ -222,7 +224,8 @@ async fn days(
         json!({ "date": day.date, "total": day.total, "succeeded": day.succeeded, "failed": day.failed })
     });
     let days: Vec<_> = days.collect();
-    Ok(shown(&json!({ "days": days })))
+    let since = reply.since_micros.map(time);
+    Ok(shown(&json!({ "since": since, "days": days })))
 }
 
 #[derive(Deserialize)]
