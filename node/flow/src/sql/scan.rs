@@ -262,6 +262,8 @@ impl SqlFlows {
             "SELECT s.error_code, COUNT(*) AS steps FROM flows f JOIN flow_steps s ON s.flow_id = f.id",
         );
         select.wanted(store, window, &FlowFilter::default());
+        // Said of the steps too, for no engine concludes it: a plan that begins with failed steps reads those of the window.
+        select.within("s.flow_id", window);
         select.push(" AND s.error_code IS NOT NULL GROUP BY s.error_code");
         let read = |row: &AnyRow| Ok((text(row, "error_code")?, unsigned(row, "steps")?));
         self.rows(select, deadline, read).await

@@ -77,12 +77,7 @@ impl Statement {
         filter: &FlowFilter,
     ) -> &mut Self {
         self.push(" WHERE f.store_id = ").text(store.as_str());
-        if let Some(from) = window.from {
-            self.push(" AND f.id >= ").id(from);
-        }
-        if let Some(before) = window.before {
-            self.push(" AND f.id < ").id(before);
-        }
+        self.within("f.id", window);
         if let Some(client) = &filter.client_id {
             self.push(" AND f.client_id = ").text(client);
         }
@@ -97,14 +92,25 @@ impl Statement {
             self.push(" AND f.kind = ").number(kind.number());
         }
         if filter.step.is_some() || filter.error_code.is_some() {
-            self.push(" AND EXISTS (SELECT 1 FROM flow_steps s WHERE s.flow_id = f.id");
+            // No plan begins with all steps that there are, as one for EXISTS may: a count is found for each flow.
+            self.push(" AND (SELECT COUNT(*) FROM flow_steps s WHERE s.flow_id = f.id");
             if let Some(step) = &filter.step {
                 self.push(" AND s.name = ").text(step);
             }
             if let Some(code) = &filter.error_code {
                 self.push(" AND s.error_code = ").text(code);
             }
-            self.push(")");
+            self.push(") > 0");
+        }
+        self
+    }
+
+    /// A further condition: the ids of a column are in a window.
+    pub(super) fn within(&mut self, column: &str, window: &Window) -> &mut Self {
+        for (is, id) in [(">=", window.from), ("<", window.before)] {
+            if let Some(id) = id {
+                self.push(&format!(" AND {column} {is} ")).id(id);
+            }
         }
         self
     }

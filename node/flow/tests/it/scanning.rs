@@ -10,6 +10,7 @@ use meridian_flow::ports::{
 use meridian_flow::sql::{Scanning, SqlFlows};
 use meridian_flow::{FlowId, FlowStatus, Row, Session};
 use meridian_model::Timestamp;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::support::{
     NOW, deadline, decision, failed, migrated_sqlite, store, with_mysql, with_postgres,
@@ -135,6 +136,77 @@ async fn what_is_rare_is_looked_for_in_parts_in_postgres() {
 #[tokio::test]
 async fn what_is_rare_is_looked_for_in_parts_in_mysql() {
     with_mysql(|_, url| async move { check(SqlFlows::connect_lazy(&url).unwrap()).await }).await;
+}
+
+/// Steps that PostgreSQL has read, by which way so ever.
+const STEPS_READ: &str = "SELECT CAST(seq_tup_read + idx_tup_fetch + (SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes \
+                          WHERE relname = 'flow_steps') AS BIGINT), seq_scan + idx_scan FROM pg_stat_user_tables \
+                          WHERE relname = 'flow_steps'";
+
+#[tokio::test]
+async fn a_question_reads_no_steps_but_those_of_its_window() {
+    with_postgres(|flows, url| async move {
+        let rows: Vec<_> = (0..5_000)
+            .map(|number| {
+                let mut whole = decision(store(1), number, 4);
+                if number % 10 == 0 {
+                    whole.steps[3] = failed(whole.steps[3].clone(), "late");
+                }
+                Row::Whole(Box::new(whole))
+            })
+            .collect();
+        flows.write(&rows, deadline()).await.unwrap();
+        let mut admin = PgConnection::connect(&url).await.unwrap();
+        admin.execute("ANALYZE").await.unwrap();
+        let mut read = async || {
+            let read: (i64, i64) = sqlx::query_as(STEPS_READ)
+                .fetch_one(&mut admin)
+                .await
+                .unwrap();
+            read
+        };
+        let any = FlowFilter::default();
+        let filters = [
+            FlowFilter {
+                step: Some("none".to_owned()),
+                ..any.clone()
+            },
+            FlowFilter {
+                error_code: Some("none".to_owned()),
+                ..any.clone()
+            },
+        ];
+        // What is read is told when a connection ends.
+        for filter in filters.iter().map(Some).chain([None]) {
+            let (before, scans) = read().await;
+            let asking = SqlFlows::connect_lazy(&url).unwrap().scanning(ONE);
+            match filter {
+                Some(filter) => {
+                    let page = asking.get_flows(store(1), filter, None, 2, deadline());
+                    assert!(page.await.unwrap().next.is_some());
+                }
+                None => {
+                    let (from, to) = (Timestamp(0), Timestamp(i64::MAX));
+                    let stats = asking.get_stats(store(1), from, to, deadline());
+                    assert!(stats.await.unwrap().since.is_some());
+                }
+            }
+            drop(asking);
+            let told = async {
+                loop {
+                    let (after, now) = read().await;
+                    if now > scans {
+                        return after - before;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+            let told = told.unwrap();
+            assert!((0..100).contains(&told), "{filter:?}: {told}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
