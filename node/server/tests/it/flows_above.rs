@@ -151,30 +151,33 @@ async fn there_is_no_id_where_nobody_above_stores_it() {
 async fn what_is_set_of_a_store_above_holds_below() {
     let folder = tempfile::tempdir().unwrap();
     let node = central(&folder.path().join("central.db"), true).await;
+    let named = Bytes::from(json!({"name": "shop"}).to_string());
+    let made = send(node.http, Method::POST, "/stores", &[], named).await;
+    let store: StoreId = made.body["id"].as_str().unwrap().parse().unwrap();
     let (above, recorder) = edge(&node, "here");
     let stop = CancellationToken::new();
     let (own, stopped) = (recorder.clone(), stop.clone());
     let following = tokio::spawn(async move { above.follow(&own, &stopped).await });
-    assert!(recorder.records(store()));
+    assert!(recorder.records(store));
     for set in [
         json!({"enabled": false}),
         json!({"enabled": true, "sampling": 0.0}),
     ] {
-        let path = format!("/stores/{}/flow-recorder", store());
+        let path = format!("/stores/{store}/flow-recorder");
         let body = Bytes::from(set.to_string());
         let reply = send(node.http, Method::PATCH, &path, &[], body).await;
         assert_eq!(reply.status, StatusCode::OK);
         let followed = async {
             let wanted = set["enabled"] == true;
-            while recorder.settings_of(store()).enabled != wanted {
+            while recorder.settings_of(store).enabled != wanted {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(PATIENCE, followed).await.unwrap();
-        let none = recorder.start_flow(store(), begin()).await;
+        let none = recorder.start_flow(store, begin()).await;
         assert_eq!(none.is_ok(), set["enabled"] == true, "{none:?}");
     }
-    assert!(!recorder.samples(store()));
+    assert!(!recorder.samples(store));
     stop.cancel();
     following.await.unwrap();
     node.stop().await;

@@ -60,6 +60,29 @@ async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_
     post(&node, &check, json!({ "tuple_key": key })).await;
     assert_eq!(listed(&node, store, "kind=decision", 2).await.len(), 2);
 
+    // What is null is as for all again, and what is not named stays.
+    let both = set(
+        edge.http,
+        json!({"sampling": 0.25, "retention_seconds": 7_200}),
+    );
+    assert_eq!(both.await.body["retention_seconds"], 7_200);
+    let one = set(edge.http, json!({"retention_seconds": null})).await;
+    assert_eq!(one.body, as_set(true, true, 0.25));
+    let all = json!({"enabled": null, "sampling": null});
+    assert_eq!(set(node.http, all).await.body, as_set(true, true, 1.0));
+
+    // There is nothing to set of a store that does not exist.
+    let nobody = "/stores/01HVMMBCMGZNT3SED4Z17ECXCA/flow-recorder";
+    for address in [edge.http, node.http] {
+        let headers = [("authorization", BEARER)];
+        let half = Bytes::from(json!({"sampling": 0.5}).to_string());
+        let refused = send(address, Method::PATCH, nobody, &headers, half).await;
+        assert_eq!(refused.status, StatusCode::NOT_FOUND);
+        assert_eq!(refused.body["code"], "store_id_not_found");
+        let message = refused.body["message"].as_str().unwrap();
+        assert!(message.contains("01HVMMBCMGZNT3SED4Z17ECXCA"), "{message}");
+    }
+
     for wrong in [
         json!({"sampling": 2.0}),
         json!({"retention_seconds": 5}),
