@@ -23,7 +23,7 @@ async fn stores(file: &Path) -> BTreeMap<String, u64> {
     while let Some(store) = flows.next_store(last, deadline).await.unwrap() {
         let all = FlowFilter::default();
         let count = flows.count_flows(store, &all, deadline).await.unwrap();
-        found.insert(store.to_string(), count);
+        found.insert(store.to_string(), count.flows);
         last = Some(store);
     }
     found

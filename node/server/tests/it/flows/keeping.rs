@@ -2,7 +2,6 @@
 
 use meridian_store::{DatastoreSettings, PoolSettings};
 
-use super::recorded::kept;
 use super::*;
 
 #[tokio::test]
