@@ -67,7 +67,7 @@ async fn told(node: &Node, token: &str) -> (Value, Option<u16>) {
 
 /// The same, of a store.
 async fn told_of(node: &Node, store: &str, token: &str) -> (Value, Option<u16>) {
-    let mut request = format!("ws://{}/live?store={store}", node.http)
+    let mut request = format!("ws://{}/live?store_id={store}", node.http)
         .into_client_request()
         .unwrap();
     let bearer = format!("Bearer {token}").parse().unwrap();
