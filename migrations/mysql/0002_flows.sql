@@ -22,12 +22,16 @@ CREATE TABLE flows (
     revision        VARBINARY(512),
     model_id        VARBINARY(512),
     served_by       VARBINARY(512),
-    explanation     MEDIUMBLOB
+    explanation     MEDIUMBLOB,
+    -- Of a flow that was recorded whole: its steps, and by which code the last one that failed did.
+    steps           MEDIUMBLOB,
+    error_code      VARBINARY(512)
 ) ENGINE = InnoDB;
 -- An id begins with the time, so this is also the order of time.
 CREATE INDEX idx_flows_store ON flows (store_id, id);
 CREATE INDEX idx_flows_pending ON flows (status, id);
 
+-- The steps of flows that are recorded as they go on.
 CREATE TABLE flow_steps (
     flow_id         VARBINARY(36) NOT NULL,
     occurred_at     BIGINT   NOT NULL,

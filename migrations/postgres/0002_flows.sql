@@ -22,12 +22,16 @@ CREATE TABLE flows (
     revision        TEXT,
     model_id        TEXT,
     served_by       TEXT,
-    explanation     TEXT
+    explanation     TEXT,
+    -- Of a flow that was recorded whole: its steps, and by which code the last one that failed did.
+    steps           TEXT,
+    error_code      TEXT
 );
 -- An id begins with the time, so this is also the order of time.
 CREATE INDEX idx_flows_store ON flows (store_id, id);
 CREATE INDEX idx_flows_pending ON flows (id) WHERE status = 0;
 
+-- The steps of flows that are recorded as they go on.
 CREATE TABLE flow_steps (
     flow_id         UUID     NOT NULL REFERENCES flows (id) ON DELETE CASCADE,
     occurred_at     BIGINT   NOT NULL,

@@ -149,7 +149,8 @@ fn decisions(recorder: &FlowRecorder, store: StoreId) -> anyhow::Result<usize> {
 async fn kept(url: &str) -> anyhow::Result<(usize, usize, u64)> {
     let told = sql(
         url,
-        "SELECT (SELECT count(*) FROM flows), (SELECT count(*) FROM flow_steps), \
+        "SELECT (SELECT count(*) FROM flows), (SELECT count(*) FROM flow_steps) \
+         + (SELECT coalesce(sum(json_array_length(CAST(steps AS json))), 0) FROM flows), \
          pg_total_relation_size('flows') + pg_total_relation_size('flow_steps')",
     )
     .await?;

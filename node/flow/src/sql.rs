@@ -12,6 +12,7 @@ mod scan;
 mod sessions;
 mod settings;
 mod statement;
+mod whole;
 mod write;
 
 use std::str::FromStr;

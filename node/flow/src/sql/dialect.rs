@@ -32,6 +32,8 @@ pub(super) struct Dialect {
     pub(super) id_text: fn(column: &str) -> String,
     /// The type of a whole number in a cast.
     pub(super) number: &'static str,
+    /// The function that tells where in a text another begins, by bytes or characters as they are: 0 for nowhere.
+    pub(super) place: &'static str,
     /// Divides whole numbers.
     pub(super) divide: &'static str,
     /// Whether an update joins the rows that it goes by; else they are behind `FROM`.
@@ -153,6 +155,7 @@ static POSTGRES: Dialect = Dialect {
     id_after: " AS uuid)",
     id_text: |column| format!("CAST({column} AS text)"),
     number: "BIGINT",
+    place: "strpos",
     divide: "/",
     joins_in_update: false,
     // An array is made once; a plan could run a subquery again, and find other rows then.
@@ -186,6 +189,7 @@ static SQLITE: Dialect = Dialect {
     id_after: "",
     id_text: str::to_owned,
     number: "BIGINT",
+    place: "instr",
     divide: "/",
     joins_in_update: false,
     limited: |change, table, which| {
@@ -221,6 +225,7 @@ static MYSQL: Dialect = Dialect {
     id_after: "",
     id_text: str::to_owned,
     number: "SIGNED",
+    place: "instr",
     divide: "DIV",
     joins_in_update: true,
     limited: |change, _, which| format!("{change} WHERE {which}"),

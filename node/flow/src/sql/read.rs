@@ -8,7 +8,7 @@ use sqlx::Connection as _;
 use sqlx::any::AnyRow;
 
 use super::dialect::Dialect;
-use super::rows::{flow, parsed, step};
+use super::rows::{flow, parsed, step, whole_steps};
 use super::statement::{Statement, Value};
 use super::{SqlFlows, within};
 use crate::flow::{Flow, FlowId, FlowStatus, Step};
@@ -209,8 +209,21 @@ impl FlowStepRepository for SqlFlows {
             "SELECT {id} AS flow_id, occurred_at, duration_micros, status, name, error_code, error_message \
              FROM flow_steps WHERE flow_id = "
         ));
-        select.id(flow).push(" ORDER BY occurred_at");
-        self.rows(select, deadline, step).await
+        select.id(flow);
+        let mut steps = self.rows(select, deadline, step).await?;
+        let id = (self.dialect.id_text)("f.id");
+        let mut select = self.statement(format!(
+            "SELECT {id} AS id, f.started_at, f.steps FROM flows f WHERE f.id = "
+        ));
+        select.id(flow).push(" AND f.steps IS NOT NULL");
+        steps.extend(
+            self.rows(select, deadline, whole_steps)
+                .await?
+                .into_iter()
+                .flatten(),
+        );
+        steps.sort_by_key(|step| step.at);
+        Ok(steps)
     }
 }
 

@@ -6,6 +6,7 @@ use meridian_model::Timestamp;
 use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::{Row as _, ValueRef as _};
 
+use super::whole;
 use crate::flow::{Asked, Flow, FlowKind, FlowStatus, Step, StepStatus};
 
 pub(super) fn flow(row: &AnyRow) -> sqlx::Result<Flow> {
@@ -53,6 +54,13 @@ pub(super) fn step(row: &AnyRow) -> sqlx::Result<Step> {
         error_code: some_text(row, "error_code")?,
         error_message: some_text(row, "error_message")?,
     })
+}
+
+/// The steps of a flow that was recorded whole.
+pub(super) fn whole_steps(row: &AnyRow) -> sqlx::Result<Vec<Step>> {
+    let began = Timestamp(row.try_get("started_at")?);
+    let steps = whole::steps(parsed(row, "id")?, began, &text(row, "steps")?);
+    steps.map_err(|source| broken("steps", source))
 }
 
 /// A text, or the bytes of one, as which MySQL keeps it.

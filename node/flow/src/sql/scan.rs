@@ -266,7 +266,12 @@ impl SqlFlows {
         select.within("s.flow_id", window);
         select.push(" AND s.error_code IS NOT NULL GROUP BY s.error_code");
         let read = |row: &AnyRow| Ok((text(row, "error_code")?, unsigned(row, "steps")?));
-        self.rows(select, deadline, read).await
+        let mut errors = self.rows(select, deadline, read).await?;
+        let mut select = self.statement("SELECT f.error_code, COUNT(*) AS steps FROM flows f");
+        select.wanted(store, window, &FlowFilter::default());
+        select.push(" AND f.error_code IS NOT NULL GROUP BY f.error_code");
+        errors.extend(self.rows(select, deadline, read).await?);
+        Ok(errors)
     }
 
     pub(super) async fn activity(

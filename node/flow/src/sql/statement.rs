@@ -6,6 +6,7 @@ use sqlx::any::{Any, AnyArguments};
 use sqlx::query::Query;
 
 use super::dialect::Dialect;
+use super::whole;
 use crate::flow::FlowId;
 use crate::ports::FlowFilter;
 
@@ -93,14 +94,18 @@ impl Statement {
         }
         if filter.step.is_some() || filter.error_code.is_some() {
             // No plan begins with all steps that there are, as one for EXISTS may: a count is found for each flow.
-            self.push(" AND (SELECT COUNT(*) FROM flow_steps s WHERE s.flow_id = f.id");
+            self.push(" AND ((SELECT COUNT(*) FROM flow_steps s WHERE s.flow_id = f.id");
             if let Some(step) = &filter.step {
                 self.push(" AND s.name = ").text(step);
             }
             if let Some(code) = &filter.error_code {
                 self.push(" AND s.error_code = ").text(code);
             }
-            self.push(") > 0");
+            let within = whole::part(filter.step.as_deref(), filter.error_code.as_deref());
+            let place = self.dialect.place;
+            self.push(&format!(") > 0 OR {place}(f.steps, "))
+                .text(within);
+            self.push(") > 0)");
         }
         self
     }

@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Transaction};
 use super::dialect::{Column, Kind};
 use super::rows::parsed;
 use super::sessions::{self, SessionRow};
-use super::{SqlFlows, within};
-use crate::flow::{Completion, Flow, FlowId, Step};
+use super::{SqlFlows, whole, within};
+use crate::flow::{Completion, Flow, FlowId, Recorded, Step};
 use crate::ports::{RepositoryError, Result, Row, Sink};
 
 const FLOW: &[Column] = &[
@@ -38,6 +38,8 @@ const FLOW: &[Column] = &[
     ("model_id", Kind::Text),
     ("served_by", Kind::Text),
     ("explanation", Kind::Text),
+    ("steps", Kind::Text),
+    ("error_code", Kind::Text),
 ];
 const STEP: &[Column] = &[
     ("flow_id", Kind::Id),
@@ -91,6 +93,10 @@ struct FlowRow<'a> {
     user_agent: Option<&'a str>,
     #[serde(flatten)]
     asked: Option<AskedRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -164,7 +170,18 @@ impl<'a> FlowRow<'a> {
                 served_by: &asked.served_by,
                 explanation: asked.explanation.as_deref(),
             }),
+            steps: None,
+            error_code: None,
         }
+    }
+
+    /// With its steps.
+    fn whole(of: &'a Recorded) -> Result<Self> {
+        Ok(Self {
+            steps: whole::text(of).map_err(rejected)?,
+            error_code: whole::error_code(of),
+            ..Self::of(&of.flow)
+        })
     }
 }
 
@@ -214,10 +231,7 @@ impl Texts {
                 Row::Start(flow) => flows.push(FlowRow::of(flow)),
                 Row::Step(step) => steps.push(StepRow::of(step)),
                 Row::Complete(end) => completions.push(CompletionRow::of(end)),
-                Row::Whole(whole) => {
-                    flows.push(FlowRow::of(&whole.flow));
-                    steps.extend(whole.steps.iter().map(StepRow::of));
-                }
+                Row::Whole(whole) => flows.push(FlowRow::whole(whole)?),
                 Row::Session(_) => {}
             }
         }
@@ -241,8 +255,11 @@ fn text(rows: &[impl Serialize]) -> Result<Option<String>> {
         return Ok(None);
     }
     let text = serde_json::to_string(rows);
-    text.map(Some)
-        .map_err(|source| RepositoryError::Rejected(std::sync::Arc::new(source)))
+    text.map(Some).map_err(rejected)
+}
+
+fn rejected(source: serde_json::Error) -> RepositoryError {
+    RepositoryError::Rejected(std::sync::Arc::new(source))
 }
 
 #[async_trait]

@@ -127,7 +127,8 @@ async fn what_is_of_no_flow_is_passed_over(flows: Arc<dyn Repository>) {
 }
 
 async fn flows_are_found_by_what_they_are(flows: Arc<dyn Repository>) {
-    let (login, check) = (flow(store(1), 0), decision(store(1), 10, 4));
+    let (login, mut check) = (flow(store(1), 0), decision(store(1), 10, 4));
+    check.steps[3] = failed(check.steps[3].clone(), "cut \"off\"");
     let (login_id, check_id) = (login.id, check.flow.id);
     let rows = [
         Row::Start(Box::new(login)),
@@ -211,6 +212,29 @@ async fn flows_are_found_by_what_they_are(flows: Arc<dyn Repository>) {
         ),
         (
             FlowFilter {
+                step: some("Evaluate"),
+                ..any.clone()
+            },
+            vec![],
+        ),
+        (
+            FlowFilter {
+                step: some("read"),
+                error_code: some("cut \"off\""),
+                ..any.clone()
+            },
+            vec![check_id],
+        ),
+        (
+            FlowFilter {
+                step: some("cache"),
+                error_code: some("cut \"off\""),
+                ..any.clone()
+            },
+            vec![],
+        ),
+        (
+            FlowFilter {
                 error_code: some("expired"),
                 ..any.clone()
             },
@@ -271,12 +295,15 @@ async fn pages_go_from_the_latest_to_the_first(flows: Arc<dyn Repository>) {
 async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
     let (day, login) = (86_400, flow(store(1), 0));
     let id = login.id;
+    let mut cut_off = decision(store(1), day, 4);
+    cut_off.steps[3] = failed(cut_off.steps[3].clone(), "expired");
     let rows = [
         Row::Start(Box::new(login)),
         Row::Step(Box::new(failed(step(id, 1, "verify_token"), "expired"))),
+        Row::Step(Box::new(failed(step(id, 2, "retry"), "cut off"))),
         Row::Complete(Box::new(end(id, FlowStatus::Failure))),
         Row::Whole(Box::new(decision(store(1), 1, 4))),
-        Row::Whole(Box::new(decision(store(1), day, 4))),
+        Row::Whole(Box::new(cut_off)),
         Row::Start(Box::new(flow(store(2), 0))),
     ];
     flows.write(&rows, deadline()).await.unwrap();
@@ -311,7 +338,8 @@ async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
             (FlowKind::Decision, FlowStatus::Success, 2, 40.0, 40),
         ]
     );
-    assert_eq!(stats.errors, [("expired".to_owned(), 1)]);
+    let errors = [("expired".to_owned(), 2), ("cut off".to_owned(), 1)];
+    assert_eq!(stats.errors, errors);
     let none = flows.get_stats(store(1), to, to, deadline()).await.unwrap();
     assert_eq!(none.counts, []);
 

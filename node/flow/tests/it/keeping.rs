@@ -11,7 +11,7 @@ use meridian_model::Timestamp;
 
 use crate::support::{
     Deleted, NOW, Told, deadline, decision, end, everywhere, flow, in_memory, in_mysql,
-    in_postgres, in_sqlite, store,
+    in_postgres, in_sqlite, step, store,
 };
 
 everywhere! {
@@ -24,10 +24,13 @@ everywhere! {
 }
 
 async fn old_flows_go_in_batches_with_their_steps(flows: Arc<dyn Repository>) {
-    let rows: Vec<_> = (0..5)
-        .map(|seconds| Row::Whole(Box::new(decision(store(1), seconds, 1))))
+    let mut rows: Vec<_> = (0..5)
+        .map(|seconds| Row::Start(Box::new(flow(store(1), seconds))))
         .chain([Row::Start(Box::new(flow(store(2), 0)))])
         .collect();
+    let steps: Vec<_> = rows.iter().filter_map(Row::flow).collect();
+    let steps = steps.into_iter().map(|id| step(id, 1, "connect"));
+    rows.extend(steps.map(|step| Row::Step(Box::new(step))));
     flows.write(&rows, deadline()).await.unwrap();
     let cutoff = Timestamp(NOW + 3_000_000);
     let purge = async || {

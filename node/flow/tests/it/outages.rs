@@ -17,7 +17,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    Deleted, Told, deadline, decision, migrated_sqlite, store, with_mysql, with_postgres,
+    Deleted, Told, deadline, decision, flow, migrated_sqlite, step, store, with_mysql,
+    with_postgres,
 };
 
 /// A way to a database that can be cut.
@@ -382,8 +383,10 @@ async fn assert_told_apart(flows: &Arc<dyn Repository>, drop_tables: impl Future
         "{refused:?}"
     );
     drop_tables.await;
-    let good = Row::Whole(Box::new(decision(store(1), 0, 1)));
-    let away = flows.write(&[good], deadline()).await;
+    let begun = flow(store(1), 0);
+    let step = Row::Step(Box::new(step(begun.id, 1, "connect")));
+    let good = [Row::Start(Box::new(begun)), step];
+    let away = flows.write(&good, deadline()).await;
     assert!(
         matches!(away, Err(RepositoryError::Unavailable(_))),
         "{away:?}"

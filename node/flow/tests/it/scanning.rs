@@ -8,7 +8,7 @@ use meridian_flow::ports::{
     Sink as _,
 };
 use meridian_flow::sql::{Scanning, SqlFlows};
-use meridian_flow::{FlowId, FlowStatus, Row, Session};
+use meridian_flow::{FlowId, FlowStatus, Recorded, Row, Session};
 use meridian_model::Timestamp;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -147,12 +147,13 @@ const STEPS_READ: &str = "SELECT CAST(seq_tup_read + idx_tup_fetch + (SELECT SUM
 async fn a_question_reads_no_steps_but_those_of_its_window() {
     with_postgres(|flows, url| async move {
         let rows: Vec<_> = (0..5_000)
-            .map(|number| {
-                let mut whole = decision(store(1), number, 4);
+            .flat_map(|number| {
+                let Recorded { flow, mut steps } = decision(store(1), number, 4);
                 if number % 10 == 0 {
-                    whole.steps[3] = failed(whole.steps[3].clone(), "late");
+                    steps[3] = failed(steps[3].clone(), "late");
                 }
-                Row::Whole(Box::new(whole))
+                let steps = steps.into_iter().map(|step| Row::Step(Box::new(step)));
+                [Row::Start(Box::new(flow))].into_iter().chain(steps)
             })
             .collect();
         flows.write(&rows, deadline()).await.unwrap();
