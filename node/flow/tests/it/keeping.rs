@@ -28,9 +28,13 @@ async fn old_flows_go_in_batches_with_their_steps(flows: Arc<dyn Repository>) {
         .map(|seconds| Row::Start(Box::new(flow(store(1), seconds))))
         .chain([Row::Start(Box::new(flow(store(2), 0)))])
         .collect();
-    let steps: Vec<_> = rows.iter().filter_map(Row::flow).collect();
-    let steps = steps.into_iter().map(|id| step(id, 1, "connect"));
-    rows.extend(steps.map(|step| Row::Step(Box::new(step))));
+    let ids: Vec<_> = rows.iter().take(5).filter_map(Row::flow).collect();
+    rows.extend(ids.into_iter().flat_map(|id| {
+        [
+            Row::Step(Box::new(step(id, 1, "connect"))),
+            Row::Complete(Box::new(end(id, FlowStatus::Success))),
+        ]
+    }));
     flows.write(&rows, deadline()).await.unwrap();
     let cutoff = Timestamp(NOW + 3_000_000);
     let purge = async || {
