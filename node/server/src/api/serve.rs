@@ -67,6 +67,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 trait Serve: Clone + Send + 'static {
     /// What it is called in metrics.
     const TRANSPORT: &'static str;
+    /// Bytes that the system may hold for a client before they are on their way; its own measure unless set.
+    const UNSENT: Option<u32> = None;
 
     fn serve(
         self,
@@ -204,6 +206,8 @@ struct HttpConnection {
 
 impl Serve for HttpConnection {
     const TRANSPORT: &'static str = "http";
+    /// What was handed over cannot be held back any longer, when a viewer of the live channel may not see it now.
+    const UNSENT: Option<u32> = Some(16 * 1024);
 
     async fn serve(self, io: impl Io, peer: SocketAddr, watcher: Watcher) {
         let router = self.router;
@@ -234,6 +238,9 @@ async fn listen<S: Serve>(
         stop,
         limits.connections,
         |stream, peer, permit| {
+            if let Some(bytes) = S::UNSENT {
+                hold_at_most(&stream, bytes);
+            }
             let (connection, watcher) = (connection.clone(), connections.watcher());
             let tls = tls.clone();
             let open = Counted::new(&open);
@@ -251,6 +258,16 @@ async fn listen<S: Serve>(
     )
     .await;
     finish(connections, drain).await;
+}
+
+/// Has the system take no more for a client than it can send now, and so many bytes. What its socket cannot do, it need not.
+fn hold_at_most(stream: &TcpStream, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
+        tracing::debug!(%error, "the system holds what it likes for a client");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _unused = (stream, bytes);
 }
 
 /// Hands each connection to `serve` until `stop`.
@@ -326,3 +343,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         )
     })
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
