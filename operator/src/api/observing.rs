@@ -38,7 +38,12 @@ pub struct Recorder {
 /// Records to whoever may see them, over WebSockets, at every node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.authorityUrl) || has(self.store)").message("authorityUrl knows the objects of one store: name it, as store"))]
 pub struct Live {
+    /// The id of the store of clients that name none. The scopes of tokens allow objects of this store alone.
+    #[schemars(length(max = 26), regex(pattern = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// Whose records a node has; those of the whole product where unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
@@ -90,7 +95,7 @@ pub struct Live {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userinfo_url: Option<String>,
-    /// Whom to ask, with the user's token, who may see an object, instead of Meridian.
+    /// Whom to ask, with the user's token, who may see an object of `store`, instead of Meridian.
     #[schemars(
         length(max = 2048),
         regex(pattern = r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")

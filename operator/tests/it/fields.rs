@@ -129,6 +129,7 @@ fn store_fields() -> Vec<Field> {
         Field("live.oidc.issuer", "/live/oidc/issuer", json!("https://other.example"), file),
         Field("live.oidc.audience", "/live/oidc/audience", json!("other"), file),
         Field("live.userinfoUrl", "/live/userinfoUrl", json!("https://other.example"), file),
+        Field("live.store", "/live/store", json!("01BX5ZZKBKACTAV9WEVGEMMVRZ"), file),
         Field("live.authorityUrl", "/live/authorityUrl", json!("https://other.example"), file),
         Field("live.allowedOrigins", "/live/allowedOrigins", json!(["*"]), file),
         Field("checkCache.maxAnswers", "/checkCache/maxAnswers", json!(0), file),

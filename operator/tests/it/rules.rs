@@ -111,6 +111,8 @@ fn new_stores() -> Vec<Case> {
         refused("/spec/live/wholeTypes", json!(["race=can_watch_all"]), "should match"),
         refused("/spec/live/oidc/issuer", json!("users.example"), "should match"),
         refused("/spec/live/authorityUrl", json!("authority.example"), "should match"),
+        refused("/spec/live/store", json!("payments"), "should match"),
+        refused("/spec/live/store", Value::Null, "authorityUrl knows the objects of one store"),
         refused("/spec/traces/endpoint", json!("collector:4317"), "should match"),
         refused("/spec/traces/sampler", json!("sometimes"), "Unsupported value"),
         taken("/spec/traces/ratio", json!("1.0")),
