@@ -209,8 +209,8 @@ struct Yes {
 
 #[async_trait]
 impl Authority for Yes {
-    async fn follow(&self, _: StoreId) -> Result<(), Undecided> {
-        Ok(())
+    async fn follow(&self, _: StoreId) -> Result<Position, Undecided> {
+        Ok(Position::default())
     }
 
     async fn decide(

@@ -131,7 +131,9 @@ class Connection implements Live {
   }
 
   private hear(message: FromServer): void {
-    if (message.type === "record") return this.record(message);
+    if (message.type === "record") {
+      return message.id === undefined ? this.record(message) : this.byId.get(message.id)?.record(message);
+    }
     if (message.type === "lagged") {
       return tell(this.options.onNotice, new Error(`too slow: the server has dropped ${message.lost} records`));
     }

@@ -13,8 +13,8 @@ export interface LiveRecord<T = unknown> {
   readonly object: string;
   /** What else it belongs to, such as `organization:acme`. */
   readonly objects?: readonly string[];
-  /** Where it stands; opaque. Not there where older records of a subscription are still held back. */
-  readonly position?: string;
+  /** Where it stands; opaque. */
+  readonly position: string;
   /** When it was published, as RFC 3339 says. */
   readonly at: string;
   readonly data: T;
@@ -37,7 +37,8 @@ export type FromClient =
 export type FromServer =
   | { type: "welcome"; session: string; node: string; user: string; expires_at?: string }
   | { type: "subscribed"; id: string; object: string; position?: string; recovered?: boolean }
-  | ({ type: "record" } & LiveRecord)
+  /** `id`: for that subscription alone; without, for all that it belongs to. */
+  | ({ type: "record"; id?: string } & LiveRecord)
   | { type: "unsubscribed"; id: string; reason: string }
   | { type: "error"; id?: string; code: number; message: string; denied?: Denied }
   | { type: "lagged"; lost: number }

@@ -92,13 +92,9 @@ export class Subscription {
 
   record(record: LiveRecord): void {
     // The last one known comes again where nothing was missed.
-    if (this.state.status !== "live") return;
-    const { position } = record;
-    if (position !== undefined) {
-      if (position === this.told) return;
-      this.told = position;
-      if (!this.mayBeOld) this.position = position;
-    }
+    if (this.state.status !== "live" || record.position === this.told) return;
+    this.told = record.position;
+    if (!this.mayBeOld) this.position = record.position;
     this.mayBeOld = false;
     // What another subscription asked for comes once, for both.
     if (matches(this.options.filter, record.data)) this.tell(this.options.onRecord, record as LiveRecord<never>);

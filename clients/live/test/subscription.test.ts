@@ -124,13 +124,29 @@ test("a quiet subscription goes on from where the server last said that it was t
   assert.equal(quiet.handle.position, "p9");
 });
 
-test("a record without a position is told, and leaves the position as it is", async () => {
+test("what one subscription missed is no other's", async () => {
   const made = await open();
-  const { handle, data } = subscribe(made, "event:42");
+  const back = subscribe(made, "event:1", { position: "p0" });
+  const shared = subscribe(made, "organization:1");
+  answer("1", "p0", true);
+  answer("2", "p9");
+  server.socket.say({ ...record("event:1", "p3", "missed", ["organization:1"]), id: "1" });
+  server.socket.say({ ...record("event:1", "p3", "missed", ["organization:1"]), id: "7" });
+  assert.deepEqual([back.data, shared.data], [["missed"], []]);
+  assert.deepEqual([back.handle.position, shared.handle.position], ["p3", "p9"]);
+});
+
+test("what is told after a subscription has ended is not its own, and leaves its position as it is", async () => {
+  const made = await open();
+  const held = subscribe(made, "event:1");
+  const shared = subscribe(made, "organization:1");
   answer("1", "p1");
-  for (const number of [1, 2]) server.socket.say(record("event:42", undefined, number));
-  assert.deepEqual(data, [1, 2]);
-  assert.equal(handle.position, "p1");
+  answer("2", "p1");
+  // What was held of the first was dropped; what comes behind that is told by the second alone.
+  server.socket.say({ type: "unsubscribed", id: "1", reason: "authority_unreachable" });
+  server.socket.say(record("event:1", "p3", "c", ["organization:1"]));
+  assert.deepEqual([held.data, shared.data], [[], ["c"]]);
+  assert.deepEqual([held.handle.position, shared.handle.position], ["p1", "p3"]);
 });
 
 test("the last record of before does not lead back", async () => {
@@ -311,8 +327,7 @@ function answer(id: string, position?: string, recovered?: boolean): void {
   });
 }
 
-function record(object: string, position: string | undefined, data: unknown, objects?: string[]) {
+function record(object: string, position: string, data: unknown, objects?: string[]) {
   const at = "2026-01-01T00:00:00Z";
-  const place = position !== undefined && { position };
-  return { type: "record", object, ...place, at, data, ...(objects && { objects }) } as const;
+  return { type: "record", object, position, at, data, ...(objects && { objects }) } as const;
 }

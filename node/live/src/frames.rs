@@ -3,7 +3,7 @@
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The subprotocol, and the version of what is described here.
 pub const PROTOCOL: &str = "meridian.live.v1";
@@ -165,8 +165,8 @@ pub(crate) fn position_of(record: &Frame) -> Option<&str> {
     Some(rest.split_once('"')?.0)
 }
 
-/// A record's frame with another position, or with none.
-pub(crate) fn with_position(record: &Frame, position: Option<&str>) -> Frame {
+/// A record's frame with another position.
+pub(crate) fn with_position(record: &Frame, position: &str) -> Frame {
     let text = record.as_str();
     let Some((head, rest)) = text.split_once(POSITION) else {
         return record.clone();
@@ -174,12 +174,18 @@ pub(crate) fn with_position(record: &Frame, position: Option<&str>) -> Frame {
     let Some((_, tail)) = rest.split_once('"') else {
         return record.clone();
     };
-    match position {
-        Some(position) => format!("{head}{POSITION}{position}\"{tail}"),
-        // Another field follows.
-        None => format!("{head}{}", tail.trim_start_matches(',')),
+    format!("{head}{POSITION}{position}\"{tail}").into()
+}
+
+/// How a record's frame begins.
+const RECORD: &str = r#"{"type":"record","#;
+
+/// A record's frame for one subscription alone.
+pub(crate) fn for_subscription(record: &Frame, id: &str) -> Frame {
+    match record.as_str().strip_prefix(RECORD) {
+        Some(rest) => format!("{RECORD}\"id\":{},{rest}", json!(id)).into(),
+        None => record.clone(),
     }
-    .into()
 }
 
 /// A time as clients read it: RFC 3339.
@@ -233,8 +239,6 @@ impl Closing {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -280,9 +284,10 @@ mod tests {
         assert_eq!(position_of(&frame), Some("here"));
         let mut expected = read(&frame);
         expected["position"] = json!("there");
-        assert_eq!(read(&with_position(&frame, Some("there"))), expected);
-        expected.as_object_mut().unwrap().remove("position");
-        assert_eq!(read(&with_position(&frame, None)), expected);
+        assert_eq!(read(&with_position(&frame, "there")), expected);
+        expected["id"] = json!(r#"a"b"#);
+        let frame = with_position(&for_subscription(&frame, r#"a"b"#), "there");
+        assert_eq!(read(&frame), expected);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 
 use crate::frames::Frame;
+use crate::outbox::Names;
 use crate::record::Place;
 
 /// A record that is kept.
@@ -13,22 +15,20 @@ use crate::record::Place;
 pub(crate) struct Kept {
     pub(crate) frame: Frame,
     pub(crate) place: Place,
-    /// Everything by which it can be subscribed to.
-    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) names: Names,
 }
 
 /// What is kept of one store.
 #[derive(Debug)]
 pub(crate) struct History {
     lists: HashMap<Arc<str>, List>,
-    order: VecDeque<Arc<Kept>>,
+    /// With when each was read.
+    order: VecDeque<(Instant, Arc<Kept>)>,
     bytes: usize,
     /// From these offsets on, by partition, nothing was left out of what is kept as a whole.
     whole_from: Vec<i64>,
     max_records: usize,
     max_bytes: usize,
-    /// Whether there was ever anything.
-    is_used: bool,
 }
 
 /// What is kept of one object.
@@ -49,21 +49,45 @@ impl History {
             whole_from: from,
             max_records,
             max_bytes,
-            is_used: false,
         }
     }
 
-    /// Whether there was ever anything.
-    pub(crate) fn is_used(&self) -> bool {
-        self.is_used
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Bytes of what is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the newest of it was read.
+    pub(crate) fn newest(&self) -> Option<Instant> {
+        self.order.back().map(|(read, _)| *read)
+    }
+
+    /// From which offsets on, by partition, nothing was left out.
+    pub(crate) fn whole_from(&self) -> &[i64] {
+        &self.whole_from
+    }
+
+    /// Forgets what was read before.
+    pub(crate) fn expire(&mut self, before: Instant) {
+        while self.order.front().is_some_and(|(read, _)| *read < before) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        while self.forget_oldest() {}
     }
 
     pub(crate) fn add(&mut self, record: Arc<Kept>) {
-        self.is_used = true;
         if self.max_records == 0 {
             return self.leave_out(record.place);
         }
-        for name in &record.names {
+        for name in record.names.iter() {
             let list = self.lists.entry(Arc::clone(name)).or_default();
             list.kept.push_back(Arc::clone(&record));
             if list.kept.len() > self.max_records
@@ -74,18 +98,22 @@ impl History {
             }
         }
         self.bytes += record.frame.len();
-        self.order.push_back(record);
-        while self.bytes > self.max_bytes {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            self.forget(&oldest);
+        self.order.push_back((Instant::now(), record));
+        while self.bytes > self.max_bytes && self.forget_oldest() {}
+    }
+
+    /// Whether there was one.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.order.pop_front();
+        if let Some((_, oldest)) = &oldest {
+            self.forget(oldest);
         }
+        oldest.is_some()
     }
 
     fn forget(&mut self, oldest: &Arc<Kept>) {
         self.bytes = self.bytes.saturating_sub(oldest.frame.len());
-        for name in &oldest.names {
+        for name in oldest.names.iter() {
             let Some(list) = self.lists.get_mut(name) else {
                 continue;
             };
@@ -162,7 +190,7 @@ mod tests {
         history.add(Arc::new(Kept {
             frame: frame.into(),
             place: Place { partition, offset },
-            names: vec![name.into(), "all".into()],
+            names: [name.into(), "all".into()].into(),
         }));
     }
 

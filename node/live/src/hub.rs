@@ -1,6 +1,9 @@
 //! All subscriptions of a node: records in, frames out.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod beginning;
+mod forgetting;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +11,14 @@ use dashmap::DashMap;
 use meridian_model::{Position, StoreId};
 use tokio::sync::{Notify, watch};
 
+pub(crate) use beginning::Beginning;
+use beginning::judged;
+
 use crate::cursor::{Cursor, topic_hash};
-use crate::frames::{Frame, Reason, Told, position_of, time, with_position};
-use crate::history::{History, Kept, fields};
+use crate::frames::{Reason, Told, time};
+use crate::history::{History, Kept};
 use crate::meters::Meters;
-use crate::outbox::{Missed, Outbox, Sub};
+use crate::outbox::{Outbox, Sub};
 use crate::ports::{Decided, Rests};
 use crate::record::Record;
 use crate::room::{Room, Subscription, Ticket};
@@ -60,6 +66,8 @@ pub struct Hub {
     /// Whether the topic is read: until then nobody can be told of a gap.
     begun: watch::Sender<bool>,
     limits: Limits,
+    /// Bytes of all histories.
+    kept: AtomicUsize,
     numbers: AtomicU64,
     pub(crate) meters: Meters,
     pub(crate) doubts: Notify,
@@ -72,14 +80,6 @@ struct Seen {
     from: Vec<i64>,
     /// Whether clients may have missed something and are not all told yet: until then no position is good.
     is_broken: bool,
-}
-
-/// What a subscription begins with.
-pub(crate) struct Beginning<'a> {
-    /// Go on from this position.
-    pub(crate) position: Option<&'a str>,
-    /// Begin with the last record that is known.
-    pub(crate) last: bool,
 }
 
 impl Hub {
@@ -97,6 +97,7 @@ impl Hub {
             }),
             begun: watch::Sender::new(false),
             limits,
+            kept: AtomicUsize::new(0),
             numbers: AtomicU64::new(1),
             meters: Meters::new(),
             doubts: Notify::new(),
@@ -124,7 +125,7 @@ impl Hub {
         drop(seen);
         for room in self.rooms() {
             let mut room = lock(&room);
-            room.history = self.history(next.to_vec());
+            self.changed(&mut room, |room| room.history = self.history(next.to_vec()));
             if !is_first {
                 room.disrupt();
             }
@@ -152,7 +153,7 @@ impl Hub {
     /// Answers a client's sign of life with the position up to which it was given everything of its subscriptions.
     pub(crate) fn pong(&self, store: StoreId, outbox: &Outbox) {
         // Under the store's lock: all that was read of it is in the client's queue.
-        let room = self.rooms.get(&store).map(|room| Arc::clone(&room));
+        let room = self.there(store);
         let room = room.as_deref().map(lock);
         let position = room.as_ref().and_then(|_| {
             let seen = self.seen();
@@ -190,12 +191,18 @@ impl Hub {
                 names.push(object.as_str().into());
             }
         }
-        let merged = room.publish(Kept {
+        let kept = Kept {
             frame,
             place: record.place,
-            names,
-        });
+            names: names.into(),
+        };
+        // Under the store's lock: the numbers of its records grow.
+        let merged = self.changed(&mut room, |room| room.publish(kept, self.number()));
+        drop(room);
         self.meters.merged.increment(merged);
+        if self.kept.load(Ordering::Relaxed) > self.limits.history_total_bytes {
+            self.shrink();
+        }
     }
 
     /// A record of the topic that is of no store, or that nobody can read: it is skipped.
@@ -208,12 +215,26 @@ impl Hub {
     /// Changes of a store up to `upto` touched this: what rests on it is held back from now on, until it was checked again. To
     /// be called before the node shows anybody that position.
     pub fn touched(&self, store: StoreId, upto: Position, touched: Touched) {
-        let Some(room) = self.rooms.get(&store).map(|room| Arc::clone(&room)) else {
+        self.touch(store, |room| {
+            room.told(upto);
+            room.touch(upto, &Arc::new(touched));
+        });
+    }
+
+    /// A store that the node knew up to `last` is not there any longer: whatever rests on it is held back until it was checked
+    /// at a later position.
+    pub fn dropped(&self, store: StoreId, last: Position) {
+        let later = Position::new(last.epoch.0, last.revision.0.saturating_add(1));
+        self.touch(store, |room| room.touch(later, &Arc::new(Touched::All)));
+    }
+
+    fn touch(&self, store: StoreId, touch: impl FnOnce(&mut Room)) {
+        let Some(room) = self.there(store) else {
             return;
         };
         let mut room = lock(&room);
         let before = room.doubts();
-        room.touch(upto, &Arc::new(touched));
+        touch(&mut room);
         let after = room.doubts();
         drop(room);
         self.paused(before, after);
@@ -245,6 +266,11 @@ impl Hub {
         Arc::clone(&room)
     }
 
+    /// The store's room, if it has one.
+    fn there(&self, store: StoreId) -> Option<Arc<Mutex<Room>>> {
+        self.rooms.get(&store).map(|room| Arc::clone(&room))
+    }
+
     pub(crate) fn rooms_by_store(&self) -> Vec<(StoreId, Arc<Mutex<Room>>)> {
         let rooms = self.rooms.iter();
         rooms.map(|room| (*room.key(), Arc::clone(&room))).collect()
@@ -258,13 +284,10 @@ impl Hub {
     }
 
     pub(crate) fn finish(&self, store: StoreId, ticket: Ticket) {
-        lock(&self.room(store)).finish(ticket);
-        // Whoever subscribes in stores that are none must leave nothing behind. A room that somebody else has in hand stays.
-        self.rooms.remove_if(&store, |_, room| {
-            let is_free = Arc::strong_count(room) == 1;
-            let room = lock(room);
-            is_free && room.is_empty() && !room.history.is_used()
-        });
+        if let Some(room) = self.there(store) {
+            lock(&room).finish(ticket);
+        }
+        self.free(store);
     }
 
     /// Opens a subscription that was allowed.
@@ -279,15 +302,17 @@ impl Hub {
         beginning: &Beginning<'_>,
     ) -> Result<(), Position> {
         let room = self.room(store);
+        let judged = judged(&room, &subscription, beginning);
         let mut room = lock(&room);
-        if let Some(position) = room.touched_since(ticket, &decided) {
+        if let Some(position) = room.outdated(ticket, &decided) {
             return Err(position);
         }
         let here = {
             let seen = self.seen();
             (!seen.is_broken).then(|| seen.cursor.clone())
         };
-        let (recovered, records) = self.begin_with(&room, &subscription, beginning, here.as_ref());
+        let (recovered, records) =
+            self.begin_with(&room, &subscription, beginning, (here.as_ref(), &judged));
         let here = here.map(|cursor| cursor.encode()).unwrap_or_default();
         let position = match (recovered, beginning.position) {
             // It is not there yet: what it missed follows.
@@ -307,69 +332,63 @@ impl Hub {
         Ok(())
     }
 
-    fn begin_with(
+    /// Where a decision must be made again.
+    pub(crate) fn outdated(
         &self,
-        room: &Room,
-        subscription: &Subscription,
-        beginning: &Beginning<'_>,
-        here: Option<&Cursor>,
-    ) -> (Option<bool>, Vec<Missed>) {
-        let passes = |kept: &&Arc<Kept>| {
-            let filter = subscription.filter.as_ref();
-            filter.is_none_or(|filter| filter.lets_through(&fields(&kept.frame)))
-        };
-        let missed = |kept: &Kept, frame| Missed {
-            frame,
-            names: kept.names.clone(),
-        };
-        let last = || {
-            let last = room.history.last(&subscription.object).filter(passes);
-            let last = last.filter(|_| beginning.last);
-            last.into_iter()
-                .map(|kept| missed(kept, kept.frame.clone()))
-                .collect()
-        };
-        let Some(position) = beginning.position else {
-            return (None, last());
-        };
-        // What this node has not read yet may be of another topic of that name.
-        let there =
-            Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
-        let since = there.and_then(|there| {
-            let all = room.history.after(&subscription.object, &there.next)?;
-            let passed = all.into_iter().filter(passes);
-            let seen = passed.map(|kept| missed(kept, seen_from(&there, &kept.frame)));
-            Some(seen.collect())
-        });
-        let fits = |since: &Vec<Missed>| {
-            let bytes = since.iter().map(|missed| missed.frame.len()).sum();
-            subscription.outbox.has_room(since.len(), bytes)
-        };
-        match since.filter(fits) {
-            Some(since) => {
-                self.meters.recovered(true);
-                (Some(true), since)
-            }
-            None => {
-                self.meters.recovered(false);
-                (Some(false), last())
-            }
+        store: StoreId,
+        ticket: Ticket,
+        decided: &Decided,
+    ) -> Option<Position> {
+        let room = self.there(store)?;
+        let room = lock(&room);
+        room.outdated(ticket, decided)
+    }
+
+    /// Takes note that only a store's changes after `from` will be told. Returns the position to decide at, or later.
+    pub(crate) fn follows(&self, store: StoreId, ticket: Ticket, from: Position) -> Position {
+        let room = self.there(store);
+        room.map_or(from, |room| lock(&room).follows(ticket, from))
+    }
+
+    /// Has a subscription be asked about with another token.
+    pub(crate) fn show(&self, store: StoreId, sub: Sub, token: &Arc<str>) {
+        if let Some(room) = self.there(store) {
+            lock(&room).show(sub, token);
         }
     }
 
-    /// Ends a subscription.
+    /// Ends a subscription. Whether there was one.
     pub(crate) fn leave(&self, store: StoreId, sub: Sub, reason: Option<Reason>) -> bool {
-        let room = self.room(store);
-        let mut room = lock(&room);
-        let before = room.doubts();
-        let left = room.leave(sub, reason);
-        let after = room.doubts();
+        let Some(room) = self.there(store) else {
+            return false;
+        };
+        let mut locked = lock(&room);
+        let before = locked.doubts();
+        let left = locked.leave(sub, reason);
+        let after = locked.doubts();
+        drop(locked);
         drop(room);
         self.paused(before, after);
         if left {
             self.left(reason);
+            self.free(store);
         }
         left
+    }
+
+    /// Ends what has been in doubt for longer than `grace`.
+    pub(crate) fn end_doubted(&self, grace: Duration) {
+        for room in self.rooms() {
+            let mut room = lock(&room);
+            let before = room.doubts();
+            let ended = room.end_doubted(grace);
+            let after = room.doubts();
+            drop(room);
+            self.paused(before, after);
+            for _ in 0..ended {
+                self.left(Some(Reason::AuthorityUnreachable));
+            }
+        }
     }
 
     /// Counts the end of a subscription.
@@ -396,18 +415,6 @@ impl Hub {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A record as one gets it who had everything before `there`. Another node read the partitions in another order, so that the
-/// record's own position may be behind that in some.
-fn seen_from(there: &Cursor, record: &Frame) -> Frame {
-    match position_of(record).and_then(Cursor::decode) {
-        Some(own) if !own.covers(there) => {
-            let position = own.with(there).encode();
-            with_position(record, Some(&position))
-        }
-        _ => record.clone(),
     }
 }
 

@@ -41,6 +41,12 @@ pub trait Tokens: Send + Sync + 'static {
     /// # Errors
     /// [`TokenError`].
     async fn verify(&self, token: &str) -> Result<Identity, TokenError>;
+
+    /// How often a token that does not say when it expires is verified again while its socket is open; never unless this says
+    /// so.
+    fn verify_every(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A question to the authority.
@@ -99,11 +105,12 @@ pub enum Undecided {
 /// Says who may see what.
 #[async_trait]
 pub trait Authority: Send + Sync + 'static {
-    /// Has the hub told of the store's changes from now on: what is decided after this is not missed.
+    /// Has the hub told of the store's changes from now on. Returns the position from which on it is: what is decided there or
+    /// later misses nothing. The lowest position where nothing that the store knows is decided by.
     ///
     /// # Errors
     /// [`Undecided::Unreachable`] or [`Undecided::NoStore`].
-    async fn follow(&self, store: StoreId) -> Result<(), Undecided>;
+    async fn follow(&self, store: StoreId) -> Result<Position, Undecided>;
 
     /// Decides questions of one store, each at `at_least` or later; one result for each, in order.
     async fn decide(

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use meridian_model::{Position, StoreId};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::frames::Reason;
@@ -17,12 +19,33 @@ use crate::settings::Times;
 
 /// Questions of one call.
 const BATCH: usize = 50;
+/// Calls at the same time, for one store.
+const CALLS: usize = 8;
 /// The pause after a call that came to nothing.
 const RETRY: Duration = Duration::from_millis(100);
-/// How many subscriptions of a store are checked again, for their age, at a time.
+/// How many subscriptions of a store are checked again, for their age, at a time, where there are so many; or this part of
+/// them.
 const PERIODIC: usize = 1000;
+const PART: usize = 10;
 /// How often those are looked for, in parts of their age.
 const PARTS: u32 = 20;
+/// How often it is looked whether what is in doubt was so for too long, in parts of that time.
+const SWEEPS: u32 = 10;
+/// How often records that are too old are looked for, in parts of that age.
+const AGES: u32 = 60;
+/// How often at most anything is looked for.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// Questions of one call, and who asks each.
+struct Call<'a> {
+    store: StoreId,
+    room: &'a Mutex<Room>,
+    questions: &'a [Question],
+    askers: &'a [Vec<Sub>],
+    /// The position that they are to be decided at, or later.
+    at_least: Position,
+    why: Why,
+}
 
 /// Checks subscriptions again.
 pub struct Review {
@@ -38,13 +61,25 @@ impl Review {
     /// Checks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
-        let period = (this.times.review / PARTS).max(Duration::from_millis(50));
-        let mut periodic = tokio::time::interval(period);
+        let every = |time: Duration, parts: u32| {
+            let mut every = tokio::time::interval((time / parts).max(SHORTEST));
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            every
+        };
+        let mut periodic = every(this.times.review, PARTS);
+        let mut sweep = every(this.times.grace, SWEEPS);
+        let mut expire = every(this.times.history, AGES);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = this.hub.doubts.notified() => this.begin_doubted(&stop),
+                _ = sweep.tick() => this.hub.end_doubted(this.times.grace),
                 _ = periodic.tick() => this.begin_old(&stop),
+                _ = expire.tick() => {
+                    if let Some(before) = Instant::now().checked_sub(this.times.history) {
+                        this.hub.expire(before);
+                    }
+                }
             }
         }
     }
@@ -73,16 +108,25 @@ impl Review {
             return;
         };
         for (store, room) in self.hub.rooms_by_store() {
-            let due = lock(&room).due(Some((before, PERIODIC)));
-            if due.is_empty() {
-                continue;
-            }
+            let due = {
+                let mut room = lock(&room);
+                let due = match room.is_renewed {
+                    true => Vec::new(),
+                    false => room.old(before, PERIODIC, PART),
+                };
+                if due.is_empty() {
+                    continue;
+                }
+                room.is_renewed = true;
+                due
+            };
             let (this, stop) = (Arc::clone(self), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = this.ask(store, &room, due, Why::Periodic) => {}
                 }
+                lock(&room).is_renewed = false;
             });
         }
     }
@@ -92,7 +136,7 @@ impl Review {
         loop {
             let due = {
                 let mut room = lock(room);
-                let due = room.due(None);
+                let due = room.doubted();
                 if due.is_empty() {
                     room.is_reviewed = false;
                     return;
@@ -107,9 +151,9 @@ impl Review {
 
     /// Asks about all that are due, equal questions once; whether all were answered.
     async fn ask(&self, store: StoreId, room: &Mutex<Room>, due: Vec<Due>, why: Why) -> bool {
-        let at_least = due.iter().filter_map(|due| due.at_least).max();
         let mut places = HashMap::new();
         let (mut questions, mut askers): (Vec<Question>, Vec<Vec<Sub>>) = Default::default();
+        let at_least = due.iter().map(|due| due.position).max();
         for Due { sub, question, .. } in due {
             let at = *places.entry(question.clone()).or_insert(questions.len());
             match askers.get_mut(at) {
@@ -120,17 +164,41 @@ impl Review {
                 }
             }
         }
+        let batches = questions.chunks(BATCH).zip(askers.chunks(BATCH));
+        let calls = batches.map(|(questions, askers)| Call {
+            store,
+            room,
+            questions,
+            askers,
+            at_least: at_least.unwrap_or_default(),
+            why,
+        });
+        let calls: Vec<_> = calls.map(|call| self.call(call)).collect();
+        let mut calls = futures::stream::iter(calls).buffer_unordered(CALLS);
         let mut all = true;
-        for (questions, askers) in questions.chunks(BATCH).zip(askers.chunks(BATCH)) {
-            let ticket = self.hub.begin(store);
-            self.hub.meters.asked(why);
-            let results = self.decide(store, at_least, questions).await;
-            for (result, askers) in results.into_iter().zip(askers) {
-                for sub in askers {
-                    all &= self.settle(room, *sub, &result, ticket);
-                }
+        while let Some(answered) = calls.next().await {
+            all &= answered;
+        }
+        all
+    }
+
+    async fn call(&self, call: Call<'_>) -> bool {
+        let ticket = self.hub.begin(call.store);
+        self.hub.meters.asked(call.why);
+        let told = lock(call.room).told(Position::default());
+        let at_least = told.max(call.at_least);
+        let at_least = (at_least > Position::default()).then_some(at_least);
+        let results = self.decide(call.store, at_least, call.questions).await;
+        let is_gone = results.contains(&Err(Undecided::NoStore));
+        let mut all = true;
+        for (result, askers) in results.into_iter().zip(call.askers) {
+            for sub in askers {
+                all &= self.settle(call.room, *sub, &result, ticket);
             }
-            self.hub.finish(store, ticket);
+        }
+        self.hub.finish(call.store, ticket);
+        if is_gone {
+            self.hub.forget(call.store);
         }
         all
     }
@@ -157,14 +225,18 @@ impl Review {
         ticket: Ticket,
     ) -> bool {
         let again = Instant::now().checked_sub(self.times.review - self.times.review / PARTS);
+        let again = again.unwrap_or_else(Instant::now);
         let mut room = lock(room);
         let before = room.doubts();
-        let outcome = match result {
-            Ok(decided) => room.decided(sub, decided.clone(), ticket),
-            Err(Undecided::Unreachable) => {
-                room.undecided(sub, self.times.grace, again.unwrap_or_else(Instant::now))
+        let (outcome, is_answered) = match result {
+            Ok(decided) => match room.decided(sub, decided.clone(), ticket) {
+                Some(outcome) => (outcome, true),
+                None => (room.undecided(sub, again), false),
+            },
+            Err(Undecided::Unreachable) => (room.undecided(sub, again), false),
+            Err(Undecided::Invalid(_) | Undecided::NoStore) => {
+                (room.ends(sub, Reason::Revoked), true)
             }
-            Err(Undecided::Invalid(_) | Undecided::NoStore) => room.ends(sub, Reason::Revoked),
         };
         let after = room.doubts();
         drop(room);
@@ -174,8 +246,11 @@ impl Review {
             Outcome::GoesOn(Some(held)) => self.hub.meters.review.record(held),
             Outcome::GoesOn(None) | Outcome::Gone => {}
             // What was decided is of before another change: asked again at once.
-            Outcome::StillInDoubt => return result.is_ok(),
+            Outcome::StillInDoubt => return is_answered,
         }
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

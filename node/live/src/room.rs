@@ -3,9 +3,11 @@
 //! Everything of a store happens under one lock, in one order: a record being matched, a subscription being opened, a change
 //! putting permissions in doubt. So a record is matched before a change or held because of it, never in between.
 
-use std::collections::{HashMap, HashSet};
+mod resting;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meridian_model::Position;
 use serde_json::{Map, Value};
@@ -13,8 +15,9 @@ use serde_json::{Map, Value};
 use crate::frames::{Filter, Frame, Reason, Told};
 use crate::history::{History, Kept, fields};
 use crate::hub::Touched;
-use crate::outbox::{Addressed, End, Missed, Outbox, Pushed, Sub};
+use crate::outbox::{Addressed, End, Given, Outbox, Pushed, Sub};
 use crate::ports::{Decided, Question, Rests};
+use resting::Resting;
 
 /// A subscription.
 pub(crate) struct Subscription {
@@ -25,6 +28,14 @@ pub(crate) struct Subscription {
     pub(crate) filter: Option<Arc<Filter>>,
     /// What was asked of the authority; `None` where the token itself allows it.
     pub(crate) question: Option<Question>,
+}
+
+impl Subscription {
+    /// Whether its filter lets a record through.
+    pub(crate) fn wants(&self, kept: &Kept) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| filter.lets_through(&fields(&kept.frame)))
+    }
 }
 
 struct Held {
@@ -49,6 +60,7 @@ struct Member {
     sub: Sub,
     outbox: Arc<Outbox>,
     filter: Option<Arc<Filter>>,
+    conflates: bool,
 }
 
 /// A question that is under way, and what was touched meanwhile.
@@ -58,8 +70,28 @@ pub(crate) type Ticket = u64;
 pub(crate) struct Due {
     pub(crate) sub: Sub,
     pub(crate) question: Question,
-    /// Decided at this position or later.
-    pub(crate) at_least: Option<Position>,
+    /// The position that it is to be decided at, or later.
+    pub(crate) position: Position,
+}
+
+/// What is noted while a question is under way.
+struct Noted {
+    /// Up to where changes were told before: what is decided of an earlier position may have missed one.
+    from: Position,
+    touched: Vec<(Position, Arc<Touched>)>,
+}
+
+impl Noted {
+    fn is_before(&self, decided: &Decided) -> bool {
+        decided.rests != Rests::Elsewhere && decided.position < self.from
+    }
+
+    fn touched_since(&self, decided: &Decided) -> Option<Position> {
+        let ends = |(upto, touched): &(Position, Arc<Touched>)| {
+            touched.ends(*upto, decided.position, &decided.rests)
+        };
+        self.touched.iter().filter_map(ends).max()
+    }
 }
 
 /// What became of a subscription.
@@ -68,7 +100,7 @@ pub(crate) enum Outcome {
     /// It is none any longer.
     Gone,
     /// It goes on; its records were held so long.
-    GoesOn(Option<std::time::Duration>),
+    GoesOn(Option<Duration>),
     /// Something it rests on changed meanwhile.
     StillInDoubt,
     /// It has ended.
@@ -78,15 +110,18 @@ pub(crate) enum Outcome {
 pub(crate) struct Room {
     subs: HashMap<Sub, Held>,
     members: HashMap<Arc<str>, Vec<Member>>,
-    /// Who rests on a set or a type.
-    resting: HashMap<u64, HashSet<Sub>>,
-    on_anything: HashSet<Sub>,
+    resting: Resting,
     doubted: HashSet<Sub>,
-    tickets: HashMap<Ticket, Vec<(Position, Arc<Touched>)>>,
+    /// Those that somebody can be asked about, longest unchecked first.
+    by_age: BTreeSet<(Instant, Sub)>,
+    tickets: HashMap<Ticket, Noted>,
+    /// Up to where changes of the store were told.
+    told: Position,
     pub(crate) history: History,
-    number: u64,
     /// Whether somebody is at the doubted ones.
     pub(crate) is_reviewed: bool,
+    /// Whether somebody is at the old ones.
+    pub(crate) is_renewed: bool,
 }
 
 impl Room {
@@ -94,13 +129,14 @@ impl Room {
         Self {
             subs: HashMap::new(),
             members: HashMap::new(),
-            resting: HashMap::new(),
-            on_anything: HashSet::new(),
+            resting: Resting::default(),
             doubted: HashSet::new(),
+            by_age: BTreeSet::new(),
             tickets: HashMap::new(),
+            told: Position::default(),
             history,
-            number: 0,
             is_reviewed: false,
+            is_renewed: false,
         }
     }
 
@@ -123,50 +159,87 @@ impl Room {
         }
     }
 
-    /// Matches a record, and keeps it. Returns for how many clients it took the place of another.
-    pub(crate) fn publish(&mut self, kept: Kept) -> u64 {
-        self.number += 1;
+    /// Matches a record of this number, and keeps it. Returns for how many clients it took the place of another.
+    pub(crate) fn publish(&mut self, kept: Kept, number: u64) -> u64 {
         let mut merged = 0;
-        let mut read = None::<Map<String, Value>>;
         if let Some(object) = kept.names.first() {
             let record = Addressed {
                 frame: &kept.frame,
+                names: &kept.names,
                 object,
-                number: self.number,
-                may_repeat: kept.names.len() > 1,
+                number,
             };
-            for name in &kept.names {
-                for member in self.members.get(name).into_iter().flatten() {
-                    if let Some(filter) = &member.filter
-                        && !filter.lets_through(read.get_or_insert_with(|| fields(&kept.frame)))
-                    {
-                        continue;
-                    }
-                    let pushed = member.outbox.push(member.sub, &record);
-                    merged += u64::from(pushed == Pushed::Merged);
+            let mut waits = Vec::new();
+            for member in self.matched(&kept) {
+                match member.outbox.push(member.sub, &record) {
+                    Pushed::Waits => waits.push(&member.outbox),
+                    Pushed::Merged => merged += 1,
+                    Pushed::Repeats | Pushed::Overflowed | Pushed::Unwanted => {}
                 }
+            }
+            for outbox in waits {
+                outbox.release(number);
             }
         }
         self.history.add(Arc::new(kept));
         merged
     }
 
+    /// Who wants a record. Those that conflate come last: a client that gets it anyway gets it once.
+    fn matched(&self, kept: &Kept) -> Vec<&Member> {
+        let mut read = None::<Map<String, Value>>;
+        let (mut all, mut conflating) = (Vec::new(), Vec::new());
+        let names = kept.names.iter().filter_map(|name| self.members.get(name));
+        for member in names.flatten() {
+            let wants = member.filter.as_ref().is_none_or(|filter| {
+                filter.lets_through(read.get_or_insert_with(|| fields(&kept.frame)))
+            });
+            match (wants, member.conflates) {
+                (false, _) => {}
+                (true, false) => all.push(member),
+                (true, true) => conflating.push(member),
+            }
+        }
+        all.append(&mut conflating);
+        all
+    }
+
+    /// Takes note that changes up to a position were told, or need not be. Returns the furthest such position.
+    pub(crate) fn told(&mut self, upto: Position) -> Position {
+        self.told = self.told.max(upto);
+        self.told
+    }
+
     /// Begins to note what is touched from now on.
     pub(crate) fn begin(&mut self, ticket: Ticket) {
-        self.tickets.insert(ticket, Vec::new());
+        let noted = Noted {
+            from: self.told,
+            touched: Vec::new(),
+        };
+        self.tickets.insert(ticket, noted);
+    }
+
+    /// Takes note that only changes after `from` will be told. Returns the position to decide at, or later.
+    pub(crate) fn follows(&mut self, ticket: Ticket, from: Position) -> Position {
+        let told = self.told(from);
+        if let Some(noted) = self.tickets.get_mut(&ticket) {
+            noted.from = noted.from.max(from);
+        }
+        told
     }
 
     pub(crate) fn finish(&mut self, ticket: Ticket) {
         self.tickets.remove(&ticket);
     }
 
-    /// Where something that a decision rests on was touched after it, since the ticket's beginning.
-    pub(crate) fn touched_since(&self, ticket: Ticket, decided: &Decided) -> Option<Position> {
-        let touched = self.tickets.get(&ticket)?;
-        let ends = |(upto, touched): &(Position, Arc<Touched>)| {
-            touched.ends(*upto, decided.position, &decided.rests)
-        };
-        touched.iter().filter_map(ends).max()
+    /// Where a decision must be made again, at this position or later: it is older than the changes that the ticket notes, so
+    /// that it may have missed one, or something that it rests on was touched after it.
+    pub(crate) fn outdated(&self, ticket: Ticket, decided: &Decided) -> Option<Position> {
+        let noted = self.tickets.get(&ticket)?;
+        if noted.is_before(decided) {
+            return Some(self.told);
+        }
+        noted.touched_since(decided)
     }
 
     /// Opens a subscription: tells `told` and then `records`, in front of all that comes from now on. Whether its client still
@@ -176,7 +249,7 @@ impl Room {
         sub: Sub,
         subscription: Subscription,
         decided: Decided,
-        (told, records): (Frame, Vec<Missed>),
+        (told, records): (Frame, Vec<Given>),
     ) -> bool {
         let outbox = &subscription.outbox;
         if !outbox.open(sub, told, records) {
@@ -186,16 +259,21 @@ impl Room {
             sub,
             outbox: Arc::clone(outbox),
             filter: subscription.filter.clone(),
+            conflates: outbox.conflates(sub),
         };
         let object = Arc::clone(&subscription.object);
         self.members.entry(object).or_default().push(member);
-        self.rest(sub, &decided.rests);
+        self.resting.add(sub, &decided.rests);
+        let checked = Instant::now();
+        if subscription.question.is_some() {
+            self.by_age.insert((checked, sub));
+        }
         let held = Held {
             subscription,
             rests: decided.rests,
             position: decided.position,
             doubt: None,
-            checked: Instant::now(),
+            checked,
         };
         self.subs.insert(sub, held);
         true
@@ -214,8 +292,9 @@ impl Room {
         let Some(held) = self.subs.remove(&sub) else {
             return false;
         };
-        self.unrest(sub, &held.rests);
+        self.resting.remove(sub, &held.rests);
         self.doubted.remove(&sub);
+        self.by_age.remove(&(held.checked, sub));
         let subscription = held.subscription;
         if let Some(members) = self.members.get_mut(&subscription.object) {
             if let Some(at) = members.iter().position(|member| member.sub == sub) {
@@ -238,8 +317,8 @@ impl Room {
 
     /// Puts in doubt what rests on what was touched.
     pub(crate) fn touch(&mut self, upto: Position, touched: &Arc<Touched>) {
-        for ticket in self.tickets.values_mut() {
-            ticket.push((upto, Arc::clone(touched)));
+        for noted in self.tickets.values_mut() {
+            noted.touched.push((upto, Arc::clone(touched)));
         }
         let mut doubted = Vec::new();
         match &**touched {
@@ -250,9 +329,8 @@ impl Room {
             }
             Touched::Sets(revisions) => {
                 for (position, hashes) in revisions {
-                    let resting = hashes.iter().filter_map(|hash| self.resting.get(hash));
-                    let subs = resting.flatten().chain(&self.on_anything);
-                    doubted.extend(subs.map(|sub| (*sub, *position)));
+                    let subs = self.resting.on(hashes);
+                    doubted.extend(subs.map(|sub| (sub, *position)));
                 }
             }
         }
@@ -271,49 +349,84 @@ impl Room {
         }
     }
 
-    /// All that are in doubt; or, where `periodic` says before when, so many that were not checked since.
-    pub(crate) fn due(&self, periodic: Option<(Instant, usize)>) -> Vec<Due> {
-        let due = |(sub, held): (&Sub, &Held)| {
-            Some(Due {
-                sub: *sub,
-                question: held.subscription.question.clone()?,
-                at_least: held.doubt.map(|doubt| doubt.position),
-            })
-        };
-        match periodic {
-            None => {
-                let held = |sub: &Sub| self.subs.get_key_value(sub);
-                self.doubted
-                    .iter()
-                    .filter_map(held)
-                    .filter_map(due)
-                    .collect()
-            }
-            Some((before, most)) => {
-                let old = |(_, held): &(&Sub, &Held)| held.doubt.is_none() && held.checked < before;
-                self.subs
-                    .iter()
-                    .filter(old)
-                    .filter_map(due)
-                    .take(most)
-                    .collect()
+    /// All that are in doubt.
+    pub(crate) fn doubted(&self) -> Vec<Due> {
+        self.doubted
+            .iter()
+            .filter_map(|sub| self.due(*sub))
+            .collect()
+    }
+
+    /// Those that were not checked since `before`, the oldest first: at least `least` where there are so many, or this part
+    /// of all.
+    pub(crate) fn old(&self, before: Instant, least: usize, part: usize) -> Vec<Due> {
+        let most = least.max(self.by_age.len() / part.max(1));
+        let old = self.by_age.iter().take_while(|(at, _)| *at < before);
+        // Those in doubt are asked about anyway.
+        let old = old.filter(|(_, sub)| !self.doubted.contains(sub));
+        old.filter_map(|(_, sub)| self.due(*sub))
+            .take(most)
+            .collect()
+    }
+
+    fn due(&self, sub: Sub) -> Option<Due> {
+        let held = self.subs.get(&sub)?;
+        Some(Due {
+            sub,
+            question: held.subscription.question.clone()?,
+            position: held
+                .doubt
+                .map_or(held.position, |doubt| doubt.position.max(held.position)),
+        })
+    }
+
+    /// Notes when a subscription was last checked.
+    fn checked(&mut self, sub: Sub, at: Instant) {
+        if let Some(held) = self.subs.get_mut(&sub) {
+            let before = std::mem::replace(&mut held.checked, at);
+            if self.by_age.remove(&(before, sub)) {
+                self.by_age.insert((at, sub));
             }
         }
     }
 
-    /// Takes in what was decided of a subscription anew.
-    pub(crate) fn decided(&mut self, sub: Sub, decided: Decided, ticket: Ticket) -> Outcome {
-        if !decided.allowed {
-            return self.ends(sub, Reason::Revoked);
-        }
-        let later = self.touched_since(ticket, &decided);
-        let Some(held) = self.subs.get_mut(&sub) else {
-            return Outcome::Gone;
+    /// Ends all that have been in doubt for longer than `grace`: returns how many.
+    pub(crate) fn end_doubted(&mut self, grace: Duration) -> usize {
+        let is_late = |sub: &&Sub| {
+            let doubt = self.subs.get(sub).and_then(|held| held.doubt);
+            doubt.is_some_and(|doubt| doubt.since.elapsed() >= grace)
         };
+        let late: Vec<Sub> = self.doubted.iter().filter(is_late).copied().collect();
+        let ended = late
+            .into_iter()
+            .filter(|sub| self.leave(*sub, Some(Reason::AuthorityUnreachable)));
+        ended.count()
+    }
+
+    /// Takes in what was decided of a subscription anew; `None` where that is older than what is known, and says nothing.
+    pub(crate) fn decided(
+        &mut self,
+        sub: Sub,
+        decided: Decided,
+        ticket: Ticket,
+    ) -> Option<Outcome> {
+        let noted = self.tickets.get(&ticket);
+        let later = noted.and_then(|noted| noted.touched_since(&decided));
+        let Some(held) = self.subs.get(&sub) else {
+            return Some(Outcome::Gone);
+        };
+        let is_older = decided.rests != Rests::Elsewhere && decided.position < held.position;
+        if is_older || noted.is_some_and(|noted| noted.is_before(&decided)) {
+            return None;
+        }
+        if !decided.allowed {
+            return Some(self.ends(sub, Reason::Revoked));
+        }
         let now = Instant::now();
+        self.checked(sub, now);
+        let held = self.subs.get_mut(&sub)?;
         let before = std::mem::replace(&mut held.rests, decided.rests.clone());
         held.position = held.position.max(decided.position);
-        held.checked = now;
         let open = held.doubt.filter(|doubt| doubt.position > decided.position);
         let doubt = match (open, later) {
             (open, Some(position)) => Some(Doubt {
@@ -330,33 +443,25 @@ impl Room {
             held.subscription.outbox.resume(sub);
             self.doubted.remove(&sub);
         }
-        self.unrest(sub, &before);
-        self.rest(sub, &decided.rests);
-        match doubt {
+        self.resting.remove(sub, &before);
+        self.resting.add(sub, &decided.rests);
+        Some(match doubt {
             Some(_) => Outcome::StillInDoubt,
             None => Outcome::GoesOn(was.map(|was| was.since.elapsed())),
-        }
+        })
     }
 
-    /// Nobody can say what holds of a subscription. One in doubt for longer than `grace` ends; another is asked of again after
-    /// `again`.
-    pub(crate) fn undecided(
-        &mut self,
-        sub: Sub,
-        grace: std::time::Duration,
-        checked: Instant,
-    ) -> Outcome {
-        let Some(held) = self.subs.get_mut(&sub) else {
+    /// Nobody can say what holds of a subscription: one in doubt waits, another is asked about again as if it had been checked
+    /// at `checked`.
+    pub(crate) fn undecided(&mut self, sub: Sub, checked: Instant) -> Outcome {
+        let Some(held) = self.subs.get(&sub) else {
             return Outcome::Gone;
         };
-        match held.doubt {
-            None => {
-                held.checked = checked;
-                Outcome::GoesOn(None)
-            }
-            Some(doubt) if doubt.since.elapsed() < grace => Outcome::StillInDoubt,
-            Some(_) => self.ends(sub, Reason::AuthorityUnreachable),
+        if held.doubt.is_some() {
+            return Outcome::StillInDoubt;
         }
+        self.checked(sub, checked);
+        Outcome::GoesOn(None)
     }
 
     /// Ends a subscription for a reason.
@@ -365,39 +470,6 @@ impl Room {
             Outcome::Ended(reason)
         } else {
             Outcome::Gone
-        }
-    }
-
-    fn rest(&mut self, sub: Sub, rests: &Rests) {
-        match rests {
-            Rests::On(hashes) => {
-                for hash in hashes {
-                    self.resting.entry(*hash).or_default().insert(sub);
-                }
-            }
-            Rests::OnAnything => {
-                self.on_anything.insert(sub);
-            }
-            Rests::Elsewhere => {}
-        }
-    }
-
-    fn unrest(&mut self, sub: Sub, rests: &Rests) {
-        match rests {
-            Rests::On(hashes) => {
-                for hash in hashes {
-                    if let Some(subs) = self.resting.get_mut(hash) {
-                        subs.remove(&sub);
-                        if subs.is_empty() {
-                            self.resting.remove(hash);
-                        }
-                    }
-                }
-            }
-            Rests::OnAnything => {
-                self.on_anything.remove(&sub);
-            }
-            Rests::Elsewhere => {}
         }
     }
 }

@@ -158,6 +158,11 @@ fn admit(
     }
     let store = store(query, settings.store)
         .map_err(|why| Refused(StatusCode::BAD_REQUEST, "validation_error", why))?;
+    if settings.shows_token && settings.store != Some(store) {
+        let why =
+            "the authority that decides here (live.authorityUrl) knows another store (live.store)";
+        return Err(Refused(StatusCode::FORBIDDEN, "other_store", why.into()));
+    }
     let crowded = |what: &str| {
         let why = format!("too many connections of this {what}; try again later");
         Refused(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", why)

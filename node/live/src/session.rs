@@ -1,8 +1,10 @@
 //! One client: its socket, from the first frame to the last, in one task.
 
+mod again;
 mod greeting;
 mod pace;
 mod subscribing;
+mod turn;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -15,11 +17,13 @@ use meridian_model::StoreId;
 use ulid::Ulid;
 
 use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
-use crate::outbox::{End, Next, Outbox, Sub};
+use crate::outbox::{End, Outbox, Sub};
 use crate::ports::{Connection, Identity, Origin, TokenError};
 use crate::server::{Server, Taken};
+use again::Again;
 use greeting::{Guest, greet};
 use pace::Pace;
+use turn::Writing;
 
 /// How long a client has to take note that it is closed.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -50,8 +54,14 @@ pub(crate) struct Session {
     malformed: u32,
     heard: Instant,
     pinged: bool,
+    /// Whether it is to be asked for a sign of life.
+    asks: bool,
+    writing: Writing,
+    /// When the socket last took something.
+    moved: Instant,
     expires: Option<Instant>,
     noticed: bool,
+    again: Option<Again>,
     _seat: Taken<String>,
 }
 
@@ -91,7 +101,11 @@ impl Session {
             malformed: 0,
             heard: Instant::now(),
             pinged: false,
+            asks: false,
+            writing: Writing::More,
+            moved: Instant::now(),
             noticed: false,
+            again: None,
             identity: guest.identity,
             _seat: guest.seat,
             server,
@@ -119,79 +133,20 @@ impl Session {
 
     /// Takes a token in that is this client's.
     fn shown(&mut self, token: String) {
+        self.identified();
+        let token = token.into();
+        self.verify_again(&token);
+        if self.server.settings.shows_token {
+            self.token = Some(token);
+        }
+    }
+
+    /// Reckons when the token expires.
+    fn identified(&mut self) {
         let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
         let expires = self.identity.expires_at.map(left);
         self.expires = expires.and_then(|left| Instant::now().checked_add(left));
         self.noticed = false;
-        if self.server.settings.shows_token {
-            self.token = Some(token.into());
-        }
-    }
-
-    async fn serve(&mut self) -> End {
-        let (outbox, stop) = (Arc::clone(&self.outbox), self.server.stop.clone());
-        loop {
-            if let Err(end) = self.deliver().await {
-                return end;
-            }
-            let wake = self.wake();
-            let done = tokio::select! {
-                () = outbox.woken() => Ok(()),
-                message = self.socket.recv() => self.heard(message).await.map_err(End::Closing),
-                () = tokio::time::sleep_until(wake.into()) => self.tick().await,
-                () = stop.cancelled() => Err(End::Closing(Closing::Stopping)),
-            };
-            if let Err(end) = done {
-                return end;
-            }
-        }
-    }
-
-    /// Hands what waits to the socket, one frame whenever it has room: what is not handed over may still be held back.
-    async fn deliver(&mut self) -> Result<(), End> {
-        let mut any = false;
-        loop {
-            self.progress(false).await?;
-            match self.outbox.next() {
-                Next::Frame { frame, is_record } => {
-                    let sent = self.socket.start_send_unpin(Message::Text(frame));
-                    sent.map_err(|_| End::Closing(Closing::Gone))?;
-                    any = true;
-                    if is_record {
-                        self.server.hub.meters.delivered.increment(1);
-                    }
-                }
-                Next::Nothing if any => return self.progress(true).await,
-                Next::Nothing => return Ok(()),
-                Next::End(end) => return Err(end),
-            }
-        }
-    }
-
-    /// Waits until the socket takes another frame, or has sent all it was given; not for longer than a client may be silent,
-    /// nor when it is to be closed.
-    async fn progress(&mut self, flush: bool) -> Result<(), End> {
-        let (outbox, socket) = (&self.outbox, &mut self.socket);
-        let moved = poll_fn(|cx| match flush {
-            true => socket.poll_flush_unpin(cx),
-            false => socket.poll_ready_unpin(cx),
-        });
-        let ended = async {
-            while !outbox.has_ended() {
-                outbox.woken().await;
-            }
-        };
-        // Most of the time there is nothing to wait for.
-        let idle = self.server.settings.times.idle;
-        tokio::select! {
-            biased;
-            moved = moved => moved.map_err(|_| End::Closing(Closing::Gone)),
-            () = ended => match outbox.next() {
-                Next::End(end) => Err(end),
-                Next::Frame { .. } | Next::Nothing => Ok(()),
-            },
-            () = tokio::time::sleep(idle) => Err(End::Closing(Closing::Late)),
-        }
     }
 
     /// When something is to be done if nothing happens.
@@ -202,11 +157,19 @@ impl Session {
             let notice = at.checked_sub(times.notice).unwrap_or(at);
             if self.noticed { at } else { notice }
         });
-        let silent = self.heard + silence;
-        expires.map_or(silent, |expires| expires.min(silent))
+        let mut wake = self.heard + silence;
+        if self.writing != Writing::Nothing {
+            wake = wake.min(self.moved + times.idle);
+        }
+        let again = self.again.as_ref().and_then(Again::due);
+        [expires, again]
+            .into_iter()
+            .flatten()
+            .fold(wake, Instant::min)
     }
 
-    async fn tick(&mut self) -> Result<(), End> {
+    /// Does what is due.
+    fn tick(&mut self) -> Result<(), End> {
         let (now, times) = (Instant::now(), self.server.settings.times);
         if self.expires.is_some_and(|at| at <= now) {
             return Err(End::Closing(Closing::Unauthorized));
@@ -218,17 +181,15 @@ impl Session {
             self.noticed = true;
             self.outbox.tell(Told::Expiring { at: rfc3339(at) }.frame());
         }
+        self.ask_again(now);
         let silent = now.saturating_duration_since(self.heard);
-        if silent >= times.idle {
+        let takes = self.writing == Writing::Nothing || now < self.moved + times.idle;
+        if silent >= times.idle || !takes {
             return Err(End::Closing(Closing::Late));
         }
         if silent >= times.ping && !self.pinged {
-            self.pinged = true;
-            self.progress(false).await?;
-            let ping = Message::Ping(Default::default());
-            let sent = self.socket.start_send_unpin(ping);
-            sent.map_err(|_| End::Closing(Closing::Gone))?;
-            self.progress(true).await?;
+            (self.pinged, self.asks) = (true, true);
+            self.has_more();
         }
         Ok(())
     }
@@ -243,8 +204,7 @@ impl Session {
         (self.heard, self.pinged) = (Instant::now(), false);
         match message {
             Message::Close(_) => return Err(Closing::Gone),
-            Message::Pong(_) => return Ok(()),
-            Message::Text(_) | Message::Binary(_) | Message::Ping(_) => {}
+            Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
         }
         if !self.pace.step() {
             self.error(None, 429, "too many messages (live.messagesPerSecond)");
@@ -296,7 +256,7 @@ impl Session {
                 return Err(Closing::Unauthorized);
             }
         };
-        if (&identity.subject, &identity.user) != (&self.identity.subject, &self.identity.user) {
+        if !self.is_same(&identity) {
             self.error(
                 None,
                 403,

@@ -19,7 +19,8 @@ pub type Addresses = Arc<dyn Fn(IpAddr, &HeaderMap) -> IpAddr + Send + Sync>;
 pub struct Settings {
     /// The node's name, as clients see it.
     pub node: String,
-    /// The store of clients that name none.
+    /// The store of clients that name none; the only one of whose objects a token's scopes speak, and of which an authority
+    /// outside decides.
     pub store: Option<StoreId>,
     /// Which relation lets a user see an object.
     pub rules: Rules,
@@ -27,7 +28,7 @@ pub struct Settings {
     pub origins: Origins,
     /// Where clients come from; of the connection unless set.
     pub addresses: Addresses,
-    /// Whether the authority wants to see the user's own token.
+    /// Whether an authority outside decides, which wants to see the user's own token.
     pub shows_token: bool,
     /// How much there may be.
     pub limits: Limits,
@@ -107,6 +108,8 @@ pub struct Limits {
     pub history_records: usize,
     /// Bytes of all records kept of a store.
     pub history_bytes: usize,
+    /// Bytes of all records kept of all stores.
+    pub history_total_bytes: usize,
 }
 
 impl Default for Limits {
@@ -122,6 +125,7 @@ impl Default for Limits {
             queue_bytes: 1024 * 1024,
             history_records: 256,
             history_bytes: 16 * 1024 * 1024,
+            history_total_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -141,6 +145,8 @@ pub struct Times {
     pub grace: Duration,
     /// How often each subscription is checked again, whatever changed.
     pub review: Duration,
+    /// How long a record is kept for those who come back.
+    pub history: Duration,
 }
 
 impl Default for Times {
@@ -152,6 +158,7 @@ impl Default for Times {
             notice: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             review: Duration::from_secs(300),
+            history: Duration::from_secs(60 * 60),
         }
     }
 }

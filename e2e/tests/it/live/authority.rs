@@ -67,7 +67,7 @@ async fn an_outside_authority_decides_and_takes_back_and_while_it_is_away_nothin
     let (kafka, dir) = (Kafka::start().await.unwrap(), Workdir::new("said").unwrap());
     let settings = format!(
         "datastore: {{url: \"memory:\"}}
-live: {{enabled: true, grace: 2s, reviewInterval: 1s, authorityUrl: \"http://{address}/may/{{type}}/{{id}}\"}}"
+live: {{enabled: true, store: {STORE}, grace: 2s, reviewInterval: 1s, authorityUrl: \"http://{address}/may/{{type}}/{{id}}\"}}"
     );
     let mut node = Node::new(Role::Central, &dir, &kafka.bootstrap(), &settings);
     node.start().await;

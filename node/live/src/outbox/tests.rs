@@ -1,26 +1,65 @@
 use super::*;
 
+/// Two subscriptions, and a third that conflates.
 fn outbox() -> Outbox {
     let outbox = Outbox::new(8, 1000);
     for (sub, conflates) in [(1, false), (2, false), (3, true)] {
-        outbox.reserve(sub, format!("event:{sub}").into(), conflates);
+        outbox.reserve(sub, "id".into(), wanted(sub), conflates);
         assert!(outbox.open(sub, format!("open {sub}").into(), Vec::new()));
     }
     assert_eq!(all(&outbox), ["open 1", "open 2", "open 3"]);
     outbox
 }
 
+/// What a subscription is to.
+fn wanted(sub: Sub) -> Arc<str> {
+    format!("wanted:{sub}").into()
+}
+
+/// A record for one subscription, like "a 1".
 fn push(outbox: &Outbox, sub: Sub, object: &str, number: u64) -> Pushed {
-    let (frame, object) = (format!("{object} {number}").into(), Arc::from(object));
-    outbox.push(
-        sub,
-        &Addressed {
-            frame: &frame,
-            object: &object,
-            number,
-            may_repeat: true,
-        },
-    )
+    let pushed = offer(outbox, &[sub], object, number);
+    outbox.release(number);
+    pushed[0]
+}
+
+/// A record for several subscriptions, which others may want besides.
+fn offer(outbox: &Outbox, subs: &[Sub], object: &str, number: u64) -> Vec<Pushed> {
+    let frame = format!("{object} {number}").into();
+    offer_frame(outbox, (subs, subs), object, number, &frame)
+}
+
+/// A record for some subscriptions; it names what others are to, too.
+fn offer_frame(
+    outbox: &Outbox,
+    (subs, named): (&[Sub], &[Sub]),
+    object: &str,
+    number: u64,
+    frame: &Frame,
+) -> Vec<Pushed> {
+    let object = Arc::from(object);
+    let names = std::iter::once(Arc::clone(&object));
+    let names = names.chain(named.iter().map(|sub| wanted(*sub))).collect();
+    let record = Addressed {
+        frame,
+        names: &names,
+        object: &object,
+        number,
+    };
+    let pushed = subs.iter().map(|sub| outbox.push(*sub, &record));
+    pushed.collect()
+}
+
+/// A record for a subscription that missed it.
+fn missed(frame: &str, sub: Sub) -> Given {
+    Given {
+        frame: frame.into(),
+        names: [Arc::from("a"), wanted(sub)].into(),
+    }
+}
+
+fn given(frame: &str) -> Given {
+    missed(frame, 1)
 }
 
 /// What the client gets now.
@@ -47,26 +86,122 @@ fn a_paused_subscription_holds_its_records_and_nobody_elses() {
     outbox.close(1, "closed".into());
     assert_eq!(all(&outbox), ["closed"]);
     assert_eq!(push(&outbox, 1, "a", 5), Pushed::Unwanted);
-    assert!(outbox.has_room(4, 500), "what was dropped takes no room");
+    let half = vec![given(&"x".repeat(125)); 4];
+    assert!(outbox.has_room(&half), "what was dropped takes no room");
 }
 
 #[test]
 fn a_record_of_several_subscriptions_comes_once_and_goes_by_any_that_is_open() {
     let outbox = outbox();
-    assert_eq!(push(&outbox, 1, "a", 1), Pushed::Waits);
-    assert_eq!(push(&outbox, 2, "a", 1), Pushed::Repeats);
+    let pushed = offer(&outbox, &[1, 2], "a", 1);
+    assert_eq!(pushed, [Pushed::Waits, Pushed::Repeats]);
+    assert!(all(&outbox).is_empty(), "others may want it");
+    outbox.release(1);
     outbox.pause(1);
     assert_eq!(all(&outbox), ["a 1"]);
-    assert_eq!(
-        push(&outbox, 2, "a", 1),
-        Pushed::Repeats,
-        "it has gone already"
-    );
     push(&outbox, 1, "a", 2);
     assert!(all(&outbox).is_empty());
-    push(&outbox, 2, "a", 2);
+    offer(&outbox, &[1, 2], "a", 3);
+    outbox.release(3);
     outbox.close(1, "closed".into());
-    assert_eq!(all(&outbox), ["a 2", "closed"]);
+    assert_eq!(all(&outbox), ["closed", "a 3"]);
+}
+
+#[test]
+fn no_record_goes_past_an_earlier_one_that_is_held_of_a_subscription_of_its_own() {
+    let outbox = outbox();
+    outbox.pause(1);
+    push(&outbox, 1, "a", 1);
+    push(&outbox, 2, "b", 2);
+    offer(&outbox, &[1, 2], "a", 3);
+    outbox.release(3);
+    push(&outbox, 2, "b", 4);
+    assert_eq!(
+        all(&outbox),
+        ["b 2"],
+        "it waits for its own, and what comes behind it too"
+    );
+    outbox.resume(1);
+    assert_eq!(all(&outbox), ["a 1", "a 3", "b 4"]);
+}
+
+#[test]
+fn no_record_goes_past_a_held_one_of_a_subscription_that_the_client_counts_it_for() {
+    let outbox = outbox();
+    outbox.pause(1);
+    push(&outbox, 1, "a", 1);
+    // A filter kept it from the first, or it is replayed to the second.
+    offer_frame(&outbox, (&[2], &[1, 2]), "a", 2, &"a 2".into());
+    outbox.release(2);
+    assert!(all(&outbox).is_empty());
+    outbox.resume(1);
+    assert_eq!(all(&outbox), ["a 1", "a 2"]);
+}
+
+#[test]
+fn what_ends_is_told_before_anything_goes_past_what_was_held_of_it() {
+    let outbox = outbox();
+    outbox.pause(1);
+    push(&outbox, 1, "a", 1);
+    offer(&outbox, &[2, 1], "a", 2);
+    outbox.release(2);
+    outbox.close(1, "closed".into());
+    assert_eq!(all(&outbox), ["closed", "a 2"]);
+    let outbox = self::outbox();
+    outbox.pause(1);
+    outbox.pause(3);
+    // Held of another subscription too, so that it stays.
+    offer(&outbox, &[1, 3], "a", 1);
+    offer(&outbox, &[1, 2], "a", 2);
+    outbox.release(2);
+    outbox.close(1, "closed".into());
+    assert_eq!(all(&outbox), ["closed", "a 2"]);
+    outbox.resume(3);
+    assert_eq!(all(&outbox), ["a 1"]);
+}
+
+#[test]
+fn a_subscription_is_told_of_after_what_is_held_that_the_client_would_count_for_it() {
+    let outbox = outbox();
+    outbox.pause(1);
+    offer_frame(&outbox, (&[1], &[1, 4]), "a", 1, &"a 1".into());
+    outbox.release(1);
+    for sub in [4, 5] {
+        outbox.reserve(sub, "id".into(), wanted(sub), false);
+        let records = vec![missed(&format!("missed {sub}"), sub)];
+        assert!(outbox.open(sub, format!("open {sub}").into(), records));
+    }
+    assert_eq!(all(&outbox), ["open 5", "missed 5"]);
+    outbox.resume(1);
+    assert_eq!(all(&outbox), ["a 1", "open 4", "missed 4"]);
+    // Where it ends before, that alone is told.
+    outbox.pause(1);
+    offer_frame(&outbox, (&[1], &[1, 6]), "a", 2, &"a 2".into());
+    outbox.release(2);
+    outbox.reserve(6, "id".into(), wanted(6), false);
+    outbox.open(6, "open 6".into(), Vec::new());
+    outbox.close(6, "closed".into());
+    assert_eq!(all(&outbox), ["closed"]);
+}
+
+#[test]
+fn what_a_plain_subscription_gets_too_comes_once_and_after_what_waited() {
+    let outbox = outbox();
+    push(&outbox, 3, "a", 1);
+    push(&outbox, 3, "b", 2);
+    let pushed = offer(&outbox, &[1, 3], "a", 3);
+    assert_eq!(pushed, [Pushed::Waits, Pushed::Repeats]);
+    outbox.release(3);
+    assert_eq!(
+        push(&outbox, 3, "a", 4),
+        Pushed::Waits,
+        "not in an earlier one's place"
+    );
+    assert_eq!(push(&outbox, 3, "a", 5), Pushed::Merged);
+    assert_eq!(all(&outbox), ["a 1", "b 2", "a 3", "a 5"]);
+    outbox.close(3, "closed".into());
+    assert!(outbox.has_room(&[given(&"x".repeat(499))]));
+    assert_eq!(all(&outbox), ["closed"]);
 }
 
 #[test]
@@ -94,19 +229,35 @@ fn whoever_is_too_slow_is_told_how_much_was_lost() {
     outbox.end(End::Closing(Closing::Gone));
     assert_eq!(outbox.next(), Next::End(End::Lagged(9)), "the first counts");
     let outbox = self::outbox();
-    push(&outbox, 1, &"x".repeat(600), 1);
-    assert_eq!(push(&outbox, 1, &"x".repeat(600), 2), Pushed::Overflowed);
+    push(&outbox, 1, &"x".repeat(400), 1);
+    push(&outbox, 1, &"x".repeat(400), 2);
+    assert_eq!(push(&outbox, 1, &"x".repeat(400), 3), Pushed::Overflowed);
+}
+
+#[test]
+fn a_record_counts_as_half_of_the_queue_at_most() {
+    let outbox = outbox();
+    let large = "x".repeat(5000);
+    for number in [1, 2] {
+        assert_eq!(push(&outbox, 1, &large, number), Pushed::Waits);
+    }
+    assert_eq!(all(&outbox).len(), 2);
+    assert!(outbox.has_room(&[given(&large)]));
+    for number in [3, 4] {
+        push(&outbox, 1, &large, number);
+    }
+    assert_eq!(push(&outbox, 1, "a", 5), Pushed::Overflowed);
 }
 
 #[test]
 fn what_has_no_place_any_longer_is_not_opened() {
     let outbox = outbox();
-    outbox.reserve(4, "event:4".into(), false);
+    outbox.reserve(4, "id".into(), wanted(4), false);
     outbox.close(4, "closed".into());
     assert!(!outbox.open(4, "open 4".into(), Vec::new()) && !outbox.knows(4));
     assert_eq!(all(&outbox), ["closed"]);
     outbox.end(End::Closing(Closing::Gone));
-    outbox.reserve(5, "event:5".into(), false);
+    outbox.reserve(5, "id".into(), wanted(5), false);
     outbox.tell("more".into());
     assert_eq!(outbox.next(), Next::End(End::Closing(Closing::Gone)));
 }
@@ -136,20 +287,12 @@ fn push_record(outbox: &Outbox, sub: Sub, object: &str, number: u64) {
         at: String::new(),
         data: &data,
     };
-    let (frame, object) = (record.frame(), Arc::from(object));
-    outbox.push(
-        sub,
-        &Addressed {
-            frame: &frame,
-            object: &object,
-            number,
-            may_repeat: true,
-        },
-    );
+    offer_frame(outbox, (&[sub], &[sub]), object, number, &record.frame());
+    outbox.release(number);
 }
 
 #[test]
-fn a_pong_that_passes_held_records_or_outlives_dropped_ones_has_no_position() {
+fn a_pong_that_passes_held_records_has_no_position() {
     let outbox = outbox();
     let pong = |position: &str| outbox.pong(Some(position.to_owned()));
     push_record(&outbox, 1, "a", 1);
@@ -169,21 +312,9 @@ fn a_pong_that_passes_held_records_or_outlives_dropped_ones_has_no_position() {
     push_record(&outbox, 1, "a", 5);
     pong("5");
     outbox.close(1, r#"{"object":"closed"}"#.into());
-    let expected = [told("pong", "4"), told("pong", ""), told("closed", "")];
+    // Who is told that it has ended first takes what follows for that of the others.
+    let expected = [told("pong", "4"), told("closed", ""), told("pong", "5")];
     assert_eq!(positions(&outbox), expected);
-}
-
-#[test]
-fn a_record_that_passes_held_ones_of_a_subscription_that_it_belongs_to_has_no_position() {
-    let outbox = outbox();
-    outbox.pause(1);
-    push_record(&outbox, 1, "a", 1);
-    push_record(&outbox, 2, "b", 2);
-    push_record(&outbox, 1, "c", 3);
-    push_record(&outbox, 2, "c", 3);
-    assert_eq!(positions(&outbox), [told("b", "2"), told("c", "")]);
-    outbox.resume(1);
-    assert_eq!(positions(&outbox), [told("a", "1")]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use meridian_model::{Position, StoreId};
 
 use super::{Entry, Session};
 use crate::frames::{Denied, Reason, Subscribe, Told};
-use crate::hub::{Beginning, lock};
+use crate::hub::Beginning;
 use crate::meters::Why;
 use crate::outbox::{Outbox, Sub};
 use crate::ports::{Connection, Decided, Identity, Question, Rests, Undecided};
@@ -65,7 +65,8 @@ impl Session {
         };
         let sub = self.server.hub.number();
         let object: Arc<str> = asked.object.as_str().into();
-        outbox.reserve(sub, Arc::clone(&object), asked.conflate);
+        let id = asked.id.as_str().into();
+        outbox.reserve(sub, id, Arc::clone(&object), asked.conflate);
         let entry = Entry {
             sub,
             object: Arc::clone(&object),
@@ -126,7 +127,7 @@ impl Session {
                 format!("a socket may have {most} subscriptions (live.subscriptionsPerSocket)"),
             ));
         }
-        if is_in_scope(&self.identity, object) {
+        if self.is_in_scope(object) {
             return Ok(None);
         }
         let Some((object, relation)) = settings.rules.asked(object) else {
@@ -141,6 +142,12 @@ impl Session {
         }))
     }
 
+    /// Whether the token itself allows an object. It names no store, so that it can only mean the node's own.
+    fn is_in_scope(&self, object: &str) -> bool {
+        let is_meant = self.server.settings.store == Some(self.store);
+        is_meant && is_in_scope(&self.identity, object)
+    }
+
     pub(super) fn unsubscribe(&mut self, id: &str) {
         let Some(entry) = self
             .subs
@@ -149,26 +156,32 @@ impl Session {
         else {
             return self.error(Some(id), 404, "there is no subscription of this id");
         };
+        self.end(id, &entry, Reason::Asked);
+    }
+
+    /// Ends a subscription, be it open or on its way.
+    fn end(&self, id: &str, entry: &Entry, reason: Reason) {
         let hub = &self.server.hub;
-        if !hub.leave(self.store, entry.sub, Some(Reason::Asked)) {
-            // It was not open yet.
-            let told = Told::Unsubscribed {
-                id,
-                object: &entry.object,
-                reason: Reason::Asked,
-            };
-            self.outbox.close(entry.sub, told.frame());
+        if hub.leave(self.store, entry.sub, Some(reason)) {
+            return;
         }
+        let told = Told::Unsubscribed {
+            id,
+            object: &entry.object,
+            reason,
+        };
+        self.outbox.close(entry.sub, told.frame());
+        // It cannot be opened from here on. Where it was opened meanwhile, it goes.
+        hub.leave(self.store, entry.sub, None);
     }
 
     /// Ends what the token allowed and its successor does not, and has the rest be asked about with the new one.
     pub(super) fn rescope(&mut self) {
-        let hub = &self.server.hub;
-        for entry in self.subs.values() {
-            if entry.is_scoped && !is_in_scope(&self.identity, &entry.object) {
-                hub.leave(self.store, entry.sub, Some(Reason::Expired));
+        for (id, entry) in &self.subs {
+            if entry.is_scoped && !self.is_in_scope(&entry.object) {
+                self.end(id, entry, Reason::Expired);
             } else if let Some(token) = &self.token {
-                lock(&hub.room(self.store)).show(entry.sub, token);
+                self.server.hub.show(self.store, entry.sub, token);
             }
         }
     }
@@ -233,7 +246,8 @@ impl Subscribing {
         ticket: Ticket,
         verdict: &mut Result<Decided, Undecided>,
     ) -> Result<(), Refused> {
-        let mut at_least = None;
+        let hub = &self.server.hub;
+        let mut at_least = Position::default();
         for _ in 0..TRIES {
             let decided = match &self.question {
                 None => Decided {
@@ -244,8 +258,16 @@ impl Subscribing {
                     served_by: Arc::from(""),
                 },
                 Some(question) => {
-                    *verdict = self.ask(question, at_least).await;
-                    allowed(question, verdict)?
+                    *verdict = self.ask(question, at_least, ticket).await;
+                    let decided = verdict.clone().map_err(undecided)?;
+                    if decided.allowed {
+                        decided
+                    } else if let Some(position) = hub.outdated(self.store, ticket, &decided) {
+                        at_least = position;
+                        continue;
+                    } else {
+                        return Err(denied(question));
+                    }
                 }
             };
             let subscription = Subscription {
@@ -260,13 +282,9 @@ impl Subscribing {
                 last: self.asked.last,
             };
             let place = (self.store, ticket, self.sub);
-            match self
-                .server
-                .hub
-                .open(place, subscription, decided, &beginning)
-            {
+            match hub.open(place, subscription, decided, &beginning) {
                 Ok(()) => return Ok(()),
-                Err(position) => at_least = Some(position),
+                Err(position) => at_least = position,
             }
         }
         Err(Refused::new(
@@ -278,11 +296,14 @@ impl Subscribing {
     async fn ask(
         &self,
         question: &Question,
-        at_least: Option<Position>,
+        at_least: Position,
+        ticket: Ticket,
     ) -> Result<Decided, Undecided> {
-        let authority = &self.server.authority;
-        authority.follow(self.store).await?;
-        self.server.hub.meters.asked(Why::Subscribe);
+        let (hub, authority) = (&self.server.hub, &self.server.authority);
+        let from = authority.follow(self.store).await?;
+        let at_least = hub.follows(self.store, ticket, from).max(at_least);
+        let at_least = (at_least > Position::default()).then_some(at_least);
+        hub.meters.asked(Why::Subscribe);
         let questions = std::slice::from_ref(question);
         let decided = authority.decide(self.store, at_least, questions).await;
         let decided = decided.into_iter().next();
@@ -290,24 +311,24 @@ impl Subscribing {
     }
 }
 
-fn allowed(question: &Question, decided: &Result<Decided, Undecided>) -> Result<Decided, Refused> {
-    let decided = decided.as_ref().map_err(|why| match why {
+fn undecided(why: Undecided) -> Refused {
+    match why {
         Undecided::Unreachable => Refused::new(503, why.to_string()),
         Undecided::Invalid(why) => Refused::new(400, why),
         Undecided::NoStore => Refused::new(404, why.to_string()),
-    })?;
-    if decided.allowed {
-        return Ok(decided.clone());
     }
+}
+
+fn denied(question: &Question) -> Refused {
     let Question {
         user,
         relation,
         object,
         ..
     } = question;
-    Err(Refused {
+    Refused {
         code: 403,
         message: format!("{user} has no relation '{relation}' to {object}"),
         denied: Some(question.clone()),
-    })
+    }
 }

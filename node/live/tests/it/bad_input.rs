@@ -169,7 +169,8 @@ async fn a_client_that_sends_nonsense_and_floods_is_nobody_elses_trouble() {
 
 #[tokio::test]
 async fn a_store_must_be_named_and_be_one() {
-    let endpoint = Endpoint::start().await;
+    let endpoint = Endpoint::plain(Settings::default()).await;
+    endpoint.read();
     for query in [
         "",
         "?store_id=",

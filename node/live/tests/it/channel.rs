@@ -297,3 +297,69 @@ async fn pages_of_other_origins_and_crowds_stay_out() {
     assert_eq!(again.closed().await, 4429);
     endpoint.client("bob").await;
 }
+
+#[tokio::test]
+async fn what_a_token_allows_by_itself_it_allows_in_the_nodes_own_store_only() {
+    let other = "01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+    for store in [None, Some(other)] {
+        let settings = Settings {
+            store,
+            ..Settings::default()
+        };
+        let endpoint = Endpoint::plain(settings).await;
+        endpoint.read();
+        let mut anne = endpoint.client("anne for event:*").await;
+        for object in ["event:1", "event:*"] {
+            assert_eq!(anne.subscribe("a", object).await["code"], 403, "{object}");
+        }
+        endpoint.says.allow("user:anne", "can_watch", "event:1");
+        anne.sees("event:1").await;
+        assert!(
+            endpoint.says.asked.load(Ordering::SeqCst) > 0,
+            "it was checked"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_authority_outside_decides_of_the_nodes_own_store_only() {
+    let other = "01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+    for (store, refused) in [(Some(other), Some(403)), (None, None)] {
+        let settings = Settings {
+            store,
+            shows_token: true,
+            ..Settings::default()
+        };
+        let endpoint = Endpoint::with(settings).await;
+        let request = endpoint.request(&format!("?store_id={STORE}"));
+        assert_eq!(endpoint.connect(request).await.err(), refused);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_say_when_it_ends_is_asked_about_again() {
+    let endpoint = Endpoint::start().await;
+    *endpoint.tokens.every.lock().unwrap() = Some(Duration::from_millis(50));
+    let mut bob = endpoint.client("bob until 1000 for event:1").await;
+    bob.sees("event:1").await;
+    let mut anne = endpoint.client("anne for event:1").await;
+    anne.sees("event:1").await;
+    endpoint.tokens.is_away.store(true, Ordering::SeqCst);
+    let asked = || endpoint.tokens.asked.load(Ordering::SeqCst);
+    let before = asked();
+    while asked() < before + 2 {
+        tokio::task::yield_now().await;
+    }
+    endpoint.publish("event:1", &[], json!(1));
+    assert_eq!(
+        anne.data().await,
+        json!(1),
+        "while nobody can say, she goes on"
+    );
+    *endpoint.tokens.bad.lock().unwrap() = Some("anne for event:1");
+    endpoint.tokens.is_away.store(false, Ordering::SeqCst);
+    assert_eq!(anne.hear().await["message"], "it was taken back");
+    assert_eq!(anne.closed().await, 4401);
+    assert_eq!(bob.data().await, json!(1));
+    assert!(bob.drain().await.is_empty());
+}

@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const STORE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 /// More than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What every permission of the tests rests on.
 pub(crate) const SET: u64 = 7;
 
@@ -33,10 +33,16 @@ pub(crate) fn store() -> StoreId {
     STORE.parse().unwrap()
 }
 
+type Allowed = HashSet<(String, String, String)>;
+
 /// Who may see what, and whether anybody can say so.
 pub(crate) struct Says {
-    allowed: Mutex<HashSet<(String, String, String)>>,
+    allowed: Mutex<Allowed>,
     pub(crate) position: Mutex<Position>,
+    /// What is answered from, unless a later position is asked for.
+    replica: Mutex<Option<(Position, Allowed)>>,
+    /// Whether that is so whatever is asked for.
+    pub(crate) is_stuck: AtomicBool,
     pub(crate) is_away: AtomicBool,
     /// While it is, whoever asks waits.
     pub(crate) holds: watch::Sender<bool>,
@@ -56,6 +62,31 @@ impl Says {
         self.step()
     }
 
+    /// Answers as of now from here on, unless somebody asks for a later position.
+    pub(crate) fn lag(&self) {
+        let now = (
+            *self.position.lock().unwrap(),
+            self.allowed.lock().unwrap().clone(),
+        );
+        *self.replica.lock().unwrap() = Some(now);
+    }
+
+    /// What is answered from.
+    fn known(&self, at_least: Option<Position>) -> (Position, Allowed) {
+        let is_stuck = self.is_stuck.load(Ordering::SeqCst);
+        let replica = self.replica.lock().unwrap().clone();
+        let serves = |(position, _): &(Position, Allowed)| {
+            is_stuck || at_least.is_none_or(|least| *position >= least)
+        };
+        let now = || {
+            (
+                *self.position.lock().unwrap(),
+                self.allowed.lock().unwrap().clone(),
+            )
+        };
+        replica.filter(serves).unwrap_or_else(now)
+    }
+
     /// The next revision.
     pub(crate) fn step(&self) -> Position {
         let mut position = self.position.lock().unwrap();
@@ -66,11 +97,11 @@ impl Says {
 
 #[async_trait]
 impl Authority for Says {
-    async fn follow(&self, store: StoreId) -> Result<(), Undecided> {
+    async fn follow(&self, store: StoreId) -> Result<Position, Undecided> {
         if store != self::store() {
             return Err(Undecided::NoStore);
         }
-        Ok(())
+        Ok(*self.position.lock().unwrap())
     }
 
     async fn decide(
@@ -80,7 +111,7 @@ impl Authority for Says {
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let position = *self.position.lock().unwrap();
+        let (position, known) = self.known(at_least);
         let decide = |question: &Question| {
             let Question {
                 user,
@@ -90,7 +121,7 @@ impl Authority for Says {
             } = question;
             let tuple = [user, relation, object].map(|text| text.to_string()).into();
             Decided {
-                allowed: self.allowed.lock().unwrap().contains(&tuple),
+                allowed: known.contains(&tuple),
                 position,
                 rests: Rests::On(vec![SET]),
                 model: None,
@@ -102,7 +133,8 @@ impl Authority for Says {
         let mut holds = self.holds.subscribe();
         holds.wait_for(|holds| !holds).await.unwrap();
         let is_away = self.is_away.load(Ordering::SeqCst);
-        let is_behind = at_least.is_some_and(|least| position < least);
+        let is_stuck = self.is_stuck.load(Ordering::SeqCst);
+        let is_behind = !is_stuck && at_least.is_some_and(|least| position < least);
         let away = |decided| match is_away || is_behind {
             true => Err(Undecided::Unreachable),
             false => Ok(decided),
@@ -112,11 +144,30 @@ impl Authority for Says {
 }
 
 /// Tokens like `anne`, `anne until 5` (seconds from now) and `anne for event:1,stage:*`.
-struct Words;
+#[derive(Default)]
+pub(crate) struct Words {
+    /// How often one without an end is verified again.
+    pub(crate) every: Mutex<Option<Duration>>,
+    /// One that is not good any longer.
+    pub(crate) bad: Mutex<Option<&'static str>>,
+    pub(crate) is_away: AtomicBool,
+    pub(crate) asked: AtomicUsize,
+}
 
 #[async_trait]
 impl Tokens for Words {
+    fn verify_every(&self) -> Option<Duration> {
+        *self.every.lock().unwrap()
+    }
+
     async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(TokenError::Unavailable);
+        }
+        if *self.bad.lock().unwrap() == Some(token) {
+            return Err(TokenError::Invalid("it was taken back".into()));
+        }
         let mut words = token.split(' ');
         let subject = words.next().unwrap_or_default();
         match subject {
@@ -148,6 +199,7 @@ impl Tokens for Words {
 pub(crate) struct Endpoint {
     pub(crate) hub: Arc<Hub>,
     pub(crate) says: Arc<Says>,
+    pub(crate) tokens: Arc<Words>,
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
     offset: AtomicI64,
@@ -159,6 +211,7 @@ impl Endpoint {
         Self::with(Settings::default()).await
     }
 
+    /// One whose store, unless `settings` name another, is [`STORE`].
     pub(crate) async fn with(settings: Settings) -> Self {
         let endpoint = Self::unread(settings).await;
         endpoint.read();
@@ -170,12 +223,19 @@ impl Endpoint {
         self.hub.reading("cluster", "topic", &[0]);
     }
 
-    /// One whose topic is not read yet.
+    /// The same, whose topic is not read yet.
     pub(crate) async fn unread(settings: Settings) -> Self {
+        let store = settings.store.or_else(|| Some(store()));
+        Self::plain(Settings { store, ..settings }).await
+    }
+
+    pub(crate) async fn plain(settings: Settings) -> Self {
         let hub = Arc::new(Hub::new(settings.limits));
         let says = Arc::new(Says {
             allowed: Mutex::default(),
             position: Mutex::new(Position::new(1, 1)),
+            replica: Mutex::default(),
+            is_stuck: AtomicBool::new(false),
             is_away: AtomicBool::new(false),
             holds: watch::Sender::new(false),
             asked: AtomicUsize::new(0),
@@ -188,8 +248,9 @@ impl Endpoint {
             times: settings.times,
         };
         tokio::spawn(review.run(end.clone()));
-        let tokens = Arc::new(Words);
-        let server = Server::new(Arc::clone(&hub), tokens, authority, settings, stop.clone());
+        let tokens = Arc::new(Words::default());
+        let shown = Arc::clone(&tokens) as Arc<dyn Tokens>;
+        let server = Server::new(Arc::clone(&hub), shown, authority, settings, stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Arc::new(server).router();
@@ -204,6 +265,7 @@ impl Endpoint {
         Self {
             hub,
             says,
+            tokens,
             address,
             stop,
             offset: AtomicI64::new(0),

@@ -10,9 +10,11 @@
 
 mod bad_input;
 mod channel;
+mod continuous;
 mod durable;
 mod harness;
 mod interleaved;
+mod leaving;
 mod permissions;
 mod recovery;
 mod slow;

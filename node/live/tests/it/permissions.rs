@@ -102,3 +102,70 @@ async fn a_change_between_check_and_subscription_is_not_missed() {
     endpoint.publish("event:1", &[], json!(1));
     assert!(anne.drain().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_decision_older_than_what_the_node_has_passed_opens_nothing() {
+    let (endpoint, mut anne, mut bob) = watching(Settings::default()).await;
+    endpoint.says.lag();
+    let position = endpoint.says.revoke("user:anne", "can_watch", "event:1");
+    endpoint.touched(position);
+    assert_eq!(anne.hear().await["reason"], "revoked");
+    assert_eq!(anne.subscribe("again", "event:1").await["code"], 403);
+    // One that answers as of before, whatever it is asked for.
+    endpoint.says.is_stuck.store(true, Ordering::SeqCst);
+    assert_eq!(anne.subscribe("again", "event:1").await["code"], 503);
+    endpoint.publish("event:1", &[], json!(1));
+    assert_eq!(bob.data().await, json!(1));
+    assert!(anne.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_decision_older_than_what_the_node_has_passed_ends_nothing() {
+    let mut settings = Settings::default();
+    settings.times.review = Duration::from_secs(1);
+    let endpoint = Endpoint::with(settings).await;
+    endpoint.says.lag();
+    endpoint.says.allow("user:bob", "can_watch", "event:1");
+    endpoint.says.step();
+    let mut bob = endpoint.client("bob").await;
+    bob.sees("event:1").await;
+    let calls = endpoint.says.asked.load(Ordering::SeqCst);
+    while endpoint.says.asked.load(Ordering::SeqCst) < calls + 2 {
+        tokio::task::yield_now().await;
+    }
+    endpoint.publish("event:1", &[], json!(1));
+    assert_eq!(bob.data().await, json!(1));
+}
+
+/// Many questions, and an authority that does not answer any of them.
+#[tokio::test]
+async fn grace_is_no_longer_for_many_than_for_one() {
+    let mut settings = Settings::default();
+    settings.times.grace = Duration::from_secs(1);
+    settings.limits.messages_per_second = 1_000_000;
+    let endpoint = Endpoint::with(settings).await;
+    let mut clients = Vec::new();
+    for user in 0..5 {
+        let mut client = endpoint.client(&user.to_string()).await;
+        for number in 0..100 {
+            let object = format!("event:{number}");
+            let user = format!("user:{user}");
+            endpoint.says.allow(&user, "can_watch", &object);
+            client.sees(&object).await;
+        }
+        clients.push(client);
+    }
+    endpoint.says.holds.send_replace(true);
+    let since = std::time::Instant::now();
+    endpoint.touched(endpoint.says.step());
+    for client in &mut clients {
+        for _ in 0..100 {
+            assert_eq!(client.hear().await["reason"], "authority_unreachable");
+        }
+    }
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+}

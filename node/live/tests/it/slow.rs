@@ -57,3 +57,21 @@ async fn who_is_too_slow_is_told_and_closed_and_nobody_else_waits() {
         last = number;
     }
 }
+
+#[tokio::test]
+async fn one_record_is_never_too_large_by_itself() {
+    let mut settings = Settings::default();
+    settings.limits.queue_bytes = 4096;
+    let endpoint = Endpoint::with(settings).await;
+    let mut anne = endpoint.client("anne for event:1").await;
+    let position = anne.sees("event:1").await;
+    let large = json!("x".repeat(100_000));
+    endpoint.publish("event:1", &[], large.clone());
+    assert_eq!(anne.data().await, large);
+    let mut back = endpoint.client("anne for event:1").await;
+    let message =
+        json!({"type": "subscribe", "id": "a", "object": "event:1", "position": position});
+    back.say(message).await;
+    assert_eq!(back.hear().await["recovered"], true);
+    assert_eq!(back.data().await, large);
+}

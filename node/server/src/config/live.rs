@@ -68,6 +68,11 @@ pub struct Live {
     pub history_records: usize,
     /// Bytes of all records kept of a store.
     pub history_bytes: usize,
+    /// Bytes of all records kept of all stores.
+    pub history_total_bytes: usize,
+    /// How long a record is kept.
+    #[serde(with = "humantime_serde")]
+    pub history_age: Duration,
     /// How long a client has to show its token.
     #[serde(with = "humantime_serde")]
     pub hello_timeout: Duration,
@@ -128,6 +133,8 @@ impl Default for Live {
             queue_bytes: limits.queue_bytes,
             history_records: limits.history_records,
             history_bytes: limits.history_bytes,
+            history_total_bytes: limits.history_total_bytes,
+            history_age: times.history,
             hello_timeout: times.hello,
             ping_interval: times.ping,
             idle_timeout: times.idle,
@@ -171,6 +178,7 @@ impl Live {
             queue_bytes: self.queue_bytes,
             history_records: self.history_records,
             history_bytes: self.history_bytes,
+            history_total_bytes: self.history_total_bytes,
         }
     }
 
@@ -183,6 +191,7 @@ impl Live {
             notice: self.expiry_notice,
             grace: self.grace,
             review: self.review_interval,
+            history: self.history_age,
         }
     }
 }
@@ -219,6 +228,18 @@ impl Config {
                 "write a URL, like https://app.example.com/me",
             )?;
         }
+        need(
+            live.store.is_some() || live.authority_url.is_none(),
+            "live.store",
+            "",
+            "name the store whose objects live.authorityUrl knows: it is asked for no other",
+        )?;
+        need(
+            live.history_total_bytes >= live.history_bytes,
+            "live.historyTotalBytes",
+            live.history_total_bytes,
+            "make it at least live.historyBytes, which one store may have",
+        )?;
         let ping = live.ping_interval;
         need(
             live.idle_timeout > ping,

@@ -161,6 +161,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "live.queueBytes" live.queue_bytes, count(1024, BYTES);
     "live.historyRecords" live.history_records, count(0, MANY);
     "live.historyBytes" live.history_bytes, count(0, 64 * BYTES);
+    "live.historyTotalBytes" live.history_total_bytes, count(0, 1024 * BYTES);
+    "live.historyAge" live.history_age, time(SECOND, DAY.saturating_mul(30));
     "live.helloTimeout" live.hello_timeout, time(MILLISECOND, MINUTE);
     "live.pingInterval" live.ping_interval, time(MILLISECOND, HOUR);
     "live.idleTimeout" live.idle_timeout, time(MILLISECOND, DAY);

@@ -174,6 +174,18 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "0s",
             "leave it out",
         ),
+        (
+            "live: {authorityUrl: 'https://app.example.com/{object}'}",
+            "live.store",
+            "",
+            "name the store",
+        ),
+        (
+            "live: {historyBytes: 2000, historyTotalBytes: 1000}",
+            "live.historyTotalBytes",
+            "1000",
+            "at least live.historyBytes",
+        ),
         ("kafka: {bootstrap: ''}", "kafka.bootstrap", "", "host:port"),
         (
             "kafka: {bootstrap: kafka}",

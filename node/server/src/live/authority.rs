@@ -11,7 +11,7 @@ use meridian_model::{ApiError, Code, Position, StoreId};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::Views;
 
-use super::following::Following;
+use super::following::{Following, Watching};
 use crate::authn::Web;
 use crate::calls::{Context, ServedBy};
 use crate::commands::check::Decision;
@@ -20,8 +20,8 @@ use crate::routing::batch::DecideAll;
 
 /// What tells a node of its stores' changes.
 pub enum Changes {
-    /// An edge: what is published to its views.
-    Views(Arc<Views>),
+    /// An edge: what is published to its views, and who is told before.
+    Views(Arc<Views>, Arc<Watching>),
     /// A node with a database: what is read there.
     Database(Arc<Following>),
 }
@@ -38,9 +38,13 @@ pub struct Checks {
 
 #[async_trait]
 impl Authority for Checks {
-    async fn follow(&self, store: StoreId) -> Result<(), Undecided> {
+    async fn follow(&self, store: StoreId) -> Result<Position, Undecided> {
         match &self.changes {
-            Changes::Views(views) => self.is_held(views, store).await,
+            Changes::Views(views, watching) => {
+                let shown = self.held(views, store).await?;
+                // Between a view's publication and its being shown the hub knows more than readers do.
+                Ok(watching.told(store).map_or(shown, |told| told.max(shown)))
+            }
             Changes::Database(following) => following.follow(store, self.timeout).await,
         }
     }
@@ -86,16 +90,18 @@ impl Authority for Checks {
 
 impl Checks {
     /// What is held is followed anyway; a store that is not may be about to come.
-    async fn is_held(&self, views: &Views, store: StoreId) -> Result<(), Undecided> {
+    async fn held(&self, views: &Views, store: StoreId) -> Result<Position, Undecided> {
         const TICK: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + self.timeout;
-        while views.get(store).is_none() {
+        loop {
+            if let Some(shown) = views.get(store) {
+                return Ok(shown.view.position());
+            }
             if Instant::now() >= deadline {
                 return Err(Undecided::Unreachable);
             }
             tokio::time::sleep(TICK).await;
         }
-        Ok(())
     }
 
     fn decided(
@@ -107,7 +113,7 @@ impl Checks {
     ) -> Decided {
         let rests = match &self.changes {
             // What a view proves is not told by set: it rests on all that the relation can reach.
-            Changes::Views(views) if decision.reads.is_empty() => {
+            Changes::Views(views, _) if decision.reads.is_empty() => {
                 reach(views, store, question, &decision).map_or(Rests::OnAnything, Rests::On)
             }
             _ => Rests::On(decision.reads),
@@ -220,8 +226,8 @@ fn escaped(text: &str) -> String {
 
 #[async_trait]
 impl Authority for Elsewhere {
-    async fn follow(&self, _: StoreId) -> Result<(), Undecided> {
-        Ok(())
+    async fn follow(&self, _: StoreId) -> Result<Position, Undecided> {
+        Ok(Position::default())
     }
 
     async fn decide(

@@ -1,5 +1,6 @@
 //! What changes: an edge is told before it shows them; a node with a database reads them there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use crate::outage::Outage;
 const PERIOD: Duration = Duration::from_millis(50);
 /// How long it may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// Stores, up to which each is asked for by itself; with more, all there are.
+const FEW: usize = 8;
 /// Revisions that are read to know what they touched; when there are more, anything may have been.
 const MAX_READ: u64 = 64;
 
@@ -47,21 +50,20 @@ impl Following {
         }
     }
 
-    /// Follows a store from where it stands now.
+    /// Follows a store from where it stands now. Returns up to where changes were told, or need not be.
     ///
     /// # Errors
     /// [`Undecided::NoStore`], or [`Undecided::Unreachable`] when the database does not say.
-    pub async fn follow(&self, store: StoreId, timeout: Duration) -> Result<(), Undecided> {
-        if self.upto.contains_key(&store) {
-            return Ok(());
+    pub async fn follow(&self, store: StoreId, timeout: Duration) -> Result<Position, Undecided> {
+        if let Some(upto) = self.upto.get(&store) {
+            return Ok(*upto);
         }
         let deadline = Instant::now() + timeout;
         loop {
             let record = self.datastore.store(store, deadline).await;
             let record = record.map_err(|_| Undecided::Unreachable)?;
             if let Some(record) = record.filter(|record| record.deleted_at.is_none()) {
-                self.upto.entry(store).or_insert(record.position);
-                return Ok(());
+                return Ok(*self.upto.entry(store).or_insert(record.position));
             }
             if !self.lags || Instant::now() + PERIOD >= deadline {
                 return Err(Undecided::NoStore);
@@ -107,32 +109,49 @@ impl Following {
         used: &[StoreId],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let deadline = Instant::now() + TIMEOUT;
-        let positions = self.datastore.positions(deadline).await?;
+        let positions = self.positions(used, deadline).await?;
         for store in used {
             let Some(from) = self.upto.get(store).map(|upto| *upto) else {
                 continue;
             };
-            let to = positions
-                .iter()
-                .find(|(id, _)| id == store)
-                .map(|(_, to)| *to);
-            match to {
+            match positions.get(store).copied() {
                 Some(to) if to == from => {}
                 Some(to) => {
                     let touched = self.read(*store, from, to, deadline).await;
+                    // First: whoever subscribes between the two is not told, and must not rest on what was before.
+                    self.upto.insert(*store, to);
                     self.hub
                         .touched(*store, to, touched.unwrap_or(Touched::All));
-                    self.upto.insert(*store, to);
                 }
-                // Deleted: nobody may see anything of it.
+                // It is not here any longer: nobody may see anything of it.
                 None => {
-                    let after = Position::new(from.epoch.0, from.revision.0.saturating_add(1));
-                    self.hub.touched(*store, after, Touched::All);
                     self.upto.remove(store);
+                    self.hub.dropped(*store, from);
+                    self.hub.forget(*store);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Where stores stand. A few are asked for by name, whatever else there is.
+    async fn positions(
+        &self,
+        used: &[StoreId],
+        deadline: Instant,
+    ) -> meridian_model::ports::Result<HashMap<StoreId, Position>> {
+        if used.len() > FEW {
+            let all = self.datastore.positions(deadline).await?;
+            return Ok(all.into_iter().collect());
+        }
+        let asked = used
+            .iter()
+            .map(|store| self.datastore.store(*store, deadline));
+        let found = futures::future::try_join_all(asked).await?;
+        let found = found.into_iter().flatten();
+        Ok(found
+            .map(|record| (record.info.id, record.position))
+            .collect())
     }
 
     /// What was touched behind `from` up to `to`; `None` where it cannot be told.
@@ -188,12 +207,18 @@ impl Watching {
             last: DashMap::new(),
         }
     }
+
+    /// Up to where a store's changes were told.
+    pub fn told(&self, store: StoreId) -> Option<Position> {
+        self.last.get(&store).map(|last| last.1)
+    }
 }
 
 impl Observer for Watching {
     fn publish(&self, store: StoreId, view: &View, touched: &edge::Touched) {
         self.next.publish(store, view, touched);
         let model = view.model(None).map(|model| model.stored.id);
+        // First: whoever subscribes between the two is not told, and must not rest on what was before.
         let before = self.last.insert(store, (model, view.position()));
         let is_same_model = before.is_some_and(|(before, _)| before == model);
         let touched = match touched {
@@ -206,9 +231,7 @@ impl Observer for Watching {
     fn drop_store(&self, store: StoreId) {
         self.next.drop_store(store);
         if let Some((_, (_, last))) = self.last.remove(&store) {
-            // A store that is there again, in another epoch too, is later than this.
-            let after = Position::new(last.epoch.0, last.revision.0.saturating_add(1));
-            self.hub.touched(store, after, Touched::All);
+            self.hub.dropped(store, last);
         }
     }
 }

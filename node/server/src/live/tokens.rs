@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::StatusCode;
 use meridian_live_channel::ports::{Identity, TokenError, Tokens};
 use meridian_model::Code;
@@ -15,6 +17,8 @@ use crate::config::authn::Method;
 
 /// Answers kept of whoever is asked whose a token is.
 const KEPT: u64 = 100_000;
+/// How often at most it is asked again of an open socket.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Says whose a token is.
 pub struct Verifier {
@@ -38,6 +42,7 @@ struct Asking {
     url: String,
     /// By a token's digest: a cache of tokens would be one of secrets.
     known: moka::future::Cache<[u8; 32], Arc<Map<String, Value>>>,
+    every: Duration,
 }
 
 impl Verifier {
@@ -55,6 +60,7 @@ impl Verifier {
                     .max_capacity(KEPT)
                     .time_to_live(live.userinfo_max_age.max(Duration::from_millis(1)))
                     .build(),
+                every: live.userinfo_max_age.max(SHORTEST),
             })),
             (None, _) if own => Way::Keys(Arc::new(Oidc::new(live.oidc.clone())?)),
             (None, Some(node)) => Way::Keys(node),
@@ -95,12 +101,10 @@ impl Verifier {
         let scopes = claims.get(&self.scope_claim).and_then(Value::as_array);
         let scopes = scopes.into_iter().flatten().filter_map(Value::as_str);
         let mut clients = self.client_claims.iter().map(String::as_str);
-        let expires = claims.get("exp").and_then(Value::as_f64);
-        let expires = expires.and_then(|at| Duration::try_from_secs_f64(at).ok());
         Ok(Identity {
             subject: subject.to_owned(),
             user: self.user(subject)?,
-            expires_at: expires.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at)),
+            expires_at: at(claims),
             scopes: scopes.map(str::to_owned).collect(),
             client: clients.find_map(text).map(str::to_owned),
         })
@@ -121,6 +125,13 @@ impl Verifier {
 
 #[async_trait]
 impl Tokens for Verifier {
+    fn verify_every(&self) -> Option<Duration> {
+        match &self.way {
+            Way::Asking(asking) => Some(asking.every),
+            Way::Keys(_) | Way::Word => None,
+        }
+    }
+
     async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
         match &self.way {
             Way::Keys(oidc) => {
@@ -132,7 +143,21 @@ impl Tokens for Verifier {
                 })?;
                 self.identity(&verified)
             }
-            Way::Asking(asking) => self.identity(&*asking.ask(token).await?),
+            Way::Asking(asking) => {
+                let mut identity = self.identity(&*asking.ask(token).await?)?;
+                // Who says whose it is seldom says for how long; the token itself often does, and its issuer takes it as it is.
+                identity.expires_at = [identity.expires_at, expiry(token)]
+                    .into_iter()
+                    .flatten()
+                    .min();
+                if identity
+                    .expires_at
+                    .is_some_and(|at| at <= SystemTime::now())
+                {
+                    return Err(TokenError::Invalid("the token has expired".into()));
+                }
+                Ok(identity)
+            }
             Way::Word => {
                 let of_type = format!("{}:", self.user_type);
                 let subject = token.strip_prefix(&of_type).unwrap_or(token);
@@ -146,6 +171,21 @@ impl Tokens for Verifier {
             }
         }
     }
+}
+
+/// When a token expires, if it is a JWT that says so.
+fn expiry(token: &str) -> Option<SystemTime> {
+    let payload = token.split('.').nth(1)?;
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
+    at(&claims)
+}
+
+/// When claims say that a token expires.
+fn at(claims: &Map<String, Value>) -> Option<SystemTime> {
+    let seconds = claims.get("exp")?.as_f64()?;
+    let since = Duration::try_from_secs_f64(seconds).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
 impl Asking {

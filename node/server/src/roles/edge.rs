@@ -63,10 +63,11 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     ));
     let hub = building.hub();
     let answering = Arc::clone(&answers) as Arc<dyn Observer>;
-    let observer = match &hub {
-        None => answering,
-        Some(hub) => Arc::new(Watching::new(answering, Arc::clone(hub))),
-    };
+    let watching = hub.as_ref().map(|hub| {
+        let next = Arc::clone(&answering);
+        Arc::new(Watching::new(next, Arc::clone(hub)))
+    });
+    let observer = watching.clone().map_or(answering, |watching| watching as _);
     let views = Arc::new(Views::new(beginning, Some(observer)));
     let folder = config.edge.directory.as_deref();
     let snapshots = folder.map(Snapshots::open).transpose()?;
@@ -119,12 +120,10 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     let edge = Arc::new(edge);
     let (recorder, above) = building.recorder_above(peers()?)?;
     let guard = building.guard(&recorder, Arc::clone(&edge) as _);
-    building.live(
-        hub,
-        Arc::clone(&edge) as _,
-        Source::Views(Arc::clone(&views)),
-        &guard,
-    )?;
+    if let Some((hub, watching)) = hub.zip(watching) {
+        let source = Source::Views(Arc::clone(&views), watching);
+        building.live(Some(hub), Arc::clone(&edge) as _, source, &guard)?;
+    }
     let fresh = async move { views.fresh().await };
     if serves == Serves::Live {
         return building.serve_live(fresh).await;

@@ -18,7 +18,7 @@ use crate::authn::Web;
 use crate::config::Live as Config;
 use crate::config::live::Scope;
 use crate::live::authority::{Changes, Checks, Elsewhere};
-use crate::live::following::Following;
+use crate::live::following::{Following, Watching};
 use crate::live::observing::Observing;
 use crate::live::publishing::{self, Publishing};
 use crate::live::records::Records;
@@ -50,7 +50,7 @@ pub(super) async fn closed(
 
 /// Where a node's changes are.
 pub(super) enum Source {
-    Views(Arc<Views>),
+    Views(Arc<Views>, Arc<Watching>),
     Database(Arc<dyn Datastore>),
 }
 
@@ -145,7 +145,7 @@ impl Building {
             return Ok(Arc::new(Elsewhere::new(web, url.clone())));
         }
         let changes = match source {
-            Source::Views(views) => Changes::Views(views),
+            Source::Views(views, watching) => Changes::Views(views, watching),
             Source::Database(datastore) => {
                 let lags = !self.config.upstream.is_empty();
                 let following = Arc::new(Following::new(datastore, Arc::clone(hub), lags));

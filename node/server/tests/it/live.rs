@@ -2,7 +2,7 @@
 //! who connects.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -161,13 +161,7 @@ async fn who_issued_a_token_can_be_asked_whose_it_is_once() {
             _ => (StatusCode::UNAUTHORIZED, ""),
         }
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/users/me", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        axum::serve(listener, Router::new().route("/users/me", me))
-            .await
-            .unwrap();
-    });
+    let url = serves(Router::new().route("/users/me", me)).await;
     let live = config::Live {
         userinfo_url: Some(url),
         ..Default::default()
@@ -298,5 +292,57 @@ async fn a_recorder_that_cannot_write_keeps_nobody_waiting() {
     .await;
     let welcome = tokio::time::timeout(patience, told(&node, "anne"));
     assert_eq!(welcome.await.unwrap().0["type"], "welcome");
+    node.stop().await;
+}
+
+/// Serves a page, and says where.
+async fn serves(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/users/me", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_says_or_when_who_issued_it_says_no_more() {
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let bad = Arc::clone(&is_bad);
+    let me = get(async move || match bad.load(Ordering::SeqCst) {
+        false => (StatusCode::OK, r#"{"sub":"anne"}"#),
+        true => (StatusCode::UNAUTHORIZED, ""),
+    });
+    let live = config::Live {
+        userinfo_url: Some(serves(Router::new().route("/users/me", me)).await),
+        userinfo_max_age: Duration::from_millis(100),
+        ..Default::default()
+    };
+    let node = node(live).await;
+    let head = json!({"alg": "RS256", "typ": "JWT"});
+    let jwt = |until: i64| format!("{}.signed", unsigned(&head, &json!({"exp": until})));
+    let until = i64::try_from(now()).unwrap();
+    let (welcome, _) = told(&node, &jwt(until + 100)).await;
+    assert!(welcome["expires_at"].is_string(), "{welcome}");
+    let (refused, code) = told(&node, &jwt(until - 100)).await;
+    assert_eq!(
+        (&refused["code"], code),
+        (&json!(401), Some(4401)),
+        "{refused}"
+    );
+
+    let mut request = format!("ws://{}/live", node.http)
+        .into_client_request()
+        .unwrap();
+    let bearer = "Bearer opaque".parse().unwrap();
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, _) = connect_async(request).await.unwrap();
+    let welcome = socket.next().await.unwrap().unwrap();
+    assert!(welcome.into_text().unwrap().contains("welcome"));
+    is_bad.store(true, Ordering::SeqCst);
+    let code = loop {
+        if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
+            break frame.map(|frame| u16::from(frame.code));
+        }
+    };
+    assert_eq!(code, Some(4401));
     node.stop().await;
 }

@@ -4,6 +4,7 @@
 //! here nobody above can be asked for what was missed. So the reader goes on from where it was whenever it has to begin anew, and
 //! says from where it reads: whoever follows sees a gap. Who keeps the records reads them with others ([`super::group::work`]).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,20 +144,27 @@ impl Reader {
         ))
     }
 
-    /// Passes records on until the assignment must be made anew; notes in `next` how far.
-    async fn receive(&self, next: &mut [i64]) {
+    /// Waits until the topic has another number of partitions. Records go on meanwhile.
+    async fn recounted(&self, count: usize) {
         let mut recount = tokio::time::interval(RECOUNT);
         recount.reset();
+        loop {
+            recount.tick().await;
+            let counted = topics::partitions(&self.settings, &self.consumer, &self.topic);
+            if matches!(counted.await, Ok(Some(now)) if now != count) {
+                return;
+            }
+        }
+    }
+
+    /// Passes records on until the assignment must be made anew; notes in `next` how far.
+    async fn receive(&self, next: &mut [i64]) {
+        let mut recounted = pin!(self.recounted(next.len()));
         let mut troubled = false;
         loop {
             let message = tokio::select! {
                 message = self.consumer.recv() => message,
-                _ = recount.tick() => {
-                    match topics::partitions(&self.settings, &self.consumer, &self.topic).await {
-                        Ok(Some(count)) if count != next.len() => return,
-                        _ => continue,
-                    }
-                }
+                () = &mut recounted => return,
             };
             match message {
                 Ok(message) => {

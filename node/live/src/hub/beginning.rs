@@ -1,0 +1,101 @@
+//! What a subscription begins with: all that it missed, or the last record, or nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::{Hub, lock};
+use crate::cursor::Cursor;
+use crate::frames::{Frame, position_of, with_position};
+use crate::history::Kept;
+use crate::outbox::Given;
+use crate::room::{Room, Subscription};
+
+/// What a subscription begins with.
+pub(crate) struct Beginning<'a> {
+    /// Go on from this position.
+    pub(crate) position: Option<&'a str>,
+    /// Begin with the last record that is known.
+    pub(crate) last: bool,
+}
+
+/// What is kept, and whether a subscription wants it.
+pub(super) type Judged = HashMap<*const Kept, (Arc<Kept>, bool)>;
+
+/// Holds what a subscription may begin with against its filter, while others go on: it may be all that is kept of a store.
+pub(super) fn judged(
+    room: &Mutex<Room>,
+    subscription: &Subscription,
+    beginning: &Beginning<'_>,
+) -> Judged {
+    if subscription.filter.is_none() {
+        return Judged::new();
+    }
+    let there = beginning.position.and_then(Cursor::decode);
+    let found: Vec<Arc<Kept>> = {
+        let room = lock(room);
+        let history = &room.history;
+        let missed = there.and_then(|there| history.after(&subscription.object, &there.next));
+        let last = history.last(&subscription.object);
+        missed.into_iter().flatten().chain(last).cloned().collect()
+    };
+    let judge = |kept: Arc<Kept>| {
+        let wants = subscription.wants(&kept);
+        (Arc::as_ptr(&kept), (kept, wants))
+    };
+    found.into_iter().map(judge).collect()
+}
+
+impl Hub {
+    pub(super) fn begin_with(
+        &self,
+        room: &Room,
+        subscription: &Subscription,
+        beginning: &Beginning<'_>,
+        (here, judged): (Option<&Cursor>, &Judged),
+    ) -> (Option<bool>, Vec<Given>) {
+        let passes = |kept: &&Arc<Kept>| {
+            let judged = judged.get(&Arc::as_ptr(kept)).map(|(_, passes)| *passes);
+            judged.unwrap_or_else(|| subscription.wants(kept))
+        };
+        // The client's others had it, or have a beginning of their own.
+        let Subscription { id, object, .. } = subscription;
+        let given = |record: &Frame| Given::alone(record, id, object);
+        let last = || {
+            let last = room.history.last(&subscription.object).filter(passes);
+            let last = last.filter(|_| beginning.last);
+            last.into_iter().map(|kept| given(&kept.frame)).collect()
+        };
+        let Some(position) = beginning.position else {
+            return (None, last());
+        };
+        // What this node has not read yet may be of another topic of that name.
+        let there =
+            Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
+        let missed = there.and_then(|there| {
+            let missed = room.history.after(&subscription.object, &there.next)?;
+            let missed = missed.into_iter().filter(passes);
+            let missed = missed.map(|kept| given(&seen_from(&there, &kept.frame)));
+            Some(missed.collect())
+        });
+        let fits = |missed: &Vec<Given>| subscription.outbox.has_room(missed);
+        match missed.filter(fits) {
+            Some(missed) => {
+                self.meters.recovered(true);
+                (Some(true), missed)
+            }
+            None => {
+                self.meters.recovered(false);
+                (Some(false), last())
+            }
+        }
+    }
+}
+
+/// A record as one gets it who had everything before `there`. Another node read the partitions in another order, so that the
+/// record's own position may be behind that in some.
+fn seen_from(there: &Cursor, record: &Frame) -> Frame {
+    match position_of(record).and_then(Cursor::decode) {
+        Some(own) if !own.covers(there) => with_position(record, &own.with(there).encode()),
+        _ => record.clone(),
+    }
+}
