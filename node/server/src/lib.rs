@@ -12,6 +12,7 @@ pub mod config;
 pub mod dev;
 pub mod explanations;
 pub mod flows;
+mod lease;
 pub mod limits;
 pub mod live;
 pub mod node_service;

@@ -11,6 +11,7 @@ use meridian_sync::kafka::group::work::Worker;
 use tokio_util::sync::CancellationToken;
 
 use super::records::raw;
+use crate::lease::{self, TIMEOUT};
 
 /// What goes to the database at once.
 const BATCH_RECORDS: usize = 1000;
@@ -23,7 +24,6 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// Longer than a look takes; the next node takes over when the one that has it is gone for so long.
 const LEASE: Duration = Duration::from_secs(150);
 const LEASE_NAME: &str = "live-records";
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes what the topic brings, until `stop`. `store` is that of records that name none.
 pub async fn write(
@@ -82,7 +82,7 @@ pub async fn purge(
             .await
             .is_ok()
         {
-            return;
+            return lease::give_back(&*datastore, LEASE_NAME, holder).await;
         }
     }
 }
@@ -143,5 +143,32 @@ mod tests {
         );
         assert_eq!(old.deletions.load(Ordering::Relaxed), 3);
         assert_eq!(idle.deletions.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_leaves_the_lease_to_the_next() {
+        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let old = Arc::new(Old::default());
+        old.left.store(10, Ordering::Relaxed);
+        let keeper = Keeper::new(old.clone(), "live".to_owned());
+        let stop = CancellationToken::new();
+        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        let take = async |holder: &str| {
+            let deadline = Instant::now() + TIMEOUT;
+            let taken = datastore.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
+            taken.await.unwrap()
+        };
+        let leading = async {
+            while old.left.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(TICK).await;
+            }
+            assert!(!take("next").await, "the first node has it");
+            stop.cancel();
+        };
+        tokio::join!(
+            purge(Arc::clone(&datastore), &keeper, "first", month, &stop),
+            leading
+        );
+        assert!(take("next").await);
     }
 }

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::explanations::Explaining;
 use crate::flows::above::{Above, FlowTopic};
 use crate::flows::{Flows, Kept, keeping};
+use crate::lease::{self, TIMEOUT};
 use crate::node_service::EdgeFlows;
 use crate::outage::Outage;
 use crate::peer::Peers;
@@ -35,7 +36,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 const FIRST_SWEEP: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(180);
 const LEASE_NAME: &str = "flows";
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long Kafka keeps what edges have recorded: longer than any outage of the database.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -148,16 +148,7 @@ impl Recorder {
         let mut pause = FIRST_SWEEP;
         loop {
             if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
-                let deadline = Instant::now() + TIMEOUT;
-                let given_up = leases.acquire_lease(LEASE_NAME, holder, Duration::ZERO, deadline);
-                if let Err(error) = given_up.await {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(
-                        error,
-                        "the lease of old flows was not given up; it ends by itself"
-                    );
-                }
-                return;
+                return lease::give_back(leases, LEASE_NAME, holder).await;
             }
             pause = SWEEP;
             let deadline = Instant::now() + TIMEOUT;
