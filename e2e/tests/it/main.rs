@@ -36,4 +36,5 @@ mod system;
 mod three_nodes;
 mod tls;
 mod until;
+mod watch;
 mod world;

@@ -20,6 +20,7 @@ mod session;
 mod settings;
 mod settling;
 pub mod sql;
+pub mod tap;
 mod text;
 mod warning;
 mod writer;

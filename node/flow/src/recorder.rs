@@ -19,6 +19,7 @@ use crate::ports::{Row, Sink, Starter};
 use crate::session::Session;
 pub use crate::settings::{NotStored, Overrides, RecorderSettings, StartFlow, StoreSettings};
 use crate::settling::{Queued, Settling};
+use crate::tap::{Tap, Taps};
 use crate::warning::Warning;
 use crate::writer::Writer;
 
@@ -45,6 +46,7 @@ struct Inner {
     last: AtomicI64,
     stop: watch::Sender<Option<Instant>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    taps: Arc<Taps>,
 }
 
 struct Source {
@@ -117,6 +119,7 @@ impl FlowRecorder {
             last: AtomicI64::new(0),
             stop: watch::Sender::new(None),
             writer: Mutex::new(None),
+            taps: Arc::default(),
         }))
     }
 
@@ -294,6 +297,7 @@ impl FlowRecorder {
         }
         recorded.flow.bound();
         recorded.steps.iter_mut().for_each(Step::bound);
+        self.0.taps.tell(&recorded);
         self.send(Row::Whole(Box::new(recorded)), None)
     }
 
@@ -304,6 +308,13 @@ impl FlowRecorder {
         }
         session.bound();
         self.send(Row::Session(Box::new(session)), None);
+    }
+
+    /// A store's decisions from now on, as they are recorded, also those that cannot be stored. The latest `capacity` wait, for
+    /// which the first of a store's taps counts; what is older is lost. It slows nothing.
+    #[must_use]
+    pub fn tap(&self, store: StoreId, capacity: usize) -> Tap {
+        self.0.taps.open(store, capacity)
     }
 
     /// Writes all that waits, and ends. What is recorded from now on is dropped; so is what is not written within `limit`.

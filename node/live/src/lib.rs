@@ -22,6 +22,7 @@ mod room;
 pub mod server;
 mod session;
 pub mod settings;
+pub mod sockets;
 
 pub use frames::PROTOCOL;
 pub use hub::{Hub, Touched};

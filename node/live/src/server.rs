@@ -1,6 +1,5 @@
 //! The endpoint: who may connect, and how many.
 
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use dashmap::DashMap;
 use meridian_model::StoreId;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +20,8 @@ use crate::hub::Hub;
 use crate::ports::{Authority, Observer, Origin, Tokens, Unobserved};
 use crate::session::{Hello, Session};
 use crate::settings::Settings;
+use crate::sockets::{self, BUFFER, Counts, Taken};
 
-/// Bytes that each socket reads and writes at a time: most have nothing to say most of the time.
-const BUFFER: usize = 4096;
-/// How a token stands among the subprotocols that a browser offers: it can set no header.
-const BEARER: &str = "bearer.";
 /// Bytes of what a client calls itself that are looked at.
 const AGENT: usize = 512;
 
@@ -176,7 +171,7 @@ fn admit(
     });
     let hello = Hello {
         store,
-        token: shown(headers),
+        token: sockets::token(headers),
         origin: Origin {
             address,
             agent: agent(headers),
@@ -202,62 +197,4 @@ fn agent(headers: &HeaderMap) -> Option<String> {
     let agent = headers.get(header::USER_AGENT)?.as_bytes();
     let agent = agent.get(..AGENT).unwrap_or(agent);
     Some(String::from_utf8_lossy(agent).into_owned())
-}
-
-/// The token that a request brings along, in its header or among its subprotocols.
-fn shown(headers: &HeaderMap) -> Option<String> {
-    let authorization = headers.get(header::AUTHORIZATION);
-    let by_header = authorization.and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.to_owned())
-    });
-    by_header.or_else(|| {
-        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-        let mut offered = offered
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|list| list.split(','));
-        offered.find_map(|one| Some(one.trim().strip_prefix(BEARER)?.to_owned()))
-    })
-}
-
-/// How many of each there are.
-pub(crate) struct Counts<K: Eq + Hash>(DashMap<K, usize>);
-
-impl<K: Eq + Hash> Default for Counts<K> {
-    fn default() -> Self {
-        Self(DashMap::new())
-    }
-}
-
-/// One of them, until it is dropped.
-pub(crate) struct Taken<K: Eq + Hash> {
-    counts: Arc<Counts<K>>,
-    key: K,
-}
-
-impl<K: Eq + Hash + Clone> Counts<K> {
-    /// One more; `None` when there are `limit` already.
-    pub(crate) fn take(counts: &Arc<Self>, key: K, limit: usize) -> Option<Taken<K>> {
-        let mut count = counts.0.entry(key.clone()).or_default();
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        drop(count);
-        Some(Taken {
-            counts: Arc::clone(counts),
-            key,
-        })
-    }
-}
-
-impl<K: Eq + Hash> Drop for Taken<K> {
-    fn drop(&mut self) {
-        self.counts.0.remove_if_mut(&self.key, |_, count| {
-            *count = count.saturating_sub(1);
-            *count == 0
-        });
-    }
 }

@@ -2,31 +2,26 @@
 
 mod again;
 mod greeting;
-mod pace;
 mod subscribing;
 mod turn;
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures::{SinkExt as _, StreamExt as _};
+use axum::extract::ws::{Message, WebSocket};
 use meridian_model::StoreId;
 use ulid::Ulid;
 
 use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
 use crate::outbox::{End, Outbox, Sub};
 use crate::ports::{Connection, Identity, Origin, TokenError};
-use crate::server::{Server, Taken};
+use crate::server::Server;
+use crate::sockets::{self, CLOSING, Pace, Taken};
 use again::Again;
 use greeting::{Guest, greet};
-use pace::Pace;
 use turn::Writing;
 
-/// How long a client has to take note that it is closed.
-const CLOSING: Duration = Duration::from_secs(5);
 /// Messages without sense, after which a client is closed.
 const MALFORMED: u32 = 10;
 
@@ -314,35 +309,17 @@ impl Session {
 }
 
 fn closing_of(why: &axum::Error) -> Closing {
-    // The library names the kind of its error in its text only.
-    let text = why.to_string();
-    if text.contains("too long") || text.contains("too big") {
+    if sockets::is_too_large(why) {
         Closing::TooLarge
     } else {
         Closing::Gone
     }
 }
 
-/// Closes a socket, and waits a little for the client to take note.
 async fn close(server: &Server, socket: &mut WebSocket, closing: Closing) {
     let code = closing.code();
     server.hub.meters.closed(code);
-    if closing == Closing::Gone {
-        // Nobody is there; but one who said goodbye is answered.
-        let flushed = poll_fn(|cx| socket.poll_flush_unpin(cx).map(|_| ()));
-        let _flushed = tokio::time::timeout(CLOSING, flushed).await;
-        return;
-    }
-    let frame = CloseFrame {
-        code,
-        reason: "".into(),
-    };
-    let goodbye = async {
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    };
-    let _closed = tokio::time::timeout(CLOSING, goodbye).await;
+    sockets::close(socket, (closing != Closing::Gone).then_some(code)).await;
 }
 
 fn rfc3339(at: SystemTime) -> String {

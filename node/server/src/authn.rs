@@ -12,6 +12,7 @@ mod token;
 mod web;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{HeaderMap, header};
 use meridian_model::{ApiError, Code};
@@ -106,11 +107,22 @@ impl Authenticator {
     /// `bearer_token_missing`, `unauthenticated` or `invalid_claims`, or unavailable while the issuer's keys were never
     /// fetched.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Unknown> {
+        self.verify(bearer(headers)).await.map(|(caller, _)| caller)
+    }
+
+    /// Finds out who shows this token, and until when it is good, where it says so.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`].
+    pub async fn verify(
+        &self,
+        token: Option<&str>,
+    ) -> Result<(Caller, Option<SystemTime>), Unknown> {
         match self {
-            Self::None => Ok(Caller::default()),
+            Self::None => Ok((Caller::default(), None)),
             Self::Preshared(keys) => {
-                if keys.accept(bearer(headers).ok_or_else(missing)?) {
-                    Ok(Caller::default())
+                if keys.accept(token.ok_or_else(missing)?) {
+                    Ok((Caller::default(), None))
                 } else {
                     Err(Unknown {
                         error: ApiError::new(Code::Unauthenticated, "unauthenticated"),
@@ -119,9 +131,9 @@ impl Authenticator {
                 }
             }
             Self::Oidc(oidc, nodes) => {
-                let token = bearer(headers).ok_or_else(missing)?;
+                let token = token.ok_or_else(missing)?;
                 if nodes.accept(token) {
-                    return Ok(Caller::default());
+                    return Ok((Caller::default(), None));
                 }
                 oidc.caller(token).await
             }

@@ -19,6 +19,7 @@ mod settings;
 mod tests;
 pub mod tracing;
 pub mod transport;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ pub use openfga::Logs;
 pub use recorder::Recorder;
 pub(crate) use rules::is_host_port;
 use transport::{Http, Tls};
+pub use watch::Watch;
 
 /// Where a node's settings come from.
 #[derive(Debug, Args)]
@@ -92,6 +94,8 @@ pub struct Config {
     pub live: Live,
     /// What is recorded of logins and decisions.
     pub recorder: Recorder,
+    /// A store's changes and decisions, to those who watch it.
+    pub watch: Watch,
     /// How callers show who they are.
     pub authn: Authn,
     /// What nodes show each other.
@@ -246,6 +250,7 @@ impl Default for Config {
             edge: Edge::default(),
             live: Live::default(),
             recorder: Recorder::default(),
+            watch: Watch::default(),
             authn: Authn::default(),
             nodes: Nodes::default(),
             tls: Tls::default(),

@@ -5,7 +5,7 @@ pub mod above;
 mod asked;
 pub(crate) mod events;
 pub mod keeping;
-mod told;
+pub(crate) mod told;
 mod why;
 
 use std::sync::Arc;

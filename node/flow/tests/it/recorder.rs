@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use meridian_flow::ports::{FlowFilter, FlowRepository as _, FlowStepRepository as _};
 use meridian_flow::recorder::Overrides;
+use meridian_flow::tap::Tapped;
 use meridian_flow::{
-    FlowRecorder, FlowStatus, NotStored, RecorderSettings, RepositoryError, Row, StartFlow,
-    StepStatus, write_all,
+    FlowKind, FlowRecorder, FlowStatus, NotStored, RecorderSettings, RepositoryError, Row,
+    StartFlow, StepStatus, write_all,
 };
 
 use crate::support::{Told, away, deadline, decision, store};
@@ -309,4 +310,51 @@ async fn what_others_recorded_is_written_whatever_it_takes() {
     let every = FlowFilter::default();
     let count = told.flows.count_flows(store(1), &every, deadline()).await;
     assert_eq!(count.unwrap().flows, 9);
+}
+
+#[tokio::test]
+async fn who_taps_a_store_has_its_decisions_as_they_are_recorded_or_how_many_were_lost() {
+    let told = Told::new();
+    told.fail(1_000, &away());
+    let recorder = FlowRecorder::new(told, settings());
+    let mut tap = recorder.tap(store(1), 4);
+    recorder.record_flow(decision(store(2), 0, 2));
+    for number in 0..3 {
+        recorder.record_flow(decision(store(1), number, 2));
+    }
+    let mut login = decision(store(1), 9, 2);
+    login.flow.kind = FlowKind::Authentication;
+    recorder.record_flow(login);
+    // They are told though they cannot be stored.
+    for number in 0..3 {
+        match tap.next().await {
+            Tapped::Decision(recorded) => {
+                let expected = decision(store(1), number, 2);
+                assert_eq!(recorded.flow.store, store(1));
+                assert_eq!(recorded.flow.started_at, expected.flow.started_at);
+                assert_eq!(recorded.steps.len(), expected.steps.len());
+            }
+            lost => panic!("{lost:?}"),
+        }
+    }
+    for number in 0..10 {
+        recorder.record_flow(decision(store(1), number, 2));
+    }
+    assert!(matches!(tap.next().await, Tapped::Lost(6)));
+    assert!(matches!(tap.next().await, Tapped::Decision(_)));
+    // The next one begins anew.
+    drop(tap);
+    let mut next = recorder.tap(store(1), 4);
+    recorder.switch().store(false, Ordering::Relaxed);
+    recorder.record_flow(decision(store(1), 1, 2));
+    recorder.switch().store(true, Ordering::Relaxed);
+    recorder.record_flow(decision(store(1), 2, 2));
+    let Tapped::Decision(recorded) = next.next().await else {
+        panic!("nothing was lost");
+    };
+    assert_eq!(
+        recorded.flow.started_at,
+        decision(store(1), 2, 2).flow.started_at,
+        "what is not recorded is not told"
+    );
 }

@@ -9,7 +9,8 @@ use meridian_model::StoreId;
 use super::{CLOSING, Hello, closing_of};
 use crate::frames::{Asked, Closing, Told};
 use crate::ports::{Identity, Shown, TokenError};
-use crate::server::{Counts, Server, Taken};
+use crate::server::Server;
+use crate::sockets::{Counts, Taken};
 
 /// A client that is let in.
 pub(super) struct Guest {

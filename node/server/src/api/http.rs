@@ -404,7 +404,7 @@ pub(crate) fn refused(refusal: &ApiError) -> Response {
     error(status, refusal.code.name(), &refusal.message)
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
+pub(crate) fn error(status: StatusCode, code: &str, message: &str) -> Response {
     json(status, &ErrorBody { code, message })
 }
 

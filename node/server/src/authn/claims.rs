@@ -1,5 +1,7 @@
 //! What a token claims, and whether that lets its bearer in.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::{Map, Value};
 
 use crate::config::authn::Oidc;
@@ -62,6 +64,13 @@ impl Claims {
             subject: subject.map(str::to_owned),
             client_id: client_ids.find_map(|claim| self.text(claim).map(str::to_owned)),
         })
+    }
+
+    /// When the token expires.
+    pub(super) fn expires_at(&self) -> Option<SystemTime> {
+        let seconds = self.time("exp")??;
+        let since = Duration::try_from_secs_f64(seconds).ok()?;
+        UNIX_EPOCH.checked_add(since)
     }
 
     fn text(&self, claim: &str) -> Option<&str> {

@@ -68,12 +68,16 @@ impl Oidc {
         let _ = self.keys.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Who bears the token.
+    /// Who bears the token, and when it expires.
     ///
     /// # Errors
     /// `invalid_claims`, with the reason; unavailable before there are keys.
-    pub(super) async fn caller(self: &Arc<Self>, token: &str) -> Result<Caller, Unknown> {
-        self.verified(token).await.map(|(caller, _)| caller)
+    pub(super) async fn caller(
+        self: &Arc<Self>,
+        token: &str,
+    ) -> Result<(Caller, Option<SystemTime>), Unknown> {
+        let (caller, claims) = self.verified(token).await?;
+        Ok((caller, claims.expires_at()))
     }
 
     /// What the token claims, if it may be used here.

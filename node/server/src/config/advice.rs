@@ -50,6 +50,7 @@ const PARTS: &[(&str, &[Role])] = &[
     ("recorder.url", &[Role::Central, Role::Regional]),
     ("recorder.retention", &[Role::Central, Role::Regional]),
     ("recorder.regions", &[Role::Central]),
+    ("watch.", &[Role::Central, Role::Regional]),
 ];
 
 impl Config {

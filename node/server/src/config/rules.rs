@@ -26,6 +26,7 @@ impl Config {
         self.check_edge()?;
         self.check_live()?;
         self.check_recorder()?;
+        self.check_watch()?;
         SETTINGS
             .iter()
             .try_for_each(|setting| setting.check(self))?;

@@ -181,6 +181,14 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "recorder.startTimeout" recorder.start_timeout, time(MILLISECOND, MINUTE);
     "recorder.authenticationInterval" recorder.authentication_interval, time(Duration::ZERO, DAY);
     "recorder.regions" recorder.regions, LIST;
+    "watch.enabled" watch.enabled, BOOL;
+    "watch.connections" watch.connections, count(1, MANY);
+    "watch.queueChanges" watch.queue_changes, count(1, MANY);
+    "watch.queueBytes" watch.queue_bytes, count(1024, 64 * BYTES);
+    "watch.queueDecisions" watch.queue_decisions, count(1, MANY);
+    "watch.helloTimeout" watch.hello_timeout, time(MILLISECOND, MINUTE);
+    "watch.pingInterval" watch.ping_interval, time(MILLISECOND, HOUR);
+    "watch.idleTimeout" watch.idle_timeout, time(MILLISECOND, DAY);
     "drainDelay" drain_delay, time(Duration::ZERO, HOUR);
     "shutdownTimeout" shutdown_timeout, time(MILLISECOND, HOUR), "OPENFGA_SHUTDOWN_TIMEOUT";
     "experimentals" experimentals, LIST, "OPENFGA_EXPERIMENTALS";

@@ -9,7 +9,7 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-pub(super) fn flow(flow: Flow) -> wire::Flow {
+pub(crate) fn flow(flow: Flow) -> wire::Flow {
     wire::Flow {
         id: flow.id.to_string(),
         store_id: flow.store.to_string(),
@@ -52,7 +52,7 @@ pub(super) fn decision(asked: Asked) -> wire::Decision {
     }
 }
 
-pub(super) fn steps(steps: Vec<Step>) -> Vec<wire::FlowStep> {
+pub(crate) fn steps(steps: Vec<Step>) -> Vec<wire::FlowStep> {
     let steps = (1..).zip(steps);
     let steps = steps.map(|(order, step)| wire::FlowStep {
         order,

@@ -11,11 +11,12 @@ use meridian_model::{ApiError, Code, Position, StoreId};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::Views;
 
-use super::following::{Following, Watching};
+use super::views::Watching;
 use crate::authn::Web;
 use crate::calls::{Context, ServedBy};
 use crate::commands::check::Decision;
 use crate::commands::decisions::Outcome;
+use crate::following::{Following, NotFollowed};
 use crate::routing::batch::DecideAll;
 
 /// What tells a node of its stores' changes.
@@ -45,7 +46,13 @@ impl Authority for Checks {
                 // Between a view's publication and its being shown the hub knows more than readers do.
                 Ok(watching.told(store).map_or(shown, |told| told.max(shown)))
             }
-            Changes::Database(following) => following.follow(store, self.timeout).await,
+            Changes::Database(following) => {
+                let followed = following.follow(store, self.timeout).await;
+                followed.map_err(|why| match why {
+                    NotFollowed::NoStore => Undecided::NoStore,
+                    NotFollowed::Unreachable => Undecided::Unreachable,
+                })
+            }
         }
     }
 

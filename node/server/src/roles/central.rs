@@ -86,12 +86,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let admin = building.admin(tiering, own_kafka, None, holds);
     let own = own(config, &local)?;
     let guard = building.guard(&recorder.recorder, Arc::clone(&own) as _);
+    let following = building.following(&datastore, hub.as_ref());
     building.live(
         hub,
         Arc::clone(&own) as _,
-        Source::Database(Arc::clone(&datastore)),
+        Source::Database(Arc::clone(&following)),
         &guard,
     )?;
+    building.watch(following, recorder.recorder.clone());
     building.keep_records(Scope::Product, Arc::clone(&datastore), schema.subscribe())?;
     let behaviour = Behaviour {
         flows: recorder.service(Arc::clone(&local)),

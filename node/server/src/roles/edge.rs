@@ -16,7 +16,7 @@ use crate::admin::Tiering;
 use crate::answers::Answers;
 use crate::config::Config;
 use crate::flows::{Flows, Kept};
-use crate::live::following::Watching;
+use crate::live::views::Watching;
 use crate::peer::Peers;
 use crate::peer::trust::Trust;
 use crate::routing::edge::{Edge, Parts};
@@ -128,6 +128,7 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     if serves == Serves::Live {
         return building.serve_live(fresh).await;
     }
+    building.watch_elsewhere();
     let behaviour = Behaviour {
         calls: edge,
         admin,

@@ -7,7 +7,6 @@ use axum::Router;
 use meridian_live_channel::ports::Authority;
 use meridian_live_channel::review::Review;
 use meridian_live_channel::{Hub, Server, Settings};
-use meridian_model::ports::Datastore;
 use meridian_sync::kafka::live::{Publisher, read};
 use meridian_sync::views::Views;
 
@@ -17,12 +16,13 @@ use crate::api::serve::Drain;
 use crate::authn::Web;
 use crate::config::Live as Config;
 use crate::config::live::Scope;
+use crate::following::Following;
 use crate::live::authority::{Changes, Checks, Elsewhere};
-use crate::live::following::{Following, Watching};
 use crate::live::observing::Observing;
 use crate::live::publishing::{self, Publishing};
 use crate::live::records::Records;
 use crate::live::tokens::Verifier;
+use crate::live::views::Watching;
 use crate::recording::Guard;
 use crate::routing::batch::DecideAll;
 
@@ -33,25 +33,23 @@ pub(super) struct Live {
     pub(super) publishing: Router,
 }
 
-/// Waits, once the node is `drained`, until the last client is gone, though not for ever.
+/// Waits, once the node is `drained`, until the last socket `of` it is `closed`, though not for ever.
 pub(super) async fn closed(
-    server: Arc<Server>,
+    of: &'static str,
+    closed: impl Future<Output = ()>,
     drained: impl Future<Output = ()>,
     patience: Drain,
 ) {
     drained.await;
-    if tokio::time::timeout(patience.0, server.closed())
-        .await
-        .is_err()
-    {
-        tracing::warn!("sockets of the live channel were still open after the drain time");
+    if tokio::time::timeout(patience.0, closed).await.is_err() {
+        tracing::warn!(of, "sockets were still open after the drain time");
     }
 }
 
 /// Where a node's changes are.
 pub(super) enum Source {
     Views(Arc<Views>, Arc<Watching>),
-    Database(Arc<dyn Datastore>),
+    Database(Arc<Following>),
 }
 
 impl Building {
@@ -111,7 +109,7 @@ impl Building {
                 }
             });
         }
-        let authority = self.authority(&live, &hub, decider, source)?;
+        let authority = self.authority(&live, decider, source)?;
         let review = Review {
             hub: Arc::clone(&hub),
             authority: Arc::clone(&authority),
@@ -134,9 +132,8 @@ impl Building {
     }
 
     fn authority(
-        &mut self,
+        &self,
         live: &Config,
-        hub: &Arc<Hub>,
         decider: Arc<dyn DecideAll>,
         source: Source,
     ) -> anyhow::Result<Arc<dyn Authority>> {
@@ -146,12 +143,7 @@ impl Building {
         }
         let changes = match source {
             Source::Views(views, watching) => Changes::Views(views, watching),
-            Source::Database(datastore) => {
-                let lags = !self.config.upstream.is_empty();
-                let following = Arc::new(Following::new(datastore, Arc::clone(hub), lags));
-                self.spawn(Arc::clone(&following).run(self.stop.clone()));
-                Changes::Database(following)
-            }
+            Source::Database(following) => Changes::Database(following),
         };
         Ok(Arc::new(Checks {
             decider,

@@ -11,6 +11,7 @@ mod keeping;
 mod live;
 mod recorder;
 mod regional;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use crate::telemetry::below::Observe;
 use crate::tls::{H2, HTTP_1, Identity};
 use gauges::{Below, Gauges, Holding};
 use live::{Live, Source};
+use watch::Watching;
 
 pub use central::start as central;
 pub use edge::{start as edge, start_live as live};
@@ -113,6 +115,7 @@ struct Building {
     services: RoutesBuilder,
     readiness: Readiness,
     live: Option<Live>,
+    watching: Watching,
     drain: CancellationToken,
     /// Of nothing, unless a role brings one.
     recorder: FlowRecorder,
@@ -181,6 +184,7 @@ impl Building {
             },
             config: config.clone(),
             live: None,
+            watching: Watching::default(),
             drain: CancellationToken::new(),
             recorder: FlowRecorder::disabled(),
             recording: Arc::new(Recording::off()),
@@ -331,7 +335,18 @@ impl Building {
         let mut servers = JoinSet::new();
         if let Some(live) = self.live.take() {
             router = router.merge(Arc::clone(&live.server).router());
-            servers.spawn(live::closed(live.server, drained(), patience));
+            let closed = async move { live.server.closed().await };
+            servers.spawn(live::closed(
+                "the live channel",
+                closed,
+                drained(),
+                patience,
+            ));
+        }
+        router = router.merge(self.watching.router);
+        if let Some(watch) = self.watching.server {
+            let closed = async move { watch.closed().await };
+            servers.spawn(live::closed("/watch", closed, drained(), patience));
         }
         let router = router.layer(cors::layer(&self.config.http));
         for identity in self.tls.iter() {

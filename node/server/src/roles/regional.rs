@@ -122,12 +122,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let admin = building.admin(tiering, own_kafka, Some(peers()?), holds);
     let hub = building.hub();
     let guard = building.guard(&recorder.recorder, Arc::clone(&regional) as _);
+    let following = building.following(&datastore, hub.as_ref());
     building.live(
         hub,
         Arc::clone(&regional) as _,
-        Source::Database(Arc::clone(&datastore)),
+        Source::Database(Arc::clone(&following)),
         &guard,
     )?;
+    building.watch(following, recorder.recorder.clone());
     let behaviour = Behaviour {
         flows: flow_service,
         guard,

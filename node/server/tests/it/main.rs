@@ -40,4 +40,5 @@ mod status;
 mod streamed_batch;
 mod tls;
 mod unreachable;
+mod watch;
 mod wire;

@@ -139,19 +139,7 @@ async fn one(
     };
     let reply = flows.get_flow(tonic::Request::new(request)).await;
     let reply = reply.map_err(|status| refused(&status))?.into_inner();
-    let steps = reply.steps.iter().map(|step| {
-        json!({
-            "order": step.order,
-            "name": step.name,
-            "status": step.status,
-            "duration_ms": step.duration_ms,
-            "error_code": step.error_code,
-            "error_message": step.error_message,
-            "at": time(step.at_micros),
-        })
-    });
-    let steps: Vec<_> = steps.collect();
-    let mut body = json!({ "flow": reply.flow.as_ref().map(flow), "steps": steps });
+    let mut body = json!({ "flow": reply.flow.as_ref().map(flow), "steps": steps(&reply.steps) });
     if let (Some(why), Some(body)) = (&reply.explanation, body.as_object_mut()) {
         let mut explanation = parsed(&why.json);
         if let Some(explanation) = explanation.as_object_mut() {
@@ -387,6 +375,26 @@ fn flow(flow: &wire::Flow) -> Value {
         "user_agent": flow.user_agent,
         "decision": decision,
     })
+}
+
+fn steps(steps: &[wire::FlowStep]) -> Value {
+    let steps = steps.iter().map(|step| {
+        json!({
+            "order": step.order,
+            "name": step.name,
+            "status": step.status,
+            "duration_ms": step.duration_ms,
+            "error_code": step.error_code,
+            "error_message": step.error_message,
+            "at": time(step.at_micros),
+        })
+    });
+    steps.collect()
+}
+
+/// A flow and its steps, as these routes show them.
+pub(crate) fn shown_flow(of: &wire::Flow, its: &[wire::FlowStep]) -> (Value, Value) {
+    (flow(of), steps(its))
 }
 
 /// What stands as JSON in a message.
