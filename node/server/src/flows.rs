@@ -276,7 +276,9 @@ impl Here<'_> {
         let store = store_id(&request.store_id)?;
         let days = i64::from(asked::days(request.days)?);
         let today = now().div_euclid(DAY);
-        let (from, to) = ((today + 1 - days) * DAY, (today + 1) * DAY);
+        let tomorrow = (today + 1) * DAY;
+        let to = request.to_micros.unwrap_or(tomorrow).clamp(1, tomorrow);
+        let from = ((to - 1).div_euclid(DAY) + 1 - days) * DAY;
         let found = self
             .flows
             .get_daily_activity(store, Timestamp(from), Timestamp(to), deadline);

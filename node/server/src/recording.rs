@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use ::http::{Extensions, HeaderMap, header};
 use meridian_flow::{Flow, FlowKind, FlowRecorder, MAX_EXPLANATION_BYTES, Recorded};
-use meridian_model::{StoreId, Timestamp};
+use meridian_model::{Code, StoreId, Timestamp};
 use meridian_proto::openfga::v1;
 use metrics::{counter, describe_counter};
 
@@ -102,6 +102,15 @@ impl Recording {
         self.recorder().is_on()
     }
 
+    /// What a call for a store was answered tells whether there is such a store: it has a model, or it is not found.
+    pub(crate) fn told_of(&self, store: StoreId, has_model: bool, code: Option<&str>) {
+        if has_model {
+            self.guard.note(store);
+        } else if code == Some(Code::StoreIdNotFound.name()) {
+            self.guard.forget(store);
+        }
+    }
+
     fn recorder(&self) -> &FlowRecorder {
         self.guard.recorder()
     }
@@ -117,9 +126,12 @@ impl Recording {
             return;
         };
         if self.recorder().records(store) {
-            let flow = self.login((store, timestamp(done.since)), headers, extensions);
+            let address = self.proxies.client_of(extensions, headers);
             let shown = headers.get(header::AUTHORIZATION);
-            self.guard.admitted(flow, &shown, done.took);
+            let began = timestamp(done.since);
+            let flow = || self.login((store, began), headers, extensions);
+            self.guard
+                .admitted((store, address), &shown, done.took, flow);
         }
     }
 

@@ -1254,9 +1254,13 @@ pub mod get_flow_stats_response {
 pub struct GetDailyActivityRequest {
     #[prost(string, tag = "1")]
     pub store_id: ::prost::alloc::string::String,
-    /// How many days, today included: 1 to 366; 30 unless set.
+    /// How many days, the last one included: 1 to 366; 30 unless set.
     #[prost(uint32, optional, tag = "2")]
     pub days: ::core::option::Option<u32>,
+    /// Before this time, whose day is the last one; until now unless set. To go on from an answer's since_micros, ask for what is
+    /// before it, and add up the day that both tell of.
+    #[prost(int64, optional, tag = "3")]
+    pub to_micros: ::core::option::Option<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetDailyActivityResponse {

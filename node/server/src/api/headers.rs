@@ -86,6 +86,11 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     value.unwrap_or_default().to_owned()
 }
 
+/// Whether an answer's headers name a model.
+pub(super) fn has_model(headers: &HeaderMap) -> bool {
+    headers.contains_key(MODEL_ID)
+}
+
 /// Leaves out what cannot stand in a header: a malformed store id is told in the error's message.
 fn add(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {

@@ -285,6 +285,11 @@ impl Api {
             here: &self.name,
         };
         self.meters.done(O::INDEX, traits, &done);
+        if let Some(store) = store {
+            let code = result.as_ref().err().map(Rejection::code);
+            let has_model = headers::has_model(&answer_headers);
+            self.recording.told_of(store, has_model, code);
+        }
         if let Some(deciding) = deciding {
             deciding.over(&Decided {
                 came: match &result {

@@ -315,6 +315,11 @@ impl Api {
                 let model = cx.model.clone();
                 let begun = self.begin::<S>(cx, request, end, deciding).await;
                 add_model(&mut answer_headers, &model);
+                if let Some(store) = store {
+                    let has_model = headers::has_model(&answer_headers);
+                    let code = begun.as_ref().err().map(Rejection::code);
+                    self.recording.told_of(store, has_model, code);
+                }
                 if begun.as_ref().is_ok_and(|findings| findings.is_cut_short) {
                     headers::add_truncated(&mut answer_headers);
                 }

@@ -24,8 +24,9 @@ use crate::peer::Peers;
 /// How often what is set of stores is asked for.
 const REFRESH: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause before a beginning that found nobody is sent again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The first pause before a beginning that found nobody is sent again, and the longest; about so long each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long Kafka may take for a batch.
 const ACKNOWLEDGED: Duration = Duration::from_secs(5);
 
@@ -169,6 +170,18 @@ fn tell(outage: &Outage, status: &Status, what: &str) {
     }
 }
 
+/// Whether asking again would be answered alike.
+fn is_for_good(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::Unimplemented
+    )
+}
+
 #[async_trait]
 impl Starter for Above {
     async fn start(&self, flow: Flow) -> Result<(), NotStored> {
@@ -177,6 +190,7 @@ impl Starter for Above {
             region: self.region.clone(),
             flow: Some(events::to_flow(&flow)),
         };
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.peers.start_flow(deadline, &request).await {
                 Ok(answer) => {
@@ -189,13 +203,20 @@ impl Starter for Above {
                         Outcome::Refused | Outcome::Unspecified => Err(NotStored::Refused),
                     };
                 }
-                Err(status) => tell(
-                    &self.starts,
-                    &status,
-                    "no node above stores the beginnings of flows",
-                ),
+                Err(status) => {
+                    tell(
+                        &self.starts,
+                        &status,
+                        "no node above stores the beginnings of flows",
+                    );
+                    if is_for_good(&status) {
+                        return Err(NotStored::Refused);
+                    }
+                }
             }
-            tokio::time::sleep(PAUSE).await;
+            // Many connections may come back at once.
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 }

@@ -4,7 +4,10 @@
 //! A session refers to the flow that it began with, so that flow is stored first; that is waited for aside, never by the
 //! connection, which goes on whether or not anything is recorded.
 
-use std::sync::{Arc, OnceLock};
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use meridian_flow::{
@@ -50,8 +53,7 @@ impl Observer for Observing {
             client: identity.client.as_deref().map(Box::from),
             origin: shown.origin,
             at: timestamp(SystemTime::now()),
-            flow: OnceLock::new(),
-            ended: OnceLock::new(),
+            state: Mutex::default(),
         });
         if self.guard.recorder().records(shown.store) {
             let began = (timestamp(shown.at), shown.took);
@@ -84,17 +86,25 @@ struct Connected {
     client: Option<Box<str>>,
     origin: Origin,
     at: Timestamp,
+    state: Mutex<State>,
+}
+
+/// What is known of a connection by and by.
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// Whether it is recorded: its store was found.
+    is_kept: bool,
     /// The flow that it began with, once that is stored.
-    flow: OnceLock<FlowId>,
+    flow: Option<FlowId>,
     /// When it ended, and by which code.
-    ended: OnceLock<(Timestamp, u16)>,
+    ended: Option<(Timestamp, u16)>,
 }
 
 impl Connected {
     /// Has the flow stored, and the session with it; the session alone where the flow is not, and neither of a store that does
     /// not exist.
     async fn begin(self: Arc<Self>, grant: &'static str, (at, took): (Timestamp, Duration)) {
-        if !self.guard.finds(self.store).await {
+        if !self.guard.lets_in(self.store).await {
             return;
         }
         let recorder = self.guard.recorder();
@@ -105,25 +115,33 @@ impl Connected {
             user_agent: self.origin.agent.clone(),
         };
         if let Ok(flow) = recorder.start_at(self.store, start, at).await {
-            // The only place that sets it.
-            let _is_first = self.flow.set(flow);
+            self.now(|state| state.flow = Some(flow));
             let user = Some(&*self.user);
             recorder.record_step(flow, AUTHENTICATE, StepStatus::Success, took, None);
             recorder.complete_flow(flow, FlowStatus::Success, took, user);
         }
-        recorder.record_session(self.session());
+        // Where it has ended meanwhile, this tells of the end too.
+        let state = self.now(|state| state.is_kept = true);
+        recorder.record_session(self.session(state));
     }
 
-    fn session(&self) -> Session {
+    /// Changes what is known, and tells it then.
+    fn now(&self, change: impl FnOnce(&mut State)) -> State {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        *state
+    }
+
+    fn session(&self, state: State) -> Session {
         Session {
             id: self.id.to_string(),
             store: self.store,
-            flow: self.flow.get().copied(),
+            flow: state.flow,
             node: self.node.to_string(),
             user: self.user.to_string(),
             connected_at: self.at,
-            ended_at: self.ended.get().map(|(at, _)| *at),
-            close_code: self.ended.get().map(|(_, code)| *code),
+            ended_at: state.ended.map(|(at, _)| at),
+            close_code: state.ended.map(|(_, code)| code),
         }
     }
 }
@@ -188,11 +206,10 @@ impl Connection for Connected {
     }
 
     fn ended(&self, code: u16) {
-        // The only place that sets it.
-        let _is_first = self.ended.set((timestamp(SystemTime::now()), code));
-        // Else its beginning, which waits for the store to be found, tells of the end too.
-        if self.guard.knows(self.store) {
-            self.guard.recorder().record_session(self.session());
+        let at = timestamp(SystemTime::now());
+        let state = self.now(|state| state.ended = Some((at, code)));
+        if state.is_kept {
+            self.guard.recorder().record_session(self.session(state));
         }
     }
 }

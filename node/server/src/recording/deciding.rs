@@ -120,9 +120,6 @@ impl Deciding {
     fn end(&mut self, decided: &Decided<'_>) {
         let Some(open) = self.open.take() else { return };
         let is_answered = matches!(decided.came, Came::Answered(_));
-        if is_answered && !decided.model.is_empty() {
-            self.recording.guard.note(open.flow.store);
-        }
         let recorded = open.recorded(decided, &self.stages);
         match std::mem::take(&mut self.why) {
             why if why.is_wanted() && is_answered => self.recording.explain(recorded, why),

@@ -3,6 +3,7 @@
 //! interval; and nothing at all is recorded of stores that do not exist.
 
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use meridian_model::StoreId;
 use metrics::{counter, describe_counter};
 
 use super::late::Late;
-use super::stores::{Rate, Stores};
+use super::stores::{For, Found, Rate, Stores};
 use super::{Steps, after, micros};
 use crate::calls::Calls;
 
@@ -57,26 +58,33 @@ impl Guard {
         self.stores.note(store);
     }
 
-    /// Whether it is known that there is such a store.
-    pub(crate) fn knows(&self, store: StoreId) -> bool {
-        self.stores.knows(store)
+    /// There is no such store any more.
+    pub(crate) fn forget(&self, store: StoreId) {
+        self.stores.forget(store);
     }
 
-    /// Whether there is such a store, looked for if need be. Where too many are looked for, one that is not known is none.
-    pub(crate) async fn finds(&self, store: StoreId) -> bool {
-        let is_there =
-            self.knows(store) || (self.stores.may_look() && self.stores.find(store).await);
-        if !is_there {
+    /// Whether anything is recorded of somebody who was let in: not of a store that does not exist. One of which nobody can
+    /// say that now, while what is above is away, is taken for one that does.
+    pub(crate) async fn lets_in(&self, store: StoreId) -> bool {
+        let is_let_in = self.stores.find(store, For::Admitted).await != Found::None;
+        if !is_let_in {
             counter!(LEFT_OUT, "reason" => "store").increment(1);
         }
-        is_there
+        is_let_in
     }
 
-    /// A caller who was let in, for the time that it took to find out who it is, unless `who` was recorded of late.
-    pub(crate) fn admitted(self: &Arc<Self>, begun: Flow, who: &impl Hash, took: Duration) {
-        let key = self.late.key(&(begun.store, begun.ip, who));
+    /// A caller who was let in, for the time that it took to find out who it is: `who` from `address`, unless that was recorded of
+    /// late.
+    pub(crate) fn admitted(
+        self: &Arc<Self>,
+        (store, address): (StoreId, Option<IpAddr>),
+        who: &impl Hash,
+        took: Duration,
+        begun: impl FnOnce() -> Flow,
+    ) {
+        let key = self.late.key(&(store, address, who));
         if !self.late.was(&key) {
-            self.shown(begun, took, Ok(()), key);
+            self.shown(begun(), took, Ok(()), key);
         }
     }
 
@@ -121,32 +129,34 @@ impl Guard {
             steps.fail(code, message);
         }
         let steps = steps.into_all();
-        self.pass(Recorded { flow, steps }, Some(key));
+        let whose = match result {
+            Ok(()) => For::Admitted,
+            Err(_) => For::Anyone,
+        };
+        self.pass(Recorded { flow, steps }, Some(key), whose);
     }
 
     /// Hands a flow over if there is such a store. Nobody waits for that to be known.
     pub(crate) fn keep(self: &Arc<Self>, recorded: Recorded) {
-        self.pass(recorded, None);
+        self.pass(recorded, None, For::Anyone);
     }
 
     /// What is known of late by `key` is forgotten if nothing comes of it.
-    fn pass(self: &Arc<Self>, recorded: Recorded, key: Option<u64>) {
+    fn pass(self: &Arc<Self>, recorded: Recorded, key: Option<u64>, whose: For) {
         let store = recorded.flow.store;
-        if self.knows(store) {
+        if self.stores.knows(store) {
             return self.hand_over(recorded, key);
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return self.leave_out("store", key);
         };
-        if !self.stores.may_look() {
-            return self.leave_out("store", key);
-        }
         let this = Arc::clone(self);
         runtime.spawn(async move {
-            if this.stores.find(store).await {
-                this.hand_over(recorded, key);
-            } else {
-                this.leave_out("store", key);
+            match (this.stores.find(store, whose).await, whose) {
+                (Found::There, _) | (Found::Unknown, For::Admitted) => {
+                    this.hand_over(recorded, key);
+                }
+                (Found::None | Found::Unknown, _) => this.leave_out("store", key),
             }
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use meridian_model::StoreId;
+use meridian_model::{Code, StoreId};
 use meridian_proto::openfga::v1;
 
 use crate::calls::{Calls, Context};
@@ -12,14 +12,41 @@ use crate::calls::{Calls, Context};
 const KNOWN: u64 = 100_000;
 /// How long a store is known for without being looked for again.
 const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
+/// How many were looked for a moment ago, and how long what came of it holds.
+const LOOKED_FOR: u64 = 10_000;
+const LOOKED_FOR_AGE: Duration = Duration::from_secs(5);
 /// How long looking for one may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often, and how many at first, are looked for.
 const LOOKS: (Duration, u32) = (Duration::from_millis(100), 50);
+/// The same, for those who were let in.
+const LOOKS_ADMITTED: (Duration, u32) = (Duration::from_millis(10), 500);
+
+/// What is known of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It exists.
+    There,
+    /// It does not.
+    None,
+    /// Nobody could say.
+    Unknown,
+}
+
+/// For whom a store is looked for. Who was not let in takes nothing from those who were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Somebody who was let in.
+    Admitted,
+    /// Anybody.
+    Anyone,
+}
 
 pub(super) struct Stores {
     known: moka::sync::Cache<StoreId, ()>,
-    looks: Rate,
+    /// What came of the last looks, and looks under way, which all who ask for the same store share.
+    looked_for: moka::future::Cache<StoreId, Found>,
+    looks: [Rate; 2],
     /// Where they are looked for; without it those that are not known are none.
     calls: Option<Arc<dyn Calls>>,
 }
@@ -30,9 +57,14 @@ impl Stores {
             .max_capacity(KNOWN)
             .time_to_live(KNOWN_FOR)
             .build();
+        let looked_for = moka::future::Cache::builder()
+            .max_capacity(LOOKED_FOR)
+            .time_to_live(LOOKED_FOR_AGE)
+            .build();
         Self {
             known,
-            looks: Rate::new(LOOKS),
+            looked_for,
+            looks: [LOOKS_ADMITTED, LOOKS].map(Rate::new),
             calls,
         }
     }
@@ -49,28 +81,50 @@ impl Stores {
         }
     }
 
-    /// Whether one more may be looked for now.
-    pub(super) fn may_look(&self) -> bool {
-        self.calls.is_some() && self.looks.take(Instant::now())
+    /// There is no such store any more.
+    pub(super) fn forget(&self, store: StoreId) {
+        self.known.invalidate(&store);
     }
 
-    /// Looks for a store. One that cannot be looked for now counts as none.
-    pub(super) async fn find(&self, store: StoreId) -> bool {
+    /// Whether there is such a store, looked for if need be; where too many are looked for, nobody can say.
+    pub(super) async fn find(&self, store: StoreId, whose: For) -> Found {
+        if self.knows(store) {
+            return Found::There;
+        }
         let Some(calls) = &self.calls else {
-            return false;
+            return Found::None;
         };
-        let deadline = Instant::now() + TIMEOUT;
-        let cx = Context::own(deadline);
-        let request = v1::GetStoreRequest {
-            store_id: store.to_string(),
+        let [admitted, anyone] = &self.looks;
+        let rate = match whose {
+            For::Admitted => admitted,
+            For::Anyone => anyone,
         };
-        let found = calls.get_store(&cx, request);
-        let found = tokio::time::timeout_at(deadline.into(), found).await;
-        let is_there = matches!(found, Ok(Ok(_)));
-        if is_there {
+        let look = async {
+            if !rate.take(Instant::now()) {
+                return None;
+            }
+            Some(look(&**calls, store).await)
+        };
+        let found = self.looked_for.optionally_get_with(store, look).await;
+        let found = found.unwrap_or(Found::Unknown);
+        if found == Found::There {
             self.note(store);
         }
-        is_there
+        found
+    }
+}
+
+async fn look(calls: &dyn Calls, store: StoreId) -> Found {
+    let deadline = Instant::now() + TIMEOUT;
+    let cx = Context::own(deadline);
+    let request = v1::GetStoreRequest {
+        store_id: store.to_string(),
+    };
+    let found = calls.get_store(&cx, request);
+    match tokio::time::timeout_at(deadline.into(), found).await {
+        Ok(Ok(_)) => Found::There,
+        Ok(Err(refusal)) if refusal.error.code == Code::StoreIdNotFound => Found::None,
+        Ok(Err(_)) | Err(_) => Found::Unknown,
     }
 }
 

@@ -247,8 +247,12 @@ impl Building {
                     () = make(&kafka, &topic, Some(KEPT)) => {}
                 }
                 // The group is named as the topic: it is the one that reads all of it.
-                if let Ok(worker) = Worker::new(&kafka, &topic, &topic) {
-                    keeping::keep(worker, sink, &stop).await;
+                match Worker::new(&kafka, &topic, &topic) {
+                    Ok(worker) => keeping::keep(worker, sink, &stop).await,
+                    Err(error) => {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::error!(error, topic, "what edges record is not kept");
+                    }
                 }
             });
         }

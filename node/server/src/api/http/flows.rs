@@ -205,7 +205,11 @@ async fn days(
             refused(&Status::invalid_argument(told))
         })?),
     };
-    let request = wire::GetDailyActivityRequest { store_id, days };
+    let request = wire::GetDailyActivityRequest {
+        store_id,
+        days,
+        to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+    };
     let reply = flows.get_daily_activity(tonic::Request::new(request)).await;
     let reply = reply.map_err(|status| refused(&status))?.into_inner();
     let days = reply.days.iter().map(|day| {

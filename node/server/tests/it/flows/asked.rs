@@ -76,6 +76,13 @@ async fn flows_are_listed_shown_counted_and_purged() {
     );
     let (_, days) = get(node.http, &of("/flow-activity?days=1")).await;
     assert_eq!(days["days"][0]["total"], stats["total"]);
+    assert_eq!(days["days"].as_array().unwrap().len(), 1);
+    // Nothing was before the first of them.
+    let first = flows[1]["started_at"].as_str().unwrap();
+    let (_, before) = get(node.http, &of(&format!("/flow-activity?days=1&to={first}"))).await;
+    let before = before["days"].as_array().unwrap();
+    let earlier: u64 = before.iter().filter_map(|day| day["total"].as_u64()).sum();
+    assert!((1..=days["days"][0]["total"].as_u64().unwrap() - 2).contains(&earlier));
 
     let nobody = "019470a1-8f6e-7c3a-9d58-1f2b3c4d5e6f";
     for (path, status) in [

@@ -255,6 +255,7 @@ async fn the_flow_service_answers_over_grpc() {
     let days = wire::GetDailyActivityRequest {
         store_id: store_id.clone(),
         days: Some(1),
+        to_micros: None,
     };
     let days = flows.get_daily_activity(by_key(days)).await.unwrap();
     assert!(days.into_inner().days[0].total >= stats.total);
