@@ -59,7 +59,13 @@ async fn what_happens_to_a_store_is_told_from_its_beginning_to_its_end() {
     plain["condition"] = Value::Null;
     assert_eq!(written["writes"], json!([plain, all]), "{written}");
     // From here on as it happens.
-    write(&node, &store, &[beth.clone()], std::slice::from_ref(&anne)).await;
+    write(
+        &node,
+        &store,
+        std::slice::from_ref(&beth),
+        std::slice::from_ref(&anne),
+    )
+    .await;
     let changed = watcher.hear().await;
     assert_eq!(changed["deletes"], json!([anne]), "{changed}");
     assert_eq!(changed["writes"][0]["object"], "folder:1", "{changed}");
