@@ -94,7 +94,8 @@ recorder: {{enabled: true, url: \"{}\"}}",
                 let value = line.rsplit(' ').next().context("no value")?;
                 Ok(value.parse::<f64>()?)
             });
-            values.sum()
+            // An empty sum of floats is -0.
+            values.sum::<anyhow::Result<f64>>().map(|sum| sum + 0.0)
         };
         Ok(Events {
             written: sum("meridian_flow_events_written_total")?,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_flow::{Row, Sink, write_all};
+use meridian_flow::{FlowRecorder, Row, Sink, write_all};
 use meridian_sync::kafka::group::work::Worker;
 use metrics::{counter, describe_counter};
 use tokio_util::sync::CancellationToken;
@@ -17,20 +17,35 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How long a batch waits for more.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether the settings of stores are known.
+const PAUSE: Duration = Duration::from_millis(50);
+
 const SKIPPED: &str = "meridian_flow_events_skipped_total";
 
-/// Writes what a topic brings to `sink`, until `stop`. What is written again after a crash is there already and stays.
-pub async fn keep(mut worker: Worker, sink: Arc<dyn Sink>, stop: &CancellationToken) {
+/// Writes what a topic brings to `sink`, until `stop`. What is written again after a crash is there already and stays. An edge may
+/// not know yet that nothing of a store is recorded; `recorder` does, before the first event is read.
+pub async fn keep(
+    mut worker: Worker,
+    sink: Arc<dyn Sink>,
+    recorder: &FlowRecorder,
+    stop: &CancellationToken,
+) {
     describe_counter!(
         SKIPPED,
-        "Events of edges' flow recorders that were skipped, by reason: unreadable, or of a kind that is unknown here"
+        "Events of edges' flow recorders that were skipped, by reason: unreadable, of a kind that is unknown here, or of a store that is off"
     );
     let keeping = async {
+        while recorder.overrides().is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
         loop {
             let (mut rows, mut bytes) = (Vec::<Row>::new(), 0);
             let batch = worker.batch(LINGER, |message| {
                 bytes += message.value.len();
                 match events::read(message.value) {
+                    Ok(row) if is_off(recorder, &row) => {
+                        counter!(SKIPPED, "reason" => "off").increment(1);
+                    }
                     Ok(row) => rows.push(row),
                     Err(error) => {
                         counter!(SKIPPED, "reason" => error.reason()).increment(1);
@@ -54,4 +69,48 @@ pub async fn keep(mut worker: Worker, sink: Arc<dyn Sink>, stop: &CancellationTo
         () = keeping => {}
     }
     worker.leave().await;
+}
+
+/// Whether nothing of its store is recorded. Steps and ends name no store: without their flow they come to nothing.
+fn is_off(recorder: &FlowRecorder, row: &Row) -> bool {
+    let store = match row {
+        Row::Start(flow) => flow.store,
+        Row::Whole(whole) => whole.flow.store,
+        Row::Session(session) => session.store,
+        Row::Step(_) | Row::Complete(_) => return false,
+    };
+    !recorder.settings_of(store).enabled
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_flow::memory::MemoryFlows;
+    use meridian_flow::recorder::Overrides;
+    use meridian_flow::{Flow, FlowKind, Recorded, RecorderSettings};
+    use meridian_model::{StoreId, Timestamp};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_edge_records_of_a_store_that_is_off_is_not_kept() {
+        let sink = Arc::new(MemoryFlows::new());
+        let recorder = FlowRecorder::new(sink, RecorderSettings::default());
+        let [off, on]: [StoreId; 2] = ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVRZ"]
+            .map(|id| id.parse().unwrap());
+        let set = Overrides {
+            enabled: Some(false),
+            ..Overrides::default()
+        };
+        recorder.set_overrides(&[(off, set)]);
+        for (store, expected) in [(off, true), (on, false)] {
+            let flow = Flow::begun(store, FlowKind::Decision, Timestamp(17));
+            let whole = Recorded {
+                flow: flow.clone(),
+                steps: Vec::new(),
+            };
+            for row in [Row::Start(Box::new(flow)), Row::Whole(Box::new(whole))] {
+                assert_eq!(is_off(&recorder, &row), expected);
+            }
+        }
+    }
 }

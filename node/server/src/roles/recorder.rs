@@ -241,6 +241,7 @@ impl Building {
             let topic = kafka.flows_topic(region);
             let (kafka, stop) = (kafka.clone(), self.stop.clone());
             let sink = Arc::clone(&recorder.flows) as Arc<dyn Sink>;
+            let keeper = recorder.recorder.clone();
             self.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -248,7 +249,7 @@ impl Building {
                 }
                 // The group is named as the topic: it is the one that reads all of it.
                 match Worker::new(&kafka, &topic, &topic) {
-                    Ok(worker) => keeping::keep(worker, sink, &stop).await,
+                    Ok(worker) => keeping::keep(worker, sink, &keeper, &stop).await,
                     Err(error) => {
                         let error: &dyn std::error::Error = &error;
                         tracing::error!(error, topic, "what edges record is not kept");
