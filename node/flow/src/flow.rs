@@ -290,23 +290,37 @@ impl Flow {
         bound(&mut asked.served_by, text::CODE);
         let fits = |text: &String| text.len() <= text::MAX_EXPLANATION_BYTES;
         asked.explanation = asked.explanation.take().filter(fits);
+        if let Some(explanation) = &mut asked.explanation {
+            explanation.shrink_to_fit();
+        }
     }
 
-    /// About how many bytes it takes in memory.
+    /// How many bytes it takes in memory, once it is bounded.
     pub(crate) fn bytes(&self) -> usize {
-        let some = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let asked = self.asked.as_deref().map_or(0, |asked| {
-            size_of::<Asked>()
-                + asked.object.len()
-                + asked.subject.len()
-                + some(&asked.explanation)
-                + text::CODE
-        });
+        let own = [
+            &self.client_id,
+            &self.grant_type,
+            &self.user_id,
+            &self.user_agent,
+        ];
+        let asked = self.asked.as_deref().map_or(0, Asked::bytes);
+        size_of::<Self>() + own.into_iter().map(some).sum::<usize>() + asked
+    }
+}
+
+impl Asked {
+    fn bytes(&self) -> usize {
+        let texts = [
+            &self.operation,
+            &self.object,
+            &self.relation,
+            &self.subject,
+            &self.served_by,
+        ];
+        let others = [&self.revision, &self.model, &self.explanation];
         size_of::<Self>()
-            + some(&self.client_id)
-            + some(&self.user_id)
-            + some(&self.user_agent)
-            + asked
+            + texts.into_iter().map(String::len).sum::<usize>()
+            + others.into_iter().map(some).sum::<usize>()
     }
 }
 
@@ -317,11 +331,38 @@ impl Step {
         bound_some(&mut self.error_message, text::MESSAGE);
     }
 
-    /// About how many bytes it takes in memory.
+    /// How many bytes it takes in memory, once it is bounded.
     pub(crate) fn bytes(&self) -> usize {
-        let message = self.error_message.as_ref().map_or(0, String::len);
-        size_of::<Self>() + self.name.len() + message
+        size_of::<Self>() + self.name.len() + some(&self.error_code) + some(&self.error_message)
     }
+}
+
+impl Completion {
+    pub(crate) fn bound(&mut self) {
+        bound_some(&mut self.user_id, text::NAME);
+    }
+
+    /// How many bytes it takes in memory, once it is bounded.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + some(&self.user_id)
+    }
+}
+
+impl Recorded {
+    pub(crate) fn bound(&mut self) {
+        self.flow.bound();
+        self.steps.iter_mut().for_each(Step::bound);
+        self.steps.shrink_to_fit();
+    }
+
+    /// How many bytes it takes in memory, once it is bounded.
+    pub(crate) fn bytes(&self) -> usize {
+        self.flow.bytes() + self.steps.iter().map(Step::bytes).sum::<usize>()
+    }
+}
+
+fn some(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use crate::flow::{Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step
 use crate::recorder::{Overrides, OverridesChange};
 use crate::session::Session;
 use crate::settings::NotStored;
-use crate::text::{self, bound_some};
 
 /// Microseconds of a day.
 pub const DAY: i64 = 86_400_000_000;
@@ -74,16 +73,14 @@ impl Row {
         }
     }
 
-    /// Cuts its texts to what is kept of them, and puts a space in place of each control character.
+    /// Cuts its texts to what is kept of them, puts a space in place of each control character, and gives the memory back
+    /// that they do not need.
     pub fn bound(&mut self) {
         match self {
             Self::Start(flow) => flow.bound(),
             Self::Step(step) => step.bound(),
-            Self::Complete(end) => bound_some(&mut end.user_id, text::NAME),
-            Self::Whole(whole) => {
-                whole.flow.bound();
-                whole.steps.iter_mut().for_each(Step::bound);
-            }
+            Self::Complete(end) => end.bound(),
+            Self::Whole(whole) => whole.bound(),
             Self::Session(session) => session.bound(),
         }
     }
@@ -97,15 +94,13 @@ impl Row {
         }
     }
 
-    /// About how many bytes it takes in memory.
+    /// How many bytes it takes in memory, once it is bounded.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Start(flow) => flow.bytes(),
             Self::Step(step) => step.bytes(),
-            Self::Complete(_) => size_of::<Completion>(),
-            Self::Whole(whole) => {
-                whole.flow.bytes() + whole.steps.iter().map(Step::bytes).sum::<usize>()
-            }
+            Self::Complete(end) => end.bytes(),
+            Self::Whole(whole) => whole.bytes(),
             Self::Session(session) => session.bytes(),
         }
     }

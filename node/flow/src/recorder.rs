@@ -275,17 +275,14 @@ impl FlowRecorder {
         if !self.is_on() {
             return;
         }
-        let completion = Completion {
+        let mut completion = Completion {
             flow,
             status,
             at: self.now(),
             duration_micros: micros(duration),
-            user_id: user_id.map(|user| {
-                let mut user = user.to_owned();
-                crate::text::bound(&mut user, crate::text::NAME);
-                user
-            }),
+            user_id: user_id.map(str::to_owned),
         };
+        completion.bound();
         self.send(Row::Complete(Box::new(completion)), None);
     }
 
@@ -295,8 +292,7 @@ impl FlowRecorder {
         if !self.is_on() {
             return false;
         }
-        recorded.flow.bound();
-        recorded.steps.iter_mut().for_each(Step::bound);
+        recorded.bound();
         self.0.taps.tell(&recorded);
         self.send(Row::Whole(Box::new(recorded)), None)
     }

@@ -49,7 +49,7 @@ impl Session {
         bound(&mut self.user, text::NAME);
     }
 
-    /// About how many bytes it takes in memory.
+    /// How many bytes it takes in memory, once it is bounded.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.id.len() + self.node.len() + self.user.len()
     }

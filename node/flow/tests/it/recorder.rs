@@ -1,17 +1,19 @@
 //! The recorder itself: what waits, what does not, what is dropped, and the switches.
 
 use std::io::{self, Write};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use meridian_flow::ports::{FlowFilter, FlowRepository as _, FlowStepRepository as _};
 use meridian_flow::recorder::Overrides;
 use meridian_flow::tap::Tapped;
 use meridian_flow::{
-    FlowKind, FlowRecorder, FlowStatus, NotStored, RecorderSettings, RepositoryError, Row,
-    StartFlow, StepStatus, write_all,
+    FlowId, FlowKind, FlowRecorder, FlowStatus, NotStored, RecorderSettings, RepositoryError, Row,
+    Session, Sink, StartFlow, StepStatus, write_all,
 };
+use meridian_model::Timestamp;
 
 use crate::support::{Told, away, deadline, decision, store};
 
@@ -144,7 +146,7 @@ async fn what_finds_the_channel_full_is_dropped_and_told_once_in_a_while() {
         ..settings()
     };
     let recorder = FlowRecorder::new(told.clone(), small);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     for number in 0..50 {
         recorder.record_flow(decision(store(1), number, 2));
     }
@@ -191,6 +193,84 @@ async fn the_buffer_is_bounded_by_bytes_too() {
     let count = told.flows.count_flows(store(1), &every, deadline());
     let count = count.await.unwrap().flows;
     assert!((1..20).contains(&count), "{count}");
+}
+
+/// A sink that looks at how much room the rows hold: the largest text's capacity, and that of all texts.
+#[derive(Default)]
+struct Weighing {
+    largest: AtomicUsize,
+    all: AtomicUsize,
+}
+
+#[async_trait]
+impl Sink for Weighing {
+    async fn write(&self, rows: &[Row], _: Instant) -> Result<Vec<FlowId>, RepositoryError> {
+        for text in rows.iter().flat_map(texts) {
+            self.largest.fetch_max(text.capacity(), Ordering::SeqCst);
+            self.all.fetch_add(text.capacity(), Ordering::SeqCst);
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The texts of a row that a client can make long.
+fn texts(row: &Row) -> Vec<&String> {
+    match row {
+        Row::Start(flow) => flow.user_agent.iter().chain(&flow.client_id).collect(),
+        Row::Step(step) => step.error_message.iter().chain([&step.name]).collect(),
+        Row::Complete(end) => end.user_id.iter().collect(),
+        Row::Whole(whole) => {
+            let asked = whole.flow.asked.as_deref().unwrap();
+            let steps = whole.steps.iter();
+            steps
+                .flat_map(|step| [&step.name].into_iter().chain(&step.error_message))
+                .chain([&asked.object, &asked.subject, &asked.relation])
+                .chain(&asked.explanation)
+                .chain(&whole.flow.user_agent)
+                .collect()
+        }
+        Row::Session(session) => vec![&session.id, &session.node, &session.user],
+    }
+}
+
+#[tokio::test]
+async fn what_waits_holds_no_more_than_what_is_kept_of_it() {
+    let weighing = Arc::new(Weighing::default());
+    let recorder = FlowRecorder::new(weighing.clone(), settings());
+    let long = "x".repeat(600_000);
+    let begun = StartFlow {
+        user_agent: Some(long.clone()),
+        ..begin()
+    };
+    let id = recorder.start_flow(store(1), begun).await.unwrap();
+    let error = Some((long.as_str(), long.as_str()));
+    recorder.record_step(id, &long, StepStatus::Failure, Duration::ZERO, error);
+    recorder.complete_flow(id, FlowStatus::Failure, Duration::ZERO, Some(&long));
+    let mut whole = decision(store(1), 0, 2);
+    whole.flow.user_agent = Some(long.clone());
+    whole.steps[0].error_message = Some(long.clone());
+    let asked = whole.flow.asked.as_mut().unwrap();
+    (asked.object, asked.subject) = (long.clone(), format!("\n{long}"));
+    // Short, in a buffer that was made for more.
+    let mut explanation = String::with_capacity(600_000);
+    explanation.push_str("{}");
+    asked.explanation = Some(explanation);
+    recorder.record_flow(whole);
+    recorder.record_session(Session {
+        id: long.clone(),
+        store: store(1),
+        flow: None,
+        node: long.clone(),
+        user: long,
+        connected_at: Timestamp(0),
+        ended_at: None,
+        close_code: None,
+    });
+    recorder.shutdown(LONG).await;
+    let largest = weighing.largest.load(Ordering::SeqCst);
+    assert!((512..=1_024).contains(&largest), "{largest}");
+    let all = weighing.all.load(Ordering::SeqCst);
+    assert!((4_000..20_000).contains(&all), "{all}");
 }
 
 #[tokio::test]
