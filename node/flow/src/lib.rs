@@ -12,6 +12,7 @@
 
 mod change;
 pub mod flow;
+mod keeper;
 pub mod memory;
 pub mod ports;
 pub mod recorder;
@@ -26,8 +27,9 @@ mod warning;
 mod writer;
 
 pub use flow::{Asked, Completion, Flow, FlowId, FlowKind, FlowStatus, Recorded, Step, StepStatus};
+pub use keeper::Keeper;
 pub use ports::{Repository, RepositoryError, Row, Sink};
 pub use recorder::{FlowRecorder, NotStored, RecorderSettings, StartFlow, StoreSettings};
 pub use session::Session;
-pub use settling::write_all;
+pub use settling::LONGEST_PAUSE;
 pub use text::MAX_EXPLANATION_BYTES;

@@ -1,7 +1,7 @@
 //! Gets rows written: again and again while the database is away, in smaller pieces where one of them may be the reason, and
 //! without a row that is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,14 +19,15 @@ const SECONDS: &str = "meridian_flow_write_duration_seconds";
 
 /// The pause after a failed write, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long it is at most until what could not be written is tried again.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that are written at once at most: as text they stay below what a server takes as one packet (16 MiB of MariaDB).
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// After so many failures several rows are written by halves.
 const HALVED: u32 = 2;
-/// After so many failures a lone row lets another one show whether it is to blame.
+/// After so many failures a lone row lets others show whether it is to blame.
 const BLAMED: u32 = 5;
 /// How long what is left is tried once there is no recorder any more, and nobody said until when.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
@@ -67,41 +68,31 @@ struct Piece {
 }
 
 /// What a row is of: rows of the same stay in order.
-#[derive(PartialEq)]
-enum Of {
+#[derive(PartialEq, Eq, Hash)]
+enum Of<'a> {
     Flow(FlowId),
-    Session(String),
+    Session(&'a str),
 }
 
-impl From<&Row> for Of {
-    fn from(row: &Row) -> Self {
+impl<'a> From<&'a Row> for Of<'a> {
+    fn from(row: &'a Row) -> Self {
         match row {
             Row::Start(flow) => Self::Flow(flow.id),
             Row::Step(step) => Self::Flow(step.flow),
             Row::Complete(completion) => Self::Flow(completion.flow),
             Row::Whole(whole) => Self::Flow(whole.flow.id),
-            Row::Session(session) => Self::Session(session.id.clone()),
+            Row::Session(session) => Self::Session(&session.id),
         }
     }
-}
-
-/// Writes rows to a sink until each is written or refused, however long it is away; what is refused is logged, counted and
-/// left out.
-pub async fn write_all(sink: Arc<dyn Sink>, rows: Vec<Row>) {
-    describe();
-    // Held until the end: whoever is gone would seem to stop.
-    let (_never, stop) = watch::channel(None);
-    let bytes = rows.iter().map(Row::bytes).sum();
-    let mut settling = Settling::new(sink, stop, Arc::new(AtomicUsize::new(bytes)));
-    let events = rows.into_iter().map(|row| Queued { row, stored: None });
-    settling.take(events);
-    settling.settle(false).await;
 }
 
 enum Tried {
     Written,
     Rejected,
-    Failed,
+    Failed {
+        /// Whether the try before it did not fail.
+        first: bool,
+    },
 }
 
 impl Settling {
@@ -144,6 +135,11 @@ impl Settling {
         !self.todo.is_empty()
     }
 
+    /// How many rows are left.
+    pub(crate) fn left(&self) -> usize {
+        self.todo.iter().map(|piece| piece.rows.len()).sum()
+    }
+
     /// Puts events behind those that are there.
     pub(crate) fn take(&mut self, events: impl IntoIterator<Item = Queued>) {
         let (mut piece, mut size) = (Piece::default(), 0);
@@ -164,8 +160,8 @@ impl Settling {
         }
     }
 
-    /// Writes what there is. Where a lone row is left that fails for no known reason, and others may come, it returns: they
-    /// will show whether the row is the reason, or the database.
+    /// Writes what there is. Where lone rows alone are left that fail for no known reason, and others may come, it returns:
+    /// they will show whether the rows are the reason, or the database.
     pub(crate) async fn settle(&mut self, others_may_come: bool) {
         loop {
             self.forget_late();
@@ -176,12 +172,12 @@ impl Settling {
                 Tried::Written => {}
                 Tried::Rejected if self.halve_front() => {}
                 Tried::Rejected => self.drop_front("rejected"),
-                Tried::Failed => {
+                Tried::Failed { first } => {
                     let end = Instant::now() + self.pause;
                     if self.until().is_some_and(|until| until <= end) {
                         return self.give_up();
                     }
-                    if !self.resolve() && others_may_come {
+                    if !self.resolve(first) && others_may_come {
                         return;
                     }
                     self.rest(end).await;
@@ -190,8 +186,9 @@ impl Settling {
         }
     }
 
-    /// Decides what comes next after the front has failed; `false` where nothing but others can tell.
-    fn resolve(&mut self) -> bool {
+    /// Decides what comes next after the front has failed: `first` after a write that did not, or behind others that failed
+    /// too. `false` where nothing but others can tell.
+    fn resolve(&mut self, first: bool) -> bool {
         let writes = self.writes;
         let Some(front) = self.todo.front_mut() else {
             return true;
@@ -206,7 +203,8 @@ impl Settling {
         if front.failures < BLAMED {
             return true;
         }
-        if front.yielded_at.is_some_and(|before| before < writes) {
+        // Where another failed just before, the database may have gone away again since one was written.
+        if first && front.yielded_at.is_some_and(|before| before < writes) {
             tracing::warn!("an event of a flow cannot be kept: others are written, it is not");
             self.drop_front("failed");
             return true;
@@ -215,31 +213,43 @@ impl Settling {
         self.other_first()
     }
 
-    /// Puts the first row of another flow or session in front, where there is one. Rows of one stay in order.
+    /// Puts the first row of another flow or session in front, where there is one; rows of one stay in order. `false` where
+    /// all have had their turn since the last write.
     fn other_first(&mut self) -> bool {
-        let front = self.todo.front().and_then(|piece| piece.rows.first());
-        let Some(this) = front.map(Of::from) else {
-            return false;
-        };
-        for place in 1..self.todo.len() {
-            let Some(piece) = self.todo.get_mut(place) else {
-                return false;
-            };
-            let Some(of_other) = piece.rows.iter().position(|row| Of::from(row) != this) else {
-                continue;
-            };
-            let other = if piece.rows.len() == 1 {
-                self.todo.remove(place).unwrap_or_default()
-            } else {
-                Piece {
-                    rows: vec![piece.rows.remove(of_other)],
-                    ..Piece::default()
+        let (mut seen, mut next, mut again) = (HashSet::new(), None, None);
+        'pieces: for (place, piece) in self.todo.iter().enumerate() {
+            let had_its_turn = piece.yielded_at == Some(self.writes);
+            for (row, of) in piece.rows.iter().map(Of::from).enumerate() {
+                if !seen.insert(of) || place == 0 {
+                    continue;
                 }
-            };
-            self.todo.push_front(other);
-            return true;
+                if !had_its_turn {
+                    next = Some((place, row));
+                    break 'pieces;
+                }
+                again.get_or_insert((place, row));
+            }
         }
-        false
+        drop(seen);
+        if let Some((place, row)) = next.or(again) {
+            self.put_first(place, row);
+        }
+        next.is_some()
+    }
+
+    fn put_first(&mut self, place: usize, row: usize) {
+        let Some(piece) = self.todo.get_mut(place) else {
+            return;
+        };
+        let first = if piece.rows.len() == 1 {
+            self.todo.remove(place).unwrap_or_default()
+        } else {
+            Piece {
+                rows: vec![piece.rows.remove(row)],
+                ..Piece::default()
+            }
+        };
+        self.todo.push_front(first);
     }
 
     /// Waits before the next try. Whoever stops does not wait for it.
@@ -275,11 +285,12 @@ impl Settling {
             Ok(Err(error)) => error,
             Err(_) => RepositoryError::DeadlineExceeded,
         };
-        if !std::mem::replace(&mut self.is_away, true) {
+        let first = !std::mem::replace(&mut self.is_away, true);
+        if first {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, "flows cannot be written; trying again");
         }
-        Tried::Failed
+        Tried::Failed { first }
     }
 
     /// The front is written but for what is of no flow.

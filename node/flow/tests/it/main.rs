@@ -10,6 +10,7 @@
 
 mod conformance;
 mod keeping;
+mod kept;
 mod outages;
 mod recorder;
 mod scanning;

@@ -11,7 +11,7 @@ use meridian_flow::recorder::Overrides;
 use meridian_flow::tap::Tapped;
 use meridian_flow::{
     FlowId, FlowKind, FlowRecorder, FlowStatus, NotStored, RecorderSettings, RepositoryError, Row,
-    Session, Sink, StartFlow, StepStatus, write_all,
+    Session, Sink, StartFlow, StepStatus,
 };
 use meridian_model::Timestamp;
 
@@ -376,20 +376,6 @@ async fn the_end_waits_no_longer_than_it_is_told_to() {
     let started = tokio::time::Instant::now();
     recorder.shutdown(Duration::from_secs(3)).await;
     assert!(started.elapsed() <= Duration::from_secs(3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_others_recorded_is_written_whatever_it_takes() {
-    let told = Told::new();
-    told.fail(3, &away());
-    let rows: Vec<_> = (0..10)
-        .map(|number| Row::Whole(Box::new(decision(store(1), number, 2))))
-        .collect();
-    *told.refused.lock().unwrap() = rows[4].flow();
-    write_all(told.clone(), rows).await;
-    let every = FlowFilter::default();
-    let count = told.flows.count_flows(store(1), &every, deadline()).await;
-    assert_eq!(count.unwrap().flows, 9);
 }
 
 #[tokio::test]

@@ -237,8 +237,8 @@ pub(crate) struct Told {
     pub(crate) gate: Semaphore,
     /// A flow that is refused.
     pub(crate) refused: Mutex<Option<FlowId>>,
-    /// A flow with which no write ever gets an answer.
-    pub(crate) stuck: Mutex<Option<FlowId>>,
+    /// Flows with which no write ever gets an answer.
+    pub(crate) stuck: Mutex<Vec<FlowId>>,
     /// Rows with which a write gets an answer, at most.
     pub(crate) most: AtomicUsize,
     /// Writes that were tried.
@@ -289,12 +289,11 @@ impl Sink for Told {
             let why = io::Error::other("a row is bad");
             return Err(RepositoryError::Rejected(Arc::new(why)));
         }
-        let stuck = *self.stuck.lock().unwrap();
-        if rows.len() > self.most.load(Ordering::SeqCst)
-            || rows
-                .iter()
-                .any(|row| stuck.is_some() && row.flow() == stuck)
-        {
+        let is_stuck = |row: &Row| {
+            let flow = row.flow();
+            flow.is_some_and(|flow| self.stuck.lock().unwrap().contains(&flow))
+        };
+        if rows.len() > self.most.load(Ordering::SeqCst) || rows.iter().any(is_stuck) {
             return Err(RepositoryError::DeadlineExceeded);
         }
         self.writes.lock().unwrap().push(rows.len());

@@ -17,16 +17,16 @@ use metrics::{
 use crate::support::{NOW, Told, away, deadline, decision, store};
 
 const LONG: Duration = Duration::from_secs(30);
-const DROPPED: &str = "meridian_flow_events_dropped_total";
+pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
 const WRITTEN: &str = "meridian_flow_events_written_total";
 
 /// The counters of this thread, by name and labels.
 #[derive(Default)]
-struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+pub(crate) struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
 impl Counters {
     /// Those of a name, as `kind reason` and how many; none that is zero.
-    fn of(&self, name: &str) -> Vec<(String, u64)> {
+    pub(crate) fn of(&self, name: &str) -> Vec<(String, u64)> {
         let counters = self.0.lock().unwrap();
         let of = counters.iter().filter_map(|(key, count)| {
             let labels = key.strip_prefix(name)?.trim_start();
@@ -57,7 +57,7 @@ impl Recorder for Counters {
     }
 }
 
-fn counted(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+pub(crate) fn counted(of: &[(&str, u64)]) -> Vec<(String, u64)> {
     of.iter()
         .map(|(key, count)| ((*key).to_owned(), *count))
         .collect()
@@ -116,7 +116,7 @@ async fn a_row_that_never_gets_an_answer_is_dropped_where_others_do() {
     let told = Told::new();
     let recorder = FlowRecorder::new(told.clone(), settings());
     let bad = decision(store(1), 50, 1);
-    *told.stuck.lock().unwrap() = Some(bad.flow.id);
+    told.stuck.lock().unwrap().push(bad.flow.id);
     for number in 0..100 {
         recorder.record_flow(decision(store(1), number, 1));
         if number == 50 {
@@ -136,7 +136,7 @@ async fn a_lone_row_that_never_gets_an_answer_waits_for_others_to_tell() {
     let told = Told::new();
     let recorder = FlowRecorder::new(told.clone(), settings());
     let bad = decision(store(1), 0, 1);
-    *told.stuck.lock().unwrap() = Some(bad.flow.id);
+    told.stuck.lock().unwrap().push(bad.flow.id);
     recorder.record_flow(bad);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(counters.of(DROPPED), []);
@@ -144,6 +144,54 @@ async fn a_lone_row_that_never_gets_an_answer_waits_for_others_to_tell() {
     recorder.shutdown(LONG).await;
     assert_eq!(kept(&told).await, 1);
     assert_eq!(counters.of(DROPPED), counted(&[("flow failed", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_rows_that_never_get_an_answer_block_no_others() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    for number in 0..100 {
+        let whole = decision(store(1), number, 1);
+        if [0, 1, 2, 97, 98, 99].contains(&number) {
+            told.stuck.lock().unwrap().push(whole.flow.id);
+        }
+        recorder.record_flow(whole);
+    }
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    // Nobody has come behind the last ones who could show that they are to blame, and nobody is kept from coming.
+    assert_eq!(kept(&told).await, 94);
+    for number in 0..10 {
+        recorder.record_flow(decision(store(1), 100 + number, 1));
+    }
+    recorder.shutdown(Duration::from_secs(300)).await;
+    assert_eq!(kept(&told).await, 104);
+    assert_eq!(counters.of(DROPPED), counted(&[("flow failed", 6)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_comes_back_costs_no_more_than_one_row() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    told.fail(200, &away());
+    for number in 0..64 {
+        recorder.record_flow(decision(store(1), number, 1));
+    }
+    let written = async |writes: usize| {
+        while told.writes.lock().unwrap().len() < writes {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // Rows that failed alone are in front: it is back for one of them.
+    written(1).await;
+    told.fail(200, &away());
+    recorder.shutdown(Duration::from_secs(3_600)).await;
+    let dropped: u64 = counters.of(DROPPED).iter().map(|(_, rows)| rows).sum();
+    assert!(dropped <= 1, "{dropped}");
+    assert_eq!(kept(&told).await, 64 - dropped);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_flow::{FlowRecorder, Row, Sink, write_all};
+use meridian_flow::{FlowRecorder, Keeper, LONGEST_PAUSE, Row, Sink};
 use meridian_sync::kafka::group::work::Worker;
 use metrics::{counter, describe_counter};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ pub async fn keep(
         SKIPPED,
         "Events of edges' flow recorders that were skipped, by reason: unreadable, of a kind that is unknown here, or of a store that is off"
     );
+    let (mut keeper, mut is_all_kept) = (Keeper::new(sink), true);
     let keeping = async {
         while recorder.overrides().is_none() {
             tokio::time::sleep(PAUSE).await;
@@ -59,9 +60,16 @@ pub async fn keep(
                 }
                 rows.len() < BATCH && bytes < BATCH_BYTES
             });
-            batch.await;
-            write_all(Arc::clone(&sink), rows).await;
-            worker.done();
+            if is_all_kept {
+                batch.await;
+            } else {
+                // What is left is tried again, whether others come or not; what was handed out until then is in `rows`.
+                let _ = tokio::time::timeout(LONGEST_PAUSE, batch).await;
+            }
+            is_all_kept = keeper.write(rows).await;
+            if is_all_kept {
+                worker.done();
+            }
         }
     };
     tokio::select! {
