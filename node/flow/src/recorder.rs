@@ -21,7 +21,10 @@ pub use crate::settings::{NotStored, Overrides, RecorderSettings, StartFlow, Sto
 use crate::settling::{Queued, Settling};
 use crate::tap::{Tap, Taps};
 use crate::warning::Warning;
-use crate::writer::Writer;
+use crate::writer::{Events, Writer};
+
+/// Beginnings of flows that wait to be stored at most: beside everything else, so that no backlog holds up who waits.
+const AWAITED: usize = 1_024;
 
 pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
 
@@ -38,7 +41,7 @@ struct Inner {
     /// Where events go to; `None` where there is nothing to turn on.
     source: Option<Source>,
     /// There from the first event on.
-    channel: OnceLock<mpsc::Sender<Queued>>,
+    channel: OnceLock<Channel>,
     /// Bytes of the events that are not written yet.
     bytes: Arc<AtomicUsize>,
     warning: Warning,
@@ -47,6 +50,12 @@ struct Inner {
     stop: watch::Sender<Option<Instant>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     taps: Arc<Taps>,
+}
+
+struct Channel {
+    /// For beginnings that somebody waits for.
+    awaited: mpsc::Sender<Queued>,
+    others: mpsc::Sender<Queued>,
 }
 
 struct Source {
@@ -353,18 +362,24 @@ impl FlowRecorder {
         Timestamp(now.max(last.saturating_add(1)))
     }
 
-    /// Hands an event over; whether there was room.
+    /// Hands an event over; whether there was room. One that somebody waits for has a place of its own.
     fn send(&self, row: Row, stored: Option<oneshot::Sender<()>>) -> bool {
         let Some(source) = &self.0.source else {
             return false;
         };
         let (kind, size) = (row.kind(), row.bytes());
         let held = self.0.bytes.fetch_add(size, Ordering::Relaxed);
+        let is_awaited = stored.is_some();
         let queued = Queued { row, stored };
-        let sent = if held.saturating_add(size) > self.0.settings.max_bytes {
+        let sent = if !is_awaited && held.saturating_add(size) > self.0.settings.max_bytes {
             Err("full")
         } else {
             let channel = self.0.channel.get_or_init(|| self.open(source));
+            let channel = if is_awaited {
+                &channel.awaited
+            } else {
+                &channel.others
+            };
             channel.try_send(queued).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => "full",
                 mpsc::error::TrySendError::Closed(_) => "stopped",
@@ -384,10 +399,11 @@ impl FlowRecorder {
     }
 
     /// Makes the channel, and has somebody read it.
-    fn open(&self, source: &Source) -> mpsc::Sender<Queued> {
-        let (sender, events) = mpsc::channel(self.0.settings.capacity.max(1));
+    fn open(&self, source: &Source) -> Channel {
+        let (to_others, others) = mpsc::channel(self.0.settings.capacity.max(1));
+        let (to_awaited, awaited) = mpsc::channel(AWAITED);
         let writer = Writer {
-            events,
+            events: Events { awaited, others },
             incoming: Vec::new(),
             settling: Settling::new(
                 Arc::clone(&source.sink),
@@ -400,7 +416,10 @@ impl FlowRecorder {
         let task = source.runtime.spawn(writer.run());
         let mut slot = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some(task);
-        sender
+        Channel {
+            awaited: to_awaited,
+            others: to_others,
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use metrics::gauge;
+use metrics::{Gauge, gauge};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -11,9 +12,54 @@ use crate::recorder::RecorderSettings;
 use crate::settling::{self, LONGEST_PAUSE, Queued, Settling};
 
 const QUEUED: &str = "meridian_flow_queue_bytes";
+/// How often it is told while something is written, which may take as long as the database is away.
+const TOLD: Duration = Duration::from_secs(1);
+
+/// Events on their way.
+pub(crate) struct Events {
+    /// The beginnings of flows that somebody waits for: they are taken first.
+    pub(crate) awaited: mpsc::Receiver<Queued>,
+    pub(crate) others: mpsc::Receiver<Queued>,
+}
+
+impl Events {
+    /// Takes at most `room`, which is not 0, of those that are there, or waits for one; how many, 0 once there will be no more. May be cancelled: then
+    /// nothing was taken.
+    async fn take(&mut self, into: &mut Vec<Queued>, room: usize) -> usize {
+        let mut first = tokio::select! {
+            biased;
+            event = self.awaited.recv() => event,
+            event = self.others.recv() => event,
+        };
+        // One of the two is closed and empty: so is the other, but for what is in it.
+        if first.is_none() {
+            first = self.awaited.recv().await;
+        }
+        if first.is_none() {
+            first = self.others.recv().await;
+        }
+        let before = into.len();
+        into.extend(first);
+        // However many begin, the others have what they leave of each batch.
+        for events in [&mut self.awaited, &mut self.others] {
+            while (1..room).contains(&(into.len() - before))
+                && let Ok(event) = events.try_recv()
+            {
+                into.push(event);
+            }
+        }
+        into.len() - before
+    }
+
+    /// Takes no more; what is there can still be had.
+    fn close(&mut self) {
+        self.awaited.close();
+        self.others.close();
+    }
+}
 
 pub(crate) struct Writer {
-    pub(crate) events: mpsc::Receiver<Queued>,
+    pub(crate) events: Events,
     /// What was read of them and not taken on yet.
     pub(crate) incoming: Vec<Queued>,
     pub(crate) settling: Settling,
@@ -30,14 +76,29 @@ impl Writer {
         let queued = gauge!(QUEUED);
         loop {
             let is_open = self.collect().await;
-            queued.set(self.bytes.load(Ordering::Relaxed) as f64);
             self.settling.take(self.incoming.drain(..));
-            self.settling.settle(is_open).await;
-            queued.set(self.bytes.load(Ordering::Relaxed) as f64);
+            self.settle(is_open, &queued).await;
             if !is_open {
                 return;
             }
         }
+    }
+
+    /// Writes what was taken on, and tells meanwhile how much waits.
+    async fn settle(&mut self, others_may_come: bool, queued: &Gauge) {
+        let bytes = &self.bytes;
+        let tell = || queued.set(bytes.load(Ordering::Relaxed) as f64);
+        let telling = async {
+            loop {
+                tell();
+                tokio::time::sleep(TOLD).await;
+            }
+        };
+        tokio::select! {
+            () = telling => {}
+            () = self.settling.settle(others_may_come) => {}
+        }
+        tell();
     }
 
     /// Waits for events, and for more of them unless somebody waits for one; `false` when there will be no more.
@@ -57,7 +118,7 @@ impl Writer {
             if room == 0 || (!self.incoming.is_empty() && (is_urgent || is_stopping)) {
                 return true;
             }
-            let received = self.events.recv_many(&mut self.incoming, room);
+            let received = self.events.take(&mut self.incoming, room);
             let received = async {
                 match end {
                     Some(end) => timeout_at(end, received).await.ok(),
@@ -83,8 +144,10 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.events.close();
-        while let Ok(event) = self.events.try_recv() {
-            self.incoming.push(event);
+        for events in [&mut self.events.awaited, &mut self.events.others] {
+            while let Ok(event) = events.try_recv() {
+                self.incoming.push(event);
+            }
         }
         self.settling.take(self.incoming.drain(..));
         self.settling.give_up();

@@ -151,8 +151,6 @@ async fn what_finds_the_channel_full_is_dropped_and_told_once_in_a_while() {
         recorder.record_flow(decision(store(1), number, 2));
     }
     assert!(started.elapsed() < Duration::from_secs(5));
-    let full = recorder.start_flow(store(1), begin()).await;
-    assert_eq!(full, Err(NotStored::Full));
     let said = || {
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         log.matches("channel full, dropping event").count()

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(30);
 pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
 const WRITTEN: &str = "meridian_flow_events_written_total";
 
-/// The counters of this thread, by name and labels.
+/// The counters of this thread, by name and labels, and its gauges.
 #[derive(Default)]
 pub(crate) struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
@@ -33,6 +33,13 @@ impl Counters {
             Some((labels.to_owned(), count.load(Ordering::SeqCst)))
         });
         of.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// What a gauge without labels shows.
+    fn gauge(&self, name: &str) -> f64 {
+        let counters = self.0.lock().unwrap();
+        let gauge = counters.get(name).unwrap();
+        f64::from_bits(gauge.load(Ordering::SeqCst))
     }
 }
 
@@ -48,8 +55,10 @@ impl Recorder for Counters {
         Counter::from_arc(Arc::clone(counters.entry(name).or_default()))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        let mut counters = self.0.lock().unwrap();
+        let gauge = counters.entry(key.name().to_owned()).or_default();
+        Gauge::from_arc(Arc::clone(gauge))
     }
 
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
@@ -217,6 +226,87 @@ async fn a_long_outage_loses_nothing_and_keeps_the_order() {
         counters.of(WRITTEN),
         counted(&[("complete", 1), ("flow", 50), ("start", 1), ("step", 50)])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_told_also_while_the_database_is_away() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    told.fail(100_000, &away());
+    let mut before = 0.0;
+    for number in 0..5 {
+        recorder.record_flow(decision(store(1), number, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let queued = counters.gauge("meridian_flow_queue_bytes");
+        assert!(queued > before, "{queued} is no more than {before}");
+        before = queued;
+    }
+    // Nothing gets an answer: it is told all the same.
+    told.next.lock().unwrap().clear();
+    told.gate.forget_permits(1 << 20);
+    recorder.record_flow(decision(store(1), 5, 1));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(counters.gauge("meridian_flow_queue_bytes") > before);
+    told.gate.add_permits(1 << 20);
+    recorder.shutdown(LONG).await;
+    assert_eq!(counters.gauge("meridian_flow_queue_bytes"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_beginning_waits_for_no_backlog() {
+    let told = Told::shut();
+    let small = RecorderSettings {
+        capacity: 20_000,
+        ..settings()
+    };
+    let recorder = FlowRecorder::new(told.clone(), small);
+    for number in 0..10_000 {
+        assert!(recorder.record_flow(decision(store(1), number, 1)));
+    }
+    let starting = recorder.clone();
+    let mut started = tokio::spawn(async move {
+        let none = StartFlow::default();
+        starting.start_flow(store(2), none).await
+    });
+    // The first batch of the others is being written; the beginning is in the second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    told.gate.add_permits(2);
+    let id = (&mut started).await.unwrap().unwrap();
+    assert_eq!(told.writes.lock().unwrap().len(), 2);
+    assert!(kept(&told).await < 5_000);
+    // The others have their part of the batch, and what is of the flow comes behind it.
+    assert!(told.writes.lock().unwrap()[1] > 1_000);
+    recorder.record_step(id, "one", StepStatus::Success, Duration::ZERO, None);
+    told.gate.add_permits(1 << 20);
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 10_000);
+    let steps = told.flows.get_steps_for_flow(id, deadline()).await.unwrap();
+    assert_eq!(steps.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffer_that_is_full_has_room_for_beginnings_and_not_for_any_number() {
+    let told = Told::shut();
+    let small = RecorderSettings {
+        capacity: 4,
+        max_bytes: 1,
+        ..settings()
+    };
+    let recorder = FlowRecorder::new(told.clone(), small);
+    assert!(!recorder.record_flow(decision(store(1), 0, 1)));
+    let mut started = tokio::task::JoinSet::new();
+    for _ in 0..2_000 {
+        let starting = recorder.clone();
+        started.spawn(async move {
+            let none = StartFlow::default();
+            starting.start_flow(store(1), none).await
+        });
+    }
+    let ends = started.join_all().await;
+    let of = |end| ends.iter().filter(|one| **one == Err(end)).count();
+    assert_eq!((of(NotStored::Late), of(NotStored::Full)), (1_024, 976));
 }
 
 #[tokio::test(start_paused = true)]
