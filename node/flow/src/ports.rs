@@ -286,7 +286,7 @@ pub trait FlowRepository: Sink {
         deadline: Instant,
     ) -> Result<FlowPage>;
 
-    /// One flow of a store.
+    /// One flow of a store; none that only a newer version knows to read, which is also left out of pages and figures.
     ///
     /// # Errors
     /// [`RepositoryError`].

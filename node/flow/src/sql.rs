@@ -16,6 +16,7 @@ mod whole;
 mod write;
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
@@ -24,6 +25,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Pool};
 use tokio::time::timeout_at;
 
 use crate::ports::{RepositoryError, Result};
+use crate::warning::Warning;
 use dialect::Dialect;
 use error::classify;
 pub use scan::Scanning;
@@ -44,6 +46,8 @@ pub struct SqlFlows {
     sink: Pool<Any>,
     asking: Pool<Any>,
     scanning: Scanning,
+    /// That there is what this version does not know.
+    unknown: Arc<Warning>,
 }
 
 /// Why a URL is of no use.
@@ -85,6 +89,7 @@ impl SqlFlows {
             sink: pool(SINK),
             asking: pool(ASKING),
             scanning: Scanning::default(),
+            unknown: Arc::new(Warning::new()),
         })
     }
 
@@ -93,6 +98,22 @@ impl SqlFlows {
     pub fn scanning(mut self, scanning: Scanning) -> Self {
         self.scanning = scanning;
         self
+    }
+
+    /// What was read without what this version does not know: a newer one wrote it, as while nodes are being replaced. It is
+    /// left out of what is told, for the rest is of use without it, and of that one is told once in a while.
+    fn known<T>(&self, read: impl IntoIterator<Item = Option<T>>) -> Vec<T> {
+        let known = read.into_iter().inspect(|one| {
+            if one.is_none()
+                && let Some(times) = self.unknown.reason()
+            {
+                tracing::warn!(
+                    times,
+                    "left out flows or steps of a kind or status that this version does not know"
+                );
+            }
+        });
+        known.flatten().collect()
     }
 
     /// A connection whose statements end by themselves at about the deadline: one that was only given up here would hold

@@ -32,6 +32,8 @@ pub(super) struct Dialect {
     pub(super) id_text: fn(column: &str) -> String,
     /// The type of a whole number in a cast.
     pub(super) number: &'static str,
+    /// And of a real one.
+    pub(super) real: &'static str,
     /// The function that tells where in a text another begins, by bytes or characters as they are: 0 for nowhere.
     pub(super) place: &'static str,
     /// Divides whole numbers.
@@ -155,6 +157,7 @@ static POSTGRES: Dialect = Dialect {
     id_after: " AS uuid)",
     id_text: |column| format!("CAST({column} AS text)"),
     number: "BIGINT",
+    real: "DOUBLE PRECISION",
     place: "strpos",
     divide: "/",
     joins_in_update: false,
@@ -189,6 +192,7 @@ static SQLITE: Dialect = Dialect {
     id_after: "",
     id_text: str::to_owned,
     number: "BIGINT",
+    real: "REAL",
     place: "instr",
     divide: "/",
     joins_in_update: false,
@@ -225,6 +229,7 @@ static MYSQL: Dialect = Dialect {
     id_after: "",
     id_text: str::to_owned,
     number: "SIGNED",
+    real: "DOUBLE",
     place: "instr",
     divide: "DIV",
     joins_in_update: true,

@@ -83,7 +83,8 @@ impl FlowRepository for SqlFlows {
         let mut select = self.flows();
         select.push(" WHERE f.id = ").id(id);
         select.push(" AND f.store_id = ").text(store.as_str());
-        Ok(self.rows(select, deadline, flow).await?.pop())
+        let found = self.rows(select, deadline, flow).await?;
+        Ok(self.known(found.into_iter().map(|(_, flow)| flow)).pop())
     }
 
     async fn count_flows(
@@ -222,6 +223,7 @@ impl FlowStepRepository for SqlFlows {
                 .into_iter()
                 .flatten(),
         );
+        let mut steps = self.known(steps);
         steps.sort_by_key(|step| step.at);
         Ok(steps)
     }

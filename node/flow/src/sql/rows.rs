@@ -7,9 +7,16 @@ use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::{Row as _, ValueRef as _};
 
 use super::whole;
-use crate::flow::{Asked, Flow, FlowKind, FlowStatus, Step, StepStatus};
+use crate::flow::{Asked, Flow, FlowId, FlowKind, FlowStatus, Step, StepStatus};
 
-pub(super) fn flow(row: &AnyRow) -> sqlx::Result<Flow> {
+/// A flow, by its id; `None` of one whose kind or status this version does not know: a newer one wrote it.
+pub(super) fn flow(row: &AnyRow) -> sqlx::Result<(FlowId, Option<Flow>)> {
+    let id = parsed(row, "id")?;
+    let kind = known(row, "kind", FlowKind::of_number)?;
+    let status = known(row, "status", FlowStatus::of_number)?;
+    let (Some(kind), Some(status)) = (kind, status) else {
+        return Ok((id, None));
+    };
     let allowed: Option<i64> = row.try_get("allowed")?;
     let asked = match some_text(row, "operation")? {
         None => None,
@@ -27,11 +34,11 @@ pub(super) fn flow(row: &AnyRow) -> sqlx::Result<Flow> {
     };
     let completed: Option<i64> = row.try_get("completed_at")?;
     let duration: Option<i64> = row.try_get("duration_micros")?;
-    Ok(Flow {
-        id: parsed(row, "id")?,
+    let flow = Flow {
+        id,
         store: parsed(row, "store_id")?,
-        kind: known(row, "kind", FlowKind::of_number)?,
-        status: known(row, "status", FlowStatus::of_number)?,
+        kind,
+        status,
         started_at: Timestamp(row.try_get("started_at")?),
         completed_at: completed.map(Timestamp),
         duration_micros: duration.and_then(|micros| u64::try_from(micros).ok()),
@@ -41,23 +48,28 @@ pub(super) fn flow(row: &AnyRow) -> sqlx::Result<Flow> {
         ip: some_text(row, "ip")?.and_then(|ip| ip.parse().ok()),
         user_agent: some_text(row, "user_agent")?,
         asked,
-    })
+    };
+    Ok((id, Some(flow)))
 }
 
-pub(super) fn step(row: &AnyRow) -> sqlx::Result<Step> {
-    Ok(Step {
+/// A step; `None` of one whose status this version does not know.
+pub(super) fn step(row: &AnyRow) -> sqlx::Result<Option<Step>> {
+    let Some(status) = known(row, "status", StepStatus::of_number)? else {
+        return Ok(None);
+    };
+    Ok(Some(Step {
         flow: parsed(row, "flow_id")?,
         at: Timestamp(row.try_get("occurred_at")?),
         name: text(row, "name")?,
-        status: known(row, "status", StepStatus::of_number)?,
+        status,
         duration_micros: unsigned(row, "duration_micros")?,
         error_code: some_text(row, "error_code")?,
         error_message: some_text(row, "error_message")?,
-    })
+    }))
 }
 
-/// The steps of a flow that was recorded whole.
-pub(super) fn whole_steps(row: &AnyRow) -> sqlx::Result<Vec<Step>> {
+/// The steps of a flow that was recorded whole, as [`step`].
+pub(super) fn whole_steps(row: &AnyRow) -> sqlx::Result<Vec<Option<Step>>> {
     let began = Timestamp(row.try_get("started_at")?);
     let steps = whole::steps(parsed(row, "id")?, began, &text(row, "steps")?);
     steps.map_err(|source| broken("steps", source))
@@ -91,9 +103,9 @@ where
         .map_err(|source| broken(column, source))
 }
 
-pub(super) fn known<T>(row: &AnyRow, column: &str, of: fn(i64) -> Option<T>) -> sqlx::Result<T> {
-    let number = row.try_get(column)?;
-    of(number).ok_or_else(|| broken(column, std::io::Error::other("no such number")))
+/// What a number stands for, of any width.
+fn known<T>(row: &AnyRow, column: &str, of: fn(i64) -> Option<T>) -> sqlx::Result<Option<T>> {
+    row.try_get(column).map(of)
 }
 
 fn broken(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::SqlFlows;
-use super::rows::{flow, known, parsed, text, unsigned};
+use super::rows::{flow, parsed, text, unsigned};
 use super::statement::Window;
 use crate::flow::{Flow, FlowId, FlowKind, FlowStatus};
 use crate::ports::{
@@ -90,7 +90,8 @@ impl Scan<'_> {
 #[derive(Default)]
 struct Sum {
     flows: u64,
-    took: u64,
+    /// Microseconds. Whatever durations say, their sum has room.
+    took: f64,
     longest: u64,
 }
 
@@ -130,7 +131,7 @@ impl SqlFlows {
             // Every flow is wanted: the statement's own limit bounds it.
             let window = Window::of(filter, before);
             let found = self.found(store, &window, filter, most, deadline);
-            return Ok(FlowPage::of(found.await?, limit));
+            return Ok(self.page_of(found.await?, limit, None));
         }
         let mut scan = self.scan(store, filter, before, deadline);
         let mut found = Vec::new();
@@ -140,13 +141,23 @@ impl SqlFlows {
             let more = most - found.len();
             found.extend(self.found(store, &window, filter, more, deadline).await?);
         }
-        if found.len() > limit {
-            return Ok(FlowPage::of(found, limit));
+        Ok(self.page_of(found, limit, scan.left()))
+    }
+
+    /// Of what was found, which is more than the page holds if there is more of it; else what comes next is before `left`.
+    fn page_of(
+        &self,
+        mut found: Vec<(FlowId, Option<Flow>)>,
+        limit: usize,
+        left: Option<FlowId>,
+    ) -> FlowPage {
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let last = found.last().map(|(id, _)| *id);
+        FlowPage {
+            next: if has_more { last } else { left },
+            flows: self.known(found.into_iter().map(|(_, flow)| flow)),
         }
-        Ok(FlowPage {
-            next: scan.left(),
-            flows: found,
-        })
     }
 
     async fn found(
@@ -156,7 +167,7 @@ impl SqlFlows {
         filter: &FlowFilter,
         most: usize,
         deadline: Instant,
-    ) -> Result<Vec<Flow>> {
+    ) -> Result<Vec<(FlowId, Option<Flow>)>> {
         let mut select = self.flows();
         select.wanted(store, window, filter);
         select.push(" ORDER BY f.id DESC LIMIT ");
@@ -206,12 +217,12 @@ impl SqlFlows {
                 *errors.entry(code).or_default() += steps;
             }
         }
-        let counts = sums.into_iter().filter_map(|((kind, status), sum)| {
+        let counts = sums.into_iter().map(|((kind, status), sum)| {
             Some(FlowCount {
                 kind: FlowKind::of_number(kind)?,
                 status: FlowStatus::of_number(status)?,
                 flows: sum.flows,
-                average_micros: sum.took as f64 / sum.flows.max(1) as f64,
+                average_micros: sum.took / sum.flows.max(1) as f64,
                 longest_micros: sum.longest,
             })
         });
@@ -220,7 +231,7 @@ impl SqlFlows {
         errors.truncate(usize::try_from(ERRORS).unwrap_or(usize::MAX));
         Ok(FlowStats {
             since: scan.left().map(FlowId::began),
-            counts: counts.collect(),
+            counts: self.known(counts),
             errors,
         })
     }
@@ -231,9 +242,9 @@ impl SqlFlows {
         window: &Window,
         deadline: Instant,
     ) -> Result<Vec<((i64, i64), Sum)>> {
-        let number = self.dialect.number;
+        let (number, real) = (self.dialect.number, self.dialect.real);
         let mut select = self.statement(format!(
-            "SELECT f.kind, f.status, COUNT(*) AS flows, CAST(COALESCE(SUM(f.duration_micros), 0) AS {number}) AS took, \
+            "SELECT f.kind, f.status, COUNT(*) AS flows, COALESCE(SUM(CAST(f.duration_micros AS {real})), 0.0) AS took, \
              CAST(COALESCE(MAX(f.duration_micros), 0) AS {number}) AS longest FROM flows f"
         ));
         select.wanted(store, window, &FlowFilter::default());
@@ -241,13 +252,10 @@ impl SqlFlows {
         let read = |row: &AnyRow| {
             let sum = Sum {
                 flows: unsigned(row, "flows")?,
-                took: unsigned(row, "took")?,
+                took: row.try_get("took")?,
                 longest: unsigned(row, "longest")?,
             };
-            // Numbers of any width.
-            let kind = known(row, "kind", FlowKind::of_number)?.number();
-            let status = known(row, "status", FlowStatus::of_number)?.number();
-            Ok(((kind, status), sum))
+            Ok(((row.try_get("kind")?, row.try_get("status")?), sum))
         };
         self.rows(select, deadline, read).await
     }
@@ -281,7 +289,7 @@ impl SqlFlows {
         deadline: Instant,
     ) -> Result<Activity> {
         let mut scan = self.scan(store, filter, None, deadline);
-        let mut days: BTreeMap<(i64, i64), DayActivity> = BTreeMap::new();
+        let mut days: BTreeMap<(i64, i64), u64> = BTreeMap::new();
         while let Some(window) = scan.next().await? {
             let day = format!("f.started_at {} {DAY}", self.dialect.divide);
             let mut select = self.statement(format!(
@@ -290,21 +298,20 @@ impl SqlFlows {
             select.wanted(store, &window, &FlowFilter::default());
             select.push(&format!(" GROUP BY {day}, f.status"));
             let read = |row: &AnyRow| {
-                Ok(DayActivity {
-                    day: row.try_get("day")?,
-                    status: known(row, "status", FlowStatus::of_number)?,
-                    flows: unsigned(row, "flows")?,
-                })
+                let group = (row.try_get("day")?, row.try_get("status")?);
+                Ok((group, unsigned(row, "flows")?))
             };
-            for part in self.rows(select, deadline, read).await? {
-                let key = (part.day, part.status.number());
-                let day = days.entry(key).or_insert(DayActivity { flows: 0, ..part });
-                day.flows += part.flows;
+            for (group, flows) in self.rows(select, deadline, read).await? {
+                *days.entry(group).or_default() += flows;
             }
         }
+        let days = days.into_iter().map(|((day, status), flows)| {
+            let status = FlowStatus::of_number(status)?;
+            Some(DayActivity { day, status, flows })
+        });
         Ok(Activity {
             since: scan.left().map(FlowId::began),
-            days: days.into_values().collect(),
+            days: self.known(days),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The steps of a flow that is recorded whole: JSON in the flow's own row, in order, so that a decision is one row
 //! (decision 0050).
 
+use std::borrow::Cow;
+
 use meridian_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,8 @@ struct Kept {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<String>,
-    status: StepStatus,
+    /// A name of [`StepStatus`], or of one that a newer version has.
+    status: Cow<'static, str>,
     /// Microseconds after the flow's beginning.
     after: i64,
     duration_micros: u64,
@@ -25,7 +28,7 @@ pub(super) fn text(whole: &Recorded) -> serde_json::Result<Option<String>> {
     let steps = whole.steps.iter().map(|step| Kept {
         name: step.name.clone(),
         error_code: step.error_code.clone(),
-        status: step.status,
+        status: step.status.name().into(),
         after: step.at.0.saturating_sub(whole.flow.started_at.0),
         duration_micros: step.duration_micros,
         error_message: step.error_message.clone(),
@@ -41,17 +44,23 @@ pub(super) fn error_code(whole: &Recorded) -> Option<&str> {
     codes.find_map(|step| step.error_code.as_deref())
 }
 
-/// The steps of such a text.
-pub(super) fn steps(flow: FlowId, began: Timestamp, text: &str) -> serde_json::Result<Vec<Step>> {
+/// The steps of such a text; `None` for one whose status this version does not know.
+pub(super) fn steps(
+    flow: FlowId,
+    began: Timestamp,
+    text: &str,
+) -> serde_json::Result<Vec<Option<Step>>> {
     let steps: Vec<Kept> = serde_json::from_str(text)?;
-    let steps = steps.into_iter().map(|step| Step {
-        flow,
-        at: Timestamp(began.0.saturating_add(step.after)),
-        name: step.name,
-        status: step.status,
-        duration_micros: step.duration_micros,
-        error_code: step.error_code,
-        error_message: step.error_message,
+    let steps = steps.into_iter().map(|step| {
+        Some(Step {
+            flow,
+            at: Timestamp(began.0.saturating_add(step.after)),
+            name: step.name,
+            status: StepStatus::of_name(&step.status)?,
+            duration_micros: step.duration_micros,
+            error_code: step.error_code,
+            error_message: step.error_message,
+        })
     });
     Ok(steps.collect())
 }
@@ -93,10 +102,8 @@ mod tests {
             flow,
         };
         let kept = text(&whole).unwrap().unwrap();
-        assert_eq!(
-            steps(whole.flow.id, Timestamp(17), &kept).unwrap(),
-            whole.steps
-        );
+        let read = steps(whole.flow.id, Timestamp(17), &kept).unwrap();
+        assert_eq!(read.into_iter().flatten().collect::<Vec<_>>(), whole.steps);
         assert_eq!(error_code(&whole), Some("late"));
         for (name, code, is_there) in [
             (Some("read"), None, true),

@@ -19,6 +19,7 @@ everywhere! {
     flows_are_found_by_what_they_are
     pages_go_from_the_latest_to_the_first
     figures_are_of_the_time_asked_for
+    no_duration_is_too_long_for_figures
 }
 
 async fn a_flow_is_kept_with_its_steps_and_its_end(flows: Arc<dyn Repository>) {
@@ -360,4 +361,22 @@ async fn figures_are_of_the_time_asked_for(flows: Arc<dyn Repository>) {
             (today + 1, FlowStatus::Success, 1)
         ]
     );
+}
+
+async fn no_duration_is_too_long_for_figures(flows: Arc<dyn Repository>) {
+    let longest = i64::MAX as u64;
+    let rows: Vec<_> = (0..3)
+        .map(|number| {
+            let mut whole = decision(store(1), number, 1);
+            whole.flow.duration_micros = Some(longest);
+            Row::Whole(Box::new(whole))
+        })
+        .collect();
+    flows.write(&rows, deadline()).await.unwrap();
+    let (from, to) = (Timestamp(0), Timestamp(NOW + 10_000_000));
+    let stats = flows.get_stats(store(1), from, to, deadline());
+    let counts = stats.await.unwrap().counts;
+    assert_eq!((counts[0].flows, counts[0].longest_micros), (3, longest));
+    let average = counts[0].average_micros / longest as f64;
+    assert!((0.999..1.001).contains(&average), "{average}");
 }

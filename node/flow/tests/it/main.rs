@@ -11,6 +11,7 @@
 mod conformance;
 mod keeping;
 mod kept;
+mod newer;
 mod outages;
 mod recorder;
 mod scanning;

@@ -13,6 +13,9 @@ use wire::flow_event::Kind;
 
 use super::told;
 
+/// No duration is longer than a thousand years, in microseconds: whoever says so is wrong.
+const LONGEST_MICROS: u64 = 1_000 * 366 * 86_400 * 1_000_000;
+
 /// Why an event cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
@@ -92,7 +95,7 @@ pub(crate) fn read(value: &[u8]) -> Result<Row, Unreadable> {
             flow: parsed("end.flow_id", &end.flow_id)?,
             status: known("end.status", FlowStatus::of_name(&end.status))?,
             at: Timestamp(end.at_micros),
-            duration_micros: end.duration_micros,
+            duration_micros: duration("end.duration_micros", end.duration_micros)?,
             user_id: end.user_id,
         })),
         Kind::Session(session) => Row::Session(Box::new(from_session(session)?)),
@@ -140,6 +143,8 @@ fn to_step(step: &Step) -> wire::RecordedStep {
 pub(crate) fn from_flow(flow: wire::RecordedFlow) -> Result<Flow, Unreadable> {
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let ip = flow.ip.map(|ip| parsed("flow.ip", &ip)).transpose()?;
+    let took = flow.duration_micros;
+    let took = took.map(|micros| duration("flow.duration_micros", micros));
     Ok(Flow {
         id: parsed("flow.id", &flow.id)?,
         store: parsed("flow.store_id", &flow.store_id)?,
@@ -147,7 +152,7 @@ pub(crate) fn from_flow(flow: wire::RecordedFlow) -> Result<Flow, Unreadable> {
         status: known("flow.status", FlowStatus::of_name(&flow.status))?,
         started_at: Timestamp(flow.started_at_micros),
         completed_at: flow.completed_at_micros.map(Timestamp),
-        duration_micros: flow.duration_micros,
+        duration_micros: took.transpose()?,
         client_id: flow.client_id,
         grant_type: flow.grant_type,
         user_id: flow.user_id,
@@ -175,7 +180,7 @@ fn from_step(flow: FlowId, step: wire::RecordedStep) -> Result<Step, Unreadable>
         at: Timestamp(step.at_micros),
         name: step.name,
         status: known("step.status", StepStatus::of_name(&step.status))?,
-        duration_micros: step.duration_micros,
+        duration_micros: duration("step.duration_micros", step.duration_micros)?,
         error_code: step.error_code,
         error_message: step.error_message,
     })
@@ -195,6 +200,10 @@ fn from_session(of: wire::RecordedSession) -> Result<Session, Unreadable> {
         ended_at: session.ended_at_micros.map(Timestamp),
         close_code: code.map_err(|_| Unreadable::Invalid("session.close_code"))?,
     })
+}
+
+fn duration(field: &'static str, micros: u64) -> Result<u64, Unreadable> {
+    known(field, Some(micros).filter(|micros| *micros <= LONGEST_MICROS))
 }
 
 fn parsed<T: FromStr>(field: &'static str, text: &str) -> Result<T, Unreadable> {
@@ -306,6 +315,31 @@ mod tests {
             error.to_string(),
             "field 'flow.status' is missing or holds what it cannot"
         );
+    }
+
+    #[test]
+    fn no_duration_is_longer_than_there_is_sense_in() {
+        let fields = [
+            "",
+            "step.duration_micros",
+            "end.duration_micros",
+            "flow.duration_micros",
+        ];
+        for (number, field) in fields.iter().enumerate().skip(1) {
+            for (micros, is_read) in [(LONGEST_MICROS, true), (LONGEST_MICROS + 1, false)] {
+                let mut row = every_kind().remove(number);
+                match &mut row {
+                    Row::Step(step) => step.duration_micros = micros,
+                    Row::Complete(end) => end.duration_micros = micros,
+                    Row::Whole(whole) => whole.flow.duration_micros = Some(micros),
+                    _ => panic!("it has no duration"),
+                }
+                match read(&write(&row).1) {
+                    Ok(read) => assert!(is_read && read == row, "{field}"),
+                    Err(error) => assert!(!is_read && error.to_string().contains(field), "{error}"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -120,10 +120,8 @@ async fn there_is_no_id_where_nobody_above_stores_it() {
     let node = central(&file, true).await;
     // Flows of another region are another database's.
     let (_, elsewhere) = edge(&node, "there");
-    let started = Instant::now();
     let none = elsewhere.start_flow(store(), begin()).await;
-    assert_eq!(none, Err(NotStored::Late));
-    assert!(started.elapsed() < LIMIT * 2);
+    assert_eq!(none, Err(NotStored::Refused));
 
     let (_, recorder) = edge(&node, "here");
     let first = recorder.start_flow(store(), begin()).await.unwrap();
