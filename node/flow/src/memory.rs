@@ -379,6 +379,11 @@ impl FlowRepository for MemoryFlows {
         Ok(all.map(|(store, set)| (*store, *set)).collect())
     }
 
+    async fn get_overrides_of(&self, store: StoreId, deadline: Instant) -> Result<Overrides> {
+        let state = self.state(deadline)?;
+        Ok(state.overrides.get(&store).copied().unwrap_or_default())
+    }
+
     async fn change_overrides(
         &self,
         store: StoreId,

@@ -382,6 +382,12 @@ pub trait FlowRepository: Sink {
     /// [`RepositoryError`].
     async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>>;
 
+    /// What is set of one store; nothing where it is as all others.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    async fn get_overrides_of(&self, store: StoreId, deadline: Instant) -> Result<Overrides>;
+
     /// Changes what is set of a store, at once: two who change different settings both have their way.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ const QUICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long one store is gone through before it is the next one's turn.
 const TURN: Duration = Duration::from_secs(15);
+/// How long each sweep looks for deleted stores of which something is set: there is no hurry about these.
+const CLEARING: Duration = Duration::from_secs(5);
 /// How long a flow may go on before it has expired.
 pub const LONGEST_FLOW: Duration = Duration::from_secs(60 * 60);
 /// How long one statement may take, and one that somebody waits for.
@@ -51,12 +53,15 @@ pub struct Sweeper {
     pace: Pace,
     /// The last store that was gone through; `None` at the beginning.
     after: Option<StoreId>,
+    /// The last store of which something is set that was looked at; `None` at the beginning.
+    cleared: Option<StoreId>,
 }
 
 impl Sweeper {
     /// Sweeps until all is done or `until` has come; it returns 30 seconds after that at the latest. What is set of stores is
     /// read first and taken over by `recorder`, by whose times flows go: none goes before it is known how long it is to be
-    /// kept. Of a store that was deleted all goes, and what was set of it.
+    /// kept. Of a store that was deleted all goes, and what was set of it, though not with the first sweep where very much is
+    /// set.
     ///
     /// # Errors
     /// [`crate::RepositoryError`]; what was done until then is done.
@@ -73,11 +78,45 @@ impl Sweeper {
         };
         let overrides = repository.get_overrides(time.deadline()).await?;
         recorder.set_overrides(&overrides);
-        for (store, _) in overrides {
-            if stores.is_deleted(store, time.deadline()).await {
+        // Whatever becomes of it, flows go.
+        let set = overrides.into_iter().map(|(store, _)| store).collect();
+        let cleared = self.clear(repository, stores, set, time).await;
+        let swept = self.sweep_flows(repository, stores, recorder, time).await?;
+        cleared.map(|()| swept)
+    }
+
+    /// Has nothing set of stores that were deleted, of those of which something is `set`: as many as there is time for, and
+    /// the others the next time.
+    async fn clear(
+        &mut self,
+        repository: &dyn Repository,
+        stores: &dyn Stores,
+        mut set: Vec<StoreId>,
+        time: Time,
+    ) -> Result<()> {
+        let until = time.until.min(Instant::now() + CLEARING);
+        set.sort_unstable();
+        let after = set.partition_point(|store| Some(*store) <= self.cleared);
+        for store in set.split_off(after) {
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            self.cleared = Some(store);
+            if stores.is_deleted(store, until).await {
                 repository.delete_overrides(store, time.deadline()).await?;
             }
         }
+        self.cleared = None;
+        Ok(())
+    }
+
+    async fn sweep_flows(
+        &mut self,
+        repository: &dyn Repository,
+        stores: &dyn Stores,
+        recorder: &FlowRecorder,
+        time: Time,
+    ) -> Result<Swept> {
         let expire = Work::Expire(ago(LONGEST_FLOW));
         let expired = self.pace.go(repository, expire, time.turn()).await?;
         let mut swept = Swept {

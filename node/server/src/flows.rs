@@ -320,9 +320,8 @@ impl Here<'_> {
     }
 
     async fn overrides(self, store: StoreId, deadline: Instant) -> Result<Overrides, Status> {
-        let all = self.flows.get_overrides(deadline).await.map_err(failed)?;
-        let of = all.iter().find(|(of, _)| *of == store);
-        Ok(of.map(|(_, set)| *set).unwrap_or_default())
+        let set = self.flows.get_overrides_of(store, deadline);
+        set.await.map_err(failed)
     }
 
     async fn get_recorder(

@@ -185,7 +185,12 @@ impl FlowRepository for SqlFlows {
     }
 
     async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>> {
-        self.overrides(deadline).await
+        self.overrides(None, deadline).await
+    }
+
+    async fn get_overrides_of(&self, store: StoreId, deadline: Instant) -> Result<Overrides> {
+        let found = self.overrides(Some(store), deadline).await?;
+        Ok(found.first().map(|(_, set)| *set).unwrap_or_default())
     }
 
     async fn change_overrides(

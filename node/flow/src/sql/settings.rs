@@ -13,8 +13,17 @@ use crate::ports::Result;
 use crate::recorder::{Change, Overrides, OverridesChange, micros};
 
 impl SqlFlows {
-    pub(super) async fn overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>> {
-        let select = "SELECT store_id, enabled, sampling, retention_micros FROM flow_settings";
+    /// Of one store, or of all.
+    pub(super) async fn overrides(
+        &self,
+        store: Option<StoreId>,
+        deadline: Instant,
+    ) -> Result<Vec<(StoreId, Overrides)>> {
+        let mut select = self
+            .statement("SELECT store_id, enabled, sampling, retention_micros FROM flow_settings");
+        if let Some(store) = store {
+            select.push(" WHERE store_id = ").text(store.as_str());
+        }
         let read = |row: &AnyRow| {
             let enabled: Option<i64> = row.try_get("enabled")?;
             let retention: Option<i64> = row.try_get("retention_micros")?;
@@ -26,7 +35,7 @@ impl SqlFlows {
             };
             Ok((parsed(row, "store_id")?, overrides))
         };
-        self.rows(self.statement(select), deadline, read).await
+        self.rows(select, deadline, read).await
     }
 
     /// One statement, which leaves alone what stays: there is nothing to lose between two callers.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use meridian_flow::ports::FlowFilter;
+use async_trait::async_trait;
+use meridian_flow::ports::{FlowFilter, Stores};
 use meridian_flow::recorder::{Change, Overrides, OverridesChange};
 use meridian_flow::retention::Sweeper;
 use meridian_flow::{FlowRecorder, FlowStatus, RecorderSettings, Repository, Row, StoreSettings};
-use meridian_model::Timestamp;
+use meridian_model::{StoreId, Timestamp};
 
 use crate::support::{
     Deleted, NOW, Told, deadline, decision, end, everywhere, flow, in_memory, in_mysql,
@@ -21,6 +22,7 @@ everywhere! {
     two_who_change_different_settings_have_both_their_way
     a_sweep_goes_on_where_its_time_was_up
     with_a_store_goes_what_was_recorded_of_it_and_set
+    many_settings_of_stores_keep_no_flow_from_going
 }
 
 async fn old_flows_go_in_batches_with_their_steps(flows: Arc<dyn Repository>) {
@@ -119,6 +121,12 @@ async fn settings_of_stores_are_kept(flows: Arc<dyn Repository>) {
         set.await.unwrap();
         let mut kept = flows.get_overrides(deadline()).await.unwrap();
         kept.sort_by_key(|(store, _)| *store);
+        for of in [1, 2].map(store) {
+            let expected = kept.iter().find(|(store, _)| *store == of);
+            let expected = expected.map(|(_, set)| *set).unwrap_or_default();
+            let set = flows.get_overrides_of(of, deadline()).await.unwrap();
+            assert_eq!(set, expected);
+        }
         kept
     };
     let all = OverridesChange {
@@ -234,4 +242,43 @@ async fn with_a_store_goes_what_was_recorded_of_it_and_set(flows: Arc<dyn Reposi
     let kept = flows.get_overrides(deadline()).await.unwrap();
     let kept: Vec<_> = kept.iter().map(|(store, _)| *store).collect();
     assert_eq!(kept, [store(2)]);
+}
+
+/// What was deleted, as a datastore tells that is slow.
+struct Slow(Deleted);
+
+#[async_trait]
+impl Stores for Slow {
+    async fn is_deleted(&self, store: StoreId, deadline: Instant) -> bool {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.0.is_deleted(store, deadline).await
+    }
+}
+
+async fn many_settings_of_stores_keep_no_flow_from_going(flows: Arc<dyn Repository>) {
+    let off = OverridesChange {
+        enabled: Change::Set(false),
+        ..OverridesChange::default()
+    };
+    for number in 0..40 {
+        let set = flows.change_overrides(store(number), &off, deadline());
+        set.await.unwrap();
+    }
+    let old = Row::Start(Box::new(flow(store(99), 0)));
+    flows.write(&[old], deadline()).await.unwrap();
+    let slow = Slow(Deleted(vec![store(1), store(38)]));
+    let recorder = FlowRecorder::new(Told::new(), RecorderSettings::default());
+    let mut sweeper = Sweeper::default();
+    // Less time than it takes to look at all that is set.
+    let mut expired = 0;
+    let mut sweeps = 0;
+    while flows.get_overrides(deadline()).await.unwrap().len() > 38 {
+        let until = Instant::now() + Duration::from_millis(500);
+        let swept = sweeper.sweep(&*flows, &slow, &recorder, until).await;
+        expired += swept.unwrap().expired;
+        sweeps += 1;
+        assert_eq!(expired, 1, "after {sweeps} sweeps");
+        assert!(sweeps < 40);
+    }
+    assert!(sweeps > 1);
 }

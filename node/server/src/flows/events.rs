@@ -203,7 +203,10 @@ fn from_session(of: wire::RecordedSession) -> Result<Session, Unreadable> {
 }
 
 fn duration(field: &'static str, micros: u64) -> Result<u64, Unreadable> {
-    known(field, Some(micros).filter(|micros| *micros <= LONGEST_MICROS))
+    known(
+        field,
+        Some(micros).filter(|micros| *micros <= LONGEST_MICROS),
+    )
 }
 
 fn parsed<T: FromStr>(field: &'static str, text: &str) -> Result<T, Unreadable> {
