@@ -23,8 +23,8 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Takes at most `room`, which is not 0, of those that are there, or waits for one; how many, 0 once there will be no more. May be cancelled: then
-    /// nothing was taken.
+    /// Takes at most `room`, which is not 0, of those that are there, or waits for one; how many, 0 once there will be no
+    /// more. May be cancelled: then nothing was taken.
     async fn take(&mut self, into: &mut Vec<Queued>, room: usize) -> usize {
         let mut first = tokio::select! {
             biased;
