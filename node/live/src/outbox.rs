@@ -140,7 +140,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Keeps a place for a subscription of this name, to an object, that is about to be opened.
+    /// Keeps a place for a subscription of this name, to an object, that is about to be opened. There is none where everything
+    /// has ended.
     pub(crate) fn reserve(&self, sub: Sub, id: Arc<str>, object: Arc<str>, conflates: bool) {
         let standing = Standing {
             id,
@@ -148,12 +149,17 @@ impl Outbox {
             is_open: false,
             conflates,
         };
-        self.queue().standing.insert(sub, standing);
+        let mut queue = self.queue();
+        if queue.ended.is_none() {
+            queue.standing.insert(sub, standing);
+        }
     }
 
-    /// Whether a subscription is open, or about to be.
+    /// Whether a subscription is open, or about to be; or may be, where everything has ended: who was there is not told apart
+    /// then.
     pub(crate) fn knows(&self, sub: Sub) -> bool {
-        self.queue().standing.contains_key(&sub)
+        let queue = self.queue();
+        queue.ended.is_some() || queue.standing.contains_key(&sub)
     }
 
     /// Opens a subscription that has its place: tells `told`, then `records`. Whether it had it still.

@@ -256,8 +256,16 @@ fn what_has_no_place_any_longer_is_not_opened() {
     outbox.close(4, "closed".into());
     assert!(!outbox.open(4, "open 4".into(), Vec::new()) && !outbox.knows(4));
     assert_eq!(all(&outbox), ["closed"]);
+}
+
+#[test]
+fn where_everything_has_ended_nothing_begins_and_nobody_is_forgotten() {
+    let outbox = outbox();
     outbox.end(End::Closing(Closing::Gone));
     outbox.reserve(5, "id".into(), wanted(5), false);
+    assert!(!outbox.open(5, "open 5".into(), Vec::new()));
+    assert!(!outbox.open(1, "open 1".into(), Vec::new()));
+    assert!(outbox.knows(1), "its session has it leave");
     outbox.tell("more".into());
     assert_eq!(outbox.next(), Next::End(End::Closing(Closing::Gone)));
 }

@@ -47,6 +47,10 @@ impl Session {
     /// Serves a client until it goes, or has to.
     pub(super) async fn serve(&mut self) -> End {
         loop {
+            // Who gets nothing more is not heard any longer either.
+            if let Some(end) = self.outbox.ended() {
+                return end;
+            }
             let done = match self.turn().await {
                 Turn::Stopping => Err(End::Closing(Closing::Stopping)),
                 Turn::Heard(message) => self.heard(message).await.map_err(End::Closing),

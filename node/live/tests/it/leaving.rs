@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use futures::SinkExt as _;
 use meridian_live_channel::Settings;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Endpoint, PATIENCE};
+use crate::harness::{Client, Endpoint, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_unsubscribes_while_it_opens_leaves_nothing_behind() {
@@ -35,6 +37,52 @@ async fn who_unsubscribes_while_it_opens_leaves_nothing_behind() {
     assert!(emptied.is_ok(), "subscriptions are left that nobody has");
     endpoint.publish("event:1", &[], json!(1));
     assert!(clients.0.drain().await.is_empty());
+}
+
+/// What ends a client, here a topic made anew, comes while it subscribes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_subscribes_while_everything_ends_leaves_nothing_behind() {
+    let mut settings = Settings::default();
+    settings.limits.messages_per_second = 1_000_000;
+    let endpoint = Endpoint::with(settings).await;
+    for round in 0..100 {
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut anne = endpoint.client("anne for event:*").await;
+            anne.sees("event:0").await;
+            clients.push(anne);
+        }
+        let ending = async {
+            tokio::task::yield_now().await;
+            endpoint.hub.reading("cluster", &round.to_string(), &[0]);
+        };
+        let subscribing = clients.iter_mut().map(async |anne: &mut Client| {
+            for number in 1..30 {
+                let object = format!("event:{number}");
+                let message = json!({"type": "subscribe", "id": object, "object": object});
+                // It may be closed by now.
+                if anne
+                    .socket
+                    .send(Message::text(message.to_string()))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        tokio::join!(ending, futures::future::join_all(subscribing));
+        for anne in &mut clients {
+            assert!([4508, 1006].contains(&anne.closed().await));
+        }
+    }
+    let empty = async {
+        while !endpoint.hub.stores().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let emptied = tokio::time::timeout(PATIENCE, empty).await;
+    assert!(emptied.is_ok(), "subscriptions are left that nobody has");
 }
 
 #[tokio::test]
