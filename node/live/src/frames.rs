@@ -11,6 +11,14 @@ pub const PROTOCOL: &str = "meridian.live.v1";
 /// A frame ready to be sent; its bytes are shared by all who get it.
 pub(crate) type Frame = Utf8Bytes;
 
+/// Longest name that a client may give a subscription, in bytes.
+pub(crate) const MAX_ID: usize = 128;
+
+/// What a client calls a subscription, as it is told back: not at all where that is too long.
+pub(crate) fn echoed(id: &str) -> Option<&str> {
+    (id.len() <= MAX_ID).then_some(id)
+}
+
 /// What a client says.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

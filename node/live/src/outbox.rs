@@ -18,6 +18,10 @@ use tokio::sync::Notify;
 use crate::frames::{Closing, Frame, Told, for_subscription};
 use queue::{Queue, Standing, Taken, What};
 
+/// What may wait for a client that is no record, until it is not heard any longer: answers, and bytes of them.
+const ANSWERS: usize = 256;
+const ANSWER_BYTES: usize = 64 * 1024;
+
 /// A subscription's number, unique in the process.
 pub(crate) type Sub = u64;
 
@@ -298,10 +302,10 @@ impl Outbox {
         self.queue().ended
     }
 
-    /// How much waits for the client that is no record.
-    pub(crate) fn answers(&self) -> usize {
+    /// Whether so much waits for the client that is no record that it is to take some of that before it is heard again.
+    pub(crate) fn is_full_of_answers(&self) -> bool {
         let queue = self.queue();
-        queue.len().saturating_sub(queue.records)
+        queue.len().saturating_sub(queue.records) >= ANSWERS || queue.told >= ANSWER_BYTES
     }
 }
 

@@ -24,6 +24,8 @@ use turn::Writing;
 
 /// Messages without sense, after which a client is closed.
 const MALFORMED: u32 = 10;
+/// Characters that such a client is told of what makes no sense: some of it may be its own.
+const MAX_WHY: usize = 200;
 
 /// What a client brings along.
 pub(crate) struct Hello {
@@ -213,6 +215,7 @@ impl Session {
         match serde_json::from_str(text) {
             Ok(asked) => self.asked(asked).await,
             Err(why) => {
+                let why: String = why.to_string().chars().take(MAX_WHY).collect();
                 let why = format!("the message is none of {PROTOCOL}: {why}");
                 self.error(None, 400, &why);
                 self.malformed += 1;

@@ -13,6 +13,8 @@ pub(super) struct Queue {
     pub(super) records: usize,
     /// What those count for together.
     pub(super) bytes: usize,
+    /// Bytes of what is no record.
+    pub(super) told: usize,
     /// Bytes that a record counts for at most.
     largest: usize,
     pub(super) standing: HashMap<Sub, Standing>,
@@ -57,6 +59,17 @@ pub(super) enum What {
     Latest(Arc<str>),
 }
 
+impl What {
+    /// Bytes of what is no record.
+    fn told(&self) -> usize {
+        match self {
+            Self::Control(frame) | Self::Opened(frame) => frame.len(),
+            Self::Pong(position) => position.as_ref().map_or(0, String::len),
+            Self::Record(_) | Self::Latest(_) => 0,
+        }
+    }
+}
+
 /// What was taken out of a queue.
 pub(super) enum Taken {
     Control(Frame),
@@ -71,6 +84,7 @@ impl Queue {
             entries: VecDeque::new(),
             records: 0,
             bytes: 0,
+            told: 0,
             largest,
             standing: HashMap::new(),
             latest: HashMap::new(),
@@ -90,6 +104,7 @@ impl Queue {
     /// Has something wait that is no record.
     pub(super) fn tell(&mut self, what: What) {
         if self.ended.is_none() {
+            self.told += what.told();
             self.entries.push_back(Entry::control(what));
         }
     }
@@ -97,6 +112,7 @@ impl Queue {
     /// Tells of a subscription that is open.
     pub(super) fn tell_opened(&mut self, told: Frame, sub: Sub) {
         if self.ended.is_none() {
+            self.told += told.len();
             self.entries.push_back(Entry {
                 owner: sub,
                 ..Entry::control(What::Opened(told))
@@ -106,6 +122,7 @@ impl Queue {
 
     /// Tells something at a place in the queue.
     pub(super) fn tell_at(&mut self, at: usize, told: Frame) {
+        self.told += told.len();
         self.entries.insert(at, Entry::control(What::Control(told)));
     }
 
@@ -157,6 +174,7 @@ impl Queue {
     pub(super) fn take(&mut self, released: u64) -> Option<Taken> {
         let at = self.next(released)?;
         let entry = self.entries.remove(at)?;
+        self.told -= entry.what.told();
         if self.entries.is_empty() {
             // Most clients have nothing waiting most of the time.
             self.entries = VecDeque::new();
@@ -314,7 +332,9 @@ impl Queue {
                         self.lighten(&latest.given.frame);
                     }
                 }
-                What::Control(_) | What::Opened(_) | What::Pong(_) => {}
+                What::Control(_) | What::Opened(_) | What::Pong(_) => {
+                    self.told -= entry.what.told();
+                }
             }
             false
         });
@@ -324,6 +344,7 @@ impl Queue {
 
     /// Takes everything out; returns what is neither a record nor would tell of having got one.
     pub(super) fn last_words(&mut self) -> Vec<Frame> {
+        self.told = 0;
         let waits = std::mem::take(&mut self.entries).into_iter();
         let told = waits.filter_map(|entry| match entry.what {
             What::Control(frame) | What::Opened(frame) => Some(frame),

@@ -345,3 +345,30 @@ fn last_words_are_neither_records_nor_pongs() {
     assert_eq!(outbox.last_words(), [Frame::from("goodbye")]);
     assert_eq!(outbox.next(), Next::Nothing);
 }
+
+#[test]
+fn answers_that_wait_are_counted_and_weighed() {
+    let outbox = outbox();
+    for _ in 0..ANSWERS {
+        assert!(!outbox.is_full_of_answers());
+        outbox.tell("answer".into());
+    }
+    assert!(outbox.is_full_of_answers());
+    outbox.next();
+    assert!(!outbox.is_full_of_answers());
+    all(&outbox);
+    let half = || Frame::from("x".repeat(ANSWER_BYTES / 2));
+    outbox.tell(half());
+    outbox.pong(Some(half().to_string()));
+    assert!(outbox.is_full_of_answers());
+    all(&outbox);
+    outbox.reserve(4, "id".into(), wanted(4), false);
+    outbox.open(4, half(), Vec::new());
+    outbox.tell(half());
+    assert!(outbox.is_full_of_answers());
+    outbox.close(4, "closed".into());
+    assert!(!outbox.is_full_of_answers(), "that it is open is not told");
+    outbox.last_words();
+    outbox.tell(half());
+    assert!(!outbox.is_full_of_answers());
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use meridian_model::{Position, StoreId};
 
 use super::{Entry, Session};
-use crate::frames::{Denied, Reason, Subscribe, Told};
+use crate::frames::{Denied, MAX_ID, Reason, Subscribe, Told, echoed};
 use crate::hub::Beginning;
 use crate::meters::Why;
 use crate::outbox::{Outbox, Sub};
@@ -15,8 +15,6 @@ use crate::record::check_object;
 use crate::room::{Subscription, Ticket};
 use crate::server::Server;
 
-/// Longest name that a client may give a subscription, in bytes.
-const MAX_ID: usize = 128;
 /// How often a check is made again because what it rests on changed meanwhile.
 const TRIES: usize = 5;
 /// How long a node that has read less than another waits to get as far.
@@ -45,7 +43,7 @@ impl Refused {
             object: &question.object,
         });
         let told = Told::Error {
-            id: Some(id),
+            id: echoed(id),
             code: self.code,
             message: &self.message,
             denied,
@@ -154,7 +152,7 @@ impl Session {
             .remove(id)
             .filter(|entry| self.outbox.knows(entry.sub))
         else {
-            return self.error(Some(id), 404, "there is no subscription of this id");
+            return self.error(echoed(id), 404, "there is no subscription of this id");
         };
         self.end(id, &entry, Reason::Asked);
     }

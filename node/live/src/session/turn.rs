@@ -17,8 +17,6 @@ use crate::ports::{Identity, TokenError};
 
 /// Frames that are handed to a socket before its client is heard again.
 const FRAMES: usize = 64;
-/// Answers that wait for a client, with which it is not heard until it takes some.
-const ANSWERS: usize = 256;
 
 /// What is to be done for a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +63,7 @@ impl Session {
     }
 
     async fn turn(&mut self) -> Turn {
-        let hears = self.outbox.answers() < ANSWERS;
+        let hears = !self.outbox.is_full_of_answers();
         let writing = self.writing;
         let (outbox, stop) = (Arc::clone(&self.outbox), self.server.stop.clone());
         let mut due = pin!(tokio::time::sleep_until(self.wake().into()));

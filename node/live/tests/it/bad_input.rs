@@ -192,3 +192,25 @@ async fn a_store_must_be_named_and_be_one() {
             .is_ok()
     );
 }
+
+#[tokio::test]
+async fn what_is_told_back_is_never_as_long_as_what_was_said() {
+    let endpoint = Endpoint::start().await;
+    let mut anne = endpoint.client("anne").await;
+    let long = "x".repeat(60_000);
+    for (message, code) in [
+        (
+            json!({"type": "subscribe", "id": long, "object": "event:1"}),
+            400,
+        ),
+        (json!({"type": "subscribe", "id": "a", "object": long}), 400),
+        (json!({"type": "unsubscribe", "id": long}), 404),
+        (json!({"type": long}), 400),
+        (json!({"type": "auth", "token": [long]}), 400),
+    ] {
+        anne.say(message).await;
+        let told = anne.hear().await;
+        assert_eq!(told["code"], code);
+        assert!(told.to_string().len() < 1_000, "{told}");
+    }
+}
