@@ -46,28 +46,56 @@ pub(crate) struct Subscribe {
 #[serde(transparent)]
 pub(crate) struct Filter(Map<String, Value>);
 
-/// Fields of one filter, and values of one field.
-const MAX_FILTER: usize = 64;
+/// Fields of one filter, values of all of them, and bytes of both: each record is held against the filters of all who may see
+/// it.
+const MAX_FIELDS: usize = 16;
+const MAX_VALUES: usize = 64;
+const MAX_FILTER: usize = 2048;
+
+/// What a filter may be, for who sent another.
+pub(crate) const FILTER: &str = "filter: name at most 16 fields, each with a plain value or a list of such, of at most 64 values and 2,048 bytes in all";
 
 impl Filter {
     /// Whether it is small and plain enough.
     pub(crate) fn is_plain(&self) -> bool {
         let plain = |value: &Value| !matches!(value, Value::Array(_) | Value::Object(_));
-        self.0.len() <= MAX_FILTER
-            && self.0.values().all(|value| match value {
-                Value::Array(values) => values.len() <= MAX_FILTER && values.iter().all(plain),
-                value => plain(value),
-            })
+        let values = || self.0.values().flat_map(several);
+        let text = |value: &Value| value.as_str().map_or(0, str::len);
+        let bytes: usize = self
+            .0
+            .keys()
+            .map(String::len)
+            .chain(values().map(text))
+            .sum();
+        self.0.len() <= MAX_FIELDS
+            && values().count() <= MAX_VALUES
+            && bytes <= MAX_FILTER
+            && values().all(plain)
     }
 
     pub(crate) fn lets_through(&self, data: &Map<String, Value>) -> bool {
         self.0.iter().all(|(field, wanted)| {
             let found = data.get(field).unwrap_or(&Value::Null);
-            match wanted {
-                Value::Array(several) => several.contains(found),
-                one => one == found,
-            }
+            several(wanted).iter().any(|one| is_same(one, found))
         })
+    }
+}
+
+/// The values that a filter names for a field.
+fn several(wanted: &Value) -> &[Value] {
+    match wanted {
+        Value::Array(several) => several,
+        one => std::slice::from_ref(one),
+    }
+}
+
+/// Whether two values are the same to JSON, to which `9` and `9.0` are one number.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => {
+            one.as_f64() == other.as_f64()
+        }
+        _ => one == other,
     }
 }
 
@@ -309,6 +337,7 @@ mod tests {
             (json!({"kind": ["bike", "car"], "speed": 9}), true),
             (json!({"kind": "bike"}), false),
             (json!({"kind": "car", "speed": 8}), false),
+            (json!({"kind": []}), false),
             (json!({"absent": null}), true),
             (json!({"absent": 1}), false),
         ] {
@@ -321,5 +350,40 @@ mod tests {
         assert!(!filter(json!({"kind": {"eq": 1}})).is_plain());
         assert!(!filter(json!({"kind": [[1]]})).is_plain());
         assert!(filter(json!({"kind": [1, "a", null, true]})).is_plain());
+    }
+
+    #[test]
+    fn a_filter_is_small() {
+        let fields = |count: usize, value: Value| {
+            let fields = (0..count).map(|number| (number.to_string(), value.clone()));
+            Filter(fields.collect())
+        };
+        assert!(fields(16, json!([1, 2, 3, 4])).is_plain());
+        assert!(!fields(17, json!(1)).is_plain(), "fields");
+        assert!(!fields(13, json!([1, 2, 3, 4, 5])).is_plain(), "values");
+        assert!(fields(1, json!("x".repeat(2047))).is_plain());
+        assert!(!fields(1, json!("x".repeat(2048))).is_plain(), "bytes");
+        assert!(!Filter(Map::from_iter([("x".repeat(2049), json!(1))])).is_plain());
+    }
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        let passes = |wanted: &str, found: &str| {
+            let filter: Filter = serde_json::from_str(&format!("{{\"n\": [{wanted}]}}")).unwrap();
+            let data: Map<_, _> = serde_json::from_str(&format!("{{\"n\": {found}}}")).unwrap();
+            filter.lets_through(&data)
+        };
+        for (wanted, found, same) in [
+            ("9", "9.0", true),
+            ("9.0", "9", true),
+            ("0", "-0.0", true),
+            ("1e2", "100", true),
+            ("9", "9.5", false),
+            ("9", "\"9\"", false),
+            ("9007199254740993", "9007199254740992", false),
+            ("-1", "18446744073709551615", false),
+        ] {
+            assert_eq!(passes(wanted, found), same, "{wanted} {found}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use meridian_model::{Position, StoreId};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use beginning::Beginning;
-use beginning::judged;
+use beginning::{begin_with, judged};
 
 use crate::cursor::{Cursor, topic_hash};
 use crate::frames::{Reason, Told, time};
@@ -54,6 +54,15 @@ impl Touched {
             }
         }
     }
+}
+
+/// Why a subscription that was allowed is not opened.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// What it rests on has been touched since: it is to be decided at this position, or later.
+    Outdated(Position),
+    /// So much waits for its client that there is no room for the last record.
+    NoRoom,
 }
 
 /// How often it is looked whether the topic was read far enough, while somebody waits for that.
@@ -293,26 +302,26 @@ impl Hub {
     /// Opens a subscription that was allowed.
     ///
     /// # Errors
-    /// Where what it rests on has been touched since.
+    /// [`Unopened`].
     pub(crate) fn open(
         &self,
         (store, ticket, sub): (StoreId, Ticket, Sub),
         subscription: Subscription,
         decided: Decided,
         beginning: &Beginning<'_>,
-    ) -> Result<(), Position> {
+    ) -> Result<(), Unopened> {
         let room = self.room(store);
         let judged = judged(&room, &subscription, beginning);
         let mut room = lock(&room);
         if let Some(position) = room.outdated(ticket, &decided) {
-            return Err(position);
+            return Err(Unopened::Outdated(position));
         }
         let here = {
             let seen = self.seen();
             (!seen.is_broken).then(|| seen.cursor.clone())
         };
-        let (recovered, records) =
-            self.begin_with(&room, &subscription, beginning, (here.as_ref(), &judged));
+        let begun = begin_with(&room, &subscription, beginning, (here.as_ref(), &judged));
+        let (recovered, records) = begun.ok_or(Unopened::NoRoom)?;
         let here = here.map(|cursor| cursor.encode()).unwrap_or_default();
         let position = match (recovered, beginning.position) {
             // It is not there yet: what it missed follows.
@@ -328,6 +337,9 @@ impl Hub {
         let told = told.frame();
         if room.open(sub, subscription, decided, (told, records)) {
             self.meters.subscriptions.increment(1);
+            if let Some(recovered) = recovered {
+                self.meters.recovered(recovered);
+            }
         }
         Ok(())
     }

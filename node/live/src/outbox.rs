@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::frames::{Closing, Frame, Told, for_subscription};
 use queue::{Queue, Standing, Taken, What};
@@ -32,6 +33,8 @@ pub(crate) type Names = Arc<[Arc<str>]>;
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Records have been taken out, or dropped.
+    taken: Notify,
     /// The last record that was offered to all who want it.
     released: AtomicU64,
     max_records: usize,
@@ -117,6 +120,7 @@ impl Outbox {
             // None is too large by itself.
             queue: Mutex::new(Queue::new(max_bytes / 2)),
             wake: Notify::new(),
+            taken: Notify::new(),
             released: AtomicU64::new(0),
             max_records,
             max_bytes,
@@ -130,6 +134,11 @@ impl Outbox {
     /// Waits until there may be something.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Waits until there may be more room than now, when this is called.
+    pub(crate) fn taken(&self) -> Notified<'_> {
+        self.taken.notified()
     }
 
     /// Tells the client something that is no record.
@@ -182,8 +191,11 @@ impl Outbox {
         true
     }
 
-    /// Whether these would leave room for as much again.
+    /// Whether these would leave room for as much again; none take no room.
     pub(crate) fn has_room(&self, records: &[Given]) -> bool {
+        if records.is_empty() {
+            return true;
+        }
         let queue = self.queue();
         let bytes = records.iter().map(|given| queue.weight(&given.frame));
         let bytes: usize = bytes.sum();
@@ -222,12 +234,14 @@ impl Outbox {
         let at = queue.drop_records_of(sub);
         queue.tell_at(at, told);
         drop(queue);
+        self.taken.notify_waiters();
         self.wake.notify_one();
     }
 
     /// Gives the client nothing more; the first reason counts.
     pub(crate) fn end(&self, end: End) {
         self.queue().end(end);
+        self.taken.notify_waiters();
         self.wake.notify_one();
     }
 
@@ -285,10 +299,13 @@ impl Outbox {
                 let position = position.as_deref();
                 told(Told::Pong { position }.frame())
             }
-            Some(Taken::Record(frame)) => Next::Frame {
-                frame,
-                is_record: true,
-            },
+            Some(Taken::Record(frame)) => {
+                self.taken.notify_waiters();
+                Next::Frame {
+                    frame,
+                    is_record: true,
+                }
+            }
         }
     }
 

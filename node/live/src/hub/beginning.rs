@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::{Hub, lock};
+use super::lock;
 use crate::cursor::Cursor;
 use crate::frames::{Frame, position_of, with_position};
 use crate::history::Kept;
@@ -45,49 +45,43 @@ pub(super) fn judged(
     found.into_iter().map(judge).collect()
 }
 
-impl Hub {
-    pub(super) fn begin_with(
-        &self,
-        room: &Room,
-        subscription: &Subscription,
-        beginning: &Beginning<'_>,
-        (here, judged): (Option<&Cursor>, &Judged),
-    ) -> (Option<bool>, Vec<Given>) {
-        let passes = |kept: &&Arc<Kept>| {
-            let judged = judged.get(&Arc::as_ptr(kept)).map(|(_, passes)| *passes);
-            judged.unwrap_or_else(|| subscription.wants(kept))
-        };
-        // The client's others had it, or have a beginning of their own.
-        let Subscription { id, object, .. } = subscription;
-        let given = |record: &Frame| Given::alone(record, id, object);
-        let last = || {
-            let last = room.history.last(&subscription.object).filter(passes);
-            let last = last.filter(|_| beginning.last);
-            last.into_iter().map(|kept| given(&kept.frame)).collect()
-        };
-        let Some(position) = beginning.position else {
-            return (None, last());
-        };
-        // What this node has not read yet may be of another topic of that name.
-        let there =
-            Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
-        let missed = there.and_then(|there| {
-            let missed = room.history.after(&subscription.object, &there.next)?;
-            let missed = missed.into_iter().filter(passes);
-            let missed = missed.map(|kept| given(&seen_from(&there, &kept.frame)));
-            Some(missed.collect())
-        });
-        let fits = |missed: &Vec<Given>| subscription.outbox.has_room(missed);
-        match missed.filter(fits) {
-            Some(missed) => {
-                self.meters.recovered(true);
-                (Some(true), missed)
-            }
-            None => {
-                self.meters.recovered(false);
-                (Some(false), last())
-            }
-        }
+/// Whether all was recovered, where that was asked for, and the records that it begins with; `None` where those would not leave
+/// its client's queue room enough.
+pub(super) fn begin_with(
+    room: &Room,
+    subscription: &Subscription,
+    beginning: &Beginning<'_>,
+    (here, judged): (Option<&Cursor>, &Judged),
+) -> Option<(Option<bool>, Vec<Given>)> {
+    let passes = |kept: &&Arc<Kept>| {
+        let judged = judged.get(&Arc::as_ptr(kept)).map(|(_, passes)| *passes);
+        judged.unwrap_or_else(|| subscription.wants(kept))
+    };
+    // The client's others had it, or have a beginning of their own.
+    let Subscription { id, object, .. } = subscription;
+    let given = |record: &Frame| Given::alone(record, id, object);
+    let fits = |records: &Vec<Given>| subscription.outbox.has_room(records);
+    let last = || {
+        let last = room.history.last(object).filter(passes);
+        let last = last.filter(|_| beginning.last);
+        let last = last.into_iter().map(|kept| given(&kept.frame)).collect();
+        Some(last).filter(fits)
+    };
+    let Some(position) = beginning.position else {
+        return Some((None, last()?));
+    };
+    // What this node has not read yet may be of another topic of that name.
+    let there =
+        Cursor::decode(position).filter(|there| here.is_some_and(|here| here.covers(there)));
+    let missed = there.and_then(|there| {
+        let missed = room.history.after(object, &there.next)?;
+        let missed = missed.into_iter().filter(passes);
+        let missed = missed.map(|kept| given(&seen_from(&there, &kept.frame)));
+        Some(missed.collect())
+    });
+    match missed.filter(fits) {
+        Some(missed) => Some((Some(true), missed)),
+        None => Some((Some(false), last()?)),
     }
 }
 

@@ -241,6 +241,7 @@ fn a_record_counts_as_half_of_the_queue_at_most() {
     for number in [1, 2] {
         assert_eq!(push(&outbox, 1, &large, number), Pushed::Waits);
     }
+    assert!(!outbox.has_room(&[given(&large)]) && outbox.has_room(&[]));
     assert_eq!(all(&outbox).len(), 2);
     assert!(outbox.has_room(&[given(&large)]));
     for number in [3, 4] {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use meridian_model::{Position, StoreId};
 
 use super::{Entry, Session};
-use crate::frames::{Denied, MAX_ID, Reason, Subscribe, Told, echoed};
-use crate::hub::Beginning;
+use crate::frames::{Denied, FILTER, MAX_ID, Reason, Subscribe, Told, echoed};
+use crate::hub::{Beginning, Unopened};
 use crate::meters::Why;
 use crate::outbox::{Outbox, Sub};
 use crate::ports::{Connection, Decided, Identity, Question, Rests, Undecided};
@@ -19,6 +19,15 @@ use crate::server::Server;
 const TRIES: usize = 5;
 /// How long a node that has read less than another waits to get as far.
 const CATCHING_UP: Duration = Duration::from_secs(1);
+
+const NO_ROOM: &str = "so much waits for this client that there is no room for the last record (live.queueRecords, live.queueBytes); take it, and try again";
+
+/// What became of a subscription that was allowed.
+enum Begun {
+    Opened,
+    /// It is to be decided at this position, or later.
+    Outdated(Position),
+}
 
 /// Why there is no subscription.
 struct Refused {
@@ -102,9 +111,7 @@ impl Session {
             .as_ref()
             .is_some_and(|filter| !filter.is_plain())
         {
-            let why =
-                "filter: name fields with a plain value, or a list of such, at most 64 of each";
-            return Err(Refused::new(400, why));
+            return Err(Refused::new(400, FILTER));
         }
         if self.subs.contains_key(&asked.id) {
             return Err(Refused::new(
@@ -268,6 +275,21 @@ impl Subscribing {
                     }
                 }
             };
+            match self.begin(ticket, &decided).await? {
+                Begun::Opened => return Ok(()),
+                Begun::Outdated(position) => at_least = position,
+            }
+        }
+        Err(Refused::new(
+            503,
+            "what the permission rests on keeps changing; try again",
+        ))
+    }
+
+    /// Opens it as it was decided, once its client has room for what it begins with.
+    async fn begin(&self, ticket: Ticket, decided: &Decided) -> Result<Begun, Refused> {
+        let until = tokio::time::Instant::now() + self.server.settings.times.grace / 2;
+        loop {
             let subscription = Subscription {
                 id: self.asked.id.as_str().into(),
                 object: Arc::clone(&self.object),
@@ -280,15 +302,20 @@ impl Subscribing {
                 last: self.asked.last,
             };
             let place = (self.store, ticket, self.sub);
-            match hub.open(place, subscription, decided, &beginning) {
-                Ok(()) => return Ok(()),
-                Err(position) => at_least = position,
+            let taken = self.outbox.taken();
+            let opened = self
+                .server
+                .hub
+                .open(place, subscription, decided.clone(), &beginning);
+            match opened {
+                Ok(()) => return Ok(Begun::Opened),
+                Err(Unopened::Outdated(position)) => return Ok(Begun::Outdated(position)),
+                Err(Unopened::NoRoom) => {
+                    let more = tokio::time::timeout_at(until, taken).await;
+                    more.map_err(|_| Refused::new(429, NO_ROOM))?;
+                }
             }
         }
-        Err(Refused::new(
-            503,
-            "what the permission rests on keeps changing; try again",
-        ))
     }
 
     async fn ask(

@@ -41,6 +41,10 @@ async fn what_makes_no_sense_is_told_and_then_ended() {
             json!({"type": "subscribe", "id": "a", "object": "event:1", "filter": {"a": {"b": 1}}}),
             400,
         ),
+        (
+            json!({"type": "subscribe", "id": "a", "object": "event:1", "filter": {"a": vec![1; 65]}}),
+            400,
+        ),
         (json!({"type": "unsubscribe", "id": "a"}), 404),
     ] {
         anne.say(message.clone()).await;

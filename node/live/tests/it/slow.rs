@@ -75,3 +75,50 @@ async fn one_record_is_never_too_large_by_itself() {
     assert_eq!(back.hear().await["recovered"], true);
     assert_eq!(back.data().await, large);
 }
+
+/// What is given to one who begins with the last record is as bounded as the rest.
+#[tokio::test]
+async fn last_records_wait_until_there_is_room_for_them() {
+    const MANY: usize = 100;
+    let mut settings = Settings::default();
+    settings.limits.history_bytes = 256 * 1024 * 1024;
+    settings.limits.messages_per_second = 1_000;
+    settings.times.grace = Duration::from_secs(2);
+    let endpoint = Endpoint::with(settings).await;
+    let large = json!("x".repeat(300_000));
+    for number in 0..MANY {
+        endpoint.publish(&format!("event:{number}"), &[], large.clone());
+    }
+    let mut outcomes = Vec::new();
+    for reads in [true, false] {
+        let mut client = endpoint.client("anne for event:*").await;
+        for number in 0..MANY {
+            let object = format!("event:{number}");
+            let message =
+                json!({"type": "subscribe", "id": object, "object": object, "last": true});
+            client.say(message).await;
+        }
+        if !reads {
+            // Longer than they wait for room.
+            let pause = Duration::from_millis(1_500);
+            let slept = tokio::time::timeout(pause, std::future::pending::<()>()).await;
+            assert!(slept.is_err());
+        }
+        let (mut records, mut refused) = (0, 0);
+        while records + refused < MANY {
+            let told = client.hear().await;
+            match told["type"].as_str() {
+                Some("record") => records += 1,
+                Some("error") => {
+                    assert_eq!(told["code"], 429, "{told}");
+                    refused += 1;
+                }
+                _ => assert_eq!(told["type"], "subscribed"),
+            }
+        }
+        outcomes.push((records, refused));
+    }
+    assert_eq!(outcomes[0], (MANY, 0), "who reads gets all");
+    // What the system takes for itself is less than half of it.
+    assert!(outcomes[1].1 > MANY / 2, "{outcomes:?}");
+}
