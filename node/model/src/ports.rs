@@ -381,6 +381,13 @@ pub trait Datastore: Measured + Send + Sync + 'static {
     /// Every store's position, deleted ones included: what replication compares.
     async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>>;
 
+    /// The positions of these stores, deleted ones included, in any order; of those that are unknown there is none.
+    async fn positions_of(
+        &self,
+        stores: &[StoreId],
+        deadline: Instant,
+    ) -> Result<Vec<(StoreId, Position)>>;
+
     /// A model by id.
     async fn model(
         &self,

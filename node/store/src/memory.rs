@@ -9,6 +9,7 @@ mod snapshot;
 mod state;
 mod store;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -263,6 +264,17 @@ impl Datastore for MemoryDatastore {
             .values()
             .map(|store| (store.info.id, store.position))
             .collect())
+    }
+
+    async fn positions_of(
+        &self,
+        stores: &[StoreId],
+        deadline: Instant,
+    ) -> Result<Vec<(StoreId, Position)>> {
+        let state = self.state(deadline)?;
+        let asked: BTreeSet<StoreId> = stores.iter().copied().collect();
+        let known = asked.into_iter().filter_map(|id| state.stores.get(&id));
+        Ok(known.map(|store| (store.info.id, store.position)).collect())
     }
 
     async fn model(

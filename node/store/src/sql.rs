@@ -327,17 +327,18 @@ impl Datastore for SqlDatastore {
     }
 
     async fn positions(&self, deadline: Instant) -> Result<Vec<(StoreId, Position)>> {
-        let rows = self
-            .readers
-            .reading(deadline)
-            .await?
-            .rows(Statement::new(
-                "SELECT id, epoch, revision FROM stores ORDER BY id",
-            ))
-            .await?;
-        rows.iter()
-            .map(|row| Ok((rows::parsed(row, "id")?, rows::position(row)?)))
-            .collect()
+        read::positions(&mut self.readers.reading(deadline).await?).await
+    }
+
+    async fn positions_of(
+        &self,
+        stores: &[StoreId],
+        deadline: Instant,
+    ) -> Result<Vec<(StoreId, Position)>> {
+        if stores.is_empty() {
+            return Ok(Vec::new());
+        }
+        read::positions_of(&mut self.readers.reading(deadline).await?, stores).await
     }
 
     async fn model(

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use meridian_model::AuthorizationModel;
 use meridian_model::change::{StoredModel, Tiers};
-use meridian_model::ids::{ModelId, StoreId};
+use meridian_model::ids::{ModelId, Position, StoreId};
 use meridian_model::ports::{Result, StoreRecord, TupleFilter};
 use meridian_model::tuple::{Subject, Tuple, TupleKey};
 use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use super::dialect::Dialect;
 use super::pool::Session;
 use super::rows::{
-    KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, parsed, store as store_of,
-    tiers as tiers_of, tuple,
+    KEY_COLUMNS, STORE_COLUMNS, TUPLE_COLUMNS, model, optional_text, parsed, position,
+    store as store_of, tiers as tiers_of, tuple,
 };
-use super::statement::{Side, Statement};
+use super::statement::{ROWS_PER_STATEMENT, Side, Statement};
 
 pub(super) async fn store<C: DerefMut<Target = AnyConnection>>(
     db: &mut Session<C>,
@@ -48,6 +49,36 @@ pub(super) async fn stores<C: DerefMut<Target = AnyConnection>>(
     }
     select.push(" ORDER BY id LIMIT ").bind(limit);
     db.rows(select).await?.iter().map(store_of).collect()
+}
+
+const POSITIONS: &str = "SELECT id, epoch, revision FROM stores";
+
+/// See [`meridian_model::ports::Datastore::positions`].
+pub(super) async fn positions<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+) -> Result<Vec<(StoreId, Position)>> {
+    let select = Statement::new(format!("{POSITIONS} ORDER BY id"));
+    db.rows(select).await?.iter().map(position_of).collect()
+}
+
+/// See [`meridian_model::ports::Datastore::positions_of`].
+pub(super) async fn positions_of<C: DerefMut<Target = AnyConnection>>(
+    db: &mut Session<C>,
+    stores: &[StoreId],
+) -> Result<Vec<(StoreId, Position)>> {
+    let mut positions = Vec::with_capacity(stores.len());
+    for chunk in stores.chunks(ROWS_PER_STATEMENT) {
+        let mut select = Statement::new(format!("{POSITIONS} WHERE id IN "));
+        select.tuple(chunk.iter().map(StoreId::as_str));
+        for row in db.rows(select).await? {
+            positions.push(position_of(&row)?);
+        }
+    }
+    Ok(positions)
+}
+
+fn position_of(row: &AnyRow) -> Result<(StoreId, Position)> {
+    Ok((parsed(row, "id")?, position(row)?))
 }
 
 /// The assignment of the latest revision that made one.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use meridian_model::ports::{Datastore, DatastoreError, TupleFilter, WriteOptions};
 use meridian_model::tuple::TupleCondition;
-use meridian_model::{Change, Revision, Tiers, Timestamp, Tuple};
+use meridian_model::{Change, Position, Revision, StoreId, Tiers, Timestamp, Tuple};
 
 use crate::support::{deadline, keys, model, model_id, store_id, tuple, tuples};
 
@@ -264,7 +264,19 @@ pub(super) async fn a_store_is_created_listed_and_deleted(db: Db) {
             .len(),
         3
     );
-    assert_eq!(db.positions(deadline()).await.unwrap().len(), 4);
+    let positions = db.positions(deadline()).await.unwrap();
+    assert_eq!(positions.len(), 4);
+    // More than one statement asks for, most of them unknown.
+    let mut asked: Vec<_> = (100..350).map(store_id).collect();
+    asked.extend([store_id(2), store_id(1)]);
+    let mut some = db.positions_of(&asked, deadline()).await.unwrap();
+    some.sort_unstable();
+    let those = |(id, _): &(StoreId, Position)| asked.contains(id);
+    let mut expected: Vec<_> = positions.into_iter().filter(those).collect();
+    expected.sort_unstable();
+    assert_eq!(some.len(), 2, "the deleted one too");
+    assert_eq!(some, expected);
+    assert_eq!(db.positions_of(&[], deadline()).await.unwrap(), []);
     assert!(
         db.tuples(store_id(2), &TupleFilter::default(), None, 10, deadline())
             .await
