@@ -26,29 +26,37 @@ async fn who_is_too_slow_is_told_and_closed_and_nobody_else_waits() {
             assert_eq!(quick.data().await["n"], number);
         }
     };
+    let (half, written) = tokio::sync::oneshot::channel();
     let writing = async {
+        let mut half = Some(half);
         for number in 0..total {
+            if number == total / 2
+                && let Some(half) = half.take()
+            {
+                half.send(()).unwrap();
+            }
             endpoint.publish("event:1", &[], json!({"n": number, "text": text}));
             if number % 8 == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     };
-    tokio::join!(reading, writing);
     // It reads at last: what was on its way, then how much it lost.
-    let (mut got, mut lost) = (0, None);
-    let code = loop {
-        match slow.next().await {
-            Ok(told) if told["type"] == "lagged" => lost = told["lost"].as_u64(),
-            Ok(_) => got += 1,
-            Err(code) => break code,
+    let late = async {
+        written.await.unwrap();
+        let (mut got, mut lost) = (0, None);
+        loop {
+            match slow.next().await {
+                Ok(told) if told["type"] == "lagged" => lost = told["lost"].as_u64(),
+                Ok(_) => got += 1,
+                Err(code) => return (got, lost, code),
+            }
         }
     };
-    assert!(got < total, "{got}");
-    if let Some(lost) = lost {
-        assert!(lost > 0);
-        assert_eq!(code, 4508);
-    }
+    let ((), (), (got, lost, code)) = tokio::join!(reading, writing, late);
+    assert!(got < total / 2, "{got}");
+    assert!(lost.is_some_and(|lost| lost > 0), "{lost:?}");
+    assert_eq!(code, 4508);
     // One that wants only the latest was never too slow.
     let mut last = -1;
     while last < total - 1 {
