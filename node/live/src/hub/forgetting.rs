@@ -14,9 +14,12 @@ impl Hub {
     pub(super) fn free(&self, store: StoreId) {
         // Whoever subscribes in stores that are none must leave nothing behind. A room that somebody else has in hand stays.
         self.rooms.remove_if(&store, |_, room| {
-            let is_free = Arc::strong_count(room) == 1;
+            // Nor is it waited for: the map stands still meanwhile.
+            if Arc::strong_count(room) > 1 {
+                return false;
+            }
             let room = lock(room);
-            let is_free = is_free && room.is_empty() && room.history.is_empty();
+            let is_free = room.is_empty() && room.history.is_empty();
             if is_free {
                 // What it has forgotten is not known of whoever comes back, either.
                 for (from, left_out) in self.seen().from.iter_mut().zip(room.history.whole_from()) {

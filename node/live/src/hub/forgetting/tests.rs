@@ -116,3 +116,22 @@ fn what_is_old_is_forgotten_and_so_is_what_a_deleted_store_said() {
     assert!(!recovers(&hub, old, &start) && !recovers(&hub, quiet, &start));
     assert!(recovers(&hub, old, &between) && recovers(&hub, quiet, &between));
 }
+
+#[test]
+fn a_room_that_somebody_has_in_hand_is_not_waited_for() {
+    let hub = Arc::new(hub(Limits::default()));
+    let busy = store();
+    let room = hub.room(busy);
+    let in_hand = lock(&room);
+    let (done, freed) = std::sync::mpsc::channel();
+    let freeing = Arc::clone(&hub);
+    std::thread::spawn(move || {
+        freeing.free(busy);
+        done.send(()).unwrap();
+    });
+    freed
+        .recv_timeout(Duration::from_secs(10))
+        .expect("it waits");
+    drop(in_hand);
+    assert!(hub.there(busy).is_some());
+}
