@@ -2,6 +2,7 @@
 
 mod again;
 mod greeting;
+mod refreshing;
 mod subscribing;
 mod turn;
 
@@ -15,11 +16,12 @@ use ulid::Ulid;
 
 use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
 use crate::outbox::{End, Outbox, Sub};
-use crate::ports::{Connection, Identity, Origin, TokenError};
+use crate::ports::{Connection, Identity, Origin};
 use crate::server::Server;
 use crate::sockets::{self, CLOSING, Pace, Taken};
 use again::Again;
 use greeting::{Guest, greet};
+use refreshing::Refreshing;
 use turn::Writing;
 
 /// Messages without sense, after which a client is closed.
@@ -59,6 +61,7 @@ pub(crate) struct Session {
     expires: Option<Instant>,
     noticed: bool,
     again: Option<Again>,
+    refreshing: Option<Refreshing>,
     _seat: Taken<String>,
 }
 
@@ -103,6 +106,7 @@ impl Session {
             moved: Instant::now(),
             noticed: false,
             again: None,
+            refreshing: None,
             identity: guest.identity,
             _seat: guest.seat,
             server,
@@ -154,7 +158,7 @@ impl Session {
             let notice = at.checked_sub(times.notice).unwrap_or(at);
             if self.noticed { at } else { notice }
         });
-        let mut wake = self.heard + silence;
+        let mut wake = self.silent_since() + silence;
         if self.writing != Writing::Nothing {
             wake = wake.min(self.moved + times.idle);
         }
@@ -163,6 +167,14 @@ impl Session {
             .into_iter()
             .flatten()
             .fold(wake, Instant::min)
+    }
+
+    /// Since when it has said nothing, though it could be heard.
+    fn silent_since(&self) -> Instant {
+        match self.refreshing {
+            Some(_) => Instant::now(),
+            None => self.heard,
+        }
     }
 
     /// Does what is due.
@@ -179,7 +191,7 @@ impl Session {
             self.outbox.tell(Told::Expiring { at: rfc3339(at) }.frame());
         }
         self.ask_again(now);
-        let silent = now.saturating_duration_since(self.heard);
+        let silent = now.saturating_duration_since(self.silent_since());
         let takes = self.writing == Writing::Nothing || now < self.moved + times.idle;
         if silent >= times.idle || !takes {
             return Err(End::Closing(Closing::Late));
@@ -191,10 +203,7 @@ impl Session {
         Ok(())
     }
 
-    async fn heard(
-        &mut self,
-        message: Option<Result<Message, axum::Error>>,
-    ) -> Result<(), Closing> {
+    fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), Closing> {
         let message = message
             .ok_or(Closing::Gone)?
             .map_err(|why| closing_of(&why))?;
@@ -213,7 +222,10 @@ impl Session {
             _ => return Ok(()),
         };
         match serde_json::from_str(text) {
-            Ok(asked) => self.asked(asked).await,
+            Ok(asked) => {
+                self.asked(asked);
+                Ok(())
+            }
             Err(why) => {
                 let why: String = why.to_string().chars().take(MAX_WHY).collect();
                 let why = format!("the message is none of {PROTOCOL}: {why}");
@@ -228,45 +240,13 @@ impl Session {
         }
     }
 
-    async fn asked(&mut self, asked: Asked) -> Result<(), Closing> {
+    fn asked(&mut self, asked: Asked) {
         match asked {
             Asked::Ping => self.server.hub.pong(self.store, &self.outbox),
-            Asked::Auth { token } => return self.refresh(token).await,
+            Asked::Auth { token } => self.refresh(token),
             Asked::Subscribe(subscribe) => self.subscribe(subscribe),
             Asked::Unsubscribe { id } => self.unsubscribe(&id),
         }
-        Ok(())
-    }
-
-    /// Takes a newer token in.
-    async fn refresh(&mut self, token: String) -> Result<(), Closing> {
-        let hello = self.server.settings.times.hello;
-        let verified = tokio::time::timeout(hello, self.server.tokens.verify(&token));
-        let verified = verified.await.unwrap_or(Err(TokenError::Unavailable));
-        let identity = match verified {
-            Ok(identity) => identity,
-            Err(TokenError::Unavailable) => {
-                self.error(None, 503, &TokenError::Unavailable.to_string());
-                return Ok(());
-            }
-            Err(TokenError::Invalid(why)) => {
-                self.error(None, 401, &why);
-                return Err(Closing::Unauthorized);
-            }
-        };
-        if !self.is_same(&identity) {
-            self.error(
-                None,
-                403,
-                "the token is of somebody else; connect anew with it",
-            );
-            return Err(Closing::OtherSubject);
-        }
-        self.identity = identity;
-        self.shown(token);
-        self.rescope();
-        self.welcome();
-        Ok(())
     }
 
     fn error(&self, id: Option<&str>, code: u16, message: &str) {

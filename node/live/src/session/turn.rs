@@ -11,6 +11,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 
 use super::Session;
+use super::refreshing::Verified;
 use crate::frames::Closing;
 use crate::outbox::{End, Next};
 use crate::ports::{Identity, TokenError};
@@ -33,6 +34,8 @@ pub(super) enum Writing {
 enum Turn {
     Stopping,
     Heard(Option<Result<Message, axum::Error>>),
+    /// Whose the newer token is.
+    Refreshed(Verified),
     /// Whose the token is now.
     Verified(Result<Identity, TokenError>),
     /// Something is to be done at this time.
@@ -51,7 +54,8 @@ impl Session {
             }
             let done = match self.turn().await {
                 Turn::Stopping => Err(End::Closing(Closing::Stopping)),
-                Turn::Heard(message) => self.heard(message).await.map_err(End::Closing),
+                Turn::Heard(message) => self.heard(message).map_err(End::Closing),
+                Turn::Refreshed(verified) => self.refreshed(verified).map_err(End::Closing),
                 Turn::Verified(verified) => self.verified(verified).map_err(End::Closing),
                 Turn::Due => self.tick(),
                 Turn::Write => self.write().await,
@@ -63,16 +67,24 @@ impl Session {
     }
 
     async fn turn(&mut self) -> Turn {
-        let hears = !self.outbox.is_full_of_answers();
+        let hears = self.refreshing.is_none() && !self.outbox.is_full_of_answers();
         let writing = self.writing;
         let (outbox, stop) = (Arc::clone(&self.outbox), self.server.stop.clone());
         let mut due = pin!(tokio::time::sleep_until(self.wake().into()));
         let socket = &mut self.socket;
-        let mut verifying = self.again.as_mut().and_then(|again| again.asking.as_mut());
+        let mut refreshing = self.refreshing.as_mut();
+        let verifying = self.again.as_mut().and_then(|again| again.asking.as_mut());
+        // A newer token comes in place of the one that is asked about.
+        let mut verifying = verifying.filter(|_| refreshing.is_none());
         // What a client has said counts before its silence does; both before it is given more.
         let moved = poll_fn(|cx| {
             if hears && let Poll::Ready(message) = socket.poll_next_unpin(cx) {
                 return Poll::Ready(Turn::Heard(message));
+            }
+            if let Some(asking) = &mut refreshing
+                && let Poll::Ready(verified) = asking.poll_unpin(cx)
+            {
+                return Poll::Ready(Turn::Refreshed(verified));
             }
             if let Some(asking) = &mut verifying
                 && let Poll::Ready(verified) = asking.poll_unpin(cx)

@@ -363,3 +363,33 @@ async fn a_token_that_does_not_say_when_it_ends_is_asked_about_again() {
     assert_eq!(bob.data().await, json!(1));
     assert!(bob.drain().await.is_empty());
 }
+
+#[tokio::test]
+async fn while_a_newer_token_is_verified_records_go_on_and_what_rests_on_it_waits() {
+    let mut settings = Settings::default();
+    settings.times.ping = Duration::from_millis(20);
+    settings.times.idle = Duration::from_millis(200);
+    let endpoint = Endpoint::with(settings).await;
+    let mut anne = endpoint.client("anne for event:1").await;
+    anne.sees("event:1").await;
+    endpoint.tokens.holds.send_replace(true);
+    let asked = || endpoint.tokens.asked.load(Ordering::SeqCst);
+    let before = asked();
+    anne.say(json!({"type": "auth", "token": "anne for event:1,event:2"}))
+        .await;
+    anne.say(json!({"type": "subscribe", "id": "b", "object": "event:2"}))
+        .await;
+    while asked() == before {
+        tokio::task::yield_now().await;
+    }
+    endpoint.publish("event:1", &[], json!(1));
+    assert_eq!(anne.data().await, json!(1));
+    // Longer than a client may be silent: it is not heard.
+    let waits = tokio::time::timeout(Duration::from_millis(500), anne.next()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    endpoint.tokens.holds.send_replace(false);
+    assert_eq!(anne.hear().await["type"], "welcome");
+    assert_eq!(anne.hear().await["type"], "subscribed");
+    endpoint.publish("event:2", &[], json!(2));
+    assert_eq!(anne.data().await, json!(2));
+}

@@ -151,6 +151,8 @@ pub(crate) struct Words {
     /// One that is not good any longer.
     pub(crate) bad: Mutex<Option<&'static str>>,
     pub(crate) is_away: AtomicBool,
+    /// While it is, whoever asks waits.
+    pub(crate) holds: watch::Sender<bool>,
     pub(crate) asked: AtomicUsize,
 }
 
@@ -162,6 +164,8 @@ impl Tokens for Words {
 
     async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut holds = self.holds.subscribe();
+        holds.wait_for(|holds| !holds).await.unwrap();
         if self.is_away.load(Ordering::SeqCst) {
             return Err(TokenError::Unavailable);
         }
