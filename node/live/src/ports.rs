@@ -121,6 +121,19 @@ pub trait Authority: Send + Sync + 'static {
     ) -> Vec<Result<Decided, Undecided>>;
 }
 
+/// What becomes of questions that are asked each by itself, all at the same time. One that takes longer than `limit` is
+/// [`Undecided::Unreachable`], and keeps no other's answer back.
+pub async fn each_within<T>(
+    limit: Duration,
+    asking: impl IntoIterator<Item = impl Future<Output = Result<T, Undecided>>>,
+) -> Vec<Result<T, Undecided>> {
+    let asking = asking.into_iter().map(async |asking| {
+        let asked = tokio::time::timeout(limit, asking).await;
+        asked.unwrap_or(Err(Undecided::Unreachable))
+    });
+    futures::future::join_all(asking).await
+}
+
 /// Where a client comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
@@ -183,4 +196,26 @@ impl Connection for Unobserved {
     fn decided(&self, _: &Question, _: &Result<Decided, Undecided>, _: SystemTime, _: Duration) {}
 
     fn ended(&self, _: u16) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_answer_that_never_comes_keeps_no_other_back() {
+        let times = crate::settings::Times::default();
+        let began = tokio::time::Instant::now();
+        let asking = [
+            std::future::ready(Ok(1)).boxed(),
+            std::future::pending().boxed(),
+            std::future::ready(Err(Undecided::NoStore)).boxed(),
+        ];
+        let answers = each_within(times.question(), asking).await;
+        let expected = [Ok(1), Err(Undecided::Unreachable), Err(Undecided::NoStore)];
+        assert_eq!(answers, expected);
+        assert!(began.elapsed() < times.grace);
+    }
 }

@@ -149,6 +149,14 @@ pub struct Times {
     pub history: Duration,
 }
 
+impl Times {
+    /// What an authority may take for its answers, so that those that are there are taken in within [`Self::grace`].
+    #[must_use]
+    pub fn question(&self) -> Duration {
+        self.grace / 5 * 4
+    }
+}
+
 impl Default for Times {
     fn default() -> Self {
         Self {

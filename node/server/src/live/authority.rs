@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::StatusCode;
-use meridian_live_channel::ports::{Authority, Decided, Question, Rests, Undecided};
+use meridian_live_channel::ports::{Authority, Decided, Question, Rests, Undecided, each_within};
 use meridian_model::hash::type_hash;
 use meridian_model::{ApiError, Code, Position, StoreId};
 use meridian_proto::openfga::v1;
@@ -180,12 +180,14 @@ const SERVED_BY: &str = "live.authorityUrl";
 pub struct Elsewhere {
     web: Web,
     url: String,
+    limit: Duration,
 }
 
 impl Elsewhere {
-    /// Asks at `url`, in which `{object}`, `{type}` and `{id}` stand for the object.
-    pub fn new(web: Web, url: String) -> Self {
-        Self { web, url }
+    /// Asks at `url`, in which `{object}`, `{type}` and `{id}` stand for the object. Each answer may take as long as
+    /// `limit`.
+    pub fn new(web: Web, url: String, limit: Duration) -> Self {
+        Self { web, url, limit }
     }
 
     async fn ask(&self, question: &Question) -> Result<Decided, Undecided> {
@@ -243,6 +245,10 @@ impl Authority for Elsewhere {
         _: Option<Position>,
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>> {
-        futures::future::join_all(questions.iter().map(|question| self.ask(question))).await
+        each_within(
+            self.limit,
+            questions.iter().map(|question| self.ask(question)),
+        )
+        .await
     }
 }

@@ -139,7 +139,8 @@ impl Building {
     ) -> anyhow::Result<Arc<dyn Authority>> {
         if let Some(url) = &live.authority_url {
             let web = Web::new(live.oidc.ca.as_deref()).context("live.authorityUrl")?;
-            return Ok(Arc::new(Elsewhere::new(web, url.clone())));
+            let limit = live.times().question();
+            return Ok(Arc::new(Elsewhere::new(web, url.clone(), limit)));
         }
         let changes = match source {
             Source::Views(views, watching) => Changes::Views(views, watching),
@@ -148,7 +149,11 @@ impl Building {
         Ok(Arc::new(Checks {
             decider,
             changes,
-            timeout: self.config.limits.request_timeout,
+            timeout: self
+                .config
+                .limits
+                .request_timeout
+                .min(live.times().question()),
         }))
     }
 
