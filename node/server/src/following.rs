@@ -1,16 +1,23 @@
 //! What changes in a node's database, read there once for all who want to know: the live channel, what permissions rest on; those
 //! who watch, the changes themselves.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use futures::StreamExt as _;
 use meridian_live_channel::{Hub, Touched};
 use meridian_model::change::{Change, ChangeSet};
 use meridian_model::ports::Datastore;
-use meridian_model::{Position, Revision, StoreId};
+use meridian_model::{Position, StoreId};
 use meridian_sync::tier;
+use moka::future::Cache;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::outage::Outage;
@@ -20,12 +27,20 @@ use crate::watch::feed::Feeds;
 pub(crate) const PERIOD: Duration = Duration::from_millis(50);
 /// How long it may take to answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
-/// Stores, up to which each is asked for by itself; with more, all there are.
-const FEW: usize = 8;
+/// The longest pause between two looks for a store that may be about to come; the first is [`PERIOD`], each other twice the one before.
+const LONGEST: Duration = Duration::from_millis(400);
+/// How long it is remembered that a store is not here.
+const ABSENT: Duration = Duration::from_secs(1);
+/// Stores of which that is remembered at most.
+const ABSENTEES: u64 = 10_000;
 /// Revisions that are read to know what they touched; when there are more, anything may have been.
 const MAX_READ: u64 = 64;
 /// Revisions that are read at once for those who want all of them.
-const PAGE: u32 = 256;
+const PAGE: u64 = 256;
+/// Stores whose changes are read at a time: the rest of the node needs the database too.
+const ADVANCED: usize = 4;
+/// Stores whose long stretches are read at a time.
+const FILLED: usize = 2;
 
 /// Reads what changes.
 pub struct Following {
@@ -37,6 +52,11 @@ pub struct Following {
     lags: bool,
     /// Up to where, of every store that anybody ever wanted to know of.
     upto: DashMap<StoreId, Position>,
+    /// Stores that are not here. Who asks for one while another looks for it waits for what that one finds.
+    absent: Cache<StoreId, ()>,
+    /// Stores whose feeds are given a long stretch, and up to where they are to be: until then nothing else is put there.
+    filling: DashMap<StoreId, Position>,
+    fills: Semaphore,
     outage: Outage,
 }
 
@@ -72,6 +92,12 @@ impl Following {
             feeds,
             lags,
             upto: DashMap::new(),
+            absent: Cache::builder()
+                .max_capacity(ABSENTEES)
+                .time_to_live(ABSENT)
+                .build(),
+            filling: DashMap::new(),
+            fills: Semaphore::new(FILLED),
             outage: Outage::new(),
         }
     }
@@ -99,17 +125,35 @@ impl Following {
         if let Some(upto) = self.upto.get(&store) {
             return Ok(*upto);
         }
+        let looking = self
+            .absent
+            .try_get_with(store, self.look_for(store, timeout));
+        match tokio::time::timeout(timeout, looking).await {
+            Ok(Ok(())) => Err(NotFollowed::NoStore),
+            Ok(Err(found)) => *found,
+            Err(_) => Err(NotFollowed::Unreachable),
+        }
+    }
+
+    /// Looks for a store, and follows it if it is here. Only that it is not is kept: that is `Ok`.
+    async fn look_for(
+        &self,
+        store: StoreId,
+        timeout: Duration,
+    ) -> Result<(), Result<Position, NotFollowed>> {
         let deadline = Instant::now() + timeout;
+        let mut pause = PERIOD;
         loop {
             let record = self.datastore.store(store, deadline).await;
-            let record = record.map_err(|_| NotFollowed::Unreachable)?;
+            let record = record.map_err(|_| Err(NotFollowed::Unreachable))?;
             if let Some(record) = record.filter(|record| record.deleted_at.is_none()) {
-                return Ok(*self.upto.entry(store).or_insert(record.position));
+                return Err(Ok(*self.upto.entry(store).or_insert(record.position)));
             }
-            if !self.lags || Instant::now() + PERIOD >= deadline {
-                return Err(NotFollowed::NoStore);
+            if !self.lags || Instant::now() + pause >= deadline {
+                return Ok(());
             }
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(pause).await;
+            pause = LONGEST.min(2 * pause);
         }
     }
 
@@ -117,17 +161,23 @@ impl Following {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // With it end those who fill feeds.
+        let mut fills = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = period.tick() => {}
             }
+            while fills.try_join_next().is_some() {}
             let used = self.used();
             if used.is_empty() {
                 continue;
             }
             match self.catch_up(&used).await {
-                Ok(()) => {
+                Ok(long) => {
+                    for stretch in long {
+                        fills.spawn(Arc::clone(&self).fill(stretch));
+                    }
                     if let Some(away) = self.outage.worked() {
                         tracing::info!(?away, "what changed can be read again");
                     }
@@ -155,104 +205,126 @@ impl Following {
         used
     }
 
+    /// Tells of what is new in these stores. What is too long for that is given back: permissions do not wait for those who want
+    /// all there was.
     async fn catch_up(
         &self,
         used: &[StoreId],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Vec<Stretch>, Box<dyn std::error::Error + Send + Sync>> {
         let deadline = Instant::now() + TIMEOUT;
-        let positions = self.positions(used, deadline).await?;
-        let mut long = Vec::new();
+        let positions = self.datastore.positions_of(used, deadline).await?;
+        let positions: HashMap<_, _> = positions.into_iter().collect();
+        let mut stretches = Vec::new();
         for store in used {
             let Some(from) = self.upto.get(store).map(|upto| *upto) else {
                 continue;
             };
-            let Some(to) = positions.get(store).copied() else {
-                // It is not here any longer: nobody may see anything of it.
-                self.upto.remove(store);
-                if let Some(hub) = &self.hub {
-                    hub.dropped(*store, from);
-                    hub.forget(*store);
-                }
-                let after = Position::new(from.epoch.0, from.revision.0.saturating_add(1));
-                self.feeds.jump(*store, after);
-                continue;
-            };
-            if to != from {
-                let stretch = Stretch {
+            match positions.get(store).copied() {
+                None => self.gone(*store, from),
+                Some(to) if to != from => stretches.push(Stretch {
                     store: *store,
                     from,
                     to,
-                };
-                // First: whoever comes between the two is not told, and must not rest on what was before.
-                self.upto.insert(*store, to);
-                long.extend(self.advance(stretch, deadline).await);
+                }),
+                Some(_) => {}
             }
         }
-        // Permissions do not wait for those who want all there was.
-        for stretch in long {
-            self.fill(&stretch, Instant::now() + TIMEOUT).await;
-        }
-        Ok(())
+        let advancing = stretches
+            .into_iter()
+            .map(|stretch| self.advance(stretch, deadline));
+        let advanced = futures::stream::iter(advancing).buffer_unordered(ADVANCED);
+        let long: Vec<Option<Stretch>> = advanced.collect().await;
+        Ok(long.into_iter().flatten().collect())
     }
 
-    /// Where stores stand. A few are asked for by name, whatever else there is.
-    async fn positions(
-        &self,
-        used: &[StoreId],
-        deadline: Instant,
-    ) -> meridian_model::ports::Result<HashMap<StoreId, Position>> {
-        if used.len() > FEW {
-            let all = self.datastore.positions(deadline).await?;
-            return Ok(all.into_iter().collect());
+    /// A store is not here any longer: nobody may see anything of it.
+    fn gone(&self, store: StoreId, from: Position) {
+        self.upto.remove(&store);
+        if let Some(hub) = &self.hub {
+            hub.dropped(store, from);
+            hub.forget(store);
         }
-        let asked = used
-            .iter()
-            .map(|store| self.datastore.store(*store, deadline));
-        let found = futures::future::try_join_all(asked).await?;
-        let found = found.into_iter().flatten();
-        Ok(found
-            .map(|record| (record.info.id, record.position))
-            .collect())
+        let after = Position::new(from.epoch.0, from.revision.0.saturating_add(1));
+        if !self.is_filled_up_to(store, after) {
+            self.feeds.jump(store, after);
+        }
     }
 
     /// Tells of a stretch; gives it back where it is too long to be read for the live channel, and somebody watches.
     async fn advance(&self, stretch: Stretch, deadline: Instant) -> Option<Stretch> {
-        let Stretch { store, from, to } = stretch;
-        match self.read(&stretch, deadline).await {
-            Some(sets) => {
-                self.touched(store, to, touched(&sets));
-                self.feeds.push(store, sets);
-                None
-            }
-            None => {
-                self.touched(store, to, Touched::All);
-                let behind = to.revision.0.saturating_sub(from.revision.0);
-                let keeps = u64::try_from(self.feeds.changes()).unwrap_or(u64::MAX);
-                if from.epoch == to.epoch && behind > MAX_READ && behind <= keeps {
-                    return Some(stretch);
-                }
-                self.feeds.jump(store, to);
-                None
-            }
-        }
-    }
-
-    fn touched(&self, store: StoreId, upto: Position, touched: Touched) {
+        let (store, to) = (stretch.store, stretch.to);
+        // First: whoever comes between the two is not told, and must not rest on what was before.
+        self.upto.insert(store, to);
+        let sets = self.read(&stretch, deadline).await;
         if let Some(hub) = &self.hub {
-            hub.touched(store, upto, touched);
+            hub.touched(store, to, sets.as_deref().map_or(Touched::All, touched));
+        }
+        if self.is_filled_up_to(store, to) {
+            return None;
+        }
+        match sets {
+            Some(sets) => self.feeds.push(store, sets),
+            None if stretch.revisions() > MAX_READ && self.is_kept(&stretch) => {
+                self.filling.insert(store, to);
+                return Some(stretch);
+            }
+            None => self.feeds.jump(store, to),
+        }
+        None
+    }
+
+    /// Whether a store's feed is being filled; it is then up to here.
+    fn is_filled_up_to(&self, store: StoreId, to: Position) -> bool {
+        let filling = self.filling.get_mut(&store);
+        filling.map(|mut upto| *upto = to).is_some()
+    }
+
+    /// Whether a feed would keep all of a stretch, and somebody wants it.
+    fn is_kept(&self, stretch: &Stretch) -> bool {
+        let keeps = u64::try_from(self.feeds.changes()).unwrap_or(u64::MAX);
+        stretch.from.epoch == stretch.to.epoch
+            && stretch.revisions() <= keeps
+            && self.feeds.has(stretch.store)
+    }
+
+    /// Gives a long stretch to those who watch, and what comes meanwhile.
+    async fn fill(self: Arc<Self>, mut stretch: Stretch) {
+        let store = stretch.store;
+        loop {
+            // Taken anew each time: a store that is written to without end leaves others their turn.
+            let Ok(_turn) = self.fills.acquire().await else {
+                return;
+            };
+            self.fill_in(&stretch, Instant::now() + TIMEOUT).await;
+            let upto = stretch.to;
+            let is_done = |_: &StoreId, wanted: &Position| *wanted == upto;
+            if self.filling.remove_if(&store, is_done).is_some() {
+                return;
+            }
+            let Some(wanted) = self.filling.get(&store).map(|wanted| *wanted) else {
+                return;
+            };
+            (stretch.from, stretch.to) = (upto, wanted);
         }
     }
 
-    /// Gives a long stretch to those who watch. What cannot be read now they read themselves.
-    async fn fill(&self, stretch: &Stretch, deadline: Instant) {
-        let Stretch { store, from, to } = *stretch;
-        let mut after = from.revision;
-        while after < to.revision && self.feeds.has(store) {
-            let read = self.datastore.change_sets(store, after, PAGE, deadline);
+    /// Gives a stretch to those who watch. What cannot be read now they read themselves.
+    async fn fill_in(&self, stretch: &Stretch, deadline: Instant) {
+        let Stretch { store, to, .. } = *stretch;
+        let mut after = stretch.from;
+        if !self.is_kept(stretch) {
+            return self.feeds.jump(store, to);
+        }
+        while after < to {
+            let left = to.revision.0.saturating_sub(after.revision.0);
+            let limit = u32::try_from(left.min(PAGE)).unwrap_or(u32::MAX);
+            let read = self
+                .datastore
+                .change_sets(store, after.revision, limit, deadline);
             let sets = read.await.unwrap_or_default();
             match sets.last().map(|set| set.revision) {
                 Some(last) if is_next(&sets, after) => {
-                    after = last;
+                    after.revision = last;
                     self.feeds.push(store, sets);
                 }
                 _ => return self.feeds.jump(store, to),
@@ -263,7 +335,7 @@ impl Following {
     /// A stretch's change sets; `None` where they cannot be told, or are too many.
     async fn read(&self, stretch: &Stretch, deadline: Instant) -> Option<Vec<ChangeSet>> {
         let Stretch { store, from, to } = *stretch;
-        let behind = to.revision.0.checked_sub(from.revision.0)?;
+        let behind = stretch.revisions();
         if from.epoch != to.epoch || behind > MAX_READ {
             return None;
         }
@@ -276,10 +348,17 @@ impl Following {
     }
 }
 
-/// Whether change sets go on behind `after`.
-pub(crate) fn is_next(sets: &[ChangeSet], after: Revision) -> bool {
-    sets.first()
-        .is_some_and(|first| first.revision == after.next())
+impl Stretch {
+    /// How many revisions it is.
+    fn revisions(&self) -> u64 {
+        self.to.revision.0.saturating_sub(self.from.revision.0)
+    }
+}
+
+/// Whether change sets go on behind `after`. Those of a later epoch do not: what stood between is another.
+pub(crate) fn is_next(sets: &[ChangeSet], after: Position) -> bool {
+    let is_next = |first: &ChangeSet| first.revision == after.revision.next();
+    sets.first().is_some_and(is_next) && sets.last().is_some_and(|last| last.epoch <= after.epoch)
 }
 
 /// What change sets touched. A model decides anew of everything.

@@ -9,6 +9,8 @@ pub mod feed;
 mod frames;
 mod meters;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

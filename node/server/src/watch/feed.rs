@@ -1,6 +1,7 @@
 //! The latest changes of the stores that somebody watches: kept once, however many do, and bounded. So those who watch have no
 //! queue of their own; who is further behind than this reaches reads the change log.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +41,7 @@ struct Kept {
 }
 
 /// A place at a store's feed. The feed goes with the last one.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     feeds: Arc<Feeds>,
     store: StoreId,
     feed: Arc<Feed>,
@@ -49,10 +50,10 @@ pub(super) struct Seat {
 
 /// What there is behind a position.
 #[derive(Debug)]
-pub(super) enum Behind {
+pub(crate) enum Behind {
     /// These change sets, and maybe more.
     Sets(Vec<Arc<ChangeSet>>),
-    /// Nothing.
+    /// Nothing. So it is, too, where the store is of an earlier epoch, which will end: its revisions are not those of the position.
     Nothing,
     /// More than is kept. Some of it was, until it had to make room, where `made_room`.
     More { made_room: bool },
@@ -108,7 +109,7 @@ impl Feeds {
     }
 
     /// Takes a place at the feed of a store that stands at `head`.
-    pub(super) fn join(self: &Arc<Self>, store: StoreId, head: Position) -> Seat {
+    pub(crate) fn join(self: &Arc<Self>, store: StoreId, head: Position) -> Seat {
         let mut watched = self.of.entry(store).or_insert_with(|| Watched {
             feed: Arc::new(Feed {
                 kept: Mutex::default(),
@@ -161,10 +162,12 @@ impl Kept {
 
 impl Seat {
     /// What there is behind `after`.
-    pub(super) fn behind(&self, after: Position) -> Behind {
+    pub(crate) fn behind(&self, after: Position) -> Behind {
         let head = *self.feed.head.borrow();
-        if head.epoch > after.epoch {
-            return Behind::NewEpoch;
+        match head.epoch.cmp(&after.epoch) {
+            Ordering::Greater => return Behind::NewEpoch,
+            Ordering::Less => return Behind::Nothing,
+            Ordering::Equal => {}
         }
         let kept = self.feed.kept();
         let next = after.revision.next();
@@ -174,7 +177,7 @@ impl Seat {
             return Behind::Nothing;
         }
         match first {
-            Some(first) if first <= next => {
+            Some(first) if first <= next && last.is_some_and(|last| next <= last) => {
                 let skipped = usize::try_from(next.0 - first.0).unwrap_or(usize::MAX);
                 let sets = kept.sets.iter().skip(skipped).take(PAGE);
                 Behind::Sets(sets.cloned().collect())
@@ -271,6 +274,32 @@ mod tests {
         assert!(feeds.has(store));
         drop(other);
         assert!(!feeds.has(store), "nothing is kept for nobody");
+    }
+
+    #[test]
+    fn a_store_of_an_earlier_epoch_tells_nothing_of_a_later_one() {
+        let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let feeds = Arc::new(Feeds::new(1000, 1024 * 1024));
+        let seat = feeds.join(store, Position::new(1, 100));
+        let behind = |revision| format!("{:?}", seat.behind(Position::new(2, revision)));
+        assert_eq!(behind(40), "Nothing");
+        feeds.push(store, vec![set(store, 101)]);
+        assert_eq!(behind(40), "Nothing", "what is not kept is not read");
+        assert_eq!(behind(100), "Nothing");
+        feeds.jump(store, Position::new(2, 60));
+        assert_eq!(behind(40), "More { made_room: false }");
+        assert_eq!(behind(60), "Nothing");
+    }
+
+    #[test]
+    fn what_the_feed_has_not_been_given_yet_is_more_and_not_an_empty_page() {
+        let store: StoreId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let feeds = Arc::new(Feeds::new(1000, 1024 * 1024));
+        let seat = feeds.join(store, Position::new(1, 0));
+        feeds.jump(store, Position::new(1, 10));
+        feeds.push(store, (1..=5).map(|at| set(store, at)).collect());
+        assert_eq!(behind(&seat, 3), Ok(vec![4, 5]));
+        assert_eq!(behind(&seat, 5).unwrap_err(), "More { made_room: false }");
     }
 
     #[test]

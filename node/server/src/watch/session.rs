@@ -270,8 +270,11 @@ impl Session<'_> {
         let (store, after) = (self.asked.store, self.had.revision);
         let read = datastore.change_sets(store, after, PAGE, deadline).await;
         drop(turn);
+        let is_newer = |set: &ChangeSet| set.epoch > self.had.epoch;
         match read {
-            Ok(sets) if is_next(&sets, after) => {
+            // The store was replaced, and the feed does not know yet.
+            Ok(sets) if sets.last().is_some_and(is_newer) => self.reset(Reason::NewEpoch).await,
+            Ok(sets) if is_next(&sets, self.had) => {
                 self.retry = None;
                 for set in &sets {
                     self.change(set).await?;
