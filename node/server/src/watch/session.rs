@@ -34,6 +34,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const MALFORMED: u32 = 10;
 /// Messages of a watcher a second; twice as many at once.
 const MESSAGES: u32 = 50;
+/// Decisions, and messages of the watcher, that are seen to before changes and clock have their turn again.
+const TURN: usize = 64;
 
 /// How a watch ends, and what its client does best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,10 +348,16 @@ impl Session<'_> {
         if self.watch.stop.is_cancelled() {
             return Err(End::Stopping);
         }
-        while let Some(tapped) = next(&mut self.decisions).now_or_never() {
+        for _ in 0..TURN {
+            let Some(tapped) = next(&mut self.decisions).now_or_never() else {
+                break;
+            };
             self.decided(tapped).await?;
         }
-        while let Some(message) = self.socket.recv().now_or_never() {
+        for _ in 0..TURN {
+            let Some(message) = self.socket.recv().now_or_never() else {
+                break;
+            };
             self.heard(message).await?;
         }
         if self.wake() <= Instant::now() {

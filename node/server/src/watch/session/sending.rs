@@ -1,4 +1,5 @@
-//! How frames go out: never waiting longer for a watcher than it may be silent, nor for one that the feed has left behind.
+//! How frames go out: never waiting longer for a watcher than it may be silent or its token is good, nor for one that the feed has
+//! left behind.
 
 use std::future::poll_fn;
 
@@ -32,10 +33,16 @@ impl Session<'_> {
             true => socket.poll_flush_unpin(cx),
             false => socket.poll_ready_unpin(cx),
         });
-        let (is_live, had) = (self.is_live, self.had);
+        let (is_live, had, expires) = (self.is_live, self.had, self.expires);
         let left_behind = async {
             while !is_live || !seat.is_left_behind(had) {
                 seat.moved().await;
+            }
+        };
+        let expired = async {
+            match expires {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
             }
         };
         // Most of the time there is nothing to wait for.
@@ -43,6 +50,7 @@ impl Session<'_> {
             biased;
             moved = moved => return moved.map_err(|_| End::Gone),
             () = stop.cancelled() => End::Stopping,
+            () = expired => End::Unauthorized,
             () = left_behind => self.left_behind(),
             () = tokio::time::sleep(idle) => End::Late,
         };

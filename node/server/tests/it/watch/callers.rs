@@ -6,7 +6,9 @@ use http::StatusCode;
 use meridian_server::config::authn::{Method as Way, Secrets};
 use serde_json::{Value, json};
 
-use super::harness::{Watcher, central, config, connect, key, store, watch, write};
+use super::harness::{
+    PATIENCE, Watcher, central, config, connect, connect_with_little_room, key, store, watch, write,
+};
 use crate::authn::issuer::{Issuer, Key, now};
 use crate::harness::NOBODY;
 
@@ -120,6 +122,49 @@ async fn a_watch_ends_with_its_token_unless_a_newer_one_comes() {
         401
     );
     assert_eq!(other.next().await, Err(4401));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_waits_for_its_socket_ends_with_its_token_too() {
+    let key_of = Key::rsa("a");
+    let issuer = Issuer::start(&[&key_of]).await;
+    let mut config = config("memory:");
+    config.authn.method = Way::Oidc;
+    config.authn.oidc.issuer.clone_from(&issuer.url);
+    config.authn.oidc.audience = "meridian".into();
+    config.nodes.tokens = Secrets::new(["key".to_owned()]);
+    // Nothing else ends it in time.
+    config.watch.queue_bytes = 256 * 1024 * 1024;
+    config.watch.idle_timeout = Duration::from_secs(600);
+    config.watch.connections = 1;
+    let node = central(&config).await;
+    let store = store(&node).await;
+    let query = format!("store_id={store}");
+    let mut claims = issuer.claims();
+    claims["exp"] = json!(now() + 6);
+    let mut stuck = connect_with_little_room(&node, &query).await;
+    let auth = json!({"type": "auth", "token": key_of.token(&claims)});
+    stuck.say(&auth.to_string()).await;
+    assert_eq!(stuck.hear().await["type"], "welcome");
+    // More than the system's own buffers take, and it reads nothing.
+    let text = "x".repeat(200);
+    for number in 0..250 {
+        let keys = (0..100).map(|object| {
+            let mut key = key("user:*", &format!("document:{text}-{number}-{object}"));
+            key["condition"] = json!({"name": "office", "context": {"hour": 9}});
+            key
+        });
+        write(&node, &store, &keys.collect::<Vec<_>>(), &[]).await;
+    }
+    // Its place is free once it has ended.
+    let ended = async {
+        while let Err((status, body)) = connect(&node, &query, &[]).await {
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
     node.stop().await;
 }
 

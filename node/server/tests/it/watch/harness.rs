@@ -125,15 +125,20 @@ pub(super) async fn connect(
     }
 }
 
-/// One who is welcome, and whose system takes in little that is not read.
-pub(super) async fn watch_with_little_room(node: &Node, query: &str) -> Watcher {
+/// One whose system takes in little that is not read.
+pub(super) async fn connect_with_little_room(node: &Node, query: &str) -> Watcher {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(node.http).await.unwrap();
     let url = format!("ws://{}/watch?{query}", node.http);
     let stream = MaybeTlsStream::Plain(stream);
     let (socket, _) = client_async(url, stream).await.unwrap();
-    let mut watcher = Watcher { socket };
+    Watcher { socket }
+}
+
+/// The same, who is welcome.
+pub(super) async fn watch_with_little_room(node: &Node, query: &str) -> Watcher {
+    let mut watcher = connect_with_little_room(node, query).await;
     assert_eq!(watcher.hear().await["type"], "welcome");
     watcher
 }
