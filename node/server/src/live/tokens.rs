@@ -1,5 +1,8 @@
 //! Whose a token is: by keys held here, by asking who issued it, or by its word where nobody has to show anything.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +12,23 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::StatusCode;
 use meridian_live_channel::ports::{Identity, TokenError, Tokens};
 use meridian_model::Code;
+use moka::future::Cache;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use crate::authn::{FetchError, Oidc, Web};
 use crate::config::Live;
 use crate::config::authn::Method;
+use crate::outage::Outage;
 
 /// Answers kept of whoever is asked whose a token is.
 const KEPT: u64 = 100_000;
+/// How long at most a refusal is kept: as long as it takes a client to see that it needs another token.
+const REFUSED: Duration = Duration::from_secs(5);
+/// Questions that are on their way at a time, for those who come back all at once.
+const ASKED: usize = 32;
+/// How long a question waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
 /// How often at most it is asked again of an open socket.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -40,10 +52,15 @@ enum Way {
 struct Asking {
     web: Web,
     url: String,
-    /// By a token's digest: a cache of tokens would be one of secrets.
-    known: moka::future::Cache<[u8; 32], Arc<Map<String, Value>>>,
+    known: Cache<Digest, Arc<Map<String, Value>>>,
+    refused: Cache<Digest, ()>,
+    turns: Semaphore,
+    outage: Outage,
     every: Duration,
 }
+
+/// A token's digest: a cache of tokens would be one of secrets.
+type Digest = [u8; 32];
 
 impl Verifier {
     /// By the settings of the live channel; `node` is what callers of the API show their tokens to.
@@ -53,15 +70,10 @@ impl Verifier {
     pub fn new(live: &Live, method: Method, node: Option<Arc<Oidc>>) -> Result<Self, FetchError> {
         let own = !live.oidc.issuer.is_empty();
         let way = match (&live.userinfo_url, node) {
-            (Some(url), _) => Way::Asking(Box::new(Asking {
-                web: Web::new(live.oidc.ca.as_deref())?,
-                url: url.clone(),
-                known: moka::future::Cache::builder()
-                    .max_capacity(KEPT)
-                    .time_to_live(live.userinfo_max_age.max(Duration::from_millis(1)))
-                    .build(),
-                every: live.userinfo_max_age.max(SHORTEST),
-            })),
+            (Some(url), _) => {
+                let web = Web::new(live.oidc.ca.as_deref())?;
+                Way::Asking(Box::new(Asking::new(web, url, live.userinfo_max_age)))
+            }
             (None, _) if own => Way::Keys(Arc::new(Oidc::new(live.oidc.clone())?)),
             (None, Some(node)) => Way::Keys(node),
             (None, None) if method == Method::None => Way::Word,
@@ -189,40 +201,84 @@ fn at(claims: &Map<String, Value>) -> Option<SystemTime> {
 }
 
 impl Asking {
+    fn new(web: Web, url: &str, max_age: Duration) -> Self {
+        Self {
+            web,
+            url: url.to_owned(),
+            known: kept_for(max_age),
+            refused: kept_for(REFUSED.min(max_age)),
+            turns: Semaphore::new(ASKED),
+            outage: Outage::new(),
+            every: max_age.max(SHORTEST),
+        }
+    }
+
+    /// What is known of a token. Who shows it while somebody asks about it waits for that answer.
     async fn ask(&self, token: &str) -> Result<Arc<Map<String, Value>>, TokenError> {
         let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
-        let digest = <[u8; 32]>::try_from(digest.as_ref()).unwrap_or_default();
-        if let Some(known) = self.known.get(&digest).await {
-            return Ok(known);
+        let digest = Digest::try_from(digest.as_ref()).unwrap_or_default();
+        let asked = self.known.try_get_with(digest, self.fetch(digest, token));
+        asked.await.map_err(Arc::unwrap_or_clone)
+    }
+
+    async fn fetch(
+        &self,
+        digest: Digest,
+        token: &str,
+    ) -> Result<Arc<Map<String, Value>>, TokenError> {
+        let refused = || TokenError::Invalid("the token is not good, says its issuer".into());
+        if self.refused.contains_key(&digest) {
+            return Err(refused());
         }
-        let (status, body) = self
-            .web
-            .get(&self.url, Some(token))
-            .await
-            .map_err(|error| {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "live.userinfoUrl cannot be asked whose a token is"
-                );
-                TokenError::Unavailable
-            })?;
+        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(TokenError::Unavailable);
+        };
+        match self.question(token).await {
+            Ok(answer) => {
+                if let Some(away) = self.outage.worked() {
+                    tracing::info!(?away, "live.userinfoUrl says again whose a token is");
+                }
+                if answer.is_none() {
+                    self.refused.insert(digest, ()).await;
+                }
+                answer.map(Arc::new).ok_or_else(refused)
+            }
+            Err(error) => {
+                if self.outage.failed() {
+                    tracing::warn!(
+                        error = &*error as &dyn std::error::Error,
+                        "live.userinfoUrl cannot be asked whose a token is"
+                    );
+                }
+                Err(TokenError::Unavailable)
+            }
+        }
+    }
+
+    /// What the issuer says of a token; `None` where it is not good.
+    async fn question(
+        &self,
+        token: &str,
+    ) -> Result<Option<Map<String, Value>>, Box<dyn std::error::Error + Send + Sync>> {
+        let (status, body) = self.web.get(&self.url, Some(token)).await?;
         match status {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(TokenError::Invalid(
-                    "the token is not good, says its issuer".into(),
-                ));
-            }
-            _ => return Err(TokenError::Unavailable),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
+            other => return Err(format!("it answers with status {other}").into()),
         }
-        let mut claims: Map<String, Value> =
-            serde_json::from_slice(&body).map_err(|_| TokenError::Unavailable)?;
+        let mut claims: Map<String, Value> = serde_json::from_slice(&body)?;
         // Some wrap what they say.
         if let Some(Value::Object(data)) = claims.remove("data") {
             claims = data;
         }
-        let claims = Arc::new(claims);
-        self.known.insert(digest, Arc::clone(&claims)).await;
-        Ok(claims)
+        Ok(Some(claims))
     }
+}
+
+fn kept_for<V: Clone + Send + Sync + 'static>(age: Duration) -> Cache<Digest, V> {
+    Cache::builder()
+        .max_capacity(KEPT)
+        .time_to_live(age.max(Duration::from_millis(1)))
+        .build()
 }
