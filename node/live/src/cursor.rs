@@ -2,7 +2,7 @@
 //!
 //! What a client gets belongs to several partitions: an organization's records are keyed by their own objects. So a position
 //! says of every partition up to where the node had read it; with it any other node knows what came after, in whatever order it
-//! read the partitions itself. Clients cannot read it, and need not.
+//! read the partitions itself. It is nobody's secret, and clients need not read it.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;

@@ -252,7 +252,7 @@ pub(crate) enum Closing {
     Limit,
     /// The client was too slow: connect again, and go on from the last position.
     Slow,
-    /// The store is not there, or nobody can say who the token is of: wait, then connect again.
+    /// Nobody can say who the token is of: wait, then connect again.
     NotThere,
 }
 
