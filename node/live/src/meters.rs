@@ -58,7 +58,10 @@ impl Meters {
         );
         describe_counter!(CLOSED, "Sockets closed, by code");
         describe_counter!(ENDED, "Subscriptions ended, by reason");
-        describe_counter!(ASKED, "Calls to the authority, each for many questions at once, by why it was asked");
+        describe_counter!(
+            ASKED,
+            "Calls to the authority, each for many questions at once, by why it was asked"
+        );
         describe_counter!(
             RECOVERIES,
             "Subscriptions that came with a position, by whether all that followed was there"
