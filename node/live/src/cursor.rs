@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::record::Place;
+
 const VERSION: u8 = 1;
 /// Longest position that is read, in bytes.
 const MAX_LEN: usize = 16 * 1024;
@@ -58,6 +60,15 @@ impl Cursor {
             topic: self.topic,
             next: next.collect(),
         }
+    }
+
+    /// The same, without what was read of a partition from a record on.
+    pub(crate) fn before(&self, place: Place) -> Self {
+        let mut before = self.clone();
+        if let Some(next) = before.next.get_mut(place.partition) {
+            *next = (*next).min(place.offset);
+        }
+        before
     }
 
     fn is_comparable(&self, other: &Self) -> bool {

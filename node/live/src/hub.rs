@@ -12,7 +12,7 @@ use meridian_model::{Position, StoreId};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use beginning::Beginning;
-use beginning::{begin_with, judged};
+use beginning::{Begun, begin_with, judged};
 
 use crate::cursor::{Cursor, topic_hash};
 use crate::frames::{Reason, Told, time};
@@ -321,17 +321,15 @@ impl Hub {
             (!seen.is_broken).then(|| seen.cursor.clone())
         };
         let begun = begin_with(&room, &subscription, beginning, (here.as_ref(), &judged));
-        let (recovered, records) = begun.ok_or(Unopened::NoRoom)?;
-        let here = here.map(|cursor| cursor.encode()).unwrap_or_default();
-        let position = match (recovered, beginning.position) {
-            // It is not there yet: what it missed follows.
-            (Some(true), Some(before)) if !records.is_empty() => before,
-            _ => &here,
-        };
+        let Begun {
+            recovered,
+            position,
+            records,
+        } = begun.ok_or(Unopened::NoRoom)?;
         let told = Told::Subscribed {
             id: &subscription.id,
             object: &subscription.object,
-            position,
+            position: &position,
             recovered,
         };
         let told = told.frame();

@@ -45,14 +45,22 @@ pub(super) fn judged(
     found.into_iter().map(judge).collect()
 }
 
-/// Whether all was recovered, where that was asked for, and the records that it begins with; `None` where those would not leave
-/// its client's queue room enough.
+/// How a subscription begins.
+pub(super) struct Begun {
+    /// Whether all that it missed is there, where that was asked for.
+    pub(super) recovered: Option<bool>,
+    /// Where its client stands once it knows that it is open: in front of the records.
+    pub(super) position: String,
+    pub(super) records: Vec<Given>,
+}
+
+/// What a subscription begins with; `None` where that would not leave its client's queue room enough.
 pub(super) fn begin_with(
     room: &Room,
     subscription: &Subscription,
     beginning: &Beginning<'_>,
     (here, judged): (Option<&Cursor>, &Judged),
-) -> Option<(Option<bool>, Vec<Given>)> {
+) -> Option<Begun> {
     let passes = |kept: &&Arc<Kept>| {
         let judged = judged.get(&Arc::as_ptr(kept)).map(|(_, passes)| *passes);
         judged.unwrap_or_else(|| subscription.wants(kept))
@@ -61,14 +69,24 @@ pub(super) fn begin_with(
     let Subscription { id, object, .. } = subscription;
     let given = |record: &Frame| Given::alone(record, id, object);
     let fits = |records: &Vec<Given>| subscription.outbox.has_room(records);
-    let last = || {
+    let last = |recovered| {
         let last = room.history.last(object).filter(passes);
         let last = last.filter(|_| beginning.last);
-        let last = last.into_iter().map(|kept| given(&kept.frame)).collect();
-        Some(last).filter(fits)
+        // It is the first of what comes: who does not get it comes back to it.
+        let there = here.map(|here| last.map_or_else(|| here.clone(), |it| here.before(it.place)));
+        let records = last.map(|kept| match &there {
+            Some(there) => given(&seen_from(there, &kept.frame)),
+            None => given(&kept.frame),
+        });
+        let records = Some(records.into_iter().collect()).filter(fits)?;
+        Some(Begun {
+            recovered,
+            position: there.map(|there| there.encode()).unwrap_or_default(),
+            records,
+        })
     };
     let Some(position) = beginning.position else {
-        return Some((None, last()?));
+        return last(None);
     };
     // What this node has not read yet may be of another topic of that name.
     let there =
@@ -80,8 +98,16 @@ pub(super) fn begin_with(
         Some(missed.collect())
     });
     match missed.filter(fits) {
-        Some(missed) => Some((Some(true), missed)),
-        None => Some((Some(false), last()?)),
+        Some(missed) => Some(Begun {
+            recovered: Some(true),
+            position: match here {
+                Some(here) if missed.is_empty() => here.encode(),
+                // It is not there yet: what it missed follows.
+                _ => position.to_owned(),
+            },
+            records: missed,
+        }),
+        None => last(Some(false)),
     }
 }
 

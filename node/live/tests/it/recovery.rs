@@ -208,3 +208,33 @@ async fn a_node_that_does_not_read_as_much_in_time_says_so() {
     behind.publish("event:1", &[], json!(0));
     assert_eq!(numbers(&mut client).await, [0], "it goes on from there");
 }
+
+/// It is dropped where the subscription ends before it was sent; the client knows by then that it was open.
+#[tokio::test]
+async fn a_last_record_that_did_not_come_comes_the_next_time() {
+    let endpoint = Endpoint::start().await;
+    for number in 0..3 {
+        endpoint.publish("event:1", &[], json!(number));
+        endpoint.publish("event:2", &[], json!(number * 10));
+    }
+    let mut anne = endpoint.client("anne for event:*").await;
+    let message = json!({"type": "subscribe", "id": "a", "object": "event:1", "last": true});
+    anne.say(message).await;
+    let told = anne.hear().await;
+    let before = told["position"].as_str().unwrap();
+    let last = anne.hear().await;
+    let after = last["position"].as_str().unwrap();
+    assert_eq!(last["data"], 2);
+    let (mut client, told) = back(&endpoint, before, "event:1").await;
+    assert_eq!(
+        (&told["recovered"], numbers(&mut client).await),
+        (&json!(true), vec![2])
+    );
+    let (mut client, told) = back(&endpoint, after, "event:1").await;
+    assert_eq!(
+        (&told["recovered"], numbers(&mut client).await),
+        (&json!(true), vec![])
+    );
+    endpoint.publish("event:1", &[], json!(3));
+    assert_eq!(numbers(&mut client).await, [3]);
+}
