@@ -360,13 +360,6 @@ impl Hub {
         room.map_or(from, |room| lock(&room).follows(ticket, from))
     }
 
-    /// Has a subscription be asked about with another token.
-    pub(crate) fn show(&self, store: StoreId, sub: Sub, token: &Arc<str>) {
-        if let Some(room) = self.there(store) {
-            lock(&room).show(sub, token);
-        }
-    }
-
     /// Ends a subscription. Whether there was one.
     pub(crate) fn leave(&self, store: StoreId, sub: Sub, reason: Option<Reason>) -> bool {
         let Some(room) = self.there(store) else {

@@ -22,6 +22,7 @@ mod room;
 pub mod server;
 mod session;
 pub mod settings;
+mod showing;
 pub mod sockets;
 
 pub use frames::PROTOCOL;

@@ -17,6 +17,7 @@ use crate::history::{History, Kept, fields};
 use crate::hub::Touched;
 use crate::outbox::{Addressed, End, Given, Outbox, Pushed, Sub};
 use crate::ports::{Decided, Question, Rests};
+use crate::showing::Showing;
 use resting::Resting;
 
 /// A subscription.
@@ -28,6 +29,8 @@ pub(crate) struct Subscription {
     pub(crate) filter: Option<Arc<Filter>>,
     /// What was asked of the authority; `None` where the token itself allows it.
     pub(crate) question: Option<Question>,
+    /// With which token it is asked.
+    pub(crate) showing: Arc<Showing>,
 }
 
 impl Subscription {
@@ -279,14 +282,6 @@ impl Room {
         true
     }
 
-    /// Has a subscription be asked about with another token.
-    pub(crate) fn show(&mut self, sub: Sub, token: &Arc<str>) {
-        let held = self.subs.get_mut(&sub);
-        if let Some(question) = held.and_then(|held| held.subscription.question.as_mut()) {
-            question.token = Some(Arc::clone(token));
-        }
-    }
-
     /// Ends a subscription, which its client may be told.
     pub(crate) fn leave(&mut self, sub: Sub, reason: Option<Reason>) -> bool {
         let Some(held) = self.subs.remove(&sub) else {
@@ -373,7 +368,10 @@ impl Room {
         let held = self.subs.get(&sub)?;
         Some(Due {
             sub,
-            question: held.subscription.question.clone()?,
+            question: Question {
+                token: held.subscription.showing.get(),
+                ..held.subscription.question.clone()?
+            },
             position: held
                 .doubt
                 .map_or(held.position, |doubt| doubt.position.max(held.position)),

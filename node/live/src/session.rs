@@ -18,6 +18,7 @@ use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
 use crate::outbox::{End, Outbox, Sub};
 use crate::ports::{Connection, Identity, Origin};
 use crate::server::Server;
+use crate::showing::Showing;
 use crate::sockets::{self, CLOSING, Pace, Taken};
 use again::Again;
 use greeting::{Guest, greet};
@@ -47,7 +48,7 @@ pub(crate) struct Session {
     identity: Identity,
     observed: Arc<dyn Connection>,
     /// For an authority that wants to see it.
-    token: Option<Arc<str>>,
+    showing: Arc<Showing>,
     subs: HashMap<String, Entry>,
     pace: Pace,
     malformed: u32,
@@ -94,7 +95,7 @@ impl Session {
             socket,
             store: guest.store,
             id,
-            token: None,
+            showing: Arc::default(),
             expires: None,
             subs: HashMap::new(),
             pace: Pace::new(server.settings.limits.messages_per_second),
@@ -138,7 +139,7 @@ impl Session {
         let token = token.into();
         self.verify_again(&token);
         if self.server.settings.shows_token {
-            self.token = Some(token);
+            self.showing.set(token);
         }
     }
 

@@ -225,6 +225,7 @@ impl World {
             outbox: Arc::clone(&self.outbox),
             filter: None::<Arc<Filter>>,
             question: None::<Question>,
+            showing: Arc::default(),
         };
         let beginning = Beginning {
             position: mine.position.as_deref(),

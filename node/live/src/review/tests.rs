@@ -60,6 +60,7 @@ fn open(hub: &Hub, store: StoreId, object: Arc<str>) {
             object,
             token: None,
         }),
+        showing: Arc::default(),
     };
     let beginning = Beginning {
         position: None,

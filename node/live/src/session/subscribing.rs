@@ -14,6 +14,7 @@ use crate::ports::{Connection, Decided, Identity, Question, Rests, Undecided};
 use crate::record::check_object;
 use crate::room::{Subscription, Ticket};
 use crate::server::Server;
+use crate::showing::Showing;
 
 /// How often a check is made again because what it rests on changed meanwhile.
 const TRIES: usize = 5;
@@ -89,6 +90,7 @@ impl Session {
             question,
             asked,
             observed: Arc::clone(&self.observed),
+            showing: Arc::clone(&self.showing),
         };
         tokio::spawn(subscribing.run());
     }
@@ -143,7 +145,7 @@ impl Session {
             user: self.identity.user.as_str().into(),
             relation: relation.into(),
             object: object.into(),
-            token: self.token.clone(),
+            token: None,
         }))
     }
 
@@ -180,13 +182,11 @@ impl Session {
         hub.leave(self.store, entry.sub, None);
     }
 
-    /// Ends what the token allowed and its successor does not, and has the rest be asked about with the new one.
+    /// Ends what the token allowed and its successor does not.
     pub(super) fn rescope(&mut self) {
         for (id, entry) in &self.subs {
             if entry.is_scoped && !self.is_in_scope(&entry.object) {
                 self.end(id, entry, Reason::Expired);
-            } else if let Some(token) = &self.token {
-                self.server.hub.show(self.store, entry.sub, token);
             }
         }
     }
@@ -213,6 +213,7 @@ struct Subscribing {
     question: Option<Question>,
     asked: Subscribe,
     observed: Arc<dyn Connection>,
+    showing: Arc<Showing>,
 }
 
 impl Subscribing {
@@ -296,6 +297,7 @@ impl Subscribing {
                 outbox: Arc::clone(&self.outbox),
                 filter: self.asked.filter.clone().map(Arc::new),
                 question: self.question.clone(),
+                showing: Arc::clone(&self.showing),
             };
             let beginning = Beginning {
                 position: self.asked.position.as_deref(),
@@ -329,7 +331,11 @@ impl Subscribing {
         let at_least = hub.follows(self.store, ticket, from).max(at_least);
         let at_least = (at_least > Position::default()).then_some(at_least);
         hub.meters.asked(Why::Subscribe);
-        let questions = std::slice::from_ref(question);
+        let question = Question {
+            token: self.showing.get(),
+            ..question.clone()
+        };
+        let questions = std::slice::from_ref(&question);
         let decided = authority.decide(self.store, at_least, questions).await;
         let decided = decided.into_iter().next();
         decided.unwrap_or(Err(Undecided::Unreachable))

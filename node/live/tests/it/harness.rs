@@ -47,6 +47,8 @@ pub(crate) struct Says {
     /// While it is, whoever asks waits.
     pub(crate) holds: watch::Sender<bool>,
     pub(crate) asked: AtomicUsize,
+    /// The token of each question.
+    pub(crate) shown: Mutex<Vec<Option<Arc<str>>>>,
 }
 
 impl Says {
@@ -110,6 +112,8 @@ impl Authority for Says {
         at_least: Option<Position>,
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>> {
+        let tokens = questions.iter().map(|question| question.token.clone());
+        self.shown.lock().unwrap().extend(tokens);
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (position, known) = self.known(at_least);
         let decide = |question: &Question| {
@@ -243,6 +247,7 @@ impl Endpoint {
             is_away: AtomicBool::new(false),
             holds: watch::Sender::new(false),
             asked: AtomicUsize::new(0),
+            shown: Mutex::default(),
         });
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let authority = Arc::clone(&says) as Arc<dyn Authority>;

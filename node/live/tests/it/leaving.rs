@@ -110,3 +110,31 @@ async fn a_newer_token_ends_what_the_older_allowed_and_is_still_on_its_way() {
     assert_eq!(told.unwrap(), json!("event:2"));
     assert!(anne.drain().await.is_empty());
 }
+
+#[tokio::test]
+async fn what_is_on_its_way_is_asked_about_with_the_newer_token() {
+    let mut settings = Settings {
+        shows_token: true,
+        ..Settings::default()
+    };
+    settings.times.review = Duration::from_secs(1);
+    let endpoint = Endpoint::with(settings).await;
+    endpoint.says.allow("user:anne", "can_watch", "event:1");
+    let mut anne = endpoint.client("anne").await;
+    endpoint.says.holds.send_replace(true);
+    anne.say(json!({"type": "subscribe", "id": "a", "object": "event:1"}))
+        .await;
+    let shown = || endpoint.says.shown.lock().unwrap().clone();
+    while shown().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let newer = "anne until 1000";
+    anne.say(json!({"type": "auth", "token": newer})).await;
+    assert_eq!(anne.hear().await["type"], "welcome");
+    endpoint.says.holds.send_replace(false);
+    assert_eq!(anne.hear().await["type"], "subscribed");
+    while shown().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shown(), [Some("anne".into()), Some(newer.into())]);
+}

@@ -42,6 +42,7 @@ fn recovers(hub: &Hub, store: StoreId, position: &str) -> bool {
         outbox: Arc::clone(&outbox),
         filter: None,
         question: None,
+        showing: Arc::default(),
     };
     let decided = Decided {
         allowed: true,
