@@ -35,7 +35,7 @@ impl MariaDb {
     ///
     /// When MariaDB is not there (the message says how to get it) or does not become ready in a minute.
     pub async fn start() -> Result<Self> {
-        Self::start_with("SET GLOBAL server_id = 1;").await
+        Self::start_with("", &["--server-id=1"]).await
     }
 
     /// Makes a server that follows this one, from its first statement on, and answers reads.
@@ -45,17 +45,17 @@ impl MariaDb {
     /// As [`Self::start`].
     pub async fn replica(&self) -> Result<Self> {
         let follow = format!(
-            "SET GLOBAL server_id = 2; \
-             CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, MASTER_USER = 'root', MASTER_USE_GTID = slave_pos; \
-             START SLAVE;",
+            "CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, MASTER_USER = 'root', \
+             MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos; START SLAVE;",
             self.address.ip(),
             self.address.port()
         );
-        Self::start_with(&follow).await
+        // Started again it would follow by itself, beside what it is told here, and whichever came second would fail.
+        Self::start_with(&follow, &["--server-id=2", "--skip-slave-start"]).await
     }
 
-    /// Starts a server that first runs `statements`.
-    async fn start_with(statements: &str) -> Result<Self> {
+    /// Starts a server with `options` that first runs `statements`.
+    async fn start_with(statements: &str, options: &[&str]) -> Result<Self> {
         let (server, install) = tools::mariadb()?;
         let place = Place::here();
         let dir = Workdir::new("mariadb")?;
@@ -99,6 +99,7 @@ impl MariaDb {
                 "--max-connections=300",
                 "--skip-name-resolve",
             ])
+            .args(options.iter().copied())
             .args(user)
             .signals(Signal::TERM, Signal::KILL);
         let mut server = Self {
