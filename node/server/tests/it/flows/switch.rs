@@ -10,24 +10,7 @@ async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_
     })
     .await;
     let store = store(&node).await;
-    let any = ([127, 0, 0, 1], 0).into();
-    let mut config = Config {
-        name: "edge".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
-        upstream: vec![format!("http://{}", node.nodes.unwrap())],
-        ..Config::default()
-    };
-    config.nodes.tokens = Secrets::new(["token".to_owned()]);
-    let edge = roles::edge(&config).await.unwrap();
+    let edge = edge(&node).await;
     let path = format!("/stores/{store}/flow-recorder");
     let set = async |address, body: Value| {
         let headers = [("authorization", BEARER)];
