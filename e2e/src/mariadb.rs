@@ -62,6 +62,8 @@ impl MariaDb {
         let address = SocketAddr::from((place.host(), place.port(3306)?));
         let option =
             |name: &str, file: &str| format!("--{name}={}", dir.path().join(file).display());
+        // A server that starts clears away what others have in a folder that they share.
+        let temporary = format!("--tmpdir={}", dir.path().display());
         // It refuses to run as root unless told to.
         let user = geteuid().is_root().then_some("--user=root");
 
@@ -73,7 +75,7 @@ impl MariaDb {
                 "--skip-test-db",
                 "--skip-name-resolve",
             ])
-            .args([option("datadir", "data")])
+            .args([option("datadir", "data"), temporary.clone()])
             .args(user);
         installer.start()?;
         installer.finish(INSTALL_DEADLINE).await?;
@@ -88,6 +90,7 @@ impl MariaDb {
                 option("datadir", "data"),
                 option("socket", "socket"),
                 option("pid-file", "pid"),
+                temporary,
                 option("log-bin", "log"),
                 format!("--init-file={}", first.display()),
                 format!("--bind-address={}", address.ip()),
