@@ -44,7 +44,7 @@ impl Keeper {
         self.settling
             .take(rows.map(|row| Queued { row, stored: None }));
         let others_may_come = self.settling.left() < MOST_LEFT;
-        self.settling.settle(others_may_come).await;
+        self.settling.settle(others_may_come, Vec::new).await;
         !self.settling.is_stuck()
     }
 }

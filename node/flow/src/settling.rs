@@ -39,6 +39,13 @@ pub(crate) struct Queued {
     pub(crate) stored: Option<oneshot::Sender<()>>,
 }
 
+impl Queued {
+    /// Whether somebody waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.stored.is_some()
+    }
+}
+
 /// What is to be written, and how.
 pub(crate) struct Settling {
     sink: Arc<dyn Sink>,
@@ -140,34 +147,43 @@ impl Settling {
         self.todo.iter().map(|piece| piece.rows.len()).sum()
     }
 
-    /// Puts events behind those that are there.
+    /// Puts events behind those that are there, but those that somebody waits for in front of all: nothing of a flow is before
+    /// its beginning.
     pub(crate) fn take(&mut self, events: impl IntoIterator<Item = Queued>) {
-        let (mut piece, mut size) = (Piece::default(), 0);
+        let (mut awaited, mut others) = (Vec::new(), Vec::new());
         for Queued { row, stored } in events {
-            let more = row.bytes();
-            if size + more > BATCH_BYTES && !piece.rows.is_empty() {
-                self.todo.push_back(std::mem::take(&mut piece));
-                size = 0;
+            match (row.flow(), stored) {
+                (Some(flow), Some(stored)) => {
+                    self.waiting.insert(flow, stored);
+                    awaited.push(row);
+                }
+                _ => others.push(row),
             }
-            size += more;
-            if let (Some(flow), Some(stored)) = (row.flow(), stored) {
-                self.waiting.insert(flow, stored);
-            }
-            piece.rows.push(row);
         }
-        if !piece.rows.is_empty() {
-            self.todo.push_back(piece);
+        self.todo.extend(pieces(others));
+        for piece in pieces(awaited).into_iter().rev() {
+            self.todo.push_front(piece);
         }
     }
 
-    /// Writes what there is. Where lone rows alone are left that fail for no known reason, and others may come, it returns:
-    /// they will show whether the rows are the reason, or the database.
-    pub(crate) async fn settle(&mut self, others_may_come: bool) {
+    /// Writes what there is. Between any two writes it takes what `awaited` has, which somebody waits for; however much that
+    /// is, the others have every second write. Where lone rows alone are left that fail for no known reason, and others may
+    /// come, it returns: they will show whether the rows are the reason, or the database.
+    pub(crate) async fn settle(
+        &mut self,
+        others_may_come: bool,
+        mut awaited: impl FnMut() -> Vec<Queued>,
+    ) {
+        let mut was_awaited = self.is_front_awaited();
         loop {
+            if !was_awaited && !self.todo.is_empty() {
+                self.take(awaited());
+            }
             self.forget_late();
             if self.todo.is_empty() {
                 return;
             }
+            was_awaited = self.is_front_awaited();
             match self.try_front().await {
                 Tried::Written => {}
                 Tried::Rejected if self.halve_front() => {}
@@ -184,6 +200,13 @@ impl Settling {
                 }
             }
         }
+    }
+
+    /// Whether somebody waits for what is written next.
+    fn is_front_awaited(&self) -> bool {
+        let first = self.todo.front().and_then(|piece| piece.rows.first());
+        let flow = first.and_then(Row::flow);
+        flow.is_some_and(|flow| self.waiting.contains_key(&flow))
     }
 
     /// Decides what comes next after the front has failed: `first` after a write that did not, or behind others that failed
@@ -369,6 +392,25 @@ impl Settling {
         self.bytes.fetch_sub(row.bytes(), Ordering::Relaxed);
         counter!(DROPPED, "kind" => row.kind(), "reason" => reason).increment(1);
     }
+}
+
+/// Rows in pieces that are small enough to be written at once.
+fn pieces(rows: Vec<Row>) -> Vec<Piece> {
+    let (mut pieces, mut size) = (Vec::<Piece>::new(), 0);
+    for row in rows {
+        size += row.bytes();
+        match pieces.last_mut() {
+            Some(piece) if size <= BATCH_BYTES => piece.rows.push(row),
+            _ => {
+                size = row.bytes();
+                pieces.push(Piece {
+                    rows: vec![row],
+                    ..Piece::default()
+                });
+            }
+        }
+    }
+    pieces
 }
 
 pub(crate) fn describe() {

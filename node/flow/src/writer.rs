@@ -17,14 +17,14 @@ const TOLD: Duration = Duration::from_secs(1);
 
 /// Events on their way.
 pub(crate) struct Events {
-    /// The beginnings of flows that somebody waits for: they are taken first.
+    /// The beginnings of flows that somebody waits for: they are written first.
     pub(crate) awaited: mpsc::Receiver<Queued>,
     pub(crate) others: mpsc::Receiver<Queued>,
 }
 
 impl Events {
-    /// Takes at most `room`, which is not 0, of those that are there, or waits for one; how many, 0 once there will be no
-    /// more. May be cancelled: then nothing was taken.
+    /// Takes at most `room`, which is not 0, of each kind, of those that are there, or waits for one; how many, 0 once there
+    /// will be no more. May be cancelled: then nothing was taken.
     async fn take(&mut self, into: &mut Vec<Queued>, room: usize) -> usize {
         let mut first = tokio::select! {
             biased;
@@ -39,15 +39,11 @@ impl Events {
             first = self.others.recv().await;
         }
         let before = into.len();
+        let is_awaited = first.as_ref().is_some_and(Queued::is_awaited);
         into.extend(first);
-        // However many begin, the others have what they leave of each batch.
-        for events in [&mut self.awaited, &mut self.others] {
-            while (1..room).contains(&(into.len() - before))
-                && let Ok(event) = events.try_recv()
-            {
-                into.push(event);
-            }
-        }
+        let left = |is_taken| room.saturating_sub(usize::from(is_taken));
+        into.extend(ready(&mut self.awaited, left(is_awaited)));
+        into.extend(ready(&mut self.others, left(!is_awaited)));
         into.len() - before
     }
 
@@ -56,6 +52,11 @@ impl Events {
         self.awaited.close();
         self.others.close();
     }
+}
+
+/// At most `room` of those that are there.
+fn ready(from: &mut mpsc::Receiver<Queued>, room: usize) -> impl Iterator<Item = Queued> {
+    std::iter::from_fn(|| from.try_recv().ok()).take(room)
 }
 
 pub(crate) struct Writer {
@@ -84,9 +85,11 @@ impl Writer {
         }
     }
 
-    /// Writes what was taken on, and tells meanwhile how much waits.
+    /// Writes what was taken on, and what somebody waits for as it comes; tells meanwhile how much waits.
     async fn settle(&mut self, others_may_come: bool, queued: &Gauge) {
-        let bytes = &self.bytes;
+        let (bytes, most) = (&self.bytes, self.settings.batch.max(1));
+        let events = &mut self.events.awaited;
+        let awaited = || ready(events, most).collect();
         let tell = || queued.set(bytes.load(Ordering::Relaxed) as f64);
         let telling = async {
             loop {
@@ -96,7 +99,7 @@ impl Writer {
         };
         tokio::select! {
             () = telling => {}
-            () = self.settling.settle(others_may_come) => {}
+            () = self.settling.settle(others_may_come, awaited) => {}
         }
         tell();
     }
@@ -109,7 +112,7 @@ impl Writer {
         let mut end = is_stuck.then(|| Instant::now() + LONGEST_PAUSE);
         loop {
             let room = most.saturating_sub(self.incoming.len());
-            let is_urgent = self.incoming.iter().any(|event| event.stored.is_some());
+            let is_urgent = self.incoming.iter().any(Queued::is_awaited);
             let is_stopping = self.settling.until().is_some();
             if is_stopping {
                 // What is there is still read.

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use meridian_flow::FlowId;
 use meridian_flow::ports::{FlowFilter, FlowRepository as _, FlowStepRepository as _};
-use meridian_flow::{FlowRecorder, FlowStatus, NotStored, RecorderSettings, StartFlow, StepStatus};
-use meridian_model::Timestamp;
+use meridian_flow::{
+    FlowRecorder, FlowStatus, NotStored, Recorded, RecorderSettings, StartFlow, StepStatus,
+};
+use meridian_model::{StoreId, Timestamp};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     set_default_local_recorder,
 };
 
+use tokio::task::JoinHandle;
+
 use crate::support::{NOW, Told, away, deadline, decision, store};
 
 const LONG: Duration = Duration::from_secs(30);
 pub(crate) const DROPPED: &str = "meridian_flow_events_dropped_total";
-const WRITTEN: &str = "meridian_flow_events_written_total";
+pub(crate) const WRITTEN: &str = "meridian_flow_events_written_total";
 
 /// The counters of this thread, by name and labels, and its gauges.
 #[derive(Default)]
@@ -80,9 +84,28 @@ fn settings() -> RecorderSettings {
 }
 
 async fn kept(told: &Told) -> u64 {
+    kept_of(told, store(1)).await
+}
+
+async fn kept_of(told: &Told, store: StoreId) -> u64 {
     let every = FlowFilter::default();
-    let kept = told.flows.count_flows(store(1), &every, deadline());
+    let kept = told.flows.count_flows(store, &every, deadline());
     kept.await.unwrap().flows
+}
+
+/// A decision of 16 kB.
+fn large(seconds: i64) -> Recorded {
+    let mut whole = decision(store(1), seconds, 1);
+    if let Some(asked) = &mut whole.flow.asked {
+        asked.explanation = Some(format!("\"{}\"", "x".repeat(16_000)));
+    }
+    whole
+}
+
+/// Somebody who waits for the beginning of a flow.
+fn starting(recorder: &FlowRecorder) -> JoinHandle<Result<FlowId, NotStored>> {
+    let recorder = recorder.clone();
+    tokio::spawn(async move { recorder.start_flow(store(2), StartFlow::default()).await })
 }
 
 #[tokio::test]
@@ -90,11 +113,7 @@ async fn a_batch_is_bounded_by_bytes_too() {
     let told = Told::new();
     let recorder = FlowRecorder::new(told.clone(), settings());
     for number in 0..1_000 {
-        let mut whole = decision(store(1), number, 1);
-        if let Some(asked) = &mut whole.flow.asked {
-            asked.explanation = Some(format!("\"{}\"", "x".repeat(16_000)));
-        }
-        assert!(recorder.record_flow(whole));
+        assert!(recorder.record_flow(large(number)));
     }
     recorder.shutdown(LONG).await;
     assert_eq!(kept(&told).await, 1_000);
@@ -265,25 +284,90 @@ async fn whoever_waits_for_a_beginning_waits_for_no_backlog() {
     for number in 0..10_000 {
         assert!(recorder.record_flow(decision(store(1), number, 1)));
     }
-    let starting = recorder.clone();
-    let mut started = tokio::spawn(async move {
-        let none = StartFlow::default();
-        starting.start_flow(store(2), none).await
-    });
-    // The first batch of the others is being written; the beginning is in the second.
+    let started = starting(&recorder);
+    // The first batch of the others is being written; the beginning is next.
     tokio::time::sleep(Duration::from_secs(1)).await;
     told.gate.add_permits(2);
-    let id = (&mut started).await.unwrap().unwrap();
-    assert_eq!(told.writes.lock().unwrap().len(), 2);
-    assert!(kept(&told).await < 5_000);
-    // The others have their part of the batch, and what is of the flow comes behind it.
-    assert!(told.writes.lock().unwrap()[1] > 1_000);
+    let id = started.await.unwrap().unwrap();
+    assert_eq!(*told.writes.lock().unwrap(), [2_000, 1]);
     recorder.record_step(id, "one", StepStatus::Success, Duration::ZERO, None);
     told.gate.add_permits(1 << 20);
     recorder.shutdown(LONG).await;
     assert_eq!(kept(&told).await, 10_000);
     let steps = told.flows.get_steps_for_flow(id, deadline()).await.unwrap();
     assert_eq!(steps.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_beginning_waits_for_one_part_of_a_large_batch() {
+    let told = Told::shut();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    for number in 0..2_000 {
+        assert!(recorder.record_flow(large(number)));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = starting(&recorder);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    told.gate.add_permits(2);
+    started.await.unwrap().unwrap();
+    let writes = told.writes.lock().unwrap().clone();
+    assert!(matches!(*writes, [100..=270, 1]), "{writes:?}");
+    // Nobody waits any more when the next write is over.
+    let late = starting(&recorder).await.unwrap();
+    assert_eq!(late, Err(NotStored::Late));
+    told.gate.add_permits(1 << 20);
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 2_000);
+    assert_eq!(kept_of(&told, store(2)).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_beginning_waits_for_no_row_to_be_found_that_is_refused() {
+    let told = Told::shut();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    for number in 0..2_000 {
+        let whole = decision(store(1), number, 1);
+        if number == 1_500 {
+            *told.refused.lock().unwrap() = Some(whole.flow.id);
+        }
+        assert!(recorder.record_flow(whole));
+    }
+    // As often as somebody comes while it is looked for.
+    for tries in 1..=10 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let started = starting(&recorder);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        told.gate.add_permits(2);
+        started.await.unwrap().unwrap();
+        assert_eq!(told.tried.load(Ordering::SeqCst), 2 * tries);
+    }
+    told.gate.add_permits(1 << 20);
+    recorder.shutdown(LONG).await;
+    assert_eq!(kept(&told).await, 1_999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_begin_the_others_have_every_second_write() {
+    let told = Told::shut();
+    let small = RecorderSettings {
+        batch: 10,
+        ..settings()
+    };
+    let recorder = FlowRecorder::new(told.clone(), small);
+    for number in 0..50 {
+        assert!(recorder.record_flow(decision(store(1), number, 1)));
+    }
+    for _ in 0..11 {
+        // More than one write takes: there are some whenever one is over.
+        (0..12).for_each(|_| drop(starting(&recorder)));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        told.gate.add_permits(1);
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(told.writes.lock().unwrap().len(), 11);
+    assert_eq!(kept(&told).await, 50);
+    told.gate.add_permits(1 << 20);
+    recorder.shutdown(LONG).await;
 }
 
 #[tokio::test(start_paused = true)]
