@@ -306,9 +306,10 @@ impl FlowRecorder {
         self.send(Row::Whole(Box::new(recorded)), None)
     }
 
-    /// Records a connection of the live channel as it stands: once when it begins, once when it is over. Never waits.
+    /// Records a connection of the live channel as it stands: once when it begins, once when it is over, which is kept also when
+    /// nothing is recorded any more: its beginning would stand there as if it went on. Never waits.
     pub fn record_session(&self, mut session: Session) {
-        if !self.records(session.store) {
+        if session.ended_at.is_none() && !self.records(session.store) {
             return;
         }
         session.bound();

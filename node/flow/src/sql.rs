@@ -6,6 +6,7 @@
 
 mod dialect;
 mod error;
+mod reaching;
 mod read;
 mod rows;
 mod scan;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Pool};
+use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
 use crate::ports::{RepositoryError, Result};
@@ -46,6 +48,8 @@ pub struct SqlFlows {
     sink: Pool<Any>,
     asking: Pool<Any>,
     scanning: Scanning,
+    /// Held by who finds out why there is no connection.
+    reaching: Arc<Mutex<()>>,
     /// That there is what this version does not know.
     unknown: Arc<Warning>,
 }
@@ -89,6 +93,7 @@ impl SqlFlows {
             sink: pool(SINK),
             asking: pool(ASKING),
             scanning: Scanning::default(),
+            reaching: Arc::default(),
             unknown: Arc::new(Warning::new()),
         })
     }
@@ -123,7 +128,7 @@ impl SqlFlows {
         pool: &Pool<Any>,
         deadline: Instant,
     ) -> sqlx::Result<PoolConnection<Any>> {
-        let mut connection = pool.acquire().await?;
+        let mut connection = reaching::connection(pool, &self.reaching).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = (self.dialect.limit)(left.max(SHORTEST));
         connection.execute(AssertSqlSafe(limit)).await?;

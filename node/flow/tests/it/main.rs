@@ -14,6 +14,7 @@ mod kept;
 mod newer;
 mod outages;
 mod recorder;
+mod refused;
 mod scanning;
 mod sessions;
 mod support;

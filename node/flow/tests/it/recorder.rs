@@ -14,8 +14,10 @@ use meridian_flow::{
     Session, Sink, StartFlow, StepStatus,
 };
 use meridian_model::Timestamp;
+use metrics::set_default_local_recorder;
 
 use crate::support::{Told, away, deadline, decision, store};
+use crate::writer::{Counters, DROPPED, WRITTEN, counted};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -349,6 +351,8 @@ async fn a_store_has_a_switch_and_a_share_of_its_own() {
 
 #[tokio::test]
 async fn a_bad_row_loses_only_itself() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
     let told = Told::new();
     let recorder = FlowRecorder::new(told.clone(), settings());
     let bad = decision(store(1), 50, 1);
@@ -363,6 +367,23 @@ async fn a_bad_row_loses_only_itself() {
     let every = FlowFilter::default();
     let count = told.flows.count_flows(store(1), &every, deadline());
     assert_eq!(count.await.unwrap().flows, 100);
+    assert_eq!(counters.of(DROPPED), counted(&[("flow rejected", 1)]));
+    assert_eq!(counters.of(WRITTEN), counted(&[("flow", 100)]));
+}
+
+#[tokio::test]
+async fn nodes_of_long_names_are_told_apart() {
+    let told = Told::new();
+    let recorder = FlowRecorder::new(told.clone(), settings());
+    // The longest that a node may have, behind its role.
+    let name = format!("regional/{}", "n".repeat(128));
+    let mut whole = decision(store(1), 0, 1);
+    whole.flow.asked.as_mut().unwrap().served_by = name.clone();
+    let id = whole.flow.id;
+    recorder.record_flow(whole);
+    recorder.shutdown(LONG).await;
+    let flow = told.flows.get_flow_by_id(store(1), id, deadline()).await;
+    assert_eq!(flow.unwrap().unwrap().asked.unwrap().served_by, name);
 }
 
 #[tokio::test(start_paused = true)]
