@@ -287,7 +287,7 @@ impl Flow {
         bound(&mut asked.subject, text::NAME);
         bound_some(&mut asked.revision, text::CODE);
         bound_some(&mut asked.model, text::CODE);
-        bound(&mut asked.served_by, text::CODE);
+        bound(&mut asked.served_by, text::NAME);
         let fits = |text: &String| text.len() <= text::MAX_EXPLANATION_BYTES;
         asked.explanation = asked.explanation.take().filter(fits);
         if let Some(explanation) = &mut asked.explanation {

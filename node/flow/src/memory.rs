@@ -4,6 +4,7 @@ mod sessions;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use meridian_model::{StoreId, Timestamp};
 
 use crate::flow::{Completion, Flow, FlowId, FlowStatus, Step};
 use crate::ports::{
-    Activity, Counted, DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowPage, FlowRepository,
-    FlowStats, FlowStepRepository, MOST_COUNTED, RepositoryError, Result, Row, Sink,
+    Activity, Counted, DAY, DayActivity, FlowCount, FlowFilter, FlowPage, FlowRepository,
+    FlowStats, FlowStepRepository, MOST_COUNTED, RepositoryError, Result, Row, Sink, most_frequent,
 };
 use crate::recorder::{Overrides, OverridesChange};
 use crate::session::Session;
@@ -36,6 +37,8 @@ struct State {
     flows: BTreeMap<FlowId, Flow>,
     steps: BTreeMap<(FlowId, Timestamp), Step>,
     sessions: Sessions,
+    /// How many flows and sessions each store has, of those that have any.
+    stores: BTreeMap<StoreId, usize>,
     overrides: BTreeMap<StoreId, Overrides>,
 }
 
@@ -72,8 +75,8 @@ impl Default for MemoryFlows {
 impl State {
     fn add_flow(&mut self, flow: &Flow) {
         if let Entry::Vacant(place) = self.flows.entry(flow.id) {
-            self.bytes += flow.bytes();
             place.insert(flow.clone());
+            self.added(flow.store, flow.bytes());
         }
     }
 
@@ -94,7 +97,24 @@ impl State {
         let steps: Vec<_> = self.steps_of(id).map(|step| (id, step.at)).collect();
         let steps = steps.iter().filter_map(|key| self.steps.remove(key));
         let steps: usize = steps.map(|step| step.bytes()).sum();
-        self.bytes = self.bytes.saturating_sub(flow.bytes() + steps);
+        self.removed(flow.store, flow.bytes() + steps);
+    }
+
+    /// That there is one more flow or session of a store, of so many bytes.
+    fn added(&mut self, store: StoreId, bytes: usize) {
+        self.bytes += bytes;
+        *self.stores.entry(store).or_default() += 1;
+    }
+
+    /// And one less.
+    fn removed(&mut self, store: StoreId, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(left) = self.stores.get_mut(&store) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.stores.remove(&store);
+            }
+        }
     }
 
     /// Has the oldest go that there is no room for.
@@ -127,11 +147,16 @@ impl State {
     fn add_session(&mut self, session: &Session) {
         let mut session = session.clone();
         session.flow = session.flow.filter(|flow| self.flows.contains_key(flow));
-        self.bytes += self.sessions.add(session);
+        let store = session.store;
+        if let Some(bytes) = self.sessions.add(session) {
+            self.added(store, bytes);
+        }
     }
 
     fn remove_session(&mut self, id: &str) {
-        self.bytes = self.bytes.saturating_sub(self.sessions.remove(id));
+        if let Some((store, bytes)) = self.sessions.remove(id) {
+            self.removed(store, bytes);
+        }
     }
 
     fn steps_of(&self, flow: FlowId) -> impl Iterator<Item = &Step> {
@@ -309,16 +334,10 @@ impl FlowRepository for MemoryFlows {
             }
         }
         counts.sort_by_key(|count| (count.kind.number(), count.status.number()));
-        let mut errors: Vec<_> = errors
-            .into_iter()
-            .map(|(code, steps)| (code.to_owned(), steps))
-            .collect();
-        errors.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-        errors.truncate(usize::try_from(ERRORS).unwrap_or(usize::MAX));
         Ok(FlowStats {
             since: None,
             counts,
-            errors,
+            errors: most_frequent(errors),
         })
     }
 
@@ -366,11 +385,9 @@ impl FlowRepository for MemoryFlows {
         deadline: Instant,
     ) -> Result<Option<StoreId>> {
         let state = self.state(deadline)?;
-        let stores = state.flows.values().map(|flow| flow.store);
-        let stores = stores.chain(state.sessions.values().map(|session| session.store));
-        Ok(stores
-            .filter(|store| after.is_none_or(|after| *store > after))
-            .min())
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut stores = state.stores.range((behind, Bound::Unbounded));
+        Ok(stores.next().map(|(store, _)| *store))
     }
 
     async fn get_overrides(&self, deadline: Instant) -> Result<Vec<(StoreId, Overrides)>> {

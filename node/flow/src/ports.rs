@@ -14,7 +14,7 @@ use crate::settings::NotStored;
 /// Microseconds of a day.
 pub const DAY: i64 = 86_400_000_000;
 /// How many error codes figures tell.
-pub(crate) const ERRORS: u32 = 10;
+const ERRORS: usize = 10;
 
 /// Why something was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -214,6 +214,17 @@ pub struct FlowStats {
     pub counts: Vec<FlowCount>,
     /// The codes by which most steps failed, most frequent first; at most 10.
     pub errors: Vec<(String, u64)>,
+}
+
+/// The errors of figures, of all codes and how many steps failed by each.
+pub(crate) fn most_frequent<T: Into<String>>(
+    errors: impl IntoIterator<Item = (T, u64)>,
+) -> Vec<(String, u64)> {
+    let errors = errors.into_iter();
+    let mut errors: Vec<_> = errors.map(|(code, steps)| (code.into(), steps)).collect();
+    errors.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    errors.truncate(ERRORS);
+    errors
 }
 
 /// The flows of one kind and status.

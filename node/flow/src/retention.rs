@@ -255,7 +255,7 @@ impl Pace {
     async fn go(&mut self, repository: &dyn Repository, work: Work, time: Time) -> Result<Done> {
         let mut done = Done::default();
         loop {
-            let (started, limit) = (Instant::now(), self.limit);
+            let (started, limit) = (tokio::time::Instant::now(), self.limit);
             // Where this fails the next one asks for less.
             self.limit = FEWEST;
             let once = work.once(repository, limit, time).await?;
@@ -289,3 +289,6 @@ fn ago(time: Duration) -> Timestamp {
     let then = now.saturating_sub(time).as_micros();
     Timestamp(i64::try_from(then).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Texts of others: cut to a bound, and without what no terminal, log or database should be shown.
 
-/// Bytes of a name, an object, a user or what a client calls itself.
+/// Bytes of a name, an object, a user, a node or what a client calls itself.
 pub(crate) const NAME: usize = 512;
-/// Bytes of a code, a relation or a step's name.
+/// Bytes of a code, a relation, a revision, a model or the name of a call or step.
 pub(crate) const CODE: usize = 128;
 /// Bytes of a message.
 pub(crate) const MESSAGE: usize = 1024;

@@ -24,27 +24,25 @@ impl Sessions {
         session.bytes() + size_of::<(Timestamp, String)>() + session.id.len()
     }
 
-    /// Adds a session, or what is new of one; how many bytes that takes.
-    pub(super) fn add(&mut self, session: Session) -> usize {
+    /// Adds a session, or what is new of one; how many bytes it takes where there was none.
+    pub(super) fn add(&mut self, session: Session) -> Option<usize> {
         if let Some(known) = self.by_id.get_mut(&session.id) {
             known.merge(&session);
-            return 0;
+            return None;
         }
         let bytes = Self::bytes(&session);
         let key = (session.connected_at, session.id.clone());
         self.by_age.insert(key);
         self.by_id.insert(session.id.clone(), session);
-        bytes
+        Some(bytes)
     }
 
-    /// How many bytes that leaves to others.
-    pub(super) fn remove(&mut self, id: &str) -> usize {
-        let Some(session) = self.by_id.remove(id) else {
-            return 0;
-        };
+    /// The store of the one that is gone, and how many bytes that leaves to others.
+    pub(super) fn remove(&mut self, id: &str) -> Option<(StoreId, usize)> {
+        let session = self.by_id.remove(id)?;
         let bytes = Self::bytes(&session);
         self.by_age.remove(&(session.connected_at, session.id));
-        bytes
+        Some((session.store, bytes))
     }
 
     /// When the one began that began first, and its id.
@@ -52,7 +50,13 @@ impl Sessions {
         self.by_age.first()
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Session> {
+    /// Those that began before a time, oldest first.
+    fn begun_before(&self, time: Timestamp) -> impl Iterator<Item = &Session> {
+        let old = self.by_age.range(..(time, String::new()));
+        old.filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Session> {
         self.by_id.values()
     }
 }
@@ -84,10 +88,8 @@ impl SessionRepository for MemoryFlows {
     ) -> Result<u64> {
         let mut state = self.state(deadline)?;
         let is_old = |session: &&Session| session.store == store && session.last_at() < older_than;
-        let mut old: Vec<_> = state.sessions.values().filter(is_old).collect();
-        old.sort_by_key(|session| session.connected_at);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let old = old.into_iter().take(limit);
+        let old = state.sessions.begun_before(older_than).filter(is_old);
+        let old = old.take(usize::try_from(limit).unwrap_or(usize::MAX));
         let old: Vec<_> = old.map(|session| session.id.clone()).collect();
         old.iter().for_each(|id| state.remove_session(id));
         Ok(count(&old))

@@ -40,9 +40,9 @@ pub(super) struct Dialect {
     pub(super) divide: &'static str,
     /// Whether an update joins the rows that it goes by; else they are behind `FROM`.
     joins_in_update: bool,
-    /// A change of the rows of a table that a condition, an order and a limit name: passes over those that somebody else is
-    /// about to change, or waits for them.
-    limited: fn(change: &str, table: &str, which: &str) -> String,
+    /// What is before and behind the condition, the order and the limit of a change of some rows of a table: it passes over
+    /// those that somebody else is about to change, or waits for them.
+    pub(super) some_rows: fn(table: &str) -> (String, &'static str),
     /// Ends an insert to keep a row that is there already.
     pub(super) or_keep: fn(table: &str, key: &str) -> String,
     /// Ends an insert to give a row that is there already what it lacks of some columns.
@@ -90,19 +90,6 @@ impl Dialect {
             let set = set("");
             format!("UPDATE flows SET {set} FROM {table} WHERE flows.id = r.id AND {condition}")
         }
-    }
-
-    /// Changes at most so many rows of a table, the first in an order: `change` is all before the condition. Two at it at
-    /// once change different ones.
-    pub(super) fn some_rows(
-        &self,
-        change: &str,
-        (table, order): (&str, &str),
-        condition: &str,
-        limit: u32,
-    ) -> String {
-        let which = format!("{condition} ORDER BY {order} LIMIT {limit}");
-        (self.limited)(change, table, &which)
     }
 }
 
@@ -162,10 +149,9 @@ static POSTGRES: Dialect = Dialect {
     divide: "/",
     joins_in_update: false,
     // An array is made once; a plan could run a subquery again, and find other rows then.
-    limited: |change, table, which| {
-        format!(
-            "{change} WHERE id = ANY (ARRAY(SELECT id FROM {table} WHERE {which} FOR UPDATE SKIP LOCKED))"
-        )
+    some_rows: |table| {
+        let before = format!(" WHERE id = ANY (ARRAY(SELECT id FROM {table} WHERE ");
+        (before, " FOR UPDATE SKIP LOCKED))")
     },
     or_keep: on_conflict,
     or_fill: on_conflict_fill,
@@ -196,9 +182,7 @@ static SQLITE: Dialect = Dialect {
     place: "instr",
     divide: "/",
     joins_in_update: false,
-    limited: |change, table, which| {
-        format!("{change} WHERE id IN (SELECT id FROM {table} WHERE {which})")
-    },
+    some_rows: |table| (format!(" WHERE id IN (SELECT id FROM {table} WHERE "), ")"),
     or_keep: on_conflict,
     or_fill: on_conflict_fill,
     or_set: on_conflict_set,
@@ -233,7 +217,7 @@ static MYSQL: Dialect = Dialect {
     place: "instr",
     divide: "DIV",
     joins_in_update: true,
-    limited: |change, _, which| format!("{change} WHERE {which}"),
+    some_rows: |_| (" WHERE ".to_owned(), ""),
     or_keep: |table, key| {
         let first = key.split(',').next().unwrap_or(key);
         format!(" ON DUPLICATE KEY UPDATE {first} = {table}.{first}")

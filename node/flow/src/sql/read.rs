@@ -7,9 +7,8 @@ use meridian_model::{StoreId, Timestamp};
 use sqlx::Connection as _;
 use sqlx::any::AnyRow;
 
-use super::dialect::Dialect;
 use super::rows::{flow, parsed, step, whole_steps};
-use super::statement::{Statement, Value};
+use super::statement::Statement;
 use super::{SqlFlows, within};
 use crate::flow::{Flow, FlowId, FlowStatus, Step};
 use crate::ports::{
@@ -103,14 +102,11 @@ impl FlowRepository for SqlFlows {
         limit: u32,
         deadline: Instant,
     ) -> Result<u64> {
-        let condition = condition(self.dialect, "store_id = ", "id < ");
-        let delete = "DELETE FROM flows";
-        let delete = self.dialect.some_rows(delete, BY_ID, &condition, limit);
-        let mut delete = self.statement(delete);
-        delete.values = vec![
-            Value::Text(store.to_string()),
-            Value::Text(FlowId::first_at(older_than).to_string()),
-        ];
+        let mut delete = self.statement("DELETE FROM flows");
+        delete.some_rows(BY_ID, limit, |old| {
+            old.push("store_id = ").text(store.as_str());
+            old.push(" AND id < ").id(FlowId::first_at(older_than));
+        });
         self.change(delete, deadline).await
     }
 
@@ -156,14 +152,12 @@ impl FlowRepository for SqlFlows {
         limit: u32,
         deadline: Instant,
     ) -> Result<u64> {
-        let condition = condition(self.dialect, "status = ", "id < ");
-        let change = format!("UPDATE flows SET status = {}", FlowStatus::Expired.number());
-        let update = self.dialect.some_rows(&change, BY_ID, &condition, limit);
-        let mut update = self.statement(update);
-        update.values = vec![
-            Value::Number(FlowStatus::Pending.number()),
-            Value::Text(FlowId::first_at(older_than).to_string()),
-        ];
+        let mut update = self.statement("UPDATE flows SET status = ");
+        update.number(FlowStatus::Expired.number());
+        update.some_rows(BY_ID, limit, |old| {
+            old.push("status = ").number(FlowStatus::Pending.number());
+            old.push(" AND id < ").id(FlowId::first_at(older_than));
+        });
         self.change(update, deadline).await
     }
 
@@ -232,15 +226,4 @@ impl FlowStepRepository for SqlFlows {
         steps.sort_by_key(|step| step.at);
         Ok(steps)
     }
-}
-
-/// Two conditions on flows, each before its value; the second is an id.
-fn condition(dialect: &Dialect, first: &str, second: &str) -> String {
-    let (one, two) = if dialect.is_numbered {
-        ("$1", "$2")
-    } else {
-        ("?", "?")
-    };
-    let (before, after) = (dialect.id_before, dialect.id_after);
-    format!("{first}{one} AND {second}{before}{two}{after}")
 }

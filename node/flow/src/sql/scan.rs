@@ -13,8 +13,8 @@ use super::rows::{flow, parsed, text, unsigned};
 use super::statement::Window;
 use crate::flow::{Flow, FlowId, FlowKind, FlowStatus};
 use crate::ports::{
-    Activity, Counted, DAY, DayActivity, ERRORS, FlowCount, FlowFilter, FlowPage, FlowStats,
-    MOST_COUNTED, Result,
+    Activity, Counted, DAY, DayActivity, FlowCount, FlowFilter, FlowPage, FlowStats, MOST_COUNTED,
+    Result, most_frequent,
 };
 
 /// How far one question goes.
@@ -226,13 +226,10 @@ impl SqlFlows {
                 longest_micros: sum.longest,
             })
         });
-        let mut errors: Vec<_> = errors.into_iter().collect();
-        errors.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-        errors.truncate(usize::try_from(ERRORS).unwrap_or(usize::MAX));
         Ok(FlowStats {
             since: scan.left().map(FlowId::began),
             counts: self.known(counts),
-            errors,
+            errors: most_frequent(errors),
         })
     }
 

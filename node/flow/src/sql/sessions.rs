@@ -11,7 +11,6 @@ use sqlx::any::AnyRow;
 use super::SqlFlows;
 use super::dialect::{Column, Dialect, Kind};
 use super::rows::{parsed, some_text, text};
-use super::statement::Value;
 use super::write::names;
 use crate::flow::FlowId;
 use crate::ports::{Result, SessionRepository};
@@ -29,6 +28,9 @@ const SESSION: &[Column] = &[
 ];
 /// What a session gains.
 const LATER: &[&str] = &["flow_id", "ended_at", "close_code"];
+
+/// Sessions in the order in which they began.
+const BY_AGE: (&str, &str) = ("live_sessions", "connected_at");
 
 /// A session as JSON; what is not there is left out, for engines differ about null.
 #[derive(Serialize)]
@@ -112,24 +114,14 @@ impl SessionRepository for SqlFlows {
         limit: u32,
         deadline: Instant,
     ) -> Result<u64> {
-        let (one, two, three) = if self.dialect.is_numbered {
-            ("$1", "$2", "$3")
-        } else {
-            ("?", "?", "?")
-        };
-        // None ends before it began: the second condition is for the index.
-        let condition = format!(
-            "store_id = {one} AND connected_at < {two} AND COALESCE(ended_at, connected_at) < {three}"
-        );
-        let order = ("live_sessions", "connected_at");
-        let delete = "DELETE FROM live_sessions";
-        let delete = self.dialect.some_rows(delete, order, &condition, limit);
-        let mut delete = self.statement(delete);
-        delete.values = vec![
-            Value::Text(store.to_string()),
-            Value::Number(older_than.0),
-            Value::Number(older_than.0),
-        ];
+        let mut delete = self.statement("DELETE FROM live_sessions");
+        delete.some_rows(BY_AGE, limit, |old| {
+            old.push("store_id = ").text(store.as_str());
+            // None ends before it began: this condition is for the index.
+            old.push(" AND connected_at < ").number(older_than.0);
+            old.push(" AND COALESCE(ended_at, connected_at) < ");
+            old.number(older_than.0);
+        });
         self.change(delete, deadline).await
     }
 }

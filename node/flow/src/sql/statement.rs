@@ -14,7 +14,7 @@ use crate::ports::FlowFilter;
 pub(super) struct Statement {
     dialect: &'static Dialect,
     text: String,
-    pub(super) values: Vec<Value>,
+    values: Vec<Value>,
 }
 
 pub(super) enum Value {
@@ -118,6 +118,19 @@ impl Statement {
             }
         }
         self
+    }
+
+    /// Behind a change of a table: of at most `limit` of its rows, the first in an order, that meet the condition which `which`
+    /// pushes. Two at it at once change different ones.
+    pub(super) fn some_rows(
+        &mut self,
+        (table, order): (&str, &str),
+        limit: u32,
+        which: impl FnOnce(&mut Self),
+    ) -> &mut Self {
+        let (before, after) = (self.dialect.some_rows)(table);
+        which(self.push(&before));
+        self.push(&format!(" ORDER BY {order} LIMIT {limit}{after}"))
     }
 
     pub(super) fn query(self) -> Query<'static, Any, AnyArguments> {

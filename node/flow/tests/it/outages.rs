@@ -12,9 +12,10 @@ use meridian_flow::{
     FlowRecorder, FlowStatus, NotStored, RecorderSettings, Repository, RepositoryError, Row,
     StartFlow, StepStatus,
 };
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::support::{
     Deleted, Told, deadline, decision, flow, migrated_sqlite, step, store, with_mysql,
@@ -148,6 +149,14 @@ async fn an_outage_loses_nothing_that_there_was_room_for() {
     .await;
 }
 
+/// Has PostgreSQL keep how many flows each statement deleted.
+const COUNT_GONE: &str = "
+    CREATE TABLE gone (id BIGSERIAL, flows BIGINT);
+    CREATE FUNCTION count_gone() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO gone (flows) SELECT COUNT(*) FROM old; RETURN NULL; END';
+    CREATE TRIGGER gone AFTER DELETE ON flows REFERENCING OLD TABLE AS old
+        FOR EACH STATEMENT EXECUTE FUNCTION count_gone()";
+
 #[tokio::test]
 async fn a_purge_goes_on_beside_a_writer() {
     with_postgres(|flows, url| async move {
@@ -156,6 +165,8 @@ async fn a_purge_goes_on_beside_a_writer() {
             .map(|whole| Row::Whole(Box::new(whole)))
             .collect();
         flows.write(&old, deadline()).await.unwrap();
+        let mut admin = PgConnection::connect(&url).await.unwrap();
+        admin.execute(COUNT_GONE).await.unwrap();
         let writer = Arc::new(SqlFlows::connect_lazy(&url).unwrap());
         let recorder = FlowRecorder::new(writer, RecorderSettings::default());
         let (mut sweeper, none) = (Sweeper::default(), Deleted::none());
@@ -178,6 +189,15 @@ async fn a_purge_goes_on_beside_a_writer() {
         let every = FlowFilter::default();
         let left = flows.count_flows(store(1), &every, deadline());
         assert_eq!(left.await.unwrap().flows, 50);
+        // Few with each statement, and no more than twice as many as with the one before.
+        let gone: Vec<(i64,)> = sqlx::query_as("SELECT flows FROM gone ORDER BY id")
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        let gone: Vec<_> = gone.into_iter().map(|(flows,)| flows).collect();
+        assert_eq!((gone[0], gone.iter().sum()), (500, 3_000), "{gone:?}");
+        let is_bounded = |two: &[i64]| two[1] <= 2 * two[0];
+        assert!(gone.windows(2).all(is_bounded), "{gone:?}");
     })
     .await;
 }
@@ -217,30 +237,38 @@ async fn a_session_outlives_its_flow_and_has_none_that_is_not_there() {
     .await;
 }
 
-/// Eight questions that wait for a lock that somebody else holds, as long as their deadline lets them.
-async fn ask_in_vain(flows: &Arc<dyn Repository>) {
-    let mut asked = tokio::task::JoinSet::new();
+/// That flows are written while questions hang for a lock that somebody else holds, as many as there are connections for them
+/// and more that wait for one; and that those who asked leave no statement behind. `waiting` counts who waits for a lock.
+async fn assert_it_writes_beside_questions(flows: &Arc<dyn Repository>, url: &str, waiting: &str) {
+    let mut other = AnyConnection::connect(url).await.unwrap();
+    let mut waits_for_lock = async || {
+        let count = sqlx::query_as(AssertSqlSafe(waiting)).fetch_one(&mut other);
+        let (count,): (i64,) = count.await.unwrap();
+        count
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut asked = JoinSet::new();
     for _ in 0..8 {
         let flows = Arc::clone(flows);
-        asked.spawn(async move {
-            let deadline = Instant::now() + Duration::from_millis(500);
-            flows.get_overrides(deadline).await
-        });
+        asked.spawn(async move { flows.get_overrides(deadline).await });
     }
-    while let Some(answer) = asked.join_next().await {
-        let answer = answer.unwrap();
+    while waits_for_lock().await < 4 {
+        assert!(Instant::now() < deadline, "fewer questions than four hang");
+    }
+    let whole = Row::Whole(Box::new(decision(store(1), 0, 2)));
+    flows.write(&[whole], deadline).await.unwrap();
+    assert!(asked.try_join_next().is_none(), "a question does not hang");
+
+    for answer in asked.join_all().await {
         assert!(
             matches!(answer, Err(RepositoryError::DeadlineExceeded)),
             "{answer:?}"
         );
     }
-}
-
-/// That flows are written while nobody gets an answer, and that those who asked leave no statement behind.
-async fn assert_it_writes(flows: &Arc<dyn Repository>) {
-    let whole = Row::Whole(Box::new(decision(store(1), 0, 2)));
-    let deadline = Instant::now() + Duration::from_secs(5);
-    flows.write(&[whole], deadline).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    while waits_for_lock().await > 0 {
+        assert!(Instant::now() < until, "some still wait for the lock");
+    }
 }
 
 #[tokio::test]
@@ -251,22 +279,8 @@ async fn questions_that_hang_hold_up_no_writer_in_postgres() {
             .execute("BEGIN; LOCK TABLE flow_settings IN ACCESS EXCLUSIVE MODE")
             .await
             .unwrap();
-        ask_in_vain(&flows).await;
-        assert_it_writes(&flows).await;
-        let mut other = PgConnection::connect(&url).await.unwrap();
-        let until = Instant::now() + Duration::from_secs(5);
-        loop {
-            let (left,): (i64,) = sqlx::query_as(
-                "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(&mut other)
-            .await
-            .unwrap();
-            if left == 0 {
-                break;
-            }
-            assert!(Instant::now() < until, "{left} still wait for the lock");
-        }
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        assert_it_writes_beside_questions(&flows, &url, waiting).await;
     })
     .await;
 }
@@ -279,22 +293,8 @@ async fn questions_that_hang_hold_up_no_writer_in_mysql() {
             .execute("LOCK TABLES flow_settings WRITE")
             .await
             .unwrap();
-        ask_in_vain(&flows).await;
-        assert_it_writes(&flows).await;
-        let mut other = MySqlConnection::connect(&url).await.unwrap();
-        let until = Instant::now() + Duration::from_secs(5);
-        loop {
-            let (left,): (i64,) = sqlx::query_as(
-                "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'",
-            )
-            .fetch_one(&mut other)
-            .await
-            .unwrap();
-            if left == 0 {
-                break;
-            }
-            assert!(Instant::now() < until, "{left} still wait for the lock");
-        }
+        let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'";
+        assert_it_writes_beside_questions(&flows, &url, waiting).await;
     })
     .await;
 }

@@ -281,6 +281,8 @@ async fn memory_keeps_the_latest_that_it_has_room_for() {
     }
     let count = flows.count_flows(store(1), &every, deadline());
     assert_eq!(count.await.unwrap().flows, 0);
+    let first = async || flows.next_store(None, deadline()).await.unwrap();
+    assert_eq!(first().await, Some(store(2)));
     let (early, late) = (Timestamp(NOW + 1_400_000_000), Timestamp(i64::MAX));
     let purge = async |before| {
         let purged = flows.purge_old_sessions(store(2), before, 1_000, deadline());
@@ -289,4 +291,5 @@ async fn memory_keeps_the_latest_that_it_has_room_for() {
     assert_eq!(purge(early).await, 0);
     let sessions = purge(late).await;
     assert!((5..100).contains(&sessions), "{sessions}");
+    assert_eq!(first().await, None);
 }
