@@ -5,7 +5,7 @@
 //! says from where it reads: whoever follows sees a gap. Who keeps the records reads them with others ([`super::group::work`]).
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -135,7 +135,8 @@ impl Reader {
                 next.push(from);
             }
             consumer.assign(&assignment)?;
-            let cluster = consumer.client().fetch_cluster_id(REQUEST);
+            // librdkafka learned it with the partitions, so there is no wait; brokers that name no cluster name it to no node.
+            let cluster = consumer.client().fetch_cluster_id(Duration::ZERO);
             Ok((cluster.unwrap_or_default(), next))
         });
         assigned.await?.map_err(Error::unavailable(
@@ -219,7 +220,10 @@ pub async fn make_topic(settings: &Settings, topic: &str) {
 /// Writes to the topic, which it makes unless it is there.
 pub struct Publisher {
     settings: Settings,
-    writer: Writer,
+    topic: String,
+    timeout: Duration,
+    /// Replaced when it is broken.
+    writer: Mutex<Arc<Writer>>,
 }
 
 /// A record to be written.
@@ -243,13 +247,15 @@ impl Publisher {
     pub fn new(settings: &Settings, topic: &str, timeout: Duration) -> Result<Self> {
         Ok(Self {
             settings: settings.clone(),
-            writer: Writer::new(settings, topic, timeout)?,
+            topic: topic.to_owned(),
+            timeout,
+            writer: Mutex::new(Arc::new(Writer::new(settings, topic, timeout)?)),
         })
     }
 
     /// Makes the topic, as soon as Kafka answers.
     pub async fn make_topic(&self) {
-        make_topic(&self.settings, self.writer.topic()).await;
+        make_topic(&self.settings, &self.topic).await;
     }
 
     /// Writes records, in order for each key, and waits until all are acknowledged.
@@ -266,11 +272,22 @@ impl Publisher {
             if !record.objects.is_empty() {
                 headers = headers.insert(header(OBJECTS, &record.objects));
             }
-            FutureRecord::to(self.writer.topic())
+            FutureRecord::to(&self.topic)
                 .key(record.key.as_str())
                 .payload(record.value.as_bytes())
                 .headers(headers)
         });
-        self.writer.write_all(publish).await
+        self.writer()?.write_all(publish).await
+    }
+
+    fn writer(&self) -> Result<Arc<Writer>> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_broken() {
+            let another = Writer::new(&self.settings, &self.topic, self.timeout)?;
+            let broken = std::mem::replace(&mut *writer, Arc::new(another));
+            // Which waits for librdkafka's threads.
+            std::thread::spawn(move || drop(broken));
+        }
+        Ok(Arc::clone(&writer))
     }
 }

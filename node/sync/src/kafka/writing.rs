@@ -50,12 +50,6 @@ impl Writer {
         })
     }
 
-    /// Its topic.
-    #[must_use]
-    pub fn topic(&self) -> &str {
-        &self.topic
-    }
-
     /// Whether it will never write again: another has to be made.
     #[must_use]
     pub fn is_broken(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Replication over a broker: Apache Kafka, and librdkafka's in-process mock cluster that `meridian dev` runs on.
 
 mod large;
+mod live;
 mod nodes;
 
 use std::collections::BTreeMap;
