@@ -72,6 +72,15 @@ pub trait RecordRepository: Send + Sync + 'static {
     ) -> Result<u64, NotStored>;
 }
 
+/// What became of old records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many are gone.
+    pub records: u64,
+    /// Whether the time was not enough, so that there may be more.
+    pub more: bool,
+}
+
 /// Writes what a topic brings.
 pub struct Keeper {
     repository: Arc<dyn RecordRepository>,
@@ -195,22 +204,28 @@ impl Keeper {
         }
     }
 
-    /// Forgets all records stored longer ago than `retention`, a few with each statement; returns how many.
+    /// Forgets records stored longer ago than `retention`, a few with each statement, until all are gone or `until` has come; it
+    /// returns 30 seconds after that at the latest. May be cancelled.
     ///
     /// # Errors
     /// [`NotStored`]; what is gone until then is gone.
-    pub async fn purge(&self, retention: Duration) -> Result<u64, NotStored> {
+    pub async fn purge(
+        &self,
+        retention: Duration,
+        until: tokio::time::Instant,
+    ) -> Result<Purged, NotStored> {
+        let mut purged = Purged::default();
         let Some(before) = SystemTime::now().checked_sub(retention) else {
-            return Ok(0);
+            return Ok(purged);
         };
-        let mut all = 0;
         loop {
             let deadline = Instant::now() + TIMEOUT;
             let gone = self.repository.purge(before, PURGE, deadline).await?;
             self.meters.purged.increment(gone);
-            all += gone;
-            if gone < u64::from(PURGE) {
-                return Ok(all);
+            purged.records += gone;
+            purged.more = gone >= u64::from(PURGE);
+            if !purged.more || tokio::time::Instant::now() >= until {
+                return Ok(purged);
             }
             tokio::time::sleep(PURGE_PAUSE).await;
         }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::env;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use meridian_live_channel::durable::{Keeper, NotStored, RecordRepository, SqlRecords};
+use meridian_live_channel::durable::{Keeper, NotStored, Purged, RecordRepository, SqlRecords};
 use meridian_live_channel::{Place, Record};
 use meridian_store::{DatastoreSettings, PoolSettings, open};
 use serde_json::value::RawValue;
@@ -94,8 +95,15 @@ async fn holds(url: &str) {
     assert_eq!(records.purge(soon, 300, deadline()).await.unwrap(), 300);
     assert_eq!(count(&mut connection).await, 701);
     let keeper = Keeper::new(Arc::new(records), TOPIC.to_owned());
-    assert_eq!(keeper.purge(Duration::from_secs(3600)).await.unwrap(), 0);
-    assert_eq!(keeper.purge(Duration::ZERO).await.unwrap(), 701);
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    for (retention, records) in [(Duration::from_secs(3600), 0), (Duration::ZERO, 701)] {
+        let purged = keeper.purge(retention, until).await.unwrap();
+        let expected = Purged {
+            records,
+            more: false,
+        };
+        assert_eq!(purged, expected);
+    }
     connection.close().await.unwrap();
 }
 
@@ -146,6 +154,8 @@ struct Told {
     next: Mutex<VecDeque<NotStored>>,
     refused: Option<i64>,
     has: Mutex<Vec<i64>>,
+    /// How many it has that are old.
+    old: AtomicU64,
 }
 
 #[async_trait]
@@ -162,8 +172,10 @@ impl RecordRepository for Told {
         Ok(())
     }
 
-    async fn purge(&self, _: SystemTime, _: u32, _: Instant) -> Result<u64, NotStored> {
-        Ok(0)
+    async fn purge(&self, _: SystemTime, limit: u32, _: Instant) -> Result<u64, NotStored> {
+        let gone = self.old.load(Ordering::Relaxed).min(limit.into());
+        self.old.fetch_sub(gone, Ordering::Relaxed);
+        Ok(gone)
     }
 }
 
@@ -207,4 +219,35 @@ async fn one_bad_record_costs_no_other() {
         .await;
     let others: Vec<_> = (0..100).filter(|offset| *offset != 42).collect();
     assert_eq!(*told.has.lock().unwrap(), others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_ends_at_its_time_and_says_that_there_is_more() {
+    let told = Arc::new(Told::default());
+    let keeper = Keeper::new(told.clone(), TOPIC.to_owned());
+    let (time, month) = (
+        Duration::from_secs(75),
+        Duration::from_secs(30 * 24 * 60 * 60),
+    );
+    let look = async |old: u64, time: Duration| {
+        told.old.store(old, Ordering::Relaxed);
+        let start = tokio::time::Instant::now();
+        let purged = keeper.purge(month, start + time).await.unwrap();
+        (purged, start.elapsed())
+    };
+    // More than it could ever delete.
+    let (purged, took) = look(u64::MAX, time).await;
+    assert!(purged.more && purged.records > 1000, "{purged:?}");
+    assert!(
+        took >= time && took < time + Duration::from_secs(1),
+        "{took:?}"
+    );
+    let left = told.old.load(Ordering::Relaxed);
+    assert_eq!(left, u64::MAX - purged.records);
+    // However little time there is, it gets on.
+    let (purged, _) = look(1200, Duration::ZERO).await;
+    let expected = |records, more| Purged { records, more };
+    assert_eq!(purged, expected(500, true));
+    let (purged, _) = look(700, time).await;
+    assert_eq!(purged, expected(700, false));
 }

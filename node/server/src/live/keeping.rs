@@ -21,7 +21,8 @@ const LINGER: Duration = Duration::from_millis(20);
 
 /// How often what is old is looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
-/// Longer than a look takes; the next node takes over when the one that has it is gone for so long.
+/// How long one node does it before another may, unless it takes the lease again; the next node takes over when the one that
+/// has it is gone for so long.
 const LEASE: Duration = Duration::from_secs(150);
 const LEASE_NAME: &str = "live-records";
 
@@ -65,26 +66,34 @@ pub async fn purge(
     stop: &CancellationToken,
 ) {
     loop {
+        let mut pause = PURGE_INTERVAL;
         let deadline = Instant::now() + TIMEOUT;
-        let leading = datastore
-            .acquire_lease(LEASE_NAME, holder, LEASE, deadline)
-            .await;
+        let leading = datastore.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
         // A database that is away is told by whoever writes.
-        if leading.is_ok_and(|leads| leads)
-            && let Err(error) = keeper.purge(retention).await
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old records of the live channel could not be deleted; trying again later"
-            );
+        if matches!(leading.await, Ok(true)) {
+            // Its last statement ends before anybody else may begin.
+            let until = tokio::time::Instant::now() + LEASE / 2;
+            let purged = tokio::select! {
+                () = stop.cancelled() => break,
+                purged = keeper.purge(retention, until) => purged,
+            };
+            match purged {
+                Ok(purged) if purged.more => pause = Duration::ZERO,
+                Ok(_) => {}
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "old records of the live channel could not be deleted; trying again later"
+                    );
+                }
+            }
         }
-        if tokio::time::timeout(PURGE_INTERVAL, stop.cancelled())
-            .await
-            .is_ok()
-        {
-            return lease::give_back(&*datastore, LEASE_NAME, holder).await;
+        if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
+            break;
         }
     }
+    lease::give_back(&*datastore, LEASE_NAME, holder).await;
 }
 
 #[cfg(test)]
@@ -170,5 +179,65 @@ mod tests {
             leading
         );
         assert!(take("next").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stops_leaves_the_rest_undone() {
+        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let old = Arc::new(Old::default());
+        old.left.store(u64::MAX, Ordering::Relaxed);
+        let keeper = Keeper::new(old.clone(), "live".to_owned());
+        let stop = CancellationToken::new();
+        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        let begun = async {
+            while old.deletions.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(TICK).await;
+            }
+            stop.cancel();
+            tokio::time::Instant::now()
+        };
+        let ((), stopped) = tokio::join!(
+            purge(Arc::clone(&datastore), &keeper, "first", month, &stop),
+            begun
+        );
+        assert!(stopped.elapsed() < TICK);
+        let deadline = Instant::now() + TIMEOUT;
+        let next = datastore.acquire_lease(LEASE_NAME, "next", LEASE, deadline);
+        assert!(next.await.unwrap());
+    }
+
+    /// Whoever is at it for longer than the lease has it renewed, and is not waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_look_goes_on_at_once_for_as_long_as_the_lease_is_ours() {
+        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let old = Arc::new(Old::default());
+        old.left.store(u64::MAX, Ordering::Relaxed);
+        let keeper = Keeper::new(old.clone(), "live".to_owned());
+        let stop = CancellationToken::new();
+        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        let (start, deletions) = (tokio::time::Instant::now(), || {
+            old.deletions.load(Ordering::Relaxed)
+        });
+        let take = async |holder: &str, time: Duration| {
+            let deadline = Instant::now() + TIMEOUT;
+            let taken = datastore.acquire_lease(LEASE_NAME, holder, time, deadline);
+            taken.await.unwrap()
+        };
+        let watching = async {
+            tokio::time::sleep_until(start + LEASE).await;
+            let after = LEASE.as_millis() / 25;
+            assert!(u128::from(deletions()) > after, "it never paused");
+            // Somebody else gets it.
+            assert!(take("first", Duration::ZERO).await && take("next", 1000 * LEASE).await);
+            tokio::time::sleep_until(start + LEASE * 2).await;
+            let before = deletions();
+            tokio::time::sleep_until(start + LEASE * 4).await;
+            assert_eq!(deletions(), before, "that one is at it");
+            stop.cancel();
+        };
+        tokio::join!(
+            purge(Arc::clone(&datastore), &keeper, "first", month, &stop),
+            watching
+        );
     }
 }
