@@ -5,8 +5,8 @@
 //! it is held. What was handed to the socket is delivered.
 //!
 //! Every record has a position, and a client goes on from the last that it was told. So what a subscription gets, it gets in
-//! order: no record goes past an earlier one that is held back from a subscription to which the client would count it, and
-//! none is given out before all of the client's subscriptions that want it are known.
+//! order: no record goes past an earlier one that is held where the client would count both for one subscription, and none is
+//! given out before all of the client's subscriptions that want it are known.
 
 mod queue;
 
@@ -212,9 +212,7 @@ impl Outbox {
 
     /// Lets them go.
     pub(crate) fn resume(&self, sub: Sub) {
-        if let Some(standing) = self.queue().standing.get_mut(&sub) {
-            standing.is_open = true;
-        }
+        self.queue().resume(sub);
         self.wake.notify_one();
     }
 

@@ -7,9 +7,18 @@ use super::{Addressed, End, Given, Sub};
 use crate::frames::{Frame, position_of, with_position};
 
 /// What waits, and for which subscriptions.
+///
+/// While records are held back, each further one has the client's task look for what may go, under the lock that whoever brings
+/// records needs. So what may not is put aside, and looked at again only once something has happened that may let it go: each
+/// entry costs one look, however many are held.
 pub(super) struct Queue {
+    /// In front of all others: those that may not go, as everything stands.
+    held: VecDeque<Entry>,
+    /// What those subscriptions are to that the client would count these for: nothing that it counts for one of them goes past.
+    wait: Vec<Arc<str>>,
+    /// Those that are to be looked at.
     entries: VecDeque<Entry>,
-    /// The records among them.
+    /// The records among all of them.
     pub(super) records: usize,
     /// What those count for together.
     pub(super) bytes: usize,
@@ -21,6 +30,8 @@ pub(super) struct Queue {
     /// What stands for a conflated entry: the latest record of the object.
     latest: HashMap<(Sub, Arc<str>), Latest>,
     pub(super) ended: Option<End>,
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// A subscription that has its place.
@@ -81,6 +92,8 @@ pub(super) enum Taken {
 impl Queue {
     pub(super) fn new(largest: usize) -> Self {
         Self {
+            held: VecDeque::new(),
+            wait: Vec::new(),
             entries: VecDeque::new(),
             records: 0,
             bytes: 0,
@@ -89,6 +102,8 @@ impl Queue {
             standing: HashMap::new(),
             latest: HashMap::new(),
             ended: None,
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -98,7 +113,7 @@ impl Queue {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.held.len() + self.entries.len()
     }
 
     /// Has something wait that is no record.
@@ -122,6 +137,7 @@ impl Queue {
 
     /// Tells something at a place in the queue.
     pub(super) fn tell_at(&mut self, at: usize, told: Frame) {
+        self.look_again();
         self.told += told.len();
         self.entries.insert(at, Entry::control(What::Control(told)));
     }
@@ -170,19 +186,37 @@ impl Queue {
         true
     }
 
-    /// Takes the first entry out that may go, of records up to the number `released`.
+    /// Lets a subscription's records go.
+    pub(super) fn resume(&mut self, sub: Sub) {
+        if let Some(standing) = self.standing.get_mut(&sub) {
+            standing.is_open = true;
+            self.look_again();
+        }
+    }
+
+    /// Something has happened that may let go what is held.
+    fn look_again(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        self.wait.clear();
+        self.held.append(&mut self.entries);
+        std::mem::swap(&mut self.held, &mut self.entries);
+    }
+
+    /// Takes the first entry out that may go, of records up to the number `released`: what comes behind later ones waits for
+    /// those.
     pub(super) fn take(&mut self, released: u64) -> Option<Taken> {
-        let at = self.next(released)?;
-        let entry = self.entries.remove(at)?;
+        let entry = self.next(released)?;
         self.told -= entry.what.told();
-        if self.entries.is_empty() {
+        if self.len() == 0 {
             // Most clients have nothing waiting most of the time.
-            self.entries = VecDeque::new();
+            (self.held, self.entries) = (VecDeque::new(), VecDeque::new());
         }
         Some(match entry.what {
             What::Control(frame) | What::Opened(frame) => Taken::Control(frame),
             // All that is in front of it is held.
-            What::Pong(position) => Taken::Pong(position.filter(|_| at == 0)),
+            What::Pong(position) => Taken::Pong(position.filter(|_| self.held.is_empty())),
             What::Record(Given { frame, .. }) => {
                 self.lighten(&frame);
                 Taken::Record(frame)
@@ -201,54 +235,68 @@ impl Queue {
         self.bytes -= self.weight(record);
     }
 
-    /// Where the first entry is that may go.
-    fn next(&self, released: u64) -> Option<usize> {
+    /// The first entry that may go; those in front of it are put aside.
+    fn next(&mut self, released: u64) -> Option<Entry> {
+        loop {
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            let entry = self.entries.pop_front()?;
+            if entry.number > released {
+                // It is not known yet who wants it.
+                self.entries.push_front(entry);
+                return None;
+            }
+            if self.may_go(&entry) {
+                return Some(entry);
+            }
+            self.hold(entry);
+        }
+    }
+
+    /// Puts an entry aside. Nothing goes past it that the client counts for a subscription that it counts the entry for, also
+    /// where that one's filter keeps the entry from it: the client would go back to the entry's older position afterwards.
+    fn hold(&mut self, entry: Entry) {
+        let names = self.names(&entry);
+        let is_counted = |(sub, standing): &(&Sub, &Standing)| {
+            **sub == entry.owner || names.contains(&standing.object)
+        };
+        let counted = self.standing.iter().filter(is_counted);
+        let objects = counted.map(|(_, standing)| &standing.object);
+        let new = objects.filter(|object| !self.wait.contains(object));
+        let new: Vec<_> = new.cloned().collect();
+        self.wait.extend(new);
+        self.held.push_back(entry);
+    }
+
+    /// Whether an entry may go past all that are held.
+    fn may_go(&self, entry: &Entry) -> bool {
         let is_open = |sub: Sub| self.standing.get(&sub).is_some_and(|it| it.is_open);
-        // Those that a record is held back from.
-        let mut wait = Vec::new();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let goes = match entry.what {
-                What::Control(_) | What::Pong(_) => true,
-                What::Opened(_) => !self.is_named(entry.owner, at),
-                What::Record(_) | What::Latest(_) => {
-                    entry.number <= released
-                        && entry.subs().any(is_open)
-                        && !self.is_told_to(entry, &wait)
-                }
-            };
-            if goes {
-                return Some(at);
-            }
-            for sub in entry.subs() {
-                if !wait.contains(&sub) {
-                    wait.push(sub);
-                }
+        match entry.what {
+            What::Control(_) | What::Pong(_) => true,
+            What::Opened(_) => !self.is_named(entry.owner),
+            What::Record(_) | What::Latest(_) => {
+                entry.subs().any(is_open) && !self.is_told_to_who_waits(entry)
             }
         }
-        None
     }
 
-    /// Whether the client counts a record for one of these subscriptions: unless it is told for which it is, it does so by
-    /// names, and knows nothing of who was there when the record came, or of filters.
-    fn is_told_to(&self, entry: &Entry, subs: &[Sub]) -> bool {
-        if subs.is_empty() {
-            return false;
-        }
-        let names = self.names(entry);
-        let objects = subs.iter().filter_map(|sub| self.standing.get(sub));
-        objects
-            .map(|standing| &standing.object)
-            .any(|object| names.contains(object))
+    /// Whether the client counts a record for a subscription that it counts a held one for: unless it is told for which it is,
+    /// it does so by names, and knows nothing of who was there when the record came.
+    fn is_told_to_who_waits(&self, entry: &Entry) -> bool {
+        let mut names = self.names(entry).iter();
+        !self.wait.is_empty() && names.any(|name| self.wait.contains(name))
     }
 
-    /// Whether a record in front of `at` names what a subscription is to: once the client knows that this is open, it counts
-    /// that record for it.
-    fn is_named(&self, sub: Sub, at: usize) -> bool {
+    /// Whether a record that is held names what a subscription is to: once the client knows that this is open, it counts that
+    /// record for it.
+    fn is_named(&self, sub: Sub) -> bool {
         let Some(standing) = self.standing.get(&sub) else {
             return false;
         };
-        let mut in_front = self.entries.iter().take(at);
-        in_front.any(|entry| self.names(entry).contains(&standing.object))
+        let mut held = self.held.iter();
+        held.any(|entry| self.names(entry).contains(&standing.object))
     }
 
     fn names<'a>(&'a self, entry: &'a Entry) -> &'a [Arc<str>] {
@@ -264,7 +312,7 @@ impl Queue {
 
     /// Whether a record is there already, by another subscription; this one then has it in common.
     pub(super) fn repeats(&mut self, sub: Sub, number: u64) -> bool {
-        // Nothing but what the client is told itself can have come behind it.
+        // Nothing but what the client is told itself can have come behind it; put aside is only what all were offered.
         let mut last = self.entries.iter_mut().rev();
         let waits = last.find(|entry| entry.is_record());
         match waits.filter(|entry| entry.number == number) {
@@ -288,7 +336,8 @@ impl Queue {
         let before = self.weight(&latest.given.frame);
         let given = self.alone(sub, latest);
         self.bytes = self.bytes + self.weight(&given.frame) - before;
-        if let Some(entry) = self.entries.iter_mut().find(waits) {
+        let mut all = self.held.iter_mut().chain(&mut self.entries);
+        if let Some(entry) = all.find(waits) {
             entry.what = What::Record(given);
         }
     }
@@ -314,6 +363,7 @@ impl Queue {
     /// Drops what waits for a subscription alone, and the word that it is open. Returns where the first was that it wanted, or
     /// the end.
     pub(super) fn drop_records_of(&mut self, sub: Sub) -> usize {
+        self.look_again();
         let mut entries = std::mem::take(&mut self.entries);
         let (mut kept, mut first) = (0, None);
         entries.retain_mut(|entry| {
@@ -345,6 +395,7 @@ impl Queue {
     /// Takes everything out; returns what is neither a record nor would tell of having got one.
     pub(super) fn last_words(&mut self) -> Vec<Frame> {
         self.told = 0;
+        self.look_again();
         let waits = std::mem::take(&mut self.entries).into_iter();
         let told = waits.filter_map(|entry| match entry.what {
             What::Control(frame) | What::Opened(frame) => Some(frame),
@@ -395,3 +446,6 @@ impl Entry {
         owner.into_iter().chain(self.others.iter().copied())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,21 @@ fn no_record_goes_past_a_held_one_of_a_subscription_that_the_client_counts_it_fo
     assert_eq!(all(&outbox), ["a 1", "a 2"]);
 }
 
+/// Else the client would go on from the held one's position, and get the other again.
+#[test]
+fn no_record_goes_past_a_held_one_that_the_client_counts_for_the_same_subscription() {
+    let outbox = outbox();
+    outbox.pause(1);
+    // A filter keeps it from the second, to whose object it belongs.
+    offer_frame(&outbox, (&[1], &[1, 2]), "a", 1, &"a 1".into());
+    offer(&outbox, &[2], "b", 2);
+    offer(&outbox, &[3], "c", 3);
+    outbox.release(3);
+    assert_eq!(all(&outbox), ["c 3"]);
+    outbox.resume(1);
+    assert_eq!(all(&outbox), ["a 1", "b 2"]);
+}
+
 #[test]
 fn what_ends_is_told_before_anything_goes_past_what_was_held_of_it() {
     let outbox = outbox();
