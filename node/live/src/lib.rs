@@ -5,8 +5,9 @@
 //! closed: a subscription rests on what its check read, and once the node passes a change of that, nothing more is delivered
 //! until the check was made again ([`review`]).
 //!
-//! It observes: it may drop, never blocks whoever brings records, never decides. Nothing here knows Kafka, a datastore or how
-//! a check is answered: those are [`ports`].
+//! It observes: it may drop, never blocks whoever brings records, never decides. Nothing here knows Kafka, stores' data or how a
+//! check is answered: those are [`ports`]. Records that stay go by SQL of their own ([`durable`]) to a table that the datastore's
+//! migrations make; the fan-out knows nothing of them.
 
 mod cursor;
 pub mod durable;

@@ -38,7 +38,9 @@ pub const MAX_OBJECTS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRecord {
     /// An object's name is none.
-    #[error("'{0}' is no object: write type:id, of at most {MAX_OBJECT} bytes without spaces")]
+    #[error(
+        "'{0}' is no object: write type:id, in UTF-8, of at most {MAX_OBJECT} bytes without spaces"
+    )]
     Object(String),
     /// It belongs to too many objects.
     #[error("objects has {0} of them; a record may belong to {MAX_OBJECTS} besides its own")]
@@ -108,13 +110,14 @@ impl RawRecord<'_> {
         at: i64,
         place: Place,
     ) -> Result<Record, InvalidRecord> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let store = match self.store.map(text) {
-            Some(id) => id.parse().map_err(|_| InvalidRecord::Store(id))?,
+        let store = match self.store.map(String::from_utf8_lossy) {
+            Some(id) => id
+                .parse()
+                .map_err(|_| InvalidRecord::Store(id.chars().take(MAX_OBJECT).collect()))?,
             None => store.ok_or(InvalidRecord::NoStore)?,
         };
-        let object = text(self.key);
-        let objects = text(self.objects.unwrap_or_default());
+        let object = text(self.key)?.to_owned();
+        let objects = text(self.objects.unwrap_or_default())?;
         let objects = objects.split(',').map(str::trim);
         let objects: Vec<_> = objects
             .filter(|object| !object.is_empty())
@@ -133,3 +136,14 @@ impl RawRecord<'_> {
         })
     }
 }
+
+/// Names of objects as text. None is changed to make it one: two that differ would be the same then.
+fn text(bytes: &[u8]) -> Result<&str, InvalidRecord> {
+    str::from_utf8(bytes).map_err(|_| {
+        let text = String::from_utf8_lossy(bytes);
+        InvalidRecord::Object(text.chars().take(MAX_OBJECT).collect())
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -207,10 +207,14 @@ impl Room {
         all
     }
 
-    /// Takes note that changes up to a position were told, or need not be. Returns the furthest such position.
-    pub(crate) fn told(&mut self, upto: Position) -> Position {
-        self.told = self.told.max(upto);
+    /// Up to where changes of the store were told, or need not be.
+    pub(crate) fn told(&self) -> Position {
         self.told
+    }
+
+    /// Takes note that changes up to a position were told, or need not be.
+    pub(crate) fn tell(&mut self, upto: Position) {
+        self.told = self.told.max(upto);
     }
 
     /// Begins to note what is touched from now on.
@@ -224,11 +228,11 @@ impl Room {
 
     /// Takes note that only changes after `from` will be told. Returns the position to decide at, or later.
     pub(crate) fn follows(&mut self, ticket: Ticket, from: Position) -> Position {
-        let told = self.told(from);
+        self.tell(from);
         if let Some(noted) = self.tickets.get_mut(&ticket) {
             noted.from = noted.from.max(from);
         }
-        told
+        self.told
     }
 
     pub(crate) fn finish(&mut self, ticket: Ticket) {

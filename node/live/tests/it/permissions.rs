@@ -25,11 +25,11 @@ async fn watching(settings: Settings) -> (Endpoint, Client, Client) {
 async fn what_a_revocation_touches_is_held_until_it_was_checked_again() {
     let (endpoint, mut anne, mut bob) = watching(Settings::default()).await;
     endpoint.says.holds.send_replace(true);
+    let calls = endpoint.says.asked.load(Ordering::SeqCst);
     let position = endpoint.says.revoke("user:anne", "can_watch", "event:1");
     endpoint.touched(position);
     endpoint.publish("event:1", &[], json!("after"));
     assert!(anne.drain().await.is_empty() && bob.drain().await.is_empty());
-    let before = endpoint.says.asked.load(Ordering::SeqCst);
     endpoint.says.holds.send_replace(false);
     let told = anne.hear().await;
     let expected =
@@ -40,14 +40,37 @@ async fn what_a_revocation_touches_is_held_until_it_was_checked_again() {
         json!("after"),
         "he still may, and has missed nothing"
     );
-    assert!(
-        endpoint.says.asked.load(Ordering::SeqCst) <= before + 1,
+    assert_eq!(
+        endpoint.says.asked.load(Ordering::SeqCst),
+        calls + 1,
         "one call for both"
     );
     endpoint.publish("event:1", &[], json!("later"));
     assert_eq!(bob.data().await, json!("later"));
     assert!(anne.drain().await.is_empty());
     assert_eq!(anne.subscribe("again", "event:1").await["code"], 403);
+}
+
+#[tokio::test]
+async fn what_several_sockets_ask_is_asked_once() {
+    let (endpoint, anne, bob) = watching(Settings::default()).await;
+    let mut again = endpoint.client("anne").await;
+    again.sees("event:1").await;
+    let mut clients = [anne, again, bob];
+    let questions = || endpoint.says.shown.lock().unwrap().len();
+    let before = questions();
+    endpoint.touched(endpoint.says.step());
+    endpoint.publish("event:1", &[], json!(1));
+    for client in &mut clients {
+        assert_eq!(client.data().await, json!(1));
+    }
+    assert_eq!(questions(), before + 2, "one of anne, and one of bob");
+    // The answer is for all who asked.
+    endpoint.touched(endpoint.says.revoke("user:anne", "can_watch", "event:1"));
+    for client in &mut clients[..2] {
+        assert_eq!(client.hear().await["reason"], "revoked");
+    }
+    assert!(clients[2].drain().await.is_empty());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use meridian_live_channel::Settings;
 use serde_json::json;
 
-use crate::harness::Endpoint;
+use crate::harness::{Endpoint, PATIENCE};
 
 #[tokio::test]
 async fn who_is_too_slow_is_told_and_closed_and_nobody_else_waits() {
@@ -64,6 +64,31 @@ async fn who_is_too_slow_is_told_and_closed_and_nobody_else_waits() {
         assert!(number > last);
         last = number;
     }
+}
+
+/// It is never too slow for its queue, and never silent.
+#[tokio::test]
+async fn who_takes_nothing_is_closed_though_it_speaks() {
+    let mut settings = Settings::default();
+    settings.times.ping = Duration::from_millis(200);
+    settings.times.idle = Duration::from_millis(600);
+    let endpoint = Endpoint::with(settings).await;
+    let mut deaf = endpoint.client("deaf for event:1").await;
+    deaf.say(json!({"type": "subscribe", "id": "a", "object": "event:1", "conflate": true}))
+        .await;
+    assert_eq!(deaf.hear().await["type"], "subscribed");
+    // More than the system's buffers take, one record in the place of the other, until it has no subscription any longer.
+    let text = json!("x".repeat(1024 * 1024));
+    let closed = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        while !endpoint.hub.stores().is_empty() {
+            tick.tick().await;
+            endpoint.publish("event:1", &[], text.clone());
+            deaf.say(json!({"type": "ping"})).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(deaf.closed().await, 4408);
 }
 
 #[tokio::test]
