@@ -29,7 +29,9 @@ pub(crate) enum Asked {
     Ping,
 }
 
+/// Another field is refused: a filter that is misspelt would let everything through.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Subscribe {
     pub(crate) id: String,
     pub(crate) object: String,
@@ -39,6 +41,36 @@ pub(crate) struct Subscribe {
     #[serde(default)]
     pub(crate) conflate: bool,
     pub(crate) filter: Option<Filter>,
+}
+
+/// Why a message is none, and the name that it has for a subscription.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Unread {
+    pub(crate) id: Option<String>,
+    pub(crate) why: String,
+}
+
+/// Longest description of a malformed message.
+const MAX_WHY: usize = 200;
+
+impl Asked {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub(crate) fn read(text: &str) -> Result<Self, Unread> {
+        let unread = |id: Option<String>, why: &dyn std::fmt::Display| {
+            let why: String = why.to_string().chars().take(MAX_WHY).collect();
+            let why = format!("the message is none of {PROTOCOL}: {why}");
+            Unread { id, why }
+        };
+        let fields: Value = serde_json::from_str(text).map_err(|why| unread(None, &why))?;
+        if !fields.is_object() {
+            return Err(unread(None, &"it is no JSON object"));
+        }
+        let id = fields.get("id").and_then(Value::as_str).map(str::to_owned);
+        Self::deserialize(fields).map_err(|why| unread(id, &why))
+    }
 }
 
 /// Fields that a record's data must have: of each one of these values.
@@ -168,7 +200,7 @@ pub(crate) enum Reason {
     Asked,
     /// The user may no longer.
     Revoked,
-    /// A refreshed token no longer allows it.
+    /// A refreshed token no longer allows it, or the authority does not take the token any more.
     Expired,
     /// What it rests on changed, and nobody can say what holds now.
     AuthorityUnreachable,
@@ -278,11 +310,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_say_is_read_and_unknown_fields_do_not_matter() {
-        let read = |text: &str| serde_json::from_str::<Asked>(text);
+    fn what_clients_say_is_read_and_unknown_fields_matter_in_subscriptions_alone() {
+        let read = Asked::read;
         assert_eq!(read(r#"{"type":"ping","x":1}"#).unwrap(), Asked::Ping);
-        let subscribe =
-            read(r#"{"type":"subscribe","id":"a","object":"event:42","y":{}}"#).unwrap();
+        let subscribe = read(r#"{"type":"subscribe","id":"a","object":"event:42"}"#).unwrap();
         let expected = Subscribe {
             id: "a".into(),
             object: "event:42".into(),
@@ -292,16 +323,29 @@ mod tests {
             filter: None,
         };
         assert_eq!(subscribe, Asked::Subscribe(expected));
-        let unknown = read(r#"{"type":"publish"}"#).unwrap_err().to_string();
-        assert!(unknown.contains("publish"), "{unknown}");
-        for malformed in [
-            "",
-            "[]",
-            "{",
-            r#"{"type":"subscribe"}"#,
-            r#"{"type":"auth","token":7}"#,
+        for (malformed, id, told) in [
+            ("", None, "EOF"),
+            ("[]", None, "it is no JSON object"),
+            (r#"["ping"]"#, None, "it is no JSON object"),
+            ("{", None, "EOF"),
+            (r#"{"id":"a"}"#, Some("a"), "missing field `type`"),
+            (r#"{"type":"publish"}"#, None, "publish"),
+            (r#"{"type":"subscribe"}"#, None, "missing field `id`"),
+            (r#"{"type":"auth","token":7}"#, None, "expected a string"),
+            (
+                r#"{"type":"subscribe","id":"a","object":"event:42","filters":{}}"#,
+                Some("a"),
+                "unknown field `filters`",
+            ),
+            (
+                r#"{"type":"subscribe","id":"a","object":"event:42","filter":[1]}"#,
+                Some("a"),
+                "expected a map",
+            ),
         ] {
-            assert!(read(malformed).is_err(), "{malformed}");
+            let unread = read(malformed).unwrap_err();
+            assert_eq!(unread.id.as_deref(), id, "{malformed}");
+            assert!(unread.why.contains(told), "{malformed}: {}", unread.why);
         }
     }
 

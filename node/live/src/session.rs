@@ -14,7 +14,7 @@ use axum::extract::ws::{Message, WebSocket};
 use meridian_model::StoreId;
 use ulid::Ulid;
 
-use crate::frames::{Asked, Closing, PROTOCOL, Told, time};
+use crate::frames::{Asked, Closing, PROTOCOL, Told, Unread, echoed, time};
 use crate::outbox::{End, Outbox, Sub};
 use crate::ports::{Connection, Identity, Origin};
 use crate::server::Server;
@@ -27,8 +27,9 @@ use turn::Writing;
 
 /// Messages without sense, after which a client is closed.
 const MALFORMED: u32 = 10;
-/// Characters that such a client is told of what makes no sense: some of it may be its own.
-const MAX_WHY: usize = 200;
+
+/// For a client that sends what is no text.
+const BINARY: &str = "a binary frame says nothing here: send text frames";
 
 /// What a client brings along.
 pub(crate) struct Hello {
@@ -217,20 +218,21 @@ impl Session {
             self.error(None, 429, "too many messages (live.messagesPerSecond)");
             return Err(Closing::Limit);
         }
-        let text = match &message {
-            Message::Text(text) => text.as_str(),
-            Message::Binary(_) => "",
+        let read = match &message {
+            Message::Text(text) => Asked::read(text.as_str()),
+            Message::Binary(_) => Err(Unread {
+                id: None,
+                why: BINARY.to_owned(),
+            }),
             _ => return Ok(()),
         };
-        match serde_json::from_str(text) {
+        match read {
             Ok(asked) => {
                 self.asked(asked);
                 Ok(())
             }
-            Err(why) => {
-                let why: String = why.to_string().chars().take(MAX_WHY).collect();
-                let why = format!("the message is none of {PROTOCOL}: {why}");
-                self.error(None, 400, &why);
+            Err(Unread { id, why }) => {
+                self.error(id.as_deref().and_then(echoed), 400, &why);
                 self.malformed += 1;
                 if self.malformed < MALFORMED {
                     Ok(())

@@ -47,7 +47,7 @@ pub async fn close(socket: &mut WebSocket, code: Option<u16>) {
     };
     let frame = CloseFrame {
         code,
-        reason: "".into(),
+        reason: meaning(code).into(),
     };
     let goodbye = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
@@ -55,6 +55,23 @@ pub async fn close(socket: &mut WebSocket, code: Option<u16>) {
         }
     };
     let _closed = tokio::time::timeout(CLOSING, goodbye).await;
+}
+
+/// What a code says to who looks at it, at most 123 bytes.
+fn meaning(code: u16) -> &'static str {
+    match code {
+        1001 => "the node stops; connect again",
+        1009 => "a message was too large",
+        4400 => "the messages made no sense; the first is auth, where no token was shown before",
+        4401 => "no good token, or it has expired; connect again with another",
+        4403 => "a token of somebody else; connect again with it",
+        4404 => "there is no such store",
+        4408 => "no token in time, or no sign of life; connect again",
+        4429 => "too many sockets or messages; wait, and connect again",
+        4503 => "nobody can say now whose the token is; wait, and connect again",
+        4508 => "too slow; connect again, and go on from the last position",
+        _ => "",
+    }
 }
 
 /// Whether a message could not be read because it is larger than the socket takes.

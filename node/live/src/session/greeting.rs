@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use axum::extract::ws::{Message, WebSocket};
 use meridian_model::StoreId;
 
-use super::{CLOSING, Hello, closing_of};
+use super::{BINARY, CLOSING, Hello, closing_of};
 use crate::frames::{Asked, Closing, Told};
 use crate::ports::{Identity, Shown, TokenError};
 use crate::server::Server;
@@ -21,6 +21,9 @@ pub(super) struct Guest {
     /// Its place among those of its user.
     pub(super) seat: Taken<String>,
 }
+
+/// For a client that says something else before it has shown a token.
+const NO_TOKEN: &str = "show a token first: {\"type\":\"auth\",\"token\":\"…\"}";
 
 /// Finds out who a client is; its token comes with its first message, unless it came before.
 pub(super) async fn greet(
@@ -59,15 +62,16 @@ pub(super) async fn greet(
             return Err(closing);
         }
         Err(_) => {
-            let why = "nobody said in time whose the token is";
-            server.observer.refused(shown, Closing::Late.code(), why);
-            return Err(Closing::Late);
+            let (closing, why) = (Closing::NotThere, "nobody said in time whose the token is");
+            server.observer.refused(shown, closing.code(), why);
+            return Err(closing);
         }
     };
     let most = server.settings.limits.connections_per_user;
     let Some(seat) = Counts::take(&server.users, identity.user.clone(), most) else {
         let why = "the user has too many connections (live.connectionsPerUser)";
         server.observer.refused(shown, Closing::Limit.code(), why);
+        tell(socket, 429, why).await;
         return Err(Closing::Limit);
     };
     Ok(Guest {
@@ -95,12 +99,21 @@ async fn first(socket: &mut WebSocket) -> Result<String, Closing> {
     loop {
         let message = socket.recv().await.ok_or(Closing::Gone)?;
         match message.map_err(|why| closing_of(&why))? {
-            Message::Text(text) => match serde_json::from_str(text.as_str()) {
+            Message::Text(text) => match Asked::read(text.as_str()) {
                 Ok(Asked::Auth { token }) => return Ok(token),
-                Ok(_) => return Err(Closing::Unauthorized),
-                Err(_) => return Err(Closing::Malformed),
+                Ok(_) => {
+                    tell(socket, 401, NO_TOKEN).await;
+                    return Err(Closing::Unauthorized);
+                }
+                Err(unread) => {
+                    tell(socket, 400, &unread.why).await;
+                    return Err(Closing::Malformed);
+                }
             },
-            Message::Binary(_) => return Err(Closing::Malformed),
+            Message::Binary(_) => {
+                tell(socket, 400, BINARY).await;
+                return Err(Closing::Malformed);
+            }
             Message::Close(_) => return Err(Closing::Gone),
             Message::Ping(_) | Message::Pong(_) => {}
         }

@@ -289,6 +289,21 @@ async fn pages_of_other_origins_and_crowds_stay_out() {
     }
 
     let mut settings = Settings::default();
+    settings.limits.connections = 2;
+    let endpoint = Endpoint::with(settings).await;
+    let _first = endpoint.client("anne").await;
+    let second = endpoint.client("bob").await;
+    let request = || endpoint.request(&format!("?store_id={STORE}"));
+    assert_eq!(endpoint.connect(request()).await.err(), Some(429));
+    drop(second);
+    let mut tries = 0;
+    while endpoint.connect(request()).await.is_err() {
+        tries += 1;
+        assert!(tries < 1000, "who has gone is not counted");
+        tokio::task::yield_now().await;
+    }
+
+    let mut settings = Settings::default();
     settings.limits.connections_per_user = 1;
     let endpoint = Endpoint::with(settings).await;
     let _anne = endpoint.client("anne").await;
