@@ -225,7 +225,7 @@ impl Hub {
     /// be called before the node shows anybody that position.
     pub fn touched(&self, store: StoreId, upto: Position, touched: Touched) {
         self.touch(store, |room| {
-            room.told(upto);
+            room.tell(upto);
             room.touch(upto, &Arc::new(touched));
         });
     }

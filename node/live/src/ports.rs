@@ -94,6 +94,9 @@ pub enum Undecided {
     /// The authority cannot be reached, or not in time.
     #[error("the authority cannot be reached; try again")]
     Unreachable,
+    /// The authority no longer takes the user's token.
+    #[error("the authority does not take the token; send a newer one (auth), and try again")]
+    Expired,
     /// The question makes no sense, for the reason.
     #[error("{0}")]
     Invalid(String),

@@ -185,7 +185,7 @@ impl Review {
     async fn call(&self, call: Call<'_>) -> bool {
         let ticket = self.hub.begin(call.store);
         self.hub.meters.asked(call.why);
-        let told = lock(call.room).told(Position::default());
+        let told = lock(call.room).told();
         let at_least = told.max(call.at_least);
         let at_least = (at_least > Position::default()).then_some(at_least);
         let results = self.decide(call.store, at_least, call.questions).await;
@@ -234,6 +234,7 @@ impl Review {
                 None => (room.undecided(sub, again), false),
             },
             Err(Undecided::Unreachable) => (room.undecided(sub, again), false),
+            Err(Undecided::Expired) => (room.ends(sub, Reason::Expired), true),
             Err(Undecided::Invalid(_) | Undecided::NoStore) => {
                 (room.ends(sub, Reason::Revoked), true)
             }

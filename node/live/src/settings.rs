@@ -121,10 +121,10 @@ impl Default for Limits {
             subscriptions: 100,
             message_bytes: 64 * 1024,
             messages_per_second: 50,
-            queue_records: 1024,
-            queue_bytes: 1024 * 1024,
-            history_records: 256,
-            history_bytes: 16 * 1024 * 1024,
+            queue_records: 4096,
+            queue_bytes: 2 * 1024 * 1024,
+            history_records: 2048,
+            history_bytes: 64 * 1024 * 1024,
             history_total_bytes: 256 * 1024 * 1024,
         }
     }

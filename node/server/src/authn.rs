@@ -23,7 +23,7 @@ pub use claims::Caller;
 pub use fetch::FetchError;
 pub use oidc::Oidc;
 pub(crate) use shared::SharedKeys;
-pub use web::Web;
+pub use web::{Bearer, Web};
 
 /// How callers show who they are.
 pub enum Authenticator {

@@ -5,5 +5,9 @@ pub mod keeping;
 pub mod observing;
 pub mod publishing;
 pub mod records;
+pub mod stores;
 pub mod tokens;
 pub mod views;
+
+#[cfg(test)]
+mod tests;

@@ -345,6 +345,7 @@ impl Subscribing {
 fn undecided(why: Undecided) -> Refused {
     match why {
         Undecided::Unreachable => Refused::new(503, why.to_string()),
+        Undecided::Expired => Refused::new(401, why.to_string()),
         Undecided::Invalid(why) => Refused::new(400, why),
         Undecided::NoStore => Refused::new(404, why.to_string()),
     }

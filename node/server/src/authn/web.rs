@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -24,6 +24,18 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1024 * 1024;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A token as requests show it.
+pub struct Bearer(HeaderValue);
+
+impl Bearer {
+    /// `None` for what no header can have, like a line break: no server ever sees such a token.
+    pub fn new(token: &str) -> Option<Self> {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
 
 /// Asks over HTTP.
 pub struct Web(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
@@ -45,19 +57,19 @@ impl Web {
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
     }
 
-    /// What there is at a URL, whatever its status; `token` is shown where there is one.
+    /// What there is at a URL, whatever its status; `bearer` is shown where there is one.
     ///
     /// # Errors
     /// [`FetchError::Late`] and [`FetchError::Unreachable`].
     pub async fn get(
         &self,
         url: &str,
-        token: Option<&str>,
+        bearer: Option<&Bearer>,
     ) -> Result<(StatusCode, Bytes), FetchError> {
         let unreachable = |why| FetchError::Unreachable(url.to_owned(), why);
         let mut request = Request::get(url);
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(Bearer(value)) = bearer {
+            request = request.header(header::AUTHORIZATION, value);
         }
         let request = request
             .body(Empty::new())

@@ -1,5 +1,8 @@
 //! Who may see what: this node's own checks, or somebody else who is shown the user's token.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +13,18 @@ use meridian_model::hash::type_hash;
 use meridian_model::{ApiError, Code, Position, StoreId};
 use meridian_proto::openfga::v1;
 use meridian_sync::views::Views;
+use tokio::sync::Semaphore;
+use tokio::time::Instant as Deadline;
+use tower::BoxError;
 
+use super::stores::{Found, Stores};
 use super::views::Watching;
-use crate::authn::Web;
+use crate::authn::{Bearer, FetchError, Web};
 use crate::calls::{Context, ServedBy};
 use crate::commands::check::Decision;
 use crate::commands::decisions::Outcome;
 use crate::following::{Following, NotFollowed};
+use crate::outage::Outage;
 use crate::routing::batch::DecideAll;
 
 /// What tells a node of its stores' changes.
@@ -33,6 +41,8 @@ pub struct Checks {
     pub decider: Arc<dyn DecideAll>,
     /// What tells of changes.
     pub changes: Changes,
+    /// Which stores there are, where a view does not tell.
+    pub stores: Arc<Stores>,
     /// How long a call may take.
     pub timeout: Duration,
 }
@@ -96,18 +106,27 @@ impl Authority for Checks {
 }
 
 impl Checks {
-    /// What is held is followed anyway; a store that is not may be about to come.
+    /// What is held is followed anyway; a store that is not may be about to come, unless those above say that there is none.
     async fn held(&self, views: &Views, store: StoreId) -> Result<Position, Undecided> {
         const TICK: Duration = Duration::from_millis(20);
-        let deadline = Instant::now() + self.timeout;
-        loop {
-            if let Some(shown) = views.get(store) {
-                return Ok(shown.view.position());
+        let coming = async {
+            loop {
+                if let Some(shown) = views.get(store) {
+                    return shown.view.position();
+                }
+                tokio::time::sleep(TICK).await;
             }
-            if Instant::now() >= deadline {
-                return Err(Undecided::Unreachable);
+        };
+        let missing = async {
+            if self.stores.find(store).await != Found::Missing {
+                std::future::pending().await
             }
-            tokio::time::sleep(TICK).await;
+        };
+        tokio::select! {
+            biased;
+            position = coming => Ok(position),
+            () = missing => Err(Undecided::NoStore),
+            () = tokio::time::sleep(self.timeout) => Err(Undecided::Unreachable),
         }
     }
 
@@ -175,41 +194,69 @@ fn undecided(error: ApiError) -> Undecided {
 
 /// Who decides where somebody else does.
 const SERVED_BY: &str = "live.authorityUrl";
+/// Questions to somebody else that are on their way at a time.
+const ASKED: usize = 64;
 
 /// Somebody else, who answers 200 to whom it would show the object.
 pub struct Elsewhere {
     web: Web,
     url: String,
     limit: Duration,
+    turns: Semaphore,
+    outage: Outage,
 }
 
 impl Elsewhere {
     /// Asks at `url`, in which `{object}`, `{type}` and `{id}` stand for the object. Each answer may take as long as
-    /// `limit`.
+    /// `limit`, its turn included.
     pub fn new(web: Web, url: String, limit: Duration) -> Self {
-        Self { web, url, limit }
+        Self {
+            web,
+            url,
+            limit,
+            turns: Semaphore::new(ASKED),
+            outage: Outage::new(),
+        }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Decided, Undecided> {
+    /// Asks one question, and has its answer by `until`.
+    async fn ask(&self, question: &Question, until: Deadline) -> Result<Decided, Undecided> {
         let (object_type, id) = question.object.split_once(':').unwrap_or_default();
         let url = self
             .url
             .replace("{object}", &escaped(&question.object))
             .replace("{type}", &escaped(object_type))
             .replace("{id}", &escaped(id));
-        let asked = self.web.get(&url, question.token.as_deref()).await;
-        let (status, _) = asked.map_err(|error| {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "live.authorityUrl cannot be asked who may see an object"
-            );
-            Undecided::Unreachable
-        })?;
-        let allowed = match status {
-            StatusCode::OK | StatusCode::NO_CONTENT => true,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => false,
-            _ => return Err(Undecided::Unreachable),
+        let bearer = question.token.as_deref().map(Bearer::new);
+        // What no header can have it could not take.
+        let bearer = bearer.map(|bearer| bearer.ok_or(Undecided::Expired));
+        let bearer = bearer.transpose()?;
+        // Never closed, so that this only waits.
+        let _turn = self.turns.acquire().await;
+        let asking = self.web.get(&url, bearer.as_ref());
+        let asked = tokio::time::timeout_at(until, asking).await;
+        let asked = asked.unwrap_or(Err(FetchError::Late(url)));
+        let answer = match asked {
+            Ok((StatusCode::OK | StatusCode::NO_CONTENT, _)) => Ok(Ok(true)),
+            Ok((StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(Ok(false)),
+            Ok((StatusCode::UNAUTHORIZED | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _)) => {
+                Ok(Err(Undecided::Expired))
+            }
+            // Users name objects as they like: what makes no sense to it is no outage.
+            Ok((
+                status @ (StatusCode::BAD_REQUEST
+                | StatusCode::URI_TOO_LONG
+                | StatusCode::UNPROCESSABLE_ENTITY),
+                _,
+            )) => {
+                let object = &question.object;
+                let why = format!("the authority makes no sense of '{object}' (status {status})");
+                Ok(Err(Undecided::Invalid(why)))
+            }
+            Ok((other, _)) => Err(format!("it answers with status {other}").into()),
+            Err(error) => Err(error.into()),
         };
+        let allowed = self.noted(answer)??;
         Ok(Decided {
             allowed,
             position: Position::default(),
@@ -217,6 +264,27 @@ impl Elsewhere {
             model: None,
             served_by: SERVED_BY.into(),
         })
+    }
+
+    /// Says once when nobody answers, and once when somebody does again.
+    fn noted<T>(&self, answer: Result<T, BoxError>) -> Result<T, Undecided> {
+        match answer {
+            Ok(answer) => {
+                if let Some(away) = self.outage.worked() {
+                    tracing::info!(?away, "live.authorityUrl says again who may see an object");
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                if self.outage.failed() {
+                    tracing::warn!(
+                        error = &*error as &dyn std::error::Error,
+                        "live.authorityUrl cannot be asked who may see an object"
+                    );
+                }
+                Err(Undecided::Unreachable)
+            }
+        }
     }
 }
 
@@ -245,10 +313,8 @@ impl Authority for Elsewhere {
         _: Option<Position>,
         questions: &[Question],
     ) -> Vec<Result<Decided, Undecided>> {
-        each_within(
-            self.limit,
-            questions.iter().map(|question| self.ask(question)),
-        )
-        .await
+        let until = Deadline::now() + self.limit;
+        let asking = questions.iter().map(|question| self.ask(question, until));
+        each_within(self.limit, asking).await
     }
 }

@@ -18,7 +18,7 @@ use meridian_live_channel::ports::{
 };
 use meridian_model::{StoreId, Timestamp};
 
-use crate::recording::{Guard, Steps, micros, timestamp};
+use crate::recording::{Guard, PRIVATE, Steps, micros, timestamp};
 
 /// The name of a check that decides a subscription, among operations.
 const SUBSCRIBE: &str = "Subscribe";
@@ -194,10 +194,16 @@ impl Connection for Connected {
         if let Err(why) = result {
             let code = match why {
                 Undecided::Unreachable => "unavailable",
+                Undecided::Expired => "invalid_token",
                 Undecided::Invalid(_) => "validation_error",
                 Undecided::NoStore => "store_id_not_found",
             };
-            steps.fail(code, &why.to_string());
+            // What a rule or a condition says may show what is not kept.
+            let told = match why {
+                Undecided::Invalid(_) => PRIVATE.to_owned(),
+                why => why.to_string(),
+            };
+            steps.fail(code, &told);
         }
         self.guard.keep(Recorded {
             flow,

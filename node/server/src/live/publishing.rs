@@ -15,8 +15,10 @@ use meridian_sync::kafka::live::{Publication, Publisher};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::stores::{Found, Stores};
 use crate::api::http::{json, refused};
 use crate::api::timely::late;
+use crate::commands::errors::store_not_found;
 use crate::limits::Limits;
 
 /// Records of one request.
@@ -30,6 +32,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Publishing {
     /// To where.
     pub publisher: Arc<Publisher>,
+    /// Which stores there are; `None` where any may be one, for somebody else decides who sees what.
+    pub stores: Option<Arc<Stores>>,
     /// What a request may ask for.
     pub limits: Limits,
 }
@@ -89,6 +93,11 @@ impl Publishing {
         let request: Request = serde_json::from_slice(&bytes.map_err(too_large)?)
             .map_err(|why| ApiError::validation(format!("malformed JSON: {why}")))?;
         let records = publications(store, request.records)?;
+        if let Some(stores) = &self.stores
+            && stores.find(store).await == Found::Missing
+        {
+            return Err(store_not_found());
+        }
         self.publisher.publish(&records).await.map_err(|error| {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

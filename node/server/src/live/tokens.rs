@@ -16,7 +16,7 @@ use moka::future::Cache;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use crate::authn::{FetchError, Oidc, Web};
+use crate::authn::{Bearer, FetchError, Oidc, Web};
 use crate::config::Live;
 use crate::config::authn::Method;
 use crate::outage::Outage;
@@ -215,16 +215,20 @@ impl Asking {
 
     /// What is known of a token. Who shows it while somebody asks about it waits for that answer.
     async fn ask(&self, token: &str) -> Result<Arc<Map<String, Value>>, TokenError> {
+        let bearer = Bearer::new(token).ok_or_else(|| {
+            let why = "the token has characters that no header can have; send it as it was issued";
+            TokenError::Invalid(why.into())
+        })?;
         let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         let digest = Digest::try_from(digest.as_ref()).unwrap_or_default();
-        let asked = self.known.try_get_with(digest, self.fetch(digest, token));
+        let asked = self.known.try_get_with(digest, self.fetch(digest, &bearer));
         asked.await.map_err(Arc::unwrap_or_clone)
     }
 
     async fn fetch(
         &self,
         digest: Digest,
-        token: &str,
+        bearer: &Bearer,
     ) -> Result<Arc<Map<String, Value>>, TokenError> {
         let refused = || TokenError::Invalid("the token is not good, says its issuer".into());
         if self.refused.contains_key(&digest) {
@@ -234,7 +238,7 @@ impl Asking {
         let Ok(Ok(_turn)) = turn else {
             return Err(TokenError::Unavailable);
         };
-        match self.question(token).await {
+        match self.question(bearer).await {
             Ok(answer) => {
                 if let Some(away) = self.outage.worked() {
                     tracing::info!(?away, "live.userinfoUrl says again whose a token is");
@@ -259,12 +263,16 @@ impl Asking {
     /// What the issuer says of a token; `None` where it is not good.
     async fn question(
         &self,
-        token: &str,
+        bearer: &Bearer,
     ) -> Result<Option<Map<String, Value>>, Box<dyn std::error::Error + Send + Sync>> {
-        let (status, body) = self.web.get(&self.url, Some(token)).await?;
+        let (status, body) = self.web.get(&self.url, Some(bearer)).await?;
         match status {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
+            // RFC 6750, section 3.1: 400 where the token makes no sense. One that is too long comes no further than to 431.
+            StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => return Ok(None),
             other => return Err(format!("it answers with status {other}").into()),
         }
         let mut claims: Map<String, Value> = serde_json::from_slice(&body)?;

@@ -122,7 +122,8 @@ async fn start_as(serves: Serves, config: &Config) -> anyhow::Result<Node> {
     let guard = building.guard(&recorder, Arc::clone(&edge) as _);
     if let Some((hub, watching)) = hub.zip(watching) {
         let source = Source::Views(Arc::clone(&views), watching);
-        building.live(Some(hub), Arc::clone(&edge) as _, source, &guard)?;
+        let node = (Arc::clone(&edge) as _, Arc::clone(&edge) as _);
+        building.live(Some(hub), node, source, &guard)?;
     }
     let fresh = async move { views.fresh().await };
     if serves == Serves::Live {

@@ -14,6 +14,7 @@ use super::Building;
 use crate::api::cors;
 use crate::api::serve::Drain;
 use crate::authn::Web;
+use crate::calls::Calls;
 use crate::config::Live as Config;
 use crate::config::live::Scope;
 use crate::following::Following;
@@ -21,6 +22,7 @@ use crate::live::authority::{Changes, Checks, Elsewhere};
 use crate::live::observing::Observing;
 use crate::live::publishing::{self, Publishing};
 use crate::live::records::Records;
+use crate::live::stores::Stores;
 use crate::live::tokens::Verifier;
 use crate::live::views::Watching;
 use crate::recording::Guard;
@@ -66,7 +68,7 @@ impl Building {
     pub(super) fn live(
         &mut self,
         hub: Option<Arc<Hub>>,
-        decider: Arc<dyn DecideAll>,
+        (decider, calls): (Arc<dyn DecideAll>, Arc<dyn Calls>),
         source: Source,
         guard: &Arc<Guard>,
     ) -> anyhow::Result<()> {
@@ -109,7 +111,8 @@ impl Building {
                 }
             });
         }
-        let authority = self.authority(&live, decider, source)?;
+        let stores = Arc::new(Stores::new(calls));
+        let authority = self.authority(&live, decider, source, &stores)?;
         let review = Review {
             hub: Arc::clone(&hub),
             authority: Arc::clone(&authority),
@@ -122,6 +125,7 @@ impl Building {
             .observed(Arc::new(observing));
         let publishing = Publishing {
             publisher,
+            stores: live.authority_url.is_none().then_some(stores),
             limits: self.config.limits,
         };
         self.live = Some(Live {
@@ -136,6 +140,7 @@ impl Building {
         live: &Config,
         decider: Arc<dyn DecideAll>,
         source: Source,
+        stores: &Arc<Stores>,
     ) -> anyhow::Result<Arc<dyn Authority>> {
         if let Some(url) = &live.authority_url {
             let web = Web::new(live.oidc.ca.as_deref()).context("live.authorityUrl")?;
@@ -149,6 +154,7 @@ impl Building {
         Ok(Arc::new(Checks {
             decider,
             changes,
+            stores: Arc::clone(stores),
             timeout: self
                 .config
                 .limits

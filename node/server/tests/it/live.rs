@@ -1,6 +1,10 @@
 //! Whose token is good at `/live` of a real node: by the keys of the users' own issuer, and by asking; and what is recorded of
 //! who connects.
 
+mod counted;
+mod publishing;
+mod told;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,35 +28,20 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::authn::issuer::{Issuer, Key, hmac, now, unsigned};
-use crate::harness::{NOBODY, send};
+use crate::harness::{NOBODY, alone, send};
 
 async fn node(live: config::Live) -> Node {
     node_with(live, |_| ()).await
 }
 
 async fn node_with(live: config::Live, set: impl FnOnce(&mut Config)) -> Node {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        datastore: config::Datastore {
-            url: "memory:".into(),
-            ..Default::default()
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
         live: config::Live {
             enabled: true,
             store: Some(NOBODY.into()),
             ..live
         },
-        ..Config::default()
+        ..alone()
     };
     set(&mut config);
     let node = roles::central(&config).await.unwrap();

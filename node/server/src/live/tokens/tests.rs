@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::*;
 
-/// One who says whose a token is, once it may: of `bad…` that it is not good, of `ill…` nothing.
+/// One who says whose a token is, once it may: of `bad…` that it is not good, with the status behind it,
+/// of `ill…` nothing.
 struct Issuer {
     url: String,
     asked: Arc<AtomicUsize>,
@@ -34,7 +35,10 @@ impl Issuer {
                 open.0.fetch_sub(1, Ordering::SeqCst);
                 let token = headers["authorization"].to_str().unwrap().to_owned();
                 match token.trim_start_matches("Bearer ") {
-                    token if token.starts_with("bad") => (StatusCode::UNAUTHORIZED, String::new()),
+                    token if token.starts_with("bad") => {
+                        let status = token.trim_start_matches("bad").parse().unwrap_or(401);
+                        (StatusCode::from_u16(status).unwrap(), String::new())
+                    }
                     token if token.starts_with("ill") => {
                         (StatusCode::SERVICE_UNAVAILABLE, String::new())
                     }
@@ -113,6 +117,19 @@ async fn a_refusal_is_kept_and_a_failure_is_not() {
     while issuer.asked() < asked + 2 {
         assert!(asking.ask("bad").await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_token_that_makes_no_sense_is_no_outage() {
+    let issuer = Issuer::start().await;
+    issuer.may_answer.send_replace(true);
+    let asking = issuer.asking(LONG);
+    for token in ["bad400", "bad401", "bad403", "bad431", "a\nb", "a\0b"] {
+        let refused = asking.ask(token).await.unwrap_err();
+        assert!(matches!(refused, TokenError::Invalid(_)), "{token:?}");
+        assert!(!asking.outage.is_on(), "{token:?}");
+    }
+    assert_eq!(issuer.asked(), 4, "nobody is asked about what cannot be");
 }
 
 #[tokio::test]
