@@ -4,6 +4,7 @@
 //! Changes come from the change log, which is complete and in order; decisions from the flow recorder, and may be lost.
 //! Nobody here is waited for: neither a write nor a check knows whether anybody watches.
 
+mod admission;
 mod asked;
 pub mod feed;
 mod frames;
@@ -12,27 +13,28 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderMap, StatusCode, Uri, header};
-use axum::Router;
-use axum::extract::State;
+use ::http::{HeaderMap, StatusCode, Uri};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use meridian_flow::FlowRecorder;
-use meridian_live_channel::sockets::{self, BUFFER, Counts, Taken};
+use meridian_live_channel::sockets::BUFFER;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::cors;
 use crate::api::http::error;
 use crate::authn::Authenticator;
 use crate::following::Following;
-use asked::Asked;
+use crate::proxies::Proxies;
+use admission::{Places, Refused};
 use frames::PROTOCOL;
 use meters::Meters;
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub node: String,
     /// Origins whose pages may connect, in which one `*` stands for anything.
     pub origins: Vec<String>,
+    /// Who is believed whose a connection is.
+    pub proxies: Proxies,
     /// Watchers at most.
     pub connections: usize,
     /// Decisions that wait for a watcher at most.
@@ -69,7 +73,7 @@ pub struct Watch {
     settings: Settings,
     stop: CancellationToken,
     sockets: TaskTracker,
-    seats: Arc<Counts<()>>,
+    places: Places,
     reads: Semaphore,
     meters: Meters,
 }
@@ -91,7 +95,7 @@ impl Watch {
             settings,
             stop,
             sockets: TaskTracker::new(),
-            seats: Arc::default(),
+            places: Places::default(),
             reads: Semaphore::new(READS),
             meters: Meters::new(),
         }
@@ -118,11 +122,9 @@ pub fn elsewhere(product: &str, region: &str) -> Router {
     Router::new().route(PATH, get(refused))
 }
 
-/// Why a connection is not upgraded.
-struct Refused(StatusCode, &'static str, String);
-
 async fn connect(
     State(watch): State<Arc<Watch>>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -131,46 +133,24 @@ async fn connect(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    match watch.admit(&uri, &headers) {
-        Ok((asked, taken)) => {
+    let peer = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    match watch.admit(peer, &uri, &headers).await {
+        Ok((asked, guest)) => {
             let upgrade = upgrade
                 .protocols([PROTOCOL])
                 .read_buffer_size(BUFFER)
                 .write_buffer_size(BUFFER)
                 .max_message_size(MESSAGE)
                 .max_frame_size(MESSAGE);
-            let (counted, token) = (watch.sockets.token(), sockets::token(&headers));
+            let counted = watch.sockets.token();
             upgrade.on_upgrade(async move |socket: WebSocket| {
-                let _counted = (counted, taken);
-                session::run(watch, socket, asked, token).await;
+                let _counted = counted;
+                session::run(watch, socket, asked, guest).await;
             })
         }
         Err(Refused(status, code, message)) => {
             watch.meters.refused(code);
             error(status, code, &message)
         }
-    }
-}
-
-impl Watch {
-    fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(Asked, Taken<()>), Refused> {
-        if self.stop.is_cancelled() {
-            let why = "the node stops; connect to another".to_owned();
-            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why));
-        }
-        let origin = headers.get(header::ORIGIN);
-        if origin.is_some_and(|origin| !cors::is_among(&self.settings.origins, origin.as_bytes())) {
-            let why = "pages of this origin may not connect (http.corsAllowedOrigins)".to_owned();
-            return Err(Refused(StatusCode::FORBIDDEN, "origin_not_allowed", why));
-        }
-        let asked = Asked::of(uri)
-            .map_err(|why| Refused(StatusCode::BAD_REQUEST, "validation_error", why))?;
-        let most = self.settings.connections;
-        let taken = Counts::take(&self.seats, (), most).ok_or_else(|| {
-            let why =
-                format!("{most} watch this node already (watch.connections); try again later");
-            Refused(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", why)
-        })?;
-        Ok((asked, taken))
     }
 }

@@ -49,6 +49,7 @@ impl Building {
         let settings = Settings {
             node: self.name.as_str().to_owned(),
             origins: self.config.http.cors_allowed_origins.clone(),
+            proxies: self.config.http.proxies(),
             connections: watch.connections,
             decisions: watch.queue_decisions,
             hello_timeout: watch.hello_timeout,

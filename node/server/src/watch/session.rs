@@ -4,36 +4,31 @@
 //! feed does not reach. So nothing can be left out or come twice, and however slow it is, nothing piles up for it.
 
 mod greeting;
+mod hearing;
+mod reading;
 mod sending;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use axum::extract::ws::{Message, WebSocket};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use meridian_flow::tap::{Tap, Tapped};
 use meridian_live_channel::sockets::{self, Pace};
-use meridian_model::change::ChangeSet;
-use meridian_model::ports::DatastoreError;
-use meridian_model::{Code, Position};
+use meridian_model::Position;
 
 use super::Watch;
+use super::admission::{Guest, Shown};
 use super::asked::{Asked, From};
-use super::feed::{Behind, Seat};
-use super::frames::{Changed, PROTOCOL, Reason, Recording, Said, Told, time};
+use super::feed::Seat;
+use super::frames::{PROTOCOL, Reason, Recording, Told, time};
 use crate::authn::Caller;
-use crate::following::{NotFollowed, PERIOD, TIMEOUT, is_next};
-use greeting::{end_of, greet, standing, tell};
+use greeting::{greet, standing, tell};
+use hearing::{MESSAGES, Refreshing};
+use reading::Reading;
 
-/// Change sets that are read from the change log at once.
-const PAGE: u32 = 64;
-/// How long after a read that failed the database is asked again.
-const RETRY: Duration = Duration::from_secs(1);
-/// Messages without sense, after which a watcher is closed.
-const MALFORMED: u32 = 10;
-/// Messages of a watcher a second; twice as many at once.
-const MESSAGES: u32 = 50;
 /// Decisions, and messages of the watcher, that are seen to before changes and clock have their turn again.
 const TURN: usize = 64;
 
@@ -56,7 +51,7 @@ pub(super) enum End {
     NoStore,
     /// No token in time, or no sign of life: connect again.
     Late,
-    /// Too many messages: wait, then connect again.
+    /// Too many messages, or watchers: wait, then connect again.
     Limit,
     /// Nobody can say who calls, or whether the store is there: wait, then connect again.
     Unavailable,
@@ -99,8 +94,12 @@ struct Session<'a> {
     told_at: Instant,
     /// Whether it has kept up with the feed since it was last read for.
     is_live: bool,
+    /// What is being read from the database.
+    reading: Option<Reading<'a>>,
     /// When the database is to be asked again.
     retry: Option<Instant>,
+    /// A newer token that is being verified.
+    refreshing: Option<Refreshing<'a>>,
     pace: Pace,
     malformed: u32,
     heard: Instant,
@@ -108,14 +107,10 @@ struct Session<'a> {
 }
 
 /// Serves a watcher until it goes, or has to.
-pub(super) async fn run(
-    watch: Arc<Watch>,
-    mut socket: WebSocket,
-    asked: Asked,
-    token: Option<String>,
-) {
+pub(super) async fn run(watch: Arc<Watch>, mut socket: WebSocket, asked: Asked, mut guest: Guest) {
     watch.meters.watchers.increment(1);
-    let end = match serve(&watch, &mut socket, asked, token).await {
+    // It keeps its place until its socket is closed.
+    let end = match serve(&watch, &mut socket, asked, &mut guest).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
@@ -133,56 +128,64 @@ async fn serve(
     watch: &Watch,
     socket: &mut WebSocket,
     asked: Asked,
-    token: Option<String>,
+    guest: &mut Guest,
 ) -> Result<Infallible, End> {
-    let hello = watch.settings.hello_timeout;
-    let greeted = tokio::time::timeout(hello, greet(watch, socket, token));
-    let (caller, expires_at) = greeted.await.unwrap_or(Err(End::Late))?;
-    let record = match standing(watch, &asked).await {
-        Ok(record) => record,
-        Err(why) => {
-            let (code, end) = match why {
-                NotFollowed::NoStore => (404, End::NoStore),
-                NotFollowed::Unreachable => (503, End::Unavailable),
-            };
-            let message = why.to_string();
-            let error = Told::Error {
-                code,
-                message: &message,
-            };
-            tell(socket, &error).await;
-            return Err(end);
-        }
+    let ((caller, expires_at), head) = tokio::select! {
+        biased;
+        () = watch.stop.cancelled() => return Err(End::Stopping),
+        let_in = let_in(watch, socket, &asked, guest) => let_in?,
     };
-    let (subject, client) = (caller.subject.as_deref(), caller.client_id.as_deref());
-    tracing::info!(store = %asked.store, subject, client, "a watch of the store begins");
-    let head = record.position;
-    let now = Instant::now();
-    let mut session = Session {
-        seat: watch.following.feeds().join(asked.store, head),
-        decisions: asked
-            .decisions
-            .then(|| watch.recorder.tap(asked.store, watch.settings.decisions)),
-        watch,
-        socket,
-        caller,
-        expires: None,
-        had: head,
-        told: head,
-        told_at: now,
-        is_live: false,
-        retry: None,
-        pace: Pace::new(MESSAGES),
-        malformed: 0,
-        heard: now,
-        pinged: false,
-        asked,
-    };
+    let mut session = Session::of(watch, socket, asked, (caller, head));
     session.begin(head, expires_at).await?;
     session.go_on().await
 }
 
-impl Session<'_> {
+/// Finds out who watches, and where the store stands.
+async fn let_in(
+    watch: &Watch,
+    socket: &mut WebSocket,
+    asked: &Asked,
+    guest: &mut Guest,
+) -> Result<(Shown, Position), End> {
+    let shown = greet(watch, socket, guest).await?;
+    Ok((shown, standing(watch, socket, asked).await?))
+}
+
+impl<'a> Session<'a> {
+    /// One whose store stands at `head`.
+    fn of(
+        watch: &'a Watch,
+        socket: &'a mut WebSocket,
+        asked: Asked,
+        (caller, head): (Caller, Position),
+    ) -> Self {
+        let (subject, client) = (caller.subject.as_deref(), caller.client_id.as_deref());
+        tracing::info!(store = %asked.store, subject, client, "a watch of the store begins");
+        let now = Instant::now();
+        Self {
+            seat: watch.following.feeds().join(asked.store, head),
+            decisions: asked
+                .decisions
+                .then(|| watch.recorder.tap(asked.store, watch.settings.decisions)),
+            watch,
+            socket,
+            caller,
+            expires: None,
+            had: head,
+            told: head,
+            told_at: now,
+            is_live: false,
+            reading: None,
+            retry: None,
+            refreshing: None,
+            pace: Pace::new(MESSAGES),
+            malformed: 0,
+            heard: now,
+            pinged: false,
+            asked,
+        }
+    }
+
     /// Welcomes the watcher, from where it wants to go on.
     async fn begin(&mut self, head: Position, expires_at: Option<SystemTime>) -> Result<(), End> {
         let (from, unknown) = match self.asked.from {
@@ -197,7 +200,7 @@ impl Session<'_> {
         (self.had, self.told) = (from, from);
         self.welcome(expires_at).await?;
         match unknown {
-            Some(reason) => self.reset_to(reason, head).await,
+            Some(reason) => self.reset(reason, head).await,
             None => Ok(()),
         }
     }
@@ -229,118 +232,18 @@ impl Session<'_> {
             }
             self.flush().await?;
             let (wake, stop) = (self.wake(), self.watch.stop.clone());
+            let hears = self.refreshing.is_none();
+            let waits = self.reading.is_none() && self.retry.is_none();
             tokio::select! {
                 () = stop.cancelled() => return Err(End::Stopping),
-                () = self.seat.moved(), if self.retry.is_none() => {}
+                () = self.seat.moved(), if waits => {}
+                read = done(&mut self.reading) => self.has_read(read).await?,
+                verified = done(&mut self.refreshing) => self.refreshed(verified).await?,
                 tapped = next(&mut self.decisions) => self.decided(tapped).await?,
-                message = self.socket.recv() => self.heard(message).await?,
+                message = self.socket.recv(), if hears => self.heard(message).await?,
                 () = tokio::time::sleep_until(wake.into()) => self.tick().await?,
             }
         }
-    }
-
-    /// Sends what comes next; whether there may be more.
-    async fn next_changes(&mut self) -> Result<bool, End> {
-        match self.seat.behind(self.had) {
-            Behind::Nothing => {
-                self.is_live = true;
-                Ok(false)
-            }
-            Behind::Sets(sets) => {
-                self.is_live = true;
-                for set in &sets {
-                    self.change(set).await?;
-                }
-                Ok(true)
-            }
-            Behind::More { made_room: true } if self.is_live => Err(self.left_behind()),
-            _ if self.retry.is_some_and(|at| Instant::now() < at) => Ok(false),
-            Behind::More { .. } => self.read().await,
-            Behind::NewEpoch => self.reset(Reason::NewEpoch).await,
-        }
-    }
-
-    /// Sends what comes next by the change log.
-    async fn read(&mut self) -> Result<bool, End> {
-        self.is_live = false;
-        let datastore = self.watch.following.datastore();
-        // Those who come back all at once must not take all connections.
-        let Ok(turn) = self.watch.reads.acquire().await else {
-            return Err(End::Stopping);
-        };
-        let deadline = Instant::now() + TIMEOUT;
-        let (store, after) = (self.asked.store, self.had.revision);
-        let read = datastore.change_sets(store, after, PAGE, deadline).await;
-        drop(turn);
-        let is_newer = |set: &ChangeSet| set.epoch > self.had.epoch;
-        match read {
-            // The store was replaced, and the feed does not know yet.
-            Ok(sets) if sets.last().is_some_and(is_newer) => self.reset(Reason::NewEpoch).await,
-            Ok(sets) if is_next(&sets, self.had) => {
-                self.retry = None;
-                for set in &sets {
-                    self.change(set).await?;
-                }
-                Ok(true)
-            }
-            Ok(_) | Err(DatastoreError::Trimmed { .. }) => self.reset(Reason::Trimmed).await,
-            Err(error) => self.later(&error),
-        }
-    }
-
-    /// Sees to it that the database is asked again.
-    fn later(&mut self, error: &DatastoreError) -> Result<bool, End> {
-        let error: &dyn std::error::Error = error;
-        tracing::debug!(error, store = %self.asked.store, "the change log cannot be read for a watcher; trying again");
-        self.retry = Some(Instant::now() + RETRY);
-        Ok(false)
-    }
-
-    async fn change(&mut self, set: &ChangeSet) -> Result<(), End> {
-        let position = Position {
-            revision: set.revision,
-            ..self.had
-        };
-        let changed = Changed::of(set, position.epoch, &self.asked.filter);
-        let is_last = changed.as_ref().is_some_and(Changed::is_last);
-        if let Some(changed) = changed {
-            self.send(&Told::Change(Box::new(changed))).await?;
-            self.watch.meters.changes.increment(1);
-            (self.told, self.told_at) = (position, Instant::now());
-        }
-        self.had = position;
-        if is_last {
-            return Err(End::NoStore);
-        }
-        Ok(())
-    }
-
-    /// Goes on from where the store stands now, since what came before cannot be told.
-    async fn reset(&mut self, reason: Reason) -> Result<bool, End> {
-        let datastore = self.watch.following.datastore();
-        let read = datastore.store(self.asked.store, Instant::now() + TIMEOUT);
-        match read.await {
-            Ok(Some(record)) => {
-                self.retry = None;
-                self.reset_to(reason, record.position).await?;
-                // A replaced store may be read again before the feed knows of its epoch.
-                if matches!(self.seat.behind(self.had), Behind::NewEpoch) {
-                    self.retry = Some(Instant::now() + PERIOD);
-                    return Ok(false);
-                }
-                Ok(true)
-            }
-            Ok(None) => Err(End::NoStore),
-            Err(error) => self.later(&error),
-        }
-    }
-
-    async fn reset_to(&mut self, reason: Reason, head: Position) -> Result<(), End> {
-        self.watch.meters.reset(reason);
-        self.is_live = false;
-        (self.had, self.told, self.told_at) = (head, head, Instant::now());
-        let position = head.to_string();
-        self.send(&Told::Reset { reason, position }).await
     }
 
     /// Sees to what must not wait for a long history to be sent.
@@ -354,7 +257,13 @@ impl Session<'_> {
             };
             self.decided(tapped).await?;
         }
+        if let Some(verified) = done(&mut self.refreshing).now_or_never() {
+            self.refreshed(verified).await?;
+        }
         for _ in 0..TURN {
+            if self.refreshing.is_some() {
+                break;
+            }
             let Some(message) = self.socket.recv().now_or_never() else {
                 break;
             };
@@ -391,10 +300,18 @@ impl Session<'_> {
         } else {
             settings.ping_interval
         };
-        let silent = self.heard + silence;
+        let silent = self.silent_since() + silence;
         let passed = (self.had != self.told).then(|| self.told_at + settings.ping_interval);
         let others = [self.expires, self.retry, passed].into_iter().flatten();
         others.fold(silent, Instant::min)
+    }
+
+    /// Since when it has said nothing, though it could be heard.
+    fn silent_since(&self) -> Instant {
+        match self.refreshing {
+            Some(_) => Instant::now(),
+            None => self.heard,
+        }
     }
 
     async fn tick(&mut self) -> Result<(), End> {
@@ -413,7 +330,7 @@ impl Session<'_> {
             let position = self.had.to_string();
             self.send(&Told::Position { position }).await?;
         }
-        let silent = now.saturating_duration_since(self.heard);
+        let silent = now.saturating_duration_since(self.silent_since());
         if silent >= idle {
             return Err(End::Late);
         }
@@ -422,67 +339,6 @@ impl Session<'_> {
             self.hand_over(Message::Ping(Default::default())).await?;
         }
         Ok(())
-    }
-
-    async fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
-        let message = message.ok_or(End::Gone)?.map_err(|why| end_of(&why))?;
-        (self.heard, self.pinged) = (Instant::now(), false);
-        match message {
-            Message::Close(_) => return Err(End::Gone),
-            Message::Pong(_) => return Ok(()),
-            Message::Text(_) | Message::Binary(_) | Message::Ping(_) => {}
-        }
-        if !self.pace.step() {
-            self.error(429, "too many messages").await?;
-            return Err(End::Limit);
-        }
-        let text = match &message {
-            Message::Text(text) => text.as_str(),
-            Message::Binary(_) => "",
-            _ => return Ok(()),
-        };
-        match serde_json::from_str(text) {
-            Ok(Said::Ping) => self.send(&Told::Pong).await,
-            Ok(Said::Auth { token }) => self.refresh(&token).await,
-            Err(why) => {
-                let why = format!("the message is none of {PROTOCOL}: {why}");
-                self.error(400, &why).await?;
-                self.malformed += 1;
-                if self.malformed < MALFORMED {
-                    Ok(())
-                } else {
-                    Err(End::Malformed)
-                }
-            }
-        }
-    }
-
-    /// Takes a newer token in.
-    async fn refresh(&mut self, token: &str) -> Result<(), End> {
-        let verify = self.watch.authenticator.verify(Some(token));
-        let verified = tokio::time::timeout(self.watch.settings.hello_timeout, verify);
-        match verified.await {
-            Ok(Ok((caller, expires_at))) if caller.subject == self.caller.subject => {
-                self.welcome(expires_at).await
-            }
-            Ok(Ok(_)) => {
-                let message = "the token is of somebody else; connect anew with it";
-                self.error(403, message).await?;
-                Err(End::OtherCaller)
-            }
-            Ok(Err(unknown)) if unknown.error.code != Code::Unavailable => {
-                self.error(401, &unknown.error.message).await?;
-                Err(End::Unauthorized)
-            }
-            Ok(Err(_)) | Err(_) => {
-                let message = "the token cannot be verified now; try again";
-                self.error(503, message).await
-            }
-        }
-    }
-
-    async fn error(&mut self, code: u16, message: &str) -> Result<(), End> {
-        self.send(&Told::Error { code, message }).await
     }
 
     fn left_behind(&self) -> End {
@@ -496,4 +352,14 @@ async fn next(decisions: &mut Option<Tap>) -> Tapped {
         Some(tap) => tap.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// What comes of something that is under way, where it is.
+async fn done<T>(under_way: &mut Option<BoxFuture<'_, T>>) -> T {
+    let Some(doing) = under_way else {
+        return std::future::pending().await;
+    };
+    let done = doing.await;
+    *under_way = None;
+    done
 }

@@ -1,5 +1,6 @@
 //! `/watch` of a real central node, by real sockets: what watchers are told, and what becomes of those who cannot be.
 
+mod admission;
 mod callers;
 mod harness;
 
@@ -391,6 +392,37 @@ async fn decisions_of_this_node_are_told_as_they_are_recorded() {
     .await;
     let (_, welcome) = watch(&node, &query).await;
     assert_eq!(welcome["recording"]["enabled"], false);
+    node.stop().await;
+}
+
+/// Nobody waits for a slow watcher, and it is told how many decisions it missed: with those it had they are all.
+#[tokio::test]
+async fn who_is_too_slow_for_decisions_is_told_how_many_were_lost() {
+    const MADE: u64 = 2000;
+    let mut config = config("memory:");
+    config.recorder.enabled = true;
+    config.watch.queue_decisions = 8;
+    let node = central(&config).await;
+    let store = store(&node).await;
+    let query = format!("store_id={store}&decisions=true");
+    let mut slow = watch_with_little_room(&node, &query).await;
+    let path = format!("/stores/{store}/check");
+    let object = format!("document:{}", "long".repeat(50));
+    for _ in 0..MADE {
+        let check = json!({"tuple_key": key("user:anne", &object)});
+        call(&node, Method::POST, &path, &check).await;
+    }
+    let (mut had, mut lost) = (0, 0);
+    while had + lost < MADE {
+        let told = slow.hear().await;
+        match told["type"].as_str() {
+            Some("decision") => had += 1,
+            Some("lost") => lost += told["lost"].as_u64().unwrap(),
+            _ => panic!("{told}"),
+        }
+    }
+    assert_eq!(had + lost, MADE);
+    assert!(had > 0 && lost > 0, "{had} had, {lost} lost");
     node.stop().await;
 }
 

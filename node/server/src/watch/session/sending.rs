@@ -2,6 +2,7 @@
 //! left behind.
 
 use std::future::poll_fn;
+use std::time::Instant;
 
 use axum::extract::ws::Message;
 use futures::SinkExt as _;
@@ -17,6 +18,10 @@ impl Session<'_> {
 
     pub(super) async fn hand_over(&mut self, message: Message) -> Result<(), End> {
         self.progress(false).await?;
+        // Nothing is told any longer once its token has ended, whatever was under way until then.
+        if self.expires.is_some_and(|at| at <= Instant::now()) {
+            return Err(End::Unauthorized);
+        }
         let sent = self.socket.start_send_unpin(message);
         sent.map_err(|_| End::Gone)
     }

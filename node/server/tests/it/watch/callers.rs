@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use meridian_server::config::authn::{Method as Way, Secrets};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::harness::{
     PATIENCE, Watcher, central, config, connect, connect_with_little_room, key, store, watch, write,
@@ -126,6 +127,34 @@ async fn a_watch_ends_with_its_token_unless_a_newer_one_comes() {
 }
 
 #[tokio::test]
+async fn who_shows_a_token_that_nobody_vouches_for_in_time_is_to_come_again() {
+    let (key_of, newer) = (Key::rsa("a"), Key::rsa("b"));
+    let issuer = Issuer::start(&[&key_of]).await;
+    let mut config = config("memory:");
+    config.authn.method = Way::Oidc;
+    config.authn.oidc.issuer.clone_from(&issuer.url);
+    config.authn.oidc.audience = "meridian".into();
+    config.watch.hello_timeout = Duration::from_millis(500);
+    let node = central(&config).await;
+    issuer.holds.send_replace(true);
+    let token = newer.token(&issuer.claims());
+    let auth = json!({"type": "auth", "token": token}).to_string();
+    let bearer = format!("Bearer {token}");
+    let query = format!("store_id={NOBODY}");
+    for header in [Some(("authorization", bearer.as_str())), None] {
+        let mut watcher = connect(&node, &query, header.as_slice()).await.unwrap();
+        if header.is_none() {
+            watcher.say(&auth).await;
+        }
+        let told = watcher.hear().await;
+        assert_eq!(told["code"], 503, "{told}");
+        assert_eq!(watcher.next().await, Err(4503));
+    }
+    issuer.holds.send_replace(false);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_watch_that_waits_for_its_socket_ends_with_its_token_too() {
     let key_of = Key::rsa("a");
     let issuer = Issuer::start(&[&key_of]).await;
@@ -159,7 +188,8 @@ async fn a_watch_that_waits_for_its_socket_ends_with_its_token_too() {
     }
     // Its place is free once it has ended.
     let ended = async {
-        while let Err((status, body)) = connect(&node, &query, &[]).await {
+        let key = [("authorization", "Bearer key")];
+        while let Err((status, body)) = connect(&node, &query, &key).await {
             assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
             tokio::task::yield_now().await;
         }
@@ -215,6 +245,13 @@ async fn bad_input_is_named_and_harms_nobody_else() {
     }
     assert_eq!(babbler.next().await, Err(4400));
     drop(babbler);
+    let (mut wordy, _) = watch(&node, &query).await;
+    let long = json!({"type": "x".repeat(60_000)});
+    wordy.say(&long.to_string()).await;
+    let told = wordy.hear().await;
+    assert_eq!(told["code"], 400);
+    assert!(told["message"].as_str().unwrap().len() < 300, "{told}");
+    drop(wordy);
     let (mut flood, _) = watch(&node, &query).await;
     for _ in 0..200 {
         flood.say(r#"{"type":"ping"}"#).await;
@@ -224,6 +261,13 @@ async fn bad_input_is_named_and_harms_nobody_else() {
     assert_eq!(told.first().unwrap()["type"], "pong");
     assert_eq!(told.last().unwrap()["code"], 429);
     drop(flood);
+    let (mut ponging, _) = watch(&node, &query).await;
+    for _ in 0..200 {
+        ponging.send(Message::Pong(Default::default())).await;
+    }
+    let (told, code) = ponging.rest().await;
+    assert_eq!((told.len(), code), (1, 4429), "pongs are messages too");
+    drop(ponging);
     let (mut large, _) = watch(&node, &query).await;
     large.say(&"x".repeat(100_000)).await;
     assert_eq!(large.next().await, Err(1009));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Method, StatusCode};
-use meridian_server::config::{self, Config};
+use meridian_server::config::Config;
 use meridian_server::roles::{self, Node};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -14,26 +14,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use crate::harness::send;
+use crate::harness::{alone, send};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn config(database: &str) -> Config {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
         name: "one".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
         shutdown_timeout: Duration::from_secs(5),
-        ..Config::default()
+        ..alone()
     };
     config.datastore.url = database.into();
     config.watch.enabled = true;
@@ -153,7 +142,11 @@ pub(super) async fn watch(node: &Node, query: &str) -> (Watcher, Value) {
 
 impl Watcher {
     pub(super) async fn say(&mut self, said: &str) {
-        self.socket.send(Message::text(said)).await.unwrap();
+        self.send(Message::text(said)).await;
+    }
+
+    pub(super) async fn send(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
     }
 
     /// What it is told next, or the code by which it is closed.
