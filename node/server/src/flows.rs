@@ -88,7 +88,6 @@ macro_rules! answered {
         let $message = $request.into_inner();
         match &$self.kept {
             Kept::Above { above, .. } => above
-                .peers
                 .flows($deadline, move |mut client| {
                     let message = $message.clone();
                     async move { client.$method(message).await }

@@ -6,7 +6,7 @@
 
 mod api;
 mod batch;
-mod flows;
+pub(crate) mod flows;
 mod line;
 mod list;
 mod origin;
@@ -27,6 +27,7 @@ use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+use flows::{Flowing, ForFlows, OfRegion};
 use line::{Line, Peer, Repeat};
 use trust::Trust;
 
@@ -55,6 +56,9 @@ pub struct Peers {
 struct Client {
     calls: Connection,
     lists: Connection,
+    /// What `calls` goes by, and what is shown there.
+    channel: Channel,
+    trust: Trust,
 }
 
 pub(crate) type Connection = InterceptedService<Channel, Trust>;
@@ -74,8 +78,12 @@ impl Client {
         AdminServiceClient::new(self.calls)
     }
 
-    fn flows(self) -> FlowServiceClient<Connection> {
-        FlowServiceClient::new(self.calls)
+    fn flows(self, region: OfRegion) -> Flowing {
+        let shown = ForFlows {
+            trust: self.trust,
+            region,
+        };
+        FlowServiceClient::new(InterceptedService::new(self.channel, shown))
     }
 }
 
@@ -142,12 +150,13 @@ impl Peers {
                 .clone()
                 .initial_stream_window_size(LIST_WINDOW)
                 .initial_connection_window_size(LISTS_WINDOW);
-            let connection = |endpoint: &Endpoint| {
-                InterceptedService::new(endpoint.connect_lazy(), trust.clone())
-            };
+            let channel = endpoint.connect_lazy();
+            let shown = |channel| InterceptedService::new(channel, trust.clone());
             let client = Client {
-                calls: connection(&endpoint),
-                lists: connection(&lists),
+                calls: shown(channel.clone()),
+                lists: shown(lists.connect_lazy()),
+                channel,
+                trust: trust.clone(),
             };
             Ok(Peer::new(&setting, address, client))
         };
@@ -156,22 +165,6 @@ impl Peers {
             line: Line(peers.collect::<Result<_, _>>()?),
             for_edge: false,
         })
-    }
-
-    /// Makes a call of the flow service at the first node that answers. None does harm when it is made twice.
-    ///
-    /// # Errors
-    /// What the node refused, or why none can be reached.
-    pub(crate) async fn flows<T, F>(
-        &self,
-        deadline: Instant,
-        call: impl Fn(FlowServiceClient<Connection>) -> F,
-    ) -> Result<T, Status>
-    where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
-    {
-        let call = |client: Client| call(client.flows());
-        self.line.call(deadline, Repeat::Safe, call).await
     }
 
     /// Has tiers assigned at central.

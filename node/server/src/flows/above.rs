@@ -20,6 +20,7 @@ use wire::start_flow_response::Outcome;
 use super::events;
 use crate::outage::Outage;
 use crate::peer::Peers;
+use crate::peer::flows::Flowing;
 
 /// How often what is set of stores is asked for.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// The nodes above, as those that keep the flows of a region's edges.
 pub struct Above {
-    pub(super) peers: Peers,
+    peers: Peers,
     region: String,
     /// How long a beginning may take.
     limit: Duration,
@@ -50,6 +51,21 @@ impl Above {
             starts: Outage::new(),
             settings: Outage::new(),
         }
+    }
+
+    /// Makes a call about the flows of this region at a node that keeps them.
+    ///
+    /// # Errors
+    /// What the node refused, `FAILED_PRECONDITION` where no node above keeps them, or why none that may can be reached.
+    pub(super) async fn flows<T, F>(
+        &self,
+        deadline: Instant,
+        call: impl Fn(Flowing) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        self.peers.flows(deadline, &self.region, call).await
     }
 
     /// Takes over what is set of stores, again and again, while the process records.
@@ -101,13 +117,20 @@ impl Above {
         own: &FlowRecorder,
         request: wire::GetRecorderRequest,
     ) -> Result<wire::GetRecorderResponse, Status> {
-        let asked = self.peers.flows(Instant::now() + TIMEOUT, |mut client| {
+        let store = crate::node_service::store_id(&request.store_id)?;
+        let asked = self.flows(Instant::now() + TIMEOUT, |mut client| {
             let request = request.clone();
             async move { client.get_recorder(request).await }
         });
+        let above = asked.await?;
+        // What is set of the store is above; what is recorded of one of which nothing is set is this node's own affair.
+        self.refresh(own).await;
+        let known = own.settings_of(store);
         Ok(wire::GetRecorderResponse {
             process_enabled: own.is_on(),
-            ..asked.await?
+            enabled: known.enabled,
+            sampling: known.sampling,
+            retention_seconds: above.retention_seconds,
         })
     }
 
@@ -120,17 +143,20 @@ impl Above {
         let switch = request.process_enabled.take();
         let store_id = request.store_id.clone();
         let store = crate::node_service::store_id(&store_id)?;
+        // Also where nothing is set of it: there it is looked for.
+        let set = self.flows(Instant::now() + TIMEOUT, |mut client| {
+            let request = request.clone();
+            async move { client.set_recorder(request).await }
+        });
         let of_store = wire::SetRecorderRequest {
             store_id: store_id.clone(),
             ..wire::SetRecorderRequest::default()
         };
-        if request != of_store {
-            let set = self.peers.flows(Instant::now() + TIMEOUT, |mut client| {
-                let request = request.clone();
-                async move { client.set_recorder(request).await }
-            });
-            set.await?;
-            self.refresh(own).await;
+        match set.await {
+            Ok(_) => {}
+            // The switch is this node's own: an outage above may be why it is turned.
+            Err(status) if request == of_store && status.code() == Code::Unavailable => {}
+            Err(status) => return Err(status),
         }
         if let Some(on) = switch {
             own.switch().store(on, Ordering::Relaxed);

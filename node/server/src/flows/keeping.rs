@@ -79,13 +79,14 @@ pub async fn keep(
     worker.leave().await;
 }
 
-/// Whether nothing of its store is recorded. Steps and ends name no store: without their flow they come to nothing.
+/// Whether nothing of its store is recorded. Steps and ends of flows name no store: without their flow they come to nothing.
 fn is_off(recorder: &FlowRecorder, row: &Row) -> bool {
     let store = match row {
         Row::Start(flow) => flow.store,
         Row::Whole(whole) => whole.flow.store,
-        Row::Session(session) => session.store,
-        Row::Step(_) | Row::Complete(_) => return false,
+        Row::Session(session) if session.ended_at.is_none() => session.store,
+        // The end of what may have begun while it was on.
+        Row::Session(_) | Row::Step(_) | Row::Complete(_) => return false,
     };
     !recorder.settings_of(store).enabled
 }

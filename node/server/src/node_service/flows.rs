@@ -8,39 +8,29 @@ use tonic::Status;
 use wire::start_flow_response::Outcome;
 
 use crate::flows::events;
+use crate::peer::flows::Keeps;
 
 /// Whose flows a node keeps beside its own.
 pub struct EdgeFlows {
     /// The regions whose edges' flows are kept in this node's database.
-    pub regions: Vec<String>,
-    /// Whether they are: `recorder.enabled`.
-    pub enabled: bool,
-    /// What stores their beginnings.
+    pub(crate) keeps: Keeps,
+    /// What stores their beginnings, while it is on.
     pub recorder: FlowRecorder,
 }
 
 impl EdgeFlows {
-    fn check(&self, region: &str) -> Result<(), Status> {
-        if self.regions.iter().any(|kept| kept == region) {
-            return Ok(());
-        }
-        Err(Status::failed_precondition(format!(
-            "flows of region '{region}' are not kept here: its regional nodes keep them, or central where recorder.regions names it"
-        )))
-    }
-
     pub(super) async fn start(
         &self,
         request: wire::StartFlowRequest,
     ) -> Result<wire::StartFlowResponse, Status> {
-        self.check(&request.region)?;
+        self.keeps.check(&request.region)?;
         let invalid = |why: &str| Status::invalid_argument(format!("flow: {why}"));
         let flow = request.flow.ok_or_else(|| invalid("value is required"))?;
         let flow = events::from_flow(flow).map_err(|why| invalid(&why.to_string()))?;
         if flow.status != FlowStatus::Pending {
             return Err(invalid("its status is not 'pending'"));
         }
-        let outcome = if !(self.enabled && self.recorder.records(flow.store)) {
+        let outcome = if !self.recorder.records(flow.store) {
             Outcome::Disabled
         } else {
             match self.recorder.store_flow(flow).await {
@@ -60,10 +50,10 @@ impl EdgeFlows {
         &self,
         request: &wire::FlowSettingsRequest,
     ) -> Result<wire::FlowSettingsResponse, Status> {
-        self.check(&request.region)?;
-        if !self.enabled {
+        self.keeps.check(&request.region)?;
+        if !self.recorder.is_on() {
             return Err(Status::failed_precondition(
-                "flows of edges are not kept here: recorder.enabled is not set at this node",
+                "flows of edges are not kept now: this node's recorder is off (recorder.enabled, process_enabled)",
             ));
         }
         let set = self.recorder.overrides().ok_or_else(|| {

@@ -94,7 +94,6 @@ impl Line {
         E: Into<Failure>,
         F: Future<Output = Result<Response<T>, E>>,
     {
-        let mut code = Code::Unavailable;
         let mut failed = Vec::new();
         for peer in self.in_turn() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -124,16 +123,12 @@ impl Line {
                     (status, false)
                 }
             };
-            code = status.code();
             failed.push((peer, status));
             if repeat == Repeat::Unsent && !unsent {
                 break;
             }
         }
-        if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
-            code = Code::Unavailable;
-        }
-        Err(Status::new(code, self.nobody(&failed)))
+        Err(Status::new(outcome(&failed), self.nobody(&failed)))
     }
 
     /// Where all that were asked say the same, it is said once; else by whom.
@@ -153,7 +148,11 @@ impl Line {
                 by_whom.collect::<Vec<_>>().join("; ")
             }
         };
-        format!("{NOBODY}{reasons}{TRY_AGAIN}")
+        let remedy = match outcome(failed) {
+            Code::FailedPrecondition => "",
+            _ => TRY_AGAIN,
+        };
+        format!("{NOBODY}{reasons}{remedy}")
     }
 
     /// Those that are up or due to be tried, then the others.
@@ -259,6 +258,16 @@ impl Health {
 
     fn next_try(&self) -> MutexGuard<'_, Option<Instant>> {
         self.next_try.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What it comes to that all of these failed: what is so for good only where all of them say so.
+fn outcome(failed: &[(&Peer, Status)]) -> Code {
+    let is_for_good = |(_, status): &(&Peer, Status)| status.code() == Code::FailedPrecondition;
+    match failed.last() {
+        Some(_) if failed.iter().all(is_for_good) => Code::FailedPrecondition,
+        Some((_, status)) if status.code() == Code::ResourceExhausted => Code::ResourceExhausted,
+        _ => Code::Unavailable,
     }
 }
 

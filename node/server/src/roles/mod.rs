@@ -28,6 +28,7 @@ use meridian_sync::kafka::probe::Probe;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::service::interceptor::InterceptedService;
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::admin::{Admin, Tiering};
@@ -419,9 +420,10 @@ fn node_services(
 ) -> axum::Router {
     let knows_nodes = tokens.iter().next().is_some();
     let mut services = Routes::builder();
+    let flows = FlowServiceServer::from_arc(flows);
     services
         .add_service(AdminServiceServer::from_arc(Arc::clone(&nodes.admin)))
-        .add_service(FlowServiceServer::from_arc(flows))
+        .add_service(InterceptedService::new(flows, nodes.flows.keeps.clone()))
         .add_service(NodeServiceServer::new(nodes));
     let router = services.routes().prepare().into_axum_router();
     guarded(router.layer(Observe { node, knows_nodes }), tokens)

@@ -26,6 +26,7 @@ use crate::lease::{self, TIMEOUT};
 use crate::node_service::EdgeFlows;
 use crate::outage::Outage;
 use crate::peer::Peers;
+use crate::peer::flows::Keeps;
 use crate::schema;
 
 /// How often what is set of stores is read again.
@@ -38,6 +39,8 @@ const LEASE: Duration = Duration::from_secs(180);
 const LEASE_NAME: &str = "flows";
 /// How long Kafka keeps what edges have recorded: longer than any outage of the database.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often it is looked whether the recorder was turned on.
+const SWITCHED: Duration = Duration::from_secs(1);
 
 /// A recorder that writes to a database, and what it has written.
 #[derive(Clone)]
@@ -101,7 +104,7 @@ impl Recorder {
             let sender = tokio::sync::watch::Sender::default();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = schema::bring_up(&**other, &address, &sender) => {}
+                () = schema::bring_up(&**other, ("recorder.url", &address), &sender) => {}
             }
         }
         // Whoever keeps flows in one database takes turns there, also nodes whose stores are in different ones.
@@ -144,7 +147,7 @@ impl Recorder {
         holder: &str,
         stop: &CancellationToken,
     ) {
-        let mut sweeper = Sweeper::default();
+        let (mut sweeper, outage) = (Sweeper::default(), Outage::new());
         let mut pause = FIRST_SWEEP;
         loop {
             if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
@@ -153,8 +156,23 @@ impl Recorder {
             pause = SWEEP;
             let deadline = Instant::now() + TIMEOUT;
             let is_ours = leases.acquire_lease(LEASE_NAME, holder, LEASE, deadline);
-            if !matches!(is_ours.await, Ok(true)) {
-                continue;
+            match is_ours.await {
+                Ok(is_ours) => {
+                    outage.worked();
+                    if !is_ours {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    if outage.failed() {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(
+                            error,
+                            "nobody can take turns at looking after old flows; trying again"
+                        );
+                    }
+                    continue;
+                }
             }
             // Its last statement ends before anybody else may begin.
             let until = Instant::now() + LEASE / 2;
@@ -226,7 +244,8 @@ impl Building {
         Ok((recorder, above))
     }
 
-    /// Has the node keep what edges of `regions` record, where it records itself. Nodes that share a database share the work.
+    /// Has the node keep what edges of `regions` record, from when it first records itself. Nodes that share a database share the
+    /// work.
     ///
     /// # Errors
     /// When a setting cannot be used.
@@ -235,9 +254,8 @@ impl Building {
         recorder: &Recorder,
         regions: Vec<String>,
     ) -> anyhow::Result<EdgeFlows> {
-        let enabled = self.config.recorder.enabled;
         let kafka = self.kafka()?;
-        for region in regions.iter().filter(|_| enabled) {
+        for region in &regions {
             let topic = kafka.flows_topic(region);
             let (kafka, stop) = (kafka.clone(), self.stop.clone());
             let sink = Arc::clone(&recorder.flows) as Arc<dyn Sink>;
@@ -245,7 +263,12 @@ impl Building {
             self.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = make(&kafka, &topic, Some(KEPT)) => {}
+                    () = async {
+                        while !keeper.is_on() {
+                            tokio::time::sleep(SWITCHED).await;
+                        }
+                        make(&kafka, &topic, Some(KEPT)).await;
+                    } => {}
                 }
                 // The group is named as the topic: it is the one that reads all of it.
                 match Worker::new(&kafka, &topic, &topic) {
@@ -258,8 +281,7 @@ impl Building {
             });
         }
         Ok(EdgeFlows {
-            regions,
-            enabled,
+            keeps: Keeps(regions),
             recorder: recorder.recorder.clone(),
         })
     }

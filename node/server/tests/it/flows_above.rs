@@ -15,10 +15,10 @@ use meridian_server::flows::above::{Above, FlowTopic};
 use meridian_server::peer::Peers;
 use meridian_server::roles::{self, Node};
 use meridian_sync::kafka;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::send;
+use crate::harness::{alone, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a flow's beginning may take.
@@ -35,25 +35,12 @@ fn url(file: &Path) -> String {
 
 /// A central that keeps the flows of region `here`, where it records.
 async fn central(file: &Path, records: bool) -> Node {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
-        name: "test".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
         datastore: config::Datastore {
             url: url(file),
             ..Default::default()
         },
-        kafka: config::Kafka {
-            bootstrap: NO_KAFKA.into(),
-            ..Default::default()
-        },
-        shutdown_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..alone()
     };
     config.recorder.enabled = records;
     config.recorder.regions = vec!["here".to_owned()];
@@ -64,8 +51,12 @@ async fn central(file: &Path, records: bool) -> Node {
 
 /// The way up of an edge of a region, and its recorder.
 fn edge(node: &Node, region: &str) -> (Arc<Above>, FlowRecorder) {
-    let address = format!("http://{}", node.nodes.unwrap());
-    let peers = Peers::new(&[address]).unwrap();
+    edge_of(&[format!("http://{}", node.nodes.unwrap())], region)
+}
+
+/// The same of one with these nodes above.
+fn edge_of(upstream: &[String], region: &str) -> (Arc<Above>, FlowRecorder) {
+    let peers = Peers::new(upstream).unwrap();
     let above = Arc::new(Above::new(peers, region, LIMIT));
     let settings = kafka::Settings {
         bootstrap_servers: NO_KAFKA.to_owned(),
@@ -178,5 +169,100 @@ async fn what_is_set_of_a_store_above_holds_below() {
     assert!(!recorder.samples(store));
     stop.cancel();
     following.await.unwrap();
+    node.stop().await;
+}
+
+/// Central is above every edge, and keeps the flows of its own callers: what an edge asks for and sets is of its region.
+#[tokio::test]
+async fn while_the_region_is_away_nothing_is_asked_of_central_nor_done_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = alone();
+    config.datastore.url = url(&folder.path().join("central.db"));
+    config.recorder.enabled = true;
+    let node = roles::central(&config).await.unwrap();
+    tokio::time::timeout(PATIENCE, node.ready()).await.unwrap();
+    let call = async |address, method, path: &str, body: &Value| {
+        let body = match body {
+            Value::Null => Bytes::new(),
+            body => Bytes::from(body.to_string()),
+        };
+        send(address, method, path, &[], body).await
+    };
+    let named = json!({"name": "shop"});
+    let made = call(node.http, Method::POST, "/stores", &named).await;
+    let store = made.body["id"].as_str().unwrap().to_owned();
+    let key = json!({"user": "user:anne", "relation": "viewer", "object": "document:1"});
+    let check = json!({ "tuple_key": key });
+    call(
+        node.http,
+        Method::POST,
+        &format!("/stores/{store}/check"),
+        &check,
+    )
+    .await;
+    let flows = format!("/stores/{store}/flows");
+    let kept = async || {
+        let listed = call(node.http, Method::GET, &flows, &Value::Null).await;
+        listed.body["flows"].as_array().unwrap().len()
+    };
+    let recorded = async {
+        while kept().await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, recorded).await.unwrap();
+
+    let upstream = [
+        format!("http://{NO_KAFKA}"),
+        format!("http://{}", node.nodes.unwrap()),
+    ];
+    let below = Config {
+        region: "here".into(),
+        upstream: upstream.to_vec(),
+        ..alone()
+    };
+    let below = roles::edge(&below).await.unwrap();
+    let of_store = |path: &str| format!("/stores/{store}/{path}");
+    let purge = json!({"before": "2100-01-01T00:00:00Z"});
+    for (method, path, body) in [
+        (Method::GET, flows.clone(), Value::Null),
+        (Method::GET, of_store("flow-stats"), Value::Null),
+        (Method::GET, of_store("flow-activity"), Value::Null),
+        (Method::GET, of_store("flow-recorder"), Value::Null),
+        (
+            Method::PATCH,
+            of_store("flow-recorder"),
+            json!({"enabled": false}),
+        ),
+        (Method::POST, of_store("flows/purge"), purge),
+    ] {
+        let reply = call(below.http, method, &path, &body).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{path}: {}",
+            reply.body
+        );
+        let message = reply.body["message"].as_str().unwrap();
+        assert!(
+            message.contains("flows of region 'here' are not kept here"),
+            "{message}"
+        );
+    }
+    assert_eq!(kept().await, 1);
+    let set = call(
+        node.http,
+        Method::GET,
+        &of_store("flow-recorder"),
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(set.body["enabled"], true);
+
+    // A beginning waits for the region, and is no refusal.
+    let (_, recorder) = edge_of(&upstream, "here");
+    let none = recorder.start_flow(store.parse().unwrap(), begin()).await;
+    assert_eq!(none, Err(NotStored::Late));
+    below.stop().await;
     node.stop().await;
 }
