@@ -25,6 +25,7 @@ use crate::explanations::{Explained, Explainer, Size, Why};
 use crate::limits::Limits;
 use crate::proxies::Proxies;
 use crate::telemetry::request::Authenticated;
+pub(crate) use asked::PRIVATE;
 pub use asked::{Finding, Noting};
 pub(crate) use deciding::{Came, Decided, Deciding};
 pub(crate) use guard::Guard;

@@ -188,15 +188,18 @@ pub(crate) fn with_health(routes: Router, readiness: Readiness) -> Router {
             "/livez",
             get(async || json(StatusCode::OK, &Health { status: "ALIVE" })),
         )
-        .method_not_allowed_fallback(async || {
-            refused(&ApiError::new(Code::Unimplemented, "Method Not Allowed"))
-        })
+        .method_not_allowed_fallback(not_allowed)
         .fallback(async || refused(&ApiError::new(Code::UndefinedEndpoint, "Not Found")))
+}
+
+async fn not_allowed() -> Response {
+    refused(&ApiError::new(Code::Unimplemented, "Method Not Allowed"))
 }
 
 /// Has routes of other parts be called by those who may call these.
 pub(crate) fn beside(api: &Arc<Api>, routes: Router) -> Router {
     routes
+        .method_not_allowed_fallback(not_allowed)
         .route_layer(from_fn_with_state(Arc::clone(api), admitted))
         .layer(from_fn_with_state(Arc::clone(api), signed))
 }

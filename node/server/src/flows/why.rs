@@ -10,6 +10,10 @@ use tonic::Status;
 
 use crate::explanations::{Explained, Explaining};
 
+const SUBSCRIBE: &str = "Subscribe";
+/// Calls that are one check each.
+const ONE_CHECK: [&str; 3] = ["Check", "Evaluation", SUBSCRIBE];
+
 /// Explains the check that a flow is of.
 pub(super) async fn decided(
     explaining: &Explaining,
@@ -18,10 +22,18 @@ pub(super) async fn decided(
 ) -> Result<wire::Explanation, Status> {
     let asked = flow.asked.as_deref();
     let asked = asked
-        .filter(|asked| asked.operation == "Check")
+        .filter(|asked| ONE_CHECK.contains(&asked.operation.as_str()))
         .ok_or_else(|| {
-            Status::failed_precondition("explain: only a flow of a Check can be explained")
+            let told = format!(
+                "explain: only flows of {} can be explained",
+                ONE_CHECK.join(", ")
+            );
+            Status::failed_precondition(told)
         })?;
+    if asked.operation == SUBSCRIBE && asked.model.is_none() {
+        let told = "explain: it was not decided, or by live.authorityUrl";
+        return Err(Status::failed_precondition(told));
+    }
     if let Some(json) = asked.explanation.clone() {
         return Ok(wire::Explanation {
             revision: asked.revision.clone().unwrap_or_default(),

@@ -360,11 +360,13 @@ fn of_evaluation(one: &authzen::EvaluationResponse) -> Value {
     }
 }
 
+/// What is kept instead of an error's message that may show more.
+pub(crate) const PRIVATE: &str =
+    "the request breaks a rule; what was said of it may show what is not kept";
+
 /// Why a request got no answer, as far as that can be kept: what a rule of a check, its tuples or a condition says may show the
 /// request's contextual tuples and context.
 pub(super) fn kept_message(rejection: &Rejection) -> &str {
-    const PRIVATE: &str =
-        "the request breaks a rule; what was said of it may show what is not kept";
     match rejection {
         Rejection::Refused(refusal)
             if matches!(

@@ -12,7 +12,7 @@ use meridian_model::StoreId;
 use metrics::{counter, describe_counter};
 
 use super::late::Late;
-use super::stores::{For, Found, Rate, Stores};
+use super::stores::{ByCalls, For, Found, Looks, Rate, Stores};
 use super::{Steps, after, micros};
 use crate::calls::Calls;
 
@@ -44,7 +44,7 @@ impl Guard {
             recorder,
             late: Late::new(interval),
             refusals: Rate::new(REFUSALS),
-            stores: Stores::new(calls),
+            stores: Stores::new(calls.map(|calls| Arc::new(ByCalls(calls)) as Arc<dyn Looks>)),
         }
     }
 
@@ -136,9 +136,9 @@ impl Guard {
         self.pass(Recorded { flow, steps }, Some(key), whose);
     }
 
-    /// Hands a flow over if there is such a store. Nobody waits for that to be known.
+    /// Hands a flow of somebody who was let in over, if there is such a store. Nobody waits for that to be known.
     pub(crate) fn keep(self: &Arc<Self>, recorded: Recorded) {
-        self.pass(recorded, None, For::Anyone);
+        self.pass(recorded, None, For::Admitted);
     }
 
     /// What is known of late by `key` is forgotten if nothing comes of it.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use meridian_model::{Code, StoreId};
 use meridian_proto::openfga::v1;
 
@@ -42,17 +43,24 @@ pub(super) enum For {
     Anyone,
 }
 
+/// Where stores are looked for.
+#[async_trait]
+pub(super) trait Looks: Send + Sync {
+    /// What there is of a store.
+    async fn look(&self, store: StoreId) -> Found;
+}
+
 pub(super) struct Stores {
     known: moka::sync::Cache<StoreId, ()>,
     /// What came of the last looks, and looks under way, which all who ask for the same store share.
     looked_for: moka::future::Cache<StoreId, Found>,
     looks: [Rate; 2],
     /// Where they are looked for; without it those that are not known are none.
-    calls: Option<Arc<dyn Calls>>,
+    place: Option<Arc<dyn Looks>>,
 }
 
 impl Stores {
-    pub(super) fn new(calls: Option<Arc<dyn Calls>>) -> Self {
+    pub(super) fn new(place: Option<Arc<dyn Looks>>) -> Self {
         let known = moka::sync::Cache::builder()
             .max_capacity(KNOWN)
             .time_to_live(KNOWN_FOR)
@@ -65,7 +73,7 @@ impl Stores {
             known,
             looked_for,
             looks: [LOOKS_ADMITTED, LOOKS].map(Rate::new),
-            calls,
+            place,
         }
     }
 
@@ -91,7 +99,7 @@ impl Stores {
         if self.knows(store) {
             return Found::There;
         }
-        let Some(calls) = &self.calls else {
+        let Some(place) = &self.place else {
             return Found::None;
         };
         let [admitted, anyone] = &self.looks;
@@ -103,7 +111,7 @@ impl Stores {
             if !rate.take(Instant::now()) {
                 return None;
             }
-            Some(look(&**calls, store).await)
+            Some(place.look(store).await)
         };
         let found = self.looked_for.optionally_get_with(store, look).await;
         let found = found.unwrap_or(Found::Unknown);
@@ -114,17 +122,23 @@ impl Stores {
     }
 }
 
-async fn look(calls: &dyn Calls, store: StoreId) -> Found {
-    let deadline = Instant::now() + TIMEOUT;
-    let cx = Context::own(deadline);
-    let request = v1::GetStoreRequest {
-        store_id: store.to_string(),
-    };
-    let found = calls.get_store(&cx, request);
-    match tokio::time::timeout_at(deadline.into(), found).await {
-        Ok(Ok(_)) => Found::There,
-        Ok(Err(refusal)) if refusal.error.code == Code::StoreIdNotFound => Found::None,
-        Ok(Err(_)) | Err(_) => Found::Unknown,
+/// By the calls of a node, which asks those above where it has no database.
+pub(super) struct ByCalls(pub(super) Arc<dyn Calls>);
+
+#[async_trait]
+impl Looks for ByCalls {
+    async fn look(&self, store: StoreId) -> Found {
+        let deadline = Instant::now() + TIMEOUT;
+        let cx = Context::own(deadline);
+        let request = v1::GetStoreRequest {
+            store_id: store.to_string(),
+        };
+        let found = self.0.get_store(&cx, request);
+        match tokio::time::timeout_at(deadline.into(), found).await {
+            Ok(Ok(_)) => Found::There,
+            Ok(Err(refusal)) if refusal.error.code == Code::StoreIdNotFound => Found::None,
+            Ok(Err(_)) | Err(_) => Found::Unknown,
+        }
     }
 }
 
@@ -159,7 +173,71 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use tokio::sync::Semaphore;
+
     use super::*;
+
+    /// Every store is there; each look takes a permit.
+    struct All {
+        looked: AtomicUsize,
+        permits: Semaphore,
+    }
+
+    #[async_trait]
+    impl Looks for All {
+        async fn look(&self, _: StoreId) -> Found {
+            self.looked.fetch_add(1, Ordering::SeqCst);
+            self.permits.acquire().await.unwrap().forget();
+            Found::There
+        }
+    }
+
+    fn stores(permits: usize) -> (Arc<All>, Arc<Stores>) {
+        let all = Arc::new(All {
+            looked: AtomicUsize::new(0),
+            permits: Semaphore::new(permits),
+        });
+        let place = Arc::clone(&all) as Arc<dyn Looks>;
+        (all, Arc::new(Stores::new(Some(place))))
+    }
+
+    fn store(number: usize) -> StoreId {
+        format!("{number:026}").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_looks_for_the_same_store_at_the_same_time_shares_the_look() {
+        let (all, stores) = stores(0);
+        let finding = || {
+            let stores = Arc::clone(&stores);
+            tokio::spawn(async move { stores.find(store(1), For::Anyone).await })
+        };
+        let asked: Vec<_> = (0..100).map(|_| finding()).collect();
+        all.permits.add_permits(100);
+        for found in join_all(asked).await {
+            assert_eq!(found.unwrap(), Found::There);
+        }
+        assert_eq!(all.looked.load(Ordering::SeqCst), 1);
+        stores.find(store(1), For::Anyone).await;
+        assert_eq!(all.looked.load(Ordering::SeqCst), 1, "and it is known now");
+    }
+
+    #[tokio::test]
+    async fn who_was_not_let_in_takes_no_looks_from_who_was() {
+        let (all, stores) = stores(10_000);
+        let mut found = Vec::new();
+        for number in 0..1000 {
+            found.push(stores.find(store(number), For::Anyone).await);
+        }
+        let unknown = found.iter().filter(|found| **found == Found::Unknown);
+        assert!(unknown.count() > 500, "they are bounded: {found:?}");
+        assert!(all.looked.load(Ordering::SeqCst) < 500);
+        let admitted = stores.find(store(5000), For::Admitted).await;
+        assert_eq!(admitted, Found::There);
+    }
 
     #[test]
     fn a_rate_has_a_burst_and_then_one_in_each_interval() {

@@ -26,7 +26,7 @@ use meridian_server::roles::{self, Node};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::harness::{raw_rpc, send};
+use crate::harness::{alone, raw_rpc, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const KEY: &str = "a-key-that-nobody-may-see";
@@ -38,34 +38,22 @@ async fn central(file: &Path, set: impl FnOnce(&mut config::Recorder)) -> Node {
 }
 
 async fn central_with(url: &str, set: impl FnOnce(&mut Config)) -> Node {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut authn = Authn {
         method: Way::Preshared,
         ..Authn::default()
     };
     authn.preshared.keys = Secrets::new([KEY.to_owned()]);
     let mut config = Config {
-        name: "test".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
         datastore: config::Datastore {
             url: url.to_owned(),
             ..Default::default()
         },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
         authn,
-        shutdown_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..alone()
     };
     config.nodes.tokens = Secrets::new(["token".to_owned()]);
     config.recorder.enabled = true;
+    config.recorder.regions = vec!["here".to_owned()];
     config.http.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
     set(&mut config);
     let node = roles::central(&config).await.unwrap();
@@ -75,21 +63,11 @@ async fn central_with(url: &str, set: impl FnOnce(&mut Config)) -> Node {
 
 /// An edge below it.
 async fn edge(node: &Node) -> Node {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
         name: "edge".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
+        region: "here".into(),
         upstream: vec![format!("http://{}", node.nodes.unwrap())],
-        ..Config::default()
+        ..alone()
     };
     config.nodes.tokens = Secrets::new(["token".to_owned()]);
     roles::edge(&config).await.unwrap()

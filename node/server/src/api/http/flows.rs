@@ -6,14 +6,14 @@ use std::time::Duration;
 use ::http::StatusCode;
 use axum::Router;
 use axum::extract::{FromRef, Path, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use meridian_model::Code;
 use meridian_proto::google::Timestamp;
 use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::flow_service_server::FlowService as _;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tonic::Status;
 
 use super::query::Query;
@@ -65,43 +65,71 @@ impl FromRef<Served> for Patience {
     }
 }
 
-/// What a refusal of the service is over HTTP.
-fn refused(status: &Status) -> Response {
-    let (http, code) = match status.code() {
-        tonic::Code::InvalidArgument => (StatusCode::BAD_REQUEST, Code::ValidationError.name()),
-        tonic::Code::FailedPrecondition => (StatusCode::BAD_REQUEST, Code::ValidationError.name()),
-        tonic::Code::NotFound => (StatusCode::NOT_FOUND, "flow_not_found"),
-        tonic::Code::DeadlineExceeded => {
-            (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded.name())
-        }
-        tonic::Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable.name()),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal.name()),
-    };
-    error(http, code, status.message())
+/// Why a call is not answered, as its client is told it.
+struct Refused(Response);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.0
+    }
 }
 
-fn invalid(fields: &InvalidFields) -> Response {
-    error(StatusCode::BAD_REQUEST, fields.code, &fields.message)
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        let (http, code) = match status.code() {
+            tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
+                (StatusCode::BAD_REQUEST, Code::ValidationError.name())
+            }
+            tonic::Code::NotFound => (StatusCode::NOT_FOUND, "flow_not_found"),
+            tonic::Code::DeadlineExceeded => {
+                (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded.name())
+            }
+            tonic::Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable.name()),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal.name()),
+        };
+        Self(error(http, code, status.message()))
+    }
 }
 
-type Answer = Result<Response, Response>;
+impl From<InvalidFields> for Refused {
+    fn from(InvalidFields { code, message }: InvalidFields) -> Self {
+        Self(error(StatusCode::BAD_REQUEST, code, &message))
+    }
+}
+
+type Answer = Result<Response, Refused>;
 
 fn shown(body: &Value) -> Response {
     answer(StatusCode::OK, body)
 }
+
+/// What flows may be listed by.
+const FILTERS: [&str; 11] = [
+    "from",
+    "to",
+    "client_id",
+    "user",
+    "status",
+    "kind",
+    "step",
+    "error_code",
+    "page_size",
+    "continuation_token",
+    "count",
+];
 
 async fn list(
     State(flows): State<Arc<Flows>>,
     Path(store_id): Path<String>,
     http: Request,
 ) -> Answer {
-    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
-    let size = query.page_size().map_err(|fields| invalid(&fields))?;
+    let query = Query::among(http.uri(), &FILTERS)?;
+    let size = query.page_size()?;
     let request = wire::ListFlowsRequest {
         store_id,
         filter: Some(wire::FlowFilter {
-            from_micros: micros(&query, "from").map_err(|fields| invalid(&fields))?,
-            to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+            from_micros: micros(&query, "from")?,
+            to_micros: micros(&query, "to")?,
             client_id: query.text("client_id"),
             user: query.text("user"),
             status: query.text("status"),
@@ -109,13 +137,12 @@ async fn list(
             error_code: query.text("error_code"),
             kind: query.text("kind"),
         }),
-        // What is below 0 is refused as 0 is.
-        page_size: size.map(|size| u32::try_from(size).unwrap_or(0)),
+        page_size: size.map(flows_of_a_page).transpose()?,
         continuation_token: query.continuation_token(),
-        count: query.text("count") == "true",
+        count: query.flag("count")?,
     };
     let reply = flows.list_flows(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     let flows: Vec<_> = reply.flows.iter().map(flow).collect();
     let mut body = json!({ "flows": flows, "continuation_token": reply.continuation_token });
     if let (Some(total), Some(body)) = (reply.total, body.as_object_mut()) {
@@ -131,14 +158,14 @@ async fn one(
     Path((store_id, id)): Path<(String, String)>,
     http: Request,
 ) -> Answer {
-    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let query = Query::among(http.uri(), &["explain"])?;
     let request = wire::GetFlowRequest {
         store_id,
         id,
-        explain: query.text("explain") == "true",
+        explain: query.flag("explain")?,
     };
     let reply = flows.get_flow(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     let mut body = json!({ "flow": reply.flow.as_ref().map(flow), "steps": steps(&reply.steps) });
     if let (Some(why), Some(body)) = (&reply.explanation, body.as_object_mut()) {
         let mut explanation = parsed(&why.json);
@@ -167,14 +194,14 @@ async fn stats(
     Path(store_id): Path<String>,
     http: Request,
 ) -> Answer {
-    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let query = Query::among(http.uri(), &["from", "to"])?;
     let request = wire::GetFlowStatsRequest {
         store_id,
-        from_micros: micros(&query, "from").map_err(|fields| invalid(&fields))?,
-        to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+        from_micros: micros(&query, "from")?,
+        to_micros: micros(&query, "to")?,
     };
     let reply = flows.get_flow_stats(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     let counts = reply.counts.iter().map(|count| {
         json!({
             "kind": count.kind,
@@ -197,21 +224,21 @@ async fn days(
     Path(store_id): Path<String>,
     http: Request,
 ) -> Answer {
-    let query = Query::of(http.uri()).map_err(|fields| invalid(&fields))?;
+    let query = Query::among(http.uri(), &["days", "to"])?;
     let days = match query.text("days") {
         none if none.is_empty() => None,
         text => Some(text.parse().map_err(|_| {
             let told = format!("days is '{text}': use a whole number, 1 to 366");
-            refused(&Status::invalid_argument(told))
+            Status::invalid_argument(told)
         })?),
     };
     let request = wire::GetDailyActivityRequest {
         store_id,
         days,
-        to_micros: micros(&query, "to").map_err(|fields| invalid(&fields))?,
+        to_micros: micros(&query, "to")?,
     };
     let reply = flows.get_daily_activity(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     let days = reply.days.iter().map(|day| {
         json!({ "date": day.date, "total": day.total, "succeeded": day.succeeded, "failed": day.failed })
     });
@@ -235,14 +262,14 @@ async fn purge(
     let Purge { before } = body(http, patience).await?;
     let before = before.parse().map_err(|_| {
         let told = format!("before is '{before}', which is no time like 2026-01-31T12:00:00Z");
-        refused(&Status::invalid_argument(told))
+        Status::invalid_argument(told)
     })?;
     let request = wire::PurgeFlowsRequest {
         store_id,
         before_micros: to_micros(&before),
     };
     let reply = flows.purge_flows(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     Ok(shown(
         &json!({ "purged": reply.purged, "more": reply.more }),
     ))
@@ -251,7 +278,7 @@ async fn purge(
 async fn recorder(State(flows): State<Arc<Flows>>, Path(store_id): Path<String>) -> Answer {
     let request = wire::GetRecorderRequest { store_id };
     let reply = flows.get_recorder(tonic::Request::new(request)).await;
-    let reply = reply.map_err(|status| refused(&status))?.into_inner();
+    let reply = reply?.into_inner();
     Ok(shown(&of_recorder(&reply)))
 }
 
@@ -301,9 +328,9 @@ async fn set_recorder(
     let reply = reply.map_err(|status| match status.code() {
         tonic::Code::NotFound => {
             let code = Code::StoreIdNotFound.name();
-            error(StatusCode::NOT_FOUND, code, status.message())
+            Refused(error(StatusCode::NOT_FOUND, code, status.message()))
         }
-        _ => refused(&status),
+        _ => status.into(),
     });
     let reply = reply?.into_inner();
     Ok(shown(&of_recorder(&reply.recorder.unwrap_or_default())))
@@ -312,13 +339,15 @@ async fn set_recorder(
 async fn body<T: for<'de> Deserialize<'de>>(
     http: Request,
     Patience(limit): Patience,
-) -> Result<T, Response> {
-    let wrong = |why: String| refused(&Status::invalid_argument(why));
+) -> Result<T, Refused> {
+    let wrong = |why: String| Refused::from(Status::invalid_argument(why));
     let bytes = axum::body::to_bytes(http.into_body(), BODY);
     let bytes = tokio::time::timeout(limit, bytes).await;
-    let bytes = bytes.map_err(|_| super::refused(&late(limit)))?;
+    let bytes = bytes.map_err(|_| Refused(super::refused(&late(limit))))?;
     let bytes = bytes.map_err(|why| wrong(format!("reading the body: {why}")))?;
-    serde_json::from_slice(&bytes).map_err(|why| wrong(format!("malformed JSON: {why}")))
+    let fields: Map<String, Value> = serde_json::from_slice(&bytes)
+        .map_err(|why| wrong(format!("the body is not a JSON object: {why}")))?;
+    T::deserialize(Value::Object(fields)).map_err(|why| wrong(format!("the body: {why}")))
 }
 
 fn of_recorder(recorder: &wire::GetRecorderResponse) -> Value {
@@ -328,6 +357,11 @@ fn of_recorder(recorder: &wire::GetRecorderResponse) -> Value {
         "sampling": recorder.sampling,
         "retention_seconds": recorder.retention_seconds,
     })
+}
+
+fn flows_of_a_page(size: i32) -> Result<u32, Status> {
+    let told = |_| Status::invalid_argument(format!("page_size is {size}: use 1 to 100"));
+    u32::try_from(size).map_err(told)
 }
 
 fn micros(query: &Query, name: &str) -> Result<Option<i64>, InvalidFields> {

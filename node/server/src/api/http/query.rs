@@ -1,5 +1,5 @@
-//! Query parameters of the calls that are GETs. Unknown ones are ignored, as upstream, and so is `pageSize`;
-//! of one that is given twice the last counts.
+//! Query parameters of the calls that are GETs. Of OpenFGA's calls unknown ones are ignored, as upstream, and so is `pageSize`; of
+//! one that is given twice the last counts. Meridian's own refuse both: a filter that is misspelt would let everything through.
 
 use axum::extract::Query as Pairs;
 use http::Uri;
@@ -17,6 +17,23 @@ impl Query {
             .map_err(|why| invalid(format!("parsing the query string: {why}")))
     }
 
+    /// Parameters of these names, each at most once.
+    pub(super) fn among(uri: &Uri, names: &[&str]) -> Result<Self, InvalidFields> {
+        let query = Self::of(uri)?;
+        for (at, (name, _)) in query.0.iter().enumerate() {
+            if !names.contains(&name.as_str()) {
+                let names = names.join(", ");
+                return Err(invalid(format!(
+                    "there is no parameter '{name}': use {names}"
+                )));
+            }
+            if query.0.iter().take(at).any(|(before, _)| before == name) {
+                return Err(invalid(format!("parameter '{name}' is given twice")));
+            }
+        }
+        Ok(query)
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rfind(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str())
@@ -25,6 +42,15 @@ impl Query {
     /// A text; empty when it is not given.
     pub(super) fn text(&self, name: &str) -> String {
         self.get(name).unwrap_or_default().to_owned()
+    }
+
+    /// Whether it says `true`; not when it is not given.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, InvalidFields> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(invalid(format!("{name} is '{other}': use true or false"))),
+        }
     }
 
     pub(super) fn continuation_token(&self) -> String {

@@ -274,7 +274,10 @@ async fn an_explanation_now_is_of_now_and_says_what_it_cannot_do() {
     let expand = json!({"tuple_key": {"relation": "lent", "object": "document:plan"}});
     post(&node, &path(store, "/expand"), expand).await;
     let flows = listed(&node, store, "kind=decision", 3).await;
-    for (flow, told) in [(&flows[0], "only a flow of a Check"), (&flows[1], "place")] {
+    for (flow, told) in [
+        (&flows[0], "only flows of Check, Evaluation, Subscribe"),
+        (&flows[1], "place"),
+    ] {
         let id = flow["id"].as_str().unwrap();
         let asked = path(store, &format!("/flows/{id}?explain=true"));
         let (status, body) = get(node.http, &asked).await;

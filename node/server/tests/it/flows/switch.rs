@@ -34,13 +34,18 @@ async fn the_switch_of_a_store_and_of_the_process_are_turned_by_calls_also_from_
     let (_, seen) = get(edge.http, &format!("/stores/{store}/flows?kind=decision")).await;
     assert_eq!(seen["flows"], json!(first));
 
-    // Off for the store, and nothing more comes of it.
+    // Off for the store, and nothing more comes of it: what is told later would have come behind it.
+    let of = |user: &str| {
+        let key = json!({"user": user, "relation": "viewer", "object": "document:plan"});
+        json!({ "tuple_key": key })
+    };
     let off = set(edge.http, json!({"enabled": false})).await;
     assert_eq!(off.body, as_set(true, false, 1.0));
-    post(&node, &check, json!({ "tuple_key": key })).await;
+    post(&node, &check, of("user:carol")).await;
     let on = set(node.http, json!({"enabled": true, "sampling": 1.0})).await;
     assert_eq!(on.body, as_set(true, true, 1.0));
-    post(&node, &check, json!({ "tuple_key": key })).await;
+    post(&node, &check, of("user:beth")).await;
+    listed(&node, store, "kind=decision&user=user:beth", 1).await;
     assert_eq!(listed(&node, store, "kind=decision", 2).await.len(), 2);
 
     // What is null is as for all again, and what is not named stays.
