@@ -26,10 +26,10 @@ pub enum Schema {
     Current,
 }
 
-/// Brings the database at `address` to this program's schema, as soon as it is there.
+/// Brings the database at `address`, which `setting` names, to this program's schema, as soon as it is there.
 pub(crate) async fn bring_up(
     datastore: &dyn Datastore,
-    address: &str,
+    (setting, address): (&str, &str),
     schema: &watch::Sender<Schema>,
 ) {
     let mut told = None;
@@ -39,7 +39,7 @@ pub(crate) async fn bring_up(
             tracing::error!(
                 database = address,
                 error = why,
-                "the database (datastore.url) cannot be brought to this version's schema; trying again"
+                "the database ({setting}) cannot be brought to this version's schema; trying again"
             );
             told = Some(why);
         }

@@ -11,7 +11,7 @@ use crate::config::authn::Oidc;
 pub struct Caller {
     /// The token's `sub`.
     pub subject: Option<String>,
-    /// The client that the token was issued to, by the first of `authn.oidc.clientIdClaims` that it has.
+    /// The client that the token was issued to, by the first of `oidc.clientIdClaims` that it has.
     pub client_id: Option<String>,
 }
 
@@ -44,15 +44,15 @@ impl Claims {
             ),
             (
                 issuer == settings.issuer || aliases.iter().any(|alias| alias == issuer),
-                "iss is neither authn.oidc.issuer nor one of authn.oidc.issuerAliases",
+                "iss is neither oidc.issuer nor one of oidc.issuerAliases",
             ),
             (
                 self.is_for(&settings.audience),
-                "aud does not contain authn.oidc.audience",
+                "aud does not contain oidc.audience",
             ),
             (
                 settings.subjects.is_empty() || subject.is_some_and(may),
-                "sub is none of authn.oidc.subjects",
+                "sub is none of oidc.subjects",
             ),
         ] {
             if !holds {

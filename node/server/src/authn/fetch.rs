@@ -16,11 +16,11 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub enum FetchError {
     /// There is nothing to trust the issuer's certificate by.
     #[error(
-        "authn.oidc.issuer: the system's certificates cannot be read; install them, or name a file of them in SSL_CERT_FILE"
+        "oidc.issuer: the system's certificates cannot be read; install them, or name a file of them in SSL_CERT_FILE"
     )]
     NoRoots(#[source] std::io::Error),
     /// The certificates named for that cannot be used.
-    #[error("authn.oidc.ca: {0} has no certificates in PEM that can be read")]
+    #[error("oidc.ca: {0} has no certificates in PEM that can be read")]
     NoCertificates(PathBuf, #[source] BoxError),
     /// A document did not come in time.
     #[error("{0} did not answer within {TIMEOUT:?}")]

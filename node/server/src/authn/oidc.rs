@@ -138,7 +138,8 @@ impl Oidc {
         match self.fetcher.keys().await {
             Ok(keys) => {
                 if let Some(away) = self.outage.worked() {
-                    tracing::info!(?away, "the keys of authn.oidc.issuer can be fetched again");
+                    let issuer = &self.settings.issuer;
+                    tracing::info!(issuer, ?away, "the keys of an issuer can be fetched again");
                 }
                 self.keys.send_replace(Some(Arc::new(keys)));
                 true
@@ -147,9 +148,10 @@ impl Oidc {
                 if self.outage.failed() {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(
+                        issuer = self.settings.issuer,
                         error,
                         has_keys = self.known().is_some(),
-                        "the keys of authn.oidc.issuer cannot be fetched"
+                        "the keys of an issuer cannot be fetched"
                     );
                 }
                 false

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 use meridian_live_channel::settings::{Limits, Rules, Times};
-use meridian_model::StoreId;
+use meridian_model::{Object, StoreId};
 use serde::Deserialize;
 
 use super::authn::{Method, Oidc, is_http_url};
@@ -214,20 +214,46 @@ impl Config {
                 WHOLE_TYPE,
             )?;
         }
-        for (setting, url) in [
-            ("live.userinfoUrl", &live.userinfo_url),
-            ("live.authorityUrl", &live.authority_url),
-        ] {
-            let url = url.as_deref().unwrap_or("http://none");
-            let filled = url.replace(['{', '}'], "");
-            let is_url = is_http_url(&filled) && filled.parse::<Uri>().is_ok();
+        let user_type = format!("{}:x", live.user_type);
+        need(
+            user_type.parse::<Object>().is_ok(),
+            "live.userType",
+            &live.user_type,
+            "name a type: 1 to 254 bytes without spaces, :, #, @ and *",
+        )?;
+        need(
+            is_relation(&live.relation),
+            "live.relation",
+            &live.relation,
+            "name a relation: 1 to 50 bytes without spaces, :, #, @ and *",
+        )?;
+        for origin in &live.allowed_origins {
+            let may_be = origin.contains("://") || origin.starts_with('*') || origin == "null";
             need(
-                is_url,
-                setting,
-                url,
-                "write a URL, like https://app.example.com/me",
+                may_be,
+                "live.allowedOrigins",
+                origin,
+                "write each with its scheme, like https://map.example.com",
             )?;
         }
+        let url = live.userinfo_url.as_deref().unwrap_or("http://none");
+        need(
+            is_url(url),
+            "live.userinfoUrl",
+            url,
+            "write a URL, like https://app.example.com/me",
+        )?;
+        let url = live.authority_url.as_deref().unwrap_or("http://none/{id}");
+        let names_object = ["{object}", "{id}"].iter().any(|part| url.contains(part));
+        let filled = PLACES
+            .iter()
+            .fold(url.to_owned(), |url, place| url.replace(place, "x"));
+        need(
+            names_object && is_url(&filled),
+            "live.authorityUrl",
+            url,
+            "write a URL with {object}, or {type} and {id}, like https://app.example.com/may-watch/{type}/{id}",
+        )?;
         need(
             live.store.is_some() || live.authority_url.is_none(),
             "live.store",
@@ -275,6 +301,18 @@ impl Config {
             "name the issuer of the users' tokens, or live.userinfoUrl: a preshared key says nothing of who a user is",
         )
     }
+}
+
+/// What stands for the object in `live.authorityUrl`.
+const PLACES: [&str; 3] = ["{object}", "{type}", "{id}"];
+
+fn is_url(text: &str) -> bool {
+    is_http_url(text) && !text.contains(['{', '}']) && text.parse::<Uri>().is_ok()
+}
+
+fn is_relation(text: &str) -> bool {
+    let is_out = |c: char| c.is_whitespace() || c.is_control() || ":#@*".contains(c);
+    (1..=50).contains(&text.len()) && !text.contains(is_out)
 }
 
 fn relation(text: &str) -> Option<(String, String)> {

@@ -65,7 +65,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = schema::bring_up(&*store, &address, &schema_sender) => {}
+            () = schema::bring_up(&*store, ("datastore.url", &address), &schema_sender) => {}
         }
         tokio::join!(
             relay.run(stop.clone()),
@@ -89,7 +89,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let following = building.following(&datastore, hub.as_ref());
     building.live(
         hub,
-        Arc::clone(&own) as _,
+        (Arc::clone(&own) as _, Arc::clone(&own) as _),
         Source::Database(Arc::clone(&following)),
         &guard,
     )?;

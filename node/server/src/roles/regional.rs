@@ -90,7 +90,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     building.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = schema::bring_up(&*store, &address, &schema) => {}
+            () = schema::bring_up(&*store, ("datastore.url", &address), &schema) => {}
         }
         tokio::join!(
             replication.run(consumer, stop.clone()),
@@ -125,7 +125,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let following = building.following(&datastore, hub.as_ref());
     building.live(
         hub,
-        Arc::clone(&regional) as _,
+        (Arc::clone(&regional) as _, Arc::clone(&regional) as _),
         Source::Database(Arc::clone(&following)),
         &guard,
     )?;

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use meridian_proto::meridian::v1 as node;
 use meridian_proto::openfga::v1;
+use meridian_server::config::Config;
 use meridian_server::config::authn::{Authn, Method as Way, Nodes, Secrets};
-use meridian_server::config::{self, Config};
 use meridian_server::roles::{self, Node};
 use prost::Message;
 use serde_json::{Value, json};
 
 use crate::captured::Log;
-use crate::harness::{NOBODY, RawReply, raw_rpc, send};
+use crate::harness::{NOBODY, RawReply, alone, raw_rpc, send};
 use issuer::{Issuer, Key, hmac, now, unsigned};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,30 +34,13 @@ async fn central_among(authn: Authn, tokens: &[&str]) -> Node {
 }
 
 fn among(authn: Authn, tokens: &[&str]) -> Config {
-    let any = ([127, 0, 0, 1], 0).into();
     Config {
-        name: "test".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        datastore: config::Datastore {
-            url: "memory:".into(),
-            ..Default::default()
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
         authn,
         nodes: Nodes {
             tokens: Secrets::new(tokens.iter().map(|token| (*token).to_owned())),
             ..Nodes::default()
         },
-        shutdown_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..alone()
     }
 }
 
@@ -158,7 +141,11 @@ async fn a_token_of_the_nodes_lets_in_too() {
 
 #[tokio::test]
 async fn everything_but_health_needs_the_key() {
-    let node = ready(preshared(&["key"])).await;
+    let mut config = among(preshared(&["key"]), &[]);
+    config.live.enabled = true;
+    config.live.store = Some(NOBODY.into());
+    let node = roles::central(&config).await.unwrap();
+    tokio::time::timeout(PATIENCE, node.ready()).await.unwrap();
     let ask = async |path: &str, headers: &[(&str, &str)]| {
         raw_rpc(node.grpc, path, &[], headers).await.status
     };
@@ -184,6 +171,7 @@ async fn everything_but_health_needs_the_key() {
         (Method::POST, "/stores".to_owned()),
         (Method::PATCH, format!("/stores/{NOBODY}")),
         (Method::POST, format!("/stores/{NOBODY}/check")),
+        (Method::POST, format!("/stores/{NOBODY}/live/publish")),
     ] {
         assert_eq!(http(method, &path).await, (401, missing.clone()), "{path}");
     }
@@ -324,9 +312,9 @@ async fn why_a_caller_was_refused_is_logged_under_the_answers_id() {
     for (claim, value, reason) in [
         ("exp", json!(now() - 1), "has expired"),
         ("nbf", json!(now() + 60), "is yet to come"),
-        ("aud", json!("other"), "authn.oidc.audience"),
-        ("iss", json!("https://other"), "authn.oidc.issuer"),
-        ("sub", json!("bob"), "authn.oidc.subjects"),
+        ("aud", json!("other"), "oidc.audience"),
+        ("iss", json!("https://other"), "oidc.issuer"),
+        ("sub", json!("bob"), "oidc.subjects"),
     ] {
         let token = key.token(&issuer.claims_with(claim, value));
         let header = format!("Bearer {token}");

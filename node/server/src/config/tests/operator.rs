@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::super::authn::Method;
+use super::super::settings::SETTINGS;
 use super::*;
 
 #[derive(Deserialize)]
@@ -85,5 +88,75 @@ fn every_file_of_the_operator_is_read() {
             let told = config.advice(role);
             assert_eq!(told.is_empty(), is_secured, "{folder} {name}: {told:?}");
         }
+    }
+}
+
+/// The least and the most that a field's schema lets in, as a node's file would have them; none for what is neither a number nor
+/// a time.
+fn bounds(schema: &Value) -> Vec<String> {
+    if schema["type"] == "integer" {
+        // Whole numbers, which schemas write as if they were none.
+        let bound = |name: &str, unless: i64| {
+            let bound = schema[name].as_f64().map(|bound| format!("{bound:.0}"));
+            bound.unwrap_or_else(|| unless.to_string())
+        };
+        return vec![bound("minimum", i64::MIN), bound("maximum", i64::MAX)];
+    }
+    let rules = schema["x-kubernetes-validations"].as_array();
+    let rules = rules.into_iter().flatten();
+    let rule = rules.filter_map(|rule| rule["rule"].as_str());
+    let Some(rule) = rule
+        .into_iter()
+        .find(|rule| rule.contains("duration(self)"))
+    else {
+        return Vec::new();
+    };
+    let bound = |comparison: &str, unless: &str| {
+        let (_, rest) = rule.split_once(comparison).unwrap_or(("", unless));
+        rest.split('\'').next().unwrap_or_default().to_owned()
+    };
+    // What CEL itself can hold.
+    vec![
+        bound(">= duration('", "0s"),
+        bound("<= duration('", "2562047h"),
+    ]
+}
+
+/// A resource that the API server took must not keep nodes from starting.
+#[test]
+fn what_the_resources_let_in_nodes_take() {
+    let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
+    let spec = |kind: &str| {
+        let text = std::fs::read_to_string(crds.join(format!("{kind}.yaml"))).unwrap();
+        let crd: Value = serde_saphyr::from_str(&text).unwrap();
+        let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        crd.pointer(path).unwrap().clone()
+    };
+    let (store, edge) = (spec("authzstores"), spec("edgeregions"));
+    let mut compared = Vec::new();
+    for setting in SETTINGS {
+        let of_edge = setting.path.strip_prefix("edge.");
+        let (of, path) = match of_edge {
+            Some(rest) => (&edge, format!("freshness.{rest}")),
+            None => (&store, setting.path.to_owned()),
+        };
+        let path = format!("/properties/{}", path.replace('.', "/properties/"));
+        let bounds = of.pointer(&path).map(bounds).unwrap_or_default();
+        for bound in &bounds {
+            let taken = setting.set(&mut Config::default(), setting.path, bound);
+            taken.unwrap_or_else(|why| panic!("{bound}: {why}"));
+        }
+        compared.extend((!bounds.is_empty()).then_some(setting.path));
+    }
+    for known in [
+        "recorder.retention",
+        "live.queueRecords",
+        "edge.maxStaleness",
+        "kafka.partitions",
+    ] {
+        assert!(
+            compared.contains(&known),
+            "{known} is not among {compared:?}"
+        );
     }
 }
