@@ -11,20 +11,18 @@ use meridian_server::roles::{self, Node};
 use prost::Message as _;
 use serde_json::json;
 
-use crate::harness::{NOBODY, raw_rpc, send};
+use crate::harness::{NOBODY, alone, raw_rpc, send};
 
 fn config(datastore: &str, above: &[&Node]) -> Config {
-    let any = "127.0.0.1:0".parse().unwrap();
-    let mut config = Config::default();
-    (config.listen.grpc, config.listen.http, config.listen.nodes) = (any, any, any);
+    let above = above.iter().filter_map(|node| node.nodes);
+    let mut config = Config {
+        upstream: above.map(|address| format!("http://{address}")).collect(),
+        ..alone()
+    };
     config.datastore.url = datastore.into();
-    config.shutdown_timeout = Duration::from_millis(100);
-    config.kafka.bootstrap = "127.0.0.1:9".into();
-    config.upstream = above
-        .iter()
-        .filter_map(|node| node.nodes)
-        .map(|address| format!("http://{address}"))
-        .collect();
+    // That the database is away is known long before any caller's time is up.
+    config.datastore.acquire_timeout = Duration::from_secs(1);
+    config.limits.request_timeout = Duration::from_secs(20);
     config
 }
 

@@ -12,7 +12,7 @@ use rdkafka::producer::DefaultProducerContext;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::harness::{check_request, send};
+use crate::harness::{alone, check_request, send};
 
 const MODEL: &str = "model
   schema 1.1
@@ -57,20 +57,8 @@ impl Trio {
         for topic in ["meridian.default.changes", "meridian.default.here.edge"] {
             kafka.create_topic(topic, 2, 1).unwrap();
         }
-        let any = || ([127, 0, 0, 1], 0).into();
         let config = |upstream: Option<&Node>| Config {
-            name: "test".into(),
             region: "here".into(),
-            listen: config::Listen {
-                grpc: any(),
-                http: any(),
-                nodes: any(),
-                metrics: None,
-            },
-            datastore: config::Datastore {
-                url: "memory:".into(),
-                ..Default::default()
-            },
             kafka: config::Kafka {
                 bootstrap: kafka.bootstrap_servers(),
                 partitions: 2,
@@ -86,12 +74,11 @@ impl Trio {
                 max_staleness,
                 ..Default::default()
             },
-            shutdown_timeout: Duration::from_millis(100),
             experimentals: vec!["authzen".into()],
             authzen: config::AuthZen {
                 base_url: "https://pdp.example".parse().ok(),
             },
-            ..Config::default()
+            ..alone()
         };
         let central = roles::central(&config(None)).await.unwrap();
         let regional = roles::regional(&config(Some(&central))).await.unwrap();

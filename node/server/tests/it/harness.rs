@@ -15,6 +15,7 @@ use meridian_server::api::grpc::{Grpc, Readiness, common_services};
 use meridian_server::api::{Api, http as api_http, serve};
 use meridian_server::calls::ServedBy;
 use meridian_server::commands::Local;
+use meridian_server::config::{Config, Datastore, Kafka, Listen};
 use meridian_server::limits::Limits;
 use meridian_store::memory::MemoryDatastore;
 use prost::Message;
@@ -24,6 +25,30 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A well-formed id that nothing has.
 pub(crate) const NOBODY: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+/// A node by itself: on free ports of this machine, with its data in memory, and no Kafka.
+pub(crate) fn alone() -> Config {
+    let any = ([127, 0, 0, 1], 0).into();
+    Config {
+        name: "test".into(),
+        listen: Listen {
+            grpc: any,
+            http: any,
+            nodes: any,
+            metrics: None,
+        },
+        datastore: Datastore {
+            url: "memory:".into(),
+            ..Default::default()
+        },
+        kafka: Kafka {
+            bootstrap: "127.0.0.1:9".into(),
+            ..Default::default()
+        },
+        shutdown_timeout: Duration::from_millis(100),
+        ..Config::default()
+    }
+}
 
 /// A running central. Stops when dropped.
 pub(crate) struct Node {

@@ -13,35 +13,19 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::harness::{NOBODY, raw_rpc, send};
+use crate::harness::{NOBODY, alone, raw_rpc, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn node(trusted: &[&str]) -> Node {
-    let any = ([127, 0, 0, 1], 0).into();
     let mut config = Config {
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        datastore: config::Datastore {
-            url: "memory:".into(),
-            ..Default::default()
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
         live: config::Live {
             enabled: true,
             store: Some(NOBODY.into()),
             connections_per_address: 1,
             ..Default::default()
         },
-        shutdown_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..alone()
     };
     config.recorder.enabled = true;
     config.http.trusted_proxies = trusted.iter().map(|text| (*text).to_owned()).collect();

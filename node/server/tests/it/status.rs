@@ -7,30 +7,19 @@ use meridian_proto::meridian::v1 as wire;
 use meridian_proto::meridian::v1::admin_service_client::AdminServiceClient;
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
-use meridian_server::config::{Config, Datastore, Kafka, Listen};
+use meridian_server::config::{Config, Kafka};
 use meridian_server::roles::{self, Node};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use crate::harness::{check_request, github_model};
+use crate::harness::{alone, check_request, github_model};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(name: &str, bootstrap: String, upstream: Vec<String>) -> Config {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Config {
         name: name.into(),
         region: "eu".into(),
-        listen: Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        datastore: Datastore {
-            url: "memory:".into(),
-            ..Datastore::default()
-        },
         kafka: Kafka {
             bootstrap,
             partitions: 1,
@@ -38,7 +27,7 @@ fn config(name: &str, bootstrap: String, upstream: Vec<String>) -> Config {
             ..Kafka::default()
         },
         upstream,
-        ..Config::default()
+        ..alone()
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use meridian_proto::openfga::v1;
 use meridian_proto::openfga::v1::open_fga_service_client::OpenFgaServiceClient;
+use meridian_server::config::Config;
 use meridian_server::config::authn::{Method, Nodes, Secrets};
 use meridian_server::config::transport::Files;
-use meridian_server::config::{self, Config};
 use meridian_server::roles::{self, Node};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
@@ -20,6 +20,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::harness::alone;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -128,26 +130,7 @@ fn der(cert: &str) -> Vec<u8> {
 }
 
 fn config() -> Config {
-    let any = ([127, 0, 0, 1], 0).into();
-    let mut config = Config {
-        name: "test".into(),
-        listen: config::Listen {
-            grpc: any,
-            http: any,
-            nodes: any,
-            metrics: None,
-        },
-        datastore: config::Datastore {
-            url: "memory:".into(),
-            ..Default::default()
-        },
-        kafka: config::Kafka {
-            bootstrap: "127.0.0.1:9".into(),
-            ..Default::default()
-        },
-        shutdown_timeout: Duration::from_millis(100),
-        ..Config::default()
-    };
+    let mut config = alone();
     config.tls.reload_interval = Duration::from_millis(5);
     config
 }
