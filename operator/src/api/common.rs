@@ -206,7 +206,7 @@ pub struct Datastore {
     pub max_connections: Option<i32>,
     /// How long changes are kept for ReadChanges and for nodes below that were away, like `168h`; for ever where unset.
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("changelogRetention must be 1m or more"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('876000h')").message("changelogRetention must be 1m to 876000h; leave it out to keep all changes"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changelog_retention: Option<String>,
 }

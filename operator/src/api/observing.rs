@@ -1,4 +1,4 @@
-//! The flow recorder and the live channel of an AuthzStore, under the names that `docs/configuration.md` has for their
+//! The flow recorder, the live channel and the watching of an AuthzStore, under the names that `docs/configuration.md` has for their
 //! settings. Naming one turns it on.
 
 use std::collections::BTreeMap;
@@ -24,13 +24,13 @@ pub struct Recorder {
     pub explain: Option<String>,
     /// How long flows are kept, like `720h`, which it is where unset.
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('87600h')").message("retention must be 1m to 87600h"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('87600h')").message("retention must be 1h to 87600h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
     /// How often the same caller's showing who it is is recorded at most, like `1h`, which it is where unset; `0s` for every
     /// request.
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('720h')").message("authenticationInterval must be 0s to 720h"))]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("authenticationInterval must be 0s to 24h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication_interval: Option<String>,
 }
@@ -39,6 +39,7 @@ pub struct Recorder {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.authorityUrl) || has(self.store)").message("authorityUrl knows the objects of one store: name it, as store"))]
+#[x_kube(validation = Rule::new("(has(self.historyBytes) ? self.historyBytes : 67108864) <= (has(self.historyTotalBytes) ? self.historyTotalBytes : 268435456)").message("historyTotalBytes (268435456 where unset) must be at least historyBytes, which one store may have (67108864 where unset)"))]
 pub struct Live {
     /// The id of the store of clients that name none. The scopes of tokens allow objects of this store alone.
     #[schemars(length(max = 26), regex(pattern = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"))]
@@ -106,6 +107,59 @@ pub struct Live {
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_origins: Option<Vec<String>>,
+    /// Sockets of one address at a node; 1000 where unset.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_address: Option<i32>,
+    /// Sockets of one user at a node; 100 where unset.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_user: Option<i32>,
+    /// Records that wait for one client, before it is told that it is too slow; 4096 where unset.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_records: Option<i32>,
+    /// Bytes of them; 2097152 where unset.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_bytes: Option<i32>,
+    /// Records of one object that each node keeps for clients who come back; 2048 where unset.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_records: Option<i32>,
+    /// Bytes of all records kept of one store; 67108864 where unset.
+    #[schemars(range(min = 0, max = 4_294_967_296_i64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_bytes: Option<i64>,
+    /// Bytes of all records kept of all stores; 268435456 where unset.
+    #[schemars(range(min = 0, max = 68_719_476_736_i64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_total_bytes: Option<i64>,
+    /// How long they are kept, like `1h`, which it is where unset.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('720h')").message("historyAge must be 1s to 720h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_age: Option<String>,
+    /// How long a subscription whose permission may have changed waits for a decision, its records held back, like `5s`, which it is where unset.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('1h')").message("grace must be 1ms to 1h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
+    /// How often each permission is checked again, whatever changed, like `5m`, which it is where unset. With `authorityUrl` it is how long a revocation goes unnoticed.
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("reviewInterval must be 1s to 24h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_interval: Option<String>,
+}
+
+/// Changes and decisions as they happen, over WebSockets, to whoever may call the API: at central and in the regions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Watch {
+    /// Watchers of one node; 100 where unset.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i32>,
 }
 
 /// Pods that serve the live channel and nothing else, in each region behind a Service of their own.

@@ -11,7 +11,7 @@ use super::callers::{Authn, Nodes, Tls};
 use super::common::{
     Datastore, KeyRef, LocalRef, PullPolicy, Resources, Toleration, node_selector, one,
 };
-use super::observing::{Live, Recorder};
+use super::observing::{Live, Recorder, Watch};
 use super::tuning::{AuthZen, CheckCache, Experimental, Http, Limits, Traces};
 
 /// An image's name: `[registry[:port]/]path[:tag][@digest]`.
@@ -114,6 +114,9 @@ pub struct AuthzStoreSpec {
     /// The live channel. Where unset, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
+    /// Watching the store's changes and decisions. Where unset, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// Where traces go. Where unset, there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<Traces>,

@@ -54,7 +54,9 @@ struct Config<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     recorder: Option<Recorder<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    live: Option<Live>,
+    live: Option<On<observing::Live>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watch: Option<On<observing::Watch>>,
     drain_delay: String,
     shutdown_timeout: String,
 }
@@ -167,11 +169,12 @@ struct Recorder<'a> {
     authentication_interval: Option<&'a str>,
 }
 
+/// What is on because it is named.
 #[derive(Serialize)]
-struct Live {
+struct On<T> {
     enabled: bool,
     #[serde(flatten)]
-    of: observing::Live,
+    of: T,
 }
 
 pub(super) fn central(spec: &AuthzStoreSpec) -> String {
@@ -212,6 +215,7 @@ pub(super) fn live_endpoint(
         max_staleness: None,
         answer_max_age: None,
     });
+    config.recorder = spec.recorder.as_ref().map(recorder_below);
     config.text()
 }
 
@@ -227,11 +231,7 @@ pub(super) fn edge(input: &EdgeInput) -> String {
         max_staleness: freshness.and_then(|of| of.max_staleness.as_deref()),
         answer_max_age: freshness.and_then(|of| of.answer_max_age.as_deref()),
     });
-    // The nodes above keep what it records.
-    config.recorder = spec.recorder.as_ref().map(|of| Recorder {
-        retention: None,
-        ..recorder(of)
-    });
+    config.recorder = spec.recorder.as_ref().map(recorder_below);
     if input.spec.authzen.is_some() {
         config.authzen = input.spec.authzen.as_ref();
     }
@@ -280,6 +280,11 @@ impl<'a> Config<'a> {
             limits: spec.limits.as_ref(),
             recorder: None,
             live: spec.live.as_ref().map(|of| live(of, role)),
+            watch: spec
+                .watch
+                .clone()
+                .filter(|_| !role.is_in_memory())
+                .map(|of| On { enabled: true, of }),
             drain_delay: format!("{DRAIN_SECONDS}s"),
             shutdown_timeout: format!("{SHUTDOWN_SECONDS}s"),
         }
@@ -336,8 +341,16 @@ fn recorder(of: &observing::Recorder) -> Recorder<'_> {
     }
 }
 
+/// Of a node whose flows those above keep.
+fn recorder_below(of: &observing::Recorder) -> Recorder<'_> {
+    Recorder {
+        retention: None,
+        ..recorder(of)
+    }
+}
+
 /// What a node of this role reads of it: who has no database stores nothing.
-fn live(of: &observing::Live, role: Role) -> Live {
+fn live(of: &observing::Live, role: Role) -> On<observing::Live> {
     let mut of = observing::Live {
         endpoint: None,
         ..of.clone()
@@ -345,7 +358,7 @@ fn live(of: &observing::Live, role: Role) -> Live {
     if role.is_in_memory() {
         (of.durable, of.retention) = (None, None);
     }
-    Live { enabled: true, of }
+    On { enabled: true, of }
 }
 
 /// The schema lets nothing in that is no number.
