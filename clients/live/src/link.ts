@@ -44,11 +44,16 @@ export const TIMING: Timing = {
   refreshBefore: 30_000,
 };
 
+/** Four fifths of what a node allows unless it is told otherwise (`live.messagesPerSecond`). */
+export const MESSAGES_PER_SECOND = 40;
+
 export interface LinkOptions {
   readonly url: string;
   readonly token: (why: Why) => string | Promise<string>;
   readonly WebSocket: typeof WebSocket;
   readonly timing: Timing;
+  /** How much is said in a second, however many subscriptions there are to take up again. At least 1. */
+  readonly messagesPerSecond: number;
 }
 
 /** Whom a link tells. None of these may throw. */
@@ -72,9 +77,6 @@ const RETRY_REFRESH = 5_000;
 /** Closes of this side's making; the browser's own for "lost without a word" is 1006. */
 const LOST = 1006;
 const NORMAL = 1000;
-
-/** How much is said in a second: less than a node allows, however many subscriptions there are to take up again. */
-const MESSAGES_PER_SECOND = 40;
 
 type Timer = "retry" | "deadline" | "ping" | "refresh" | "send";
 
@@ -159,7 +161,7 @@ export class Link {
       this.secondBegan = now;
       this.sentInSecond = 0;
     }
-    const sent = this.unsent.splice(0, MESSAGES_PER_SECOND - this.sentInSecond);
+    const sent = this.unsent.splice(0, this.options.messagesPerSecond - this.sentInSecond);
     this.sentInSecond += sent.length;
     for (const message of sent) socket.send(JSON.stringify(message));
     if (this.unsent.length > 0) this.after("send", this.secondBegan + 1_000 - now, () => this.flush());
@@ -167,7 +169,9 @@ export class Link {
 
   private show(token: string): void {
     this.shownAt = Date.now();
-    this.send({ type: "auth", token });
+    // In front of subscriptions that wait: without it the connection ends before they are all taken up.
+    this.unsent.unshift({ type: "auth", token });
+    this.flush();
   }
 
   private hear(data: unknown): void {

@@ -1,4 +1,4 @@
-import { Link, TIMING, type ConnectionState, type Timing, type Why } from "./link.js";
+import { Link, MESSAGES_PER_SECOND, TIMING, type ConnectionState, type Timing, type Why } from "./link.js";
 import type { FromServer, LiveRecord } from "./protocol.js";
 import { Subscription, type SubscribeOptions, type SubscriptionState } from "./subscription.js";
 
@@ -13,6 +13,8 @@ export interface ConnectOptions {
   /** What went wrong and is being dealt with, for a log. */
   readonly onNotice?: (error: Error) => void;
   readonly timing?: Partial<Timing>;
+  /** How many messages are sent in a second at most: less than the node's `live.messagesPerSecond` allows. 40. */
+  readonly messagesPerSecond?: number;
   /** Another implementation, where there is none of the platform's own. */
   readonly WebSocket?: typeof WebSocket;
 }
@@ -40,7 +42,10 @@ export interface Live {
   close(): void;
 }
 
-/** Connects, and stays connected: until `close()`, or until the server says that there is no sense in it. */
+/**
+ * Connects, and stays connected: until `close()`, or until the server says that there is no sense in it.
+ * @throws RangeError when `messagesPerSecond` is less than 1, and what `URL` throws of an address that is none.
+ */
 export function connect(options: ConnectOptions): Live {
   return new Connection(options);
 }
@@ -60,11 +65,12 @@ class Connection implements Live {
       message: (message: FromServer) => this.hear(message),
       notice: (error: Error) => tell(options.onNotice, error),
     };
-    const url = address(options);
-    this.link = new Link(
-      { url, token: options.token, WebSocket: options.WebSocket ?? WebSocket, timing: this.timing },
-      ears,
-    );
+    const { token, messagesPerSecond = MESSAGES_PER_SECOND } = options;
+    if (!(messagesPerSecond >= 1)) {
+      throw new RangeError(`messagesPerSecond is ${messagesPerSecond}: give at least 1, and less than the node's own`);
+    }
+    const link = { url: address(options), token, WebSocket: options.WebSocket ?? WebSocket, timing: this.timing };
+    this.link = new Link({ ...link, messagesPerSecond }, ears);
     listen("addEventListener", this);
     this.link.connect();
   }
@@ -148,13 +154,11 @@ class Connection implements Live {
     else if (message.type === "error") subscription.failed(message);
   }
 
-  /** Tells each subscription that it belongs to, once. */
+  /** Tells each subscription that it belongs to, once. As at the server, it belongs to all of its own object's type only. */
   private record(record: LiveRecord): void {
     const { object, objects = [] } = record;
-    const found = new Set<Subscription | undefined>();
-    for (const one of [object, ...objects]) {
-      found.add(this.byObject.get(one)).add(this.byObject.get(`${one.split(":", 1)}:*`));
-    }
+    const names = [object, `${object.split(":", 1)}:*`, ...objects];
+    const found = new Set(names.map((name) => this.byObject.get(name)));
     found.forEach((subscription) => subscription?.record(record));
   }
 }

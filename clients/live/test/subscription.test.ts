@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { LiveRecord, SubscribeOptions, SubscriptionState } from "../src/index.js";
+import { connect, type LiveRecord, type SubscribeOptions, type SubscriptionState } from "../src/index.js";
 import { clock, eachAlone, open, page, server, type Page } from "./world.js";
 
 eachAlone();
@@ -30,15 +30,40 @@ test("records come once the server has said so, each to its own", async () => {
   assert.equal(event.handle.position, "p1");
 });
 
-test("a record reaches the subscriptions to its type and to what else it belongs to, each once", async () => {
+test("a record reaches its object, all of that object's type, and what else it belongs to, each once", async () => {
   const made = await open();
-  const all = ["event:42", "event:*", "organization:acme", "stage:*"].map((object) => subscribe(made, object));
+  const all = ["event:42", "event:*", "organization:acme"].map((object) => subscribe(made, object));
   all.forEach((_, index) => answer(String(index + 1)));
-  server.socket.say(record("event:42", "p1", 1, ["organization:acme", "stage:1", "stage:2"]));
+  server.socket.say(record("event:42", "p1", 1, ["organization:acme", "stage:1", "event:42"]));
   assert.deepEqual(
     all.map(({ data }) => data),
-    [[1], [1], [1], [1]],
+    [[1], [1], [1]],
   );
+});
+
+test("what is held of a whole type is not passed by a record that only names an object of that type", async () => {
+  const made = await open();
+  const events = subscribe(made, "event:*");
+  const organization = subscribe(made, "organization:1");
+  answer("1", "p0");
+  answer("2", "p0");
+  // The server holds p1, of event:5, until it knows what holds of `event:*`. This one does not belong to that.
+  server.socket.say(record("vehicle:1", "p2", "passes", ["organization:1", "event:7"]));
+  assert.deepEqual([events.data, organization.data], [[], ["passes"]]);
+  assert.deepEqual([events.handle.position, organization.handle.position], ["p0", "p2"]);
+  server.socket.end(1006);
+  await clock.pass(500);
+  server.socket.welcome();
+  assert.deepEqual(
+    server.socket.heard("subscribe").map(({ object, position }) => [object, position]),
+    [
+      ["event:*", "p0"],
+      ["organization:1", "p2"],
+    ],
+  );
+  answer("1", "p0", true);
+  server.socket.say({ ...record("event:5", "p1", "held"), id: "1" });
+  assert.deepEqual(events.data, ["held"]);
 });
 
 test("a filter holds also where another subscription brings the record", async () => {
@@ -75,6 +100,32 @@ test("many subscriptions are taken up again without saying too much at once", as
   server.socket.welcome();
   await clock.pass(3_000);
   assert.equal(server.socket.heard("subscribe").length, 100);
+});
+
+test("a node that allows less is told less at once, and a renewed token all the same", async () => {
+  const made = await open({ messagesPerSecond: 10 });
+  for (let id = 0; id < 100; id += 1) subscribe(made, `event:${id}`);
+  await clock.pass(1_000);
+  server.socket.end(1001);
+  await clock.pass(1_000);
+  server.socket.welcome(12_000);
+  assert.equal(server.socket.said.length, 10);
+  for (let second = 1; second <= 6; second += 1) {
+    await clock.pass(1_000);
+    assert.equal(server.socket.said.length, (second + 1) * 10);
+  }
+  assert.equal(server.socket.heard("auth").length, 2, "the token does not wait for all subscriptions to be taken up");
+  await clock.pass(5_000);
+  assert.equal(server.socket.heard("subscribe").length, 100);
+});
+
+test("how much may be said is a number, and not none", () => {
+  for (const messagesPerSecond of [0, -1, 0.5, NaN]) {
+    assert.throws(
+      () => connect({ url: "wss://edge.example/live", token: () => "token", messagesPerSecond }),
+      new RangeError(`messagesPerSecond is ${messagesPerSecond}: give at least 1, and less than the node's own`),
+    );
+  }
 });
 
 test("a new connection goes on from the last position, and recovers", async () => {
