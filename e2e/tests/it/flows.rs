@@ -6,9 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use meridian_model::dsl;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use crate::http::{metric, request};
 use crate::postgres::sql;
 use crate::system::{Node, RegionalStore, Role, System};
 use crate::until::{heavy, until};
@@ -41,7 +40,7 @@ async fn started(recorder: &str) -> (System, String) {
     system.start_nodes().await;
     let store = new_store(&system).await;
     until("the edge's buffer to be empty", SOON, async || {
-        let waiting = metric(&system.edge, "meridian_flow_queue_bytes", "").await;
+        let waiting = metric(system.edge.metrics, "meridian_flow_queue_bytes", "").await;
         (waiting == 0).then_some(()).ok_or(waiting.to_string())
     })
     .await;
@@ -96,39 +95,26 @@ async fn checks(system: &System, store: &str, many: usize) {
 }
 
 async fn http(node: SocketAddr, method: &str, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    body.to_owned()
+    let (status, answer) = request(node, method, path, body).await;
+    assert_eq!(status, 200, "{answer}");
+    answer
 }
 
 async fn json(node: SocketAddr, method: &str, path: &str, body: &str) -> Value {
     serde_json::from_str(&http(node, method, path, body).await).unwrap()
 }
 
-/// The sum of a metric's series whose labels contain `label`.
-async fn metric(node: &Node, name: &str, label: &str) -> u64 {
-    let text = http(node.metrics, "GET", "/metrics", "").await;
-    let of = text.lines().filter(|line| line.starts_with(name));
-    let of = of.filter(|line| line.contains(label));
-    let numbers = of.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
-    numbers.sum::<f64>() as u64
-}
-
 async fn written(node: &Node) -> u64 {
-    metric(node, "meridian_flow_events_written_total", "kind=\"flow\"").await
+    metric(
+        node.metrics,
+        "meridian_flow_events_written_total",
+        "kind=\"flow\"",
+    )
+    .await
 }
 
 async fn dropped(node: &Node) -> u64 {
-    metric(node, "meridian_flow_events_dropped_total", "").await
+    metric(node.metrics, "meridian_flow_events_dropped_total", "").await
 }
 
 /// How many decisions of a store are in the region's database.
@@ -215,7 +201,7 @@ async fn a_regional_that_dies_at_work_loses_and_doubles_nothing() {
     let all = until("all at Kafka", SOON, async || {
         let (written, queued) = (
             written(&system.edge).await,
-            metric(&system.edge, "meridian_flow_queue_bytes", "").await,
+            metric(system.edge.metrics, "meridian_flow_queue_bytes", "").await,
         );
         (written >= 4000 && queued == 0)
             .then_some(written)

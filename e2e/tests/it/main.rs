@@ -17,6 +17,7 @@ mod control_plane;
 mod dev;
 mod differential;
 mod flows;
+mod http;
 #[expect(dead_code, reason = "an issuer does more for the nodes' own tests")]
 #[path = "../../../node/server/tests/it/authn/issuer.rs"]
 mod issuer;

@@ -7,10 +7,9 @@ use anyhow::Result;
 use meridian_e2e::{MariaDb, Postgres, Workdir, free_port};
 use meridian_model::TupleKey;
 use meridian_proto::openfga::v1::ConsistencyPreference;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::client::Client;
+use crate::http::metric;
 use crate::system::{Node, Role};
 use crate::until::{heavy, until};
 
@@ -180,16 +179,7 @@ impl Asked {
 
     /// How many reads the replica has answered.
     async fn by_replica(&self) -> u64 {
-        let mut stream = TcpStream::connect(self.metrics).await.unwrap();
-        let request = b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        let line = text.lines().find_map(|line| {
-            line.strip_prefix("meridian_datastore_reads_total{source=\"replica\"} ")
-        });
-        line.unwrap_or_else(|| panic!("no such metric:\n{text}"))
-            .parse()
-            .unwrap()
+        let name = "meridian_datastore_reads_total";
+        metric(self.metrics, name, "source=\"replica\"").await
     }
 }

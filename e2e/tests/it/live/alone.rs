@@ -1,14 +1,11 @@
 //! The endpoint as a process of its own.
 
-use std::net::SocketAddr;
-
 use meridian_e2e::Workdir;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::client::{Live, publish};
 use super::{flowing, started};
+use crate::http::request;
 use crate::system::{Node, Role};
 use crate::until::heavy;
 use crate::world::tuple;
@@ -17,15 +14,6 @@ use crate::world::tuple;
 async fn hear(clients: &mut [Live; 2]) -> [Value; 2] {
     let [one, other] = clients;
     [one.hear().await, other.hear().await]
-}
-
-async fn status(node: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split(' ').nth(1).unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -39,8 +27,10 @@ async fn it_sends_the_frames_that_an_edge_sends_and_serves_nothing_else() {
     );
     let mut alone = Node::of("live", &dir, &system.kafka.bootstrap(), &settings);
     alone.start().await;
-    assert_eq!(status(alone.http, "/livez").await, "200");
-    assert_eq!(status(alone.http, "/stores").await, "404");
+    for (path, expected) in [("/livez", 200), ("/stores", 404)] {
+        let (status, _) = request(alone.http, "GET", path, "").await;
+        assert_eq!(status, expected, "{path}");
+    }
 
     let mut clients = [
         Live::connect(system.edge.http, &store, "anne").await,

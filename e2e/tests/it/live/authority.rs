@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Live, publish};
 use super::flowing_at;
+use crate::http::metric;
 use crate::system::{Node, Role};
 use crate::until::{heavy, until};
 
@@ -91,12 +92,22 @@ live: {{enabled: true, store: {STORE}, grace: 2s, reviewInterval: 1s, authorityU
     serving.abort();
     assert!(serving.await.unwrap_err().is_cancelled());
     assert_eq!(anne.ask("event:46").await["code"], 503);
+    let reviews = async || {
+        let name = "meridian_live_authority_calls_total";
+        metric(node.metrics, name, "why=\"periodic\"").await
+    };
+    let before = reviews().await;
     until("a review that comes to nothing", SOON, async || {
-        let log = node.log();
-        let tried = log.matches("cannot be asked who may see an object").count();
-        (tried > 1).then_some(()).ok_or(log)
+        let begun = reviews().await - before;
+        (begun > 1).then_some(()).ok_or(begun.to_string())
     })
     .await;
+    let log = node.log();
+    let told = log.matches("cannot be asked who may see an object").count();
+    assert_eq!(
+        told, 2,
+        "once for its answer of 500, once when it was away: {log}"
+    );
     let sent = publish(node.http, STORE, "event:42", &json!("goes on")).await;
     assert_eq!(sent, 200);
     assert_eq!(anne.record().await["data"], "goes on");
@@ -116,4 +127,16 @@ live: {{enabled: true, store: {STORE}, grace: 2s, reviewInterval: 1s, authorityU
         assert_eq!(publish(node.http, STORE, object, &json!(object)).await, 200);
     }
     assert_eq!(anne.record().await["data"], "event:a/b", "and no other");
+    let log = node.log();
+    assert!(log.contains("says again who may see an object"), "{log}");
+
+    // It takes the token no longer: that is not for good.
+    says.lock().unwrap().status.insert("/may/event/a%2Fb", 401);
+    let told = anne.hear().await;
+    let object = json!("event:a/b");
+    assert_eq!(
+        (&told["type"], &told["object"], &told["reason"]),
+        (&json!("unsubscribed"), &object, &json!("expired"))
+    );
+    assert_eq!(anne.ask("event:a/b").await["code"], 401);
 }

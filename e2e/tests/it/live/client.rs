@@ -8,11 +8,13 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::http::request;
 
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,10 +50,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// What comes next, pings apart.
     pub(crate) async fn hear(&mut self) -> Value {
+        self.heard().await.unwrap()
+    }
+
+    /// What comes next, pings apart; `None` where the node is gone.
+    pub(crate) async fn heard(&mut self) -> Option<Value> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
-            match next.unwrap().unwrap().unwrap() {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+            match next.unwrap()?.ok()? {
+                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 Message::Close(frame) => panic!("{frame:?}"),
                 _ => {}
             }
@@ -66,10 +73,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Asks for an object.
     pub(crate) async fn ask(&mut self, object: &str) -> Value {
         let message = json!({"type": "subscribe", "id": object, "object": object});
-        self.0
-            .send(Message::text(message.to_string()))
-            .await
-            .unwrap();
+        self.say(&message).await
+    }
+
+    /// Asks for what followed a position.
+    pub(crate) async fn ask_from(&mut self, object: &str, position: &str) -> Value {
+        let message =
+            json!({"type": "subscribe", "id": object, "object": object, "position": position});
+        self.say(&message).await
+    }
+
+    /// Sends a message; what comes next.
+    async fn say(&mut self, message: &Value) -> Value {
+        let message = Message::text(message.to_string());
+        self.0.send(message).await.unwrap();
         self.hear().await
     }
 
@@ -94,20 +111,8 @@ pub(crate) async fn publish(node: SocketAddr, store: &str, object: &str, data: &
 /// Sends records by a node; returns the answer's status.
 pub(crate) async fn publish_all(node: SocketAddr, store: &str, records: &[Value]) -> u16 {
     let body = json!({"records": records}).to_string();
-    let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!(
-        "POST /stores/{store}/live/publish HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let status = String::from_utf8_lossy(&answer)
-        .split(' ')
-        .nth(1)
-        .map(str::to_owned);
-    status.unwrap().parse().unwrap()
+    let path = format!("/stores/{store}/live/publish");
+    request(node, "POST", &path, &body).await.0
 }
 
 /// Sends a record past all nodes.

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use meridian_e2e::Workdir;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::client::{Live, publish_all};
 use super::{flowing, started, started_with};
+use crate::http::metric;
 use crate::postgres::sql;
 use crate::system::{Node, RegionalStore, Role, System};
 use crate::until::{heavy, until};
@@ -36,14 +35,8 @@ async fn all_kept(system: &System, number: usize) {
 
 /// How many records a node has written.
 async fn written_by(metrics: SocketAddr) -> u64 {
-    let mut stream = TcpStream::connect(metrics).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let name = "meridian_live_stored_records_total{outcome=\"stored\"} ";
-    let number = text.lines().find_map(|line| line.strip_prefix(name));
-    number.map_or(0, |number| number.parse().unwrap())
+    let name = "meridian_live_stored_records_total";
+    metric(metrics, name, "outcome=\"stored\"").await
 }
 
 /// Numbered records, of many objects.

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
+use meridian_e2e::Workdir;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::client::Live;
 use super::durable::central_url;
-use super::{SOON, started};
+use super::{SOON, started, started_with};
+use crate::http::request;
 use crate::postgres::sql;
+use crate::system::{Node, RegionalStore};
 use crate::until::{heavy, until};
 
 /// Waits until a statement prints a text.
@@ -23,17 +24,8 @@ async fn prints(url: &str, statement: &str, text: &str) {
 
 /// Calls a node for a store, as that is allowed.
 async fn call(node: SocketAddr, method: &str, path: &str, body: &Value) {
-    let body = body.to_string();
-    let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (status, answer) = request(node, method, path, &body.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[tokio::test]
@@ -88,4 +80,41 @@ async fn a_connection_is_a_flow_with_a_session_and_a_subscription_a_decision() {
     let bobs =
         "select count(*) from live_sessions where user_id = 'user:bob' and ended_at is not null";
     prints(&url, bobs, "1").await;
+}
+
+#[tokio::test]
+async fn what_edges_and_the_endpoint_record_of_connections_is_in_the_regions_database() {
+    let _leave = heavy().await;
+    let (system, store) = started_with(RegionalStore::Postgres).await;
+    let switch = format!("/stores/{store}/flow-recorder");
+    for node in [system.regional.http, system.edge.http] {
+        call(node, "PATCH", &switch, &json!({"process_enabled": true})).await;
+    }
+    let dir = Workdir::new("live").unwrap();
+    let settings = format!(
+        "upstream: [\"http://{}\"]\nlive: {{enabled: true, grace: 2s}}\nrecorder: {{enabled: true}}",
+        system.regional.nodes
+    );
+    let mut alone = Node::of("live", &dir, &system.kafka.bootstrap(), &settings);
+    alone.start().await;
+    for (node, user) in [(system.edge.http, "anne"), (alone.http, "bob")] {
+        let mut client = Live::connect(node, &store, user).await;
+        until("the topic to be read", SOON, async || {
+            match client.ask("event:42").await {
+                told if told["type"] == "subscribed" => Ok(()),
+                told => Err(told.to_string()),
+            }
+        })
+        .await;
+    }
+    let url = system.postgres.url();
+    let url = format!("{}/regional", url.rsplit_once('/').unwrap().0);
+    let sessions = "select f.user_id, s.user_id, f.status, p.name, p.status, s.close_code, s.ended_at >= s.connected_at \
+                    from live_sessions s join flows f on f.id = s.flow_id join flow_steps p on p.flow_id = f.id \
+                    order by 1";
+    let session = |user| format!("user:{user}|user:{user}|1|authenticate|0|1000|t");
+    let expected = format!("{}\n{}", session("anne"), session("bob"));
+    prints(&url, sessions, &expected).await;
+    let decisions = "select count(*) from flows where operation = 'Subscribe' and allowed = 1";
+    prints(&url, decisions, "2").await;
 }
