@@ -18,7 +18,7 @@ pub(crate) enum Benchmark {
     Check,
     /// Check, BatchCheck, ListObjects and Write beside OpenFGA, on PostgreSQL
     Openfga,
-    /// The live channel, beside a bare broadcast with the same WebSocket library
+    /// The live channel, beside a bare broadcast with the same WebSocket library, and a storm of clients whose node dies
     Live,
     /// What recording every decision costs a Check, and what PostgreSQL keeps of flows; ten minutes of it are measuring
     Recorder,
@@ -43,8 +43,8 @@ async fn prepare(benchmark: Benchmark) -> Result<Command> {
             command.args(["--example", "check", "--", "--full"]);
         }
         Benchmark::Live => {
-            command.args(["run", "--release", "--package", "meridian-bench"]);
-            command.args(["--example", "live"]);
+            build_with_servers("live", false).await?;
+            command = Command::new(built_example("live")?);
         }
         Benchmark::Openfga => {
             build_with_servers("openfga", true).await?;

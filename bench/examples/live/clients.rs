@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::endpoint::STORE;
 
 /// Connections that are being made at a time: a listener keeps few.
-const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
 /// Of so many records the delay of one is measured.
 const SAMPLE: usize = 16;
 
@@ -26,14 +26,14 @@ struct Seen {
     delays: Arc<Mutex<Histogram<u64>>>,
 }
 
-/// Connects so many, says `ready` and how many microseconds that took, then again and again how many records all have read; at the end of its
+/// Connects so many, says `ready`, then again and again how many records all have read; at the end of its
 /// input, how long they took.
 pub(crate) async fn run(address: SocketAddr, count: usize) -> Result<()> {
     let seen = Seen {
         read: Arc::default(),
         delays: Arc::new(Mutex::new(Histogram::new(3)?)),
     };
-    let (start, free) = (Instant::now(), Arc::new(Semaphore::new(AT_ONCE)));
+    let free = Arc::new(Semaphore::new(AT_ONCE));
     let mut connecting = tokio::task::JoinSet::new();
     for number in 0..count {
         let free = Arc::clone(&free);
@@ -46,7 +46,7 @@ pub(crate) async fn run(address: SocketAddr, count: usize) -> Result<()> {
         let (stream, rest) = connected??;
         tokio::spawn(read(stream, rest, seen.clone()));
     }
-    println!("ready {}", start.elapsed().as_micros());
+    println!("ready");
     let read = Arc::clone(&seen.read);
     let telling = tokio::spawn(async move {
         let mut last = usize::MAX;
@@ -75,50 +75,75 @@ pub(crate) async fn run(address: SocketAddr, count: usize) -> Result<()> {
 
 /// Connects, shows a token and subscribes. Also returns what came behind.
 pub(crate) async fn connect(address: SocketAddr, number: usize) -> Result<(TcpStream, Vec<u8>)> {
+    let message = r#"{"type":"subscribe","id":"a","object":"event:42"}"#;
+    let token = format!("client-{number}");
+    let (stream, _, rest) = subscribe(address, STORE, &token, message).await?;
+    Ok((stream, rest))
+}
+
+/// Connects, shows a token and subscribes with a message. Also returns what was answered to that, and what came behind.
+///
+/// # Errors
+/// When the node refuses any of it.
+pub(crate) async fn subscribe(
+    address: SocketAddr,
+    store: &str,
+    token: &str,
+    message: &str,
+) -> Result<(TcpStream, Vec<u8>, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
-        "GET /live?store_id={STORE} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /live?store_id={store} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Authorization: Bearer client-{number}\r\n\r\n"
+         Authorization: Bearer {token}\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
-    stream
-        .write_all(&frame(
-            br#"{"type":"subscribe","id":"a","object":"event:42"}"#,
-        )?)
-        .await?;
+    stream.write_all(&frame(message)?).await?;
     let mut got = Vec::new();
-    let subscribed = br#""subscribed""#;
-    loop {
-        if let Some(at) = got
-            .windows(subscribed.len())
-            .position(|part| part == subscribed)
-        {
-            // The frame ends with the first brace behind.
-            let end = got
-                .iter()
-                .skip(at)
-                .position(|byte| *byte == b'}')
-                .map(|end| at + end + 1);
-            if let Some(end) = end {
-                return Ok((stream, got.split_off(end)));
-            }
+    let head = loop {
+        let end = got.windows(4).position(|part| part == b"\r\n\r\n");
+        if let Some(end) = end {
+            break end + 4;
         }
-        ensure!(
-            stream.read_buf(&mut got).await? > 0,
-            "closed: {}",
-            String::from_utf8_lossy(&got)
-        );
+        more(&mut stream, &mut got).await?;
+    };
+    ensure!(
+        got.starts_with(b"HTTP/1.1 101"),
+        "refused: {}",
+        String::from_utf8_lossy(&got)
+    );
+    got.drain(..head);
+    loop {
+        while let Some((text, rest)) = split(&got) {
+            let (text, rest) = (text.to_vec(), rest.to_vec());
+            if text.starts_with(br#"{"type":"subscribed""#) {
+                return Ok((stream, text, rest));
+            }
+            ensure!(
+                text.starts_with(br#"{"type":"welcome""#),
+                "refused: {}",
+                String::from_utf8_lossy(&text)
+            );
+            got = rest;
+        }
+        more(&mut stream, &mut got).await?;
     }
 }
 
+async fn more(stream: &mut TcpStream, got: &mut Vec<u8>) -> Result<()> {
+    let read = stream.read_buf(got).await?;
+    ensure!(read > 0, "closed: {}", String::from_utf8_lossy(got));
+    Ok(())
+}
+
 /// A client's frame; its mask is zero.
-fn frame(text: &[u8]) -> Result<Vec<u8>> {
-    let len = u8::try_from(text.len())
-        .ok()
-        .filter(|len| *len < 126)
-        .context("too long")?;
-    Ok([&[0x81, 0x80 | len, 0, 0, 0, 0], text].concat())
+fn frame(text: &str) -> Result<Vec<u8>> {
+    let len = u16::try_from(text.len()).context("too long")?;
+    let head = match u8::try_from(len) {
+        Ok(len) if len < 126 => vec![0x81, 0x80 | len],
+        _ => [[0x81, 0x80 | 126], len.to_be_bytes()].concat(),
+    };
+    Ok([&*head, &[0; 4], text.as_bytes()].concat())
 }
 
 async fn read(mut stream: TcpStream, mut got: Vec<u8>, seen: Seen) {

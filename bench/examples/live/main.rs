@@ -1,18 +1,19 @@
 //! The live channel's figures, printed: deliveries a second to 1,000 clients beside a bare broadcast with the same WebSocket
-//! library, memory of a connection that is idle, a storm of clients that come back, how often the authority was asked, and how soon
-//! a revocation is felt. `--revocations N` measures the last alone.
+//! library, memory of a connection that is idle, how often the authority was asked, how soon a revocation is felt, and a storm of clients
+//! whose node dies. `--revocations N` and `--storm N` measure one of the last two alone.
 //!
-//! The endpoint runs in this process, its clients in another, both on the same machine.
+//! But for the storm, the endpoint runs in this process, its clients in another, both on the same machine.
 
 mod clients;
 mod endpoint;
 mod revoking;
+mod storm;
 
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -30,20 +31,23 @@ const AHEAD: usize = 64;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--clients") {
-        let [address, count] = args
-            .get(at + 1..at + 3)
-            .context("--clients ADDRESS COUNT")?
-        else {
-            bail!("--clients ADDRESS COUNT");
-        };
-        return clients::run(address.parse()?, count.parse()?).await;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        [] => all().await,
+        ["--revocations", rounds] => revoking::run(&Channel::start().await?, rounds.parse()?).await,
+        ["--storm", count] => storm::run(count.parse()?).await,
+        // Of this program itself.
+        ["--clients", address, count] => clients::run(address.parse()?, count.parse()?).await,
+        ["--watchers", first, other, store, object, tokens] => {
+            let nodes = [first.parse()?, other.parse()?];
+            storm::watchers::run(nodes, (store, object), tokens.as_ref()).await
+        }
+        _ => bail!("give nothing, --revocations ROUNDS or --storm CLIENTS"),
     }
-    if let Some(at) = args.iter().position(|arg| arg == "--revocations") {
-        let rounds = args.get(at + 1).context("--revocations ROUNDS")?;
-        return revoking::run(&Channel::start().await?, rounds.parse()?).await;
-    }
+}
+
+async fn all() -> Result<()> {
     let bare = Bare::start().await?;
     let most_bare = at_full_speed("bare broadcast", &bare, CLIENTS).await?;
     let channel = Channel::start().await?;
@@ -56,7 +60,7 @@ async fn main() -> Result<()> {
         at_rate(&channel, CLIENTS, rate).await?;
     }
     let asked = channel.asked();
-    let (_, mut few) = Clients::start(channel.address(), 10).await?;
+    let mut few = Clients::start(channel.address(), 10).await?;
     let before = channel.asked();
     for sent in 0..100_000 {
         channel.send();
@@ -73,22 +77,20 @@ async fn main() -> Result<()> {
     few.stop().await?;
 
     let empty = memory(std::process::id())?;
-    let (_, idle) = Clients::start(channel.address(), IDLE).await?;
+    let idle = Clients::start(channel.address(), IDLE).await?;
     let full = memory(std::process::id())?;
     println!(
         "{IDLE} idle connections, each with a subscription: {:.1} KB each",
         (full - empty) as f64 / IDLE as f64 / 1024.0
     );
     idle.stop().await?;
-    let (took, storm) = Clients::start(channel.address(), STORM).await?;
-    println!("{STORM} clients connected, known and subscribed again in {took:.2?}");
-    storm.stop().await?;
-    revoking::run(&Channel::start().await?, REVOCATIONS).await
+    revoking::run(&Channel::start().await?, REVOCATIONS).await?;
+    storm::run(STORM).await
 }
 
 /// Sends as fast as all clients read; returns deliveries a second.
 async fn at_full_speed(name: &str, endpoint: &impl Endpoint, count: usize) -> Result<f64> {
-    let (_, mut clients) = Clients::start(endpoint.address(), count).await?;
+    let mut clients = Clients::start(endpoint.address(), count).await?;
     let start = Instant::now();
     for sent in 0..RECORDS {
         endpoint.send();
@@ -103,7 +105,7 @@ async fn at_full_speed(name: &str, endpoint: &impl Endpoint, count: usize) -> Re
 
 /// Sends at a steady rate, of deliveries a second; prints how long a record takes.
 async fn at_rate(endpoint: &impl Endpoint, count: usize, rate: f64) -> Result<()> {
-    let (_, mut clients) = Clients::start(endpoint.address(), count).await?;
+    let mut clients = Clients::start(endpoint.address(), count).await?;
     let pause = Duration::from_secs_f64(count as f64 / rate);
     let mut tick = tokio::time::interval(pause);
     let records = (5.0 / pause.as_secs_f64()) as usize;
@@ -125,8 +127,8 @@ struct Clients {
 }
 
 impl Clients {
-    /// Starts them, and waits until all have subscribed; also says how long that took.
-    async fn start(address: SocketAddr, count: usize) -> Result<(Duration, Self)> {
+    /// Starts them, and waits until all have subscribed.
+    async fn start(address: SocketAddr, count: usize) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(["--clients", &address.to_string(), &count.to_string()])
             .stdin(Stdio::piped())
@@ -136,13 +138,12 @@ impl Clients {
         let stdout = process.stdout.take().context("no output")?;
         let mut told = BufReader::new(stdout).lines();
         let ready = told.next_line().await?.context("the clients ended")?;
-        let took = ready.strip_prefix("ready ").context("clients: not ready")?;
-        let clients = Self {
+        ensure!(ready == "ready", "the clients say {ready}");
+        Ok(Self {
             process,
             told,
             read: 0,
-        };
-        Ok((Duration::from_micros(took.parse()?), clients))
+        })
     }
 
     /// Waits until so many records were read, by all together.
