@@ -16,6 +16,7 @@ pub mod following;
 mod lease;
 pub mod limits;
 pub mod live;
+pub mod lookup;
 pub mod node_service;
 mod outage;
 mod pace;

@@ -17,13 +17,14 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant as Deadline;
 use tower::BoxError;
 
-use super::stores::{Found, Stores};
+use super::stores::Stores;
 use super::views::Watching;
 use crate::authn::{Bearer, FetchError, Web};
 use crate::calls::{Context, ServedBy};
 use crate::commands::check::Decision;
 use crate::commands::decisions::Outcome;
 use crate::following::{Following, NotFollowed};
+use crate::lookup::Found;
 use crate::outage::Outage;
 use crate::routing::batch::DecideAll;
 

@@ -1,4 +1,4 @@
-//! Which stores there are, asked of the node's own calls: those that have a database read it, others ask the nodes above.
+//! Which stores there are, known for a while.
 
 #[cfg(test)]
 mod tests;
@@ -6,28 +6,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_model::{Code, StoreId};
-use meridian_proto::openfga::v1;
+use meridian_model::StoreId;
 use moka::Expiry;
 use moka::future::Cache;
 
-use crate::calls::{Calls, Context};
+use crate::calls::Calls;
+use crate::lookup::{self, Found};
 
 /// Answers that are kept.
 const KEPT: u64 = 100_000;
 /// How long a question may take: nobody waits for long for what may not be answered at all.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What is known of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// It exists, or did a minute ago.
-    There,
-    /// It does not, or did not a second ago.
-    Missing,
-    /// Nobody could say.
-    Unknown,
-}
 
 /// Knows which stores there are.
 pub struct Stores {
@@ -61,20 +50,7 @@ impl Stores {
 
     /// Whether there is such a store. Those who ask for the same one at the same time share the question.
     pub async fn find(&self, store: StoreId) -> Found {
-        self.found.get_with(store, self.ask(store)).await
-    }
-
-    async fn ask(&self, store: StoreId) -> Found {
-        let deadline = Instant::now() + TIMEOUT;
-        let cx = Context::own(deadline);
-        let request = v1::GetStoreRequest {
-            store_id: store.to_string(),
-        };
-        let asked = self.calls.get_store(&cx, request);
-        match tokio::time::timeout_at(deadline.into(), asked).await {
-            Ok(Ok(_)) => Found::There,
-            Ok(Err(refusal)) if refusal.error.code == Code::StoreIdNotFound => Found::Missing,
-            Ok(Err(_)) | Err(_) => Found::Unknown,
-        }
+        let look = lookup::look(&*self.calls, store, TIMEOUT);
+        self.found.get_with(store, look).await
     }
 }

@@ -12,9 +12,10 @@ use meridian_model::StoreId;
 use metrics::{counter, describe_counter};
 
 use super::late::Late;
-use super::stores::{ByCalls, For, Found, Looks, Rate, Stores};
+use super::stores::{ByCalls, For, Looks, Rate, Stores};
 use super::{Steps, after, micros};
 use crate::calls::Calls;
+use crate::lookup::Found;
 
 const LEFT_OUT: &str = "meridian_flow_left_out_total";
 /// How many refused callers are recorded: so many at once, and then one in each interval.
@@ -66,7 +67,7 @@ impl Guard {
     /// Whether anything is recorded of somebody who was let in: not of a store that does not exist. One of which nobody can
     /// say that now, while what is above is away, is taken for one that does.
     pub(crate) async fn lets_in(&self, store: StoreId) -> bool {
-        let is_let_in = self.stores.find(store, For::Admitted).await != Found::None;
+        let is_let_in = self.stores.find(store, For::Admitted).await != Found::Missing;
         if !is_let_in {
             counter!(LEFT_OUT, "reason" => "store").increment(1);
         }
@@ -156,7 +157,7 @@ impl Guard {
                 (Found::There, _) | (Found::Unknown, For::Admitted) => {
                     this.hand_over(recorded, key);
                 }
-                (Found::None | Found::Unknown, _) => this.leave_out("store", key),
+                (Found::Missing | Found::Unknown, _) => this.leave_out("store", key),
             }
         });
     }

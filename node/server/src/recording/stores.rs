@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use meridian_model::{Code, StoreId};
-use meridian_proto::openfga::v1;
+use meridian_model::StoreId;
 
-use crate::calls::{Calls, Context};
+use crate::calls::Calls;
+use crate::lookup::{self, Found};
 
 /// How many are known to exist.
 const KNOWN: u64 = 100_000;
@@ -22,17 +22,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LOOKS: (Duration, u32) = (Duration::from_millis(100), 50);
 /// The same, for those who were let in.
 const LOOKS_ADMITTED: (Duration, u32) = (Duration::from_millis(10), 500);
-
-/// What is known of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// It exists.
-    There,
-    /// It does not.
-    None,
-    /// Nobody could say.
-    Unknown,
-}
 
 /// For whom a store is looked for. Who was not let in takes nothing from those who were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +89,7 @@ impl Stores {
             return Found::There;
         }
         let Some(place) = &self.place else {
-            return Found::None;
+            return Found::Missing;
         };
         let [admitted, anyone] = &self.looks;
         let rate = match whose {
@@ -128,17 +117,7 @@ pub(super) struct ByCalls(pub(super) Arc<dyn Calls>);
 #[async_trait]
 impl Looks for ByCalls {
     async fn look(&self, store: StoreId) -> Found {
-        let deadline = Instant::now() + TIMEOUT;
-        let cx = Context::own(deadline);
-        let request = v1::GetStoreRequest {
-            store_id: store.to_string(),
-        };
-        let found = self.0.get_store(&cx, request);
-        match tokio::time::timeout_at(deadline.into(), found).await {
-            Ok(Ok(_)) => Found::There,
-            Ok(Err(refusal)) if refusal.error.code == Code::StoreIdNotFound => Found::None,
-            Ok(Err(_)) | Err(_) => Found::Unknown,
-        }
+        lookup::look(&*self.0, store, TIMEOUT).await
     }
 }
 
