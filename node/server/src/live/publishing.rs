@@ -15,11 +15,12 @@ use meridian_sync::kafka::live::{Publication, Publisher};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::stores::{Found, Stores};
+use super::stores::Stores;
 use crate::api::http::{json, refused};
 use crate::api::timely::late;
 use crate::commands::errors::store_not_found;
 use crate::limits::Limits;
+use crate::lookup::Found;
 
 /// Records of one request.
 const MAX_RECORDS: usize = 1000;
@@ -39,11 +40,13 @@ pub struct Publishing {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Request {
     records: Vec<Asked>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     object: String,
     #[serde(default)]

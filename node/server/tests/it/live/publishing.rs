@@ -49,7 +49,13 @@ async fn what_cannot_be_a_record_is_named_with_its_remedy() {
         (
             NOBODY,
             json!({"record": []}).to_string(),
-            "missing field `records`",
+            "unknown field `record`",
+        ),
+        (NOBODY, "{}".to_owned(), "missing field `records`"),
+        (
+            NOBODY,
+            records(&[json!({"object": "event:42", "data": 1, "object_s": ["stage:a"]})]),
+            "unknown field `object_s`",
         ),
         (
             NOBODY,
