@@ -87,8 +87,17 @@ async fn what_edges_and_the_endpoint_record_of_connections_is_in_the_regions_dat
     let _leave = heavy().await;
     let (system, store) = started_with(RegionalStore::Postgres).await;
     let switch = format!("/stores/{store}/flow-recorder");
+    let on = json!({"process_enabled": true}).to_string();
     for node in [system.regional.http, system.edge.http] {
-        call(node, "PATCH", &switch, &json!({"process_enabled": true})).await;
+        until(
+            "the region to have the store",
+            SOON,
+            async || match request(node, "PATCH", &switch, &on).await {
+                (200, _) => Ok(()),
+                (status, answer) => Err(format!("{status}: {answer}")),
+            },
+        )
+        .await;
     }
     let dir = Workdir::new("live").unwrap();
     let settings = format!(
