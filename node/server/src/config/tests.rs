@@ -181,6 +181,42 @@ fn what_makes_no_sense_is_named_with_its_value_and_the_remedy() {
             "name the store",
         ),
         (
+            "live: {store: 01ARZ3NDEKTSV4RRFFQ69G5FAV, authorityUrl: 'https://app.example.com/may'}",
+            "live.authorityUrl",
+            "https://app.example.com/may",
+            "write a URL with {object}",
+        ),
+        (
+            "live: {store: 01ARZ3NDEKTSV4RRFFQ69G5FAV, authorityUrl: 'https://app.example.com/{id}/{objct}'}",
+            "live.authorityUrl",
+            "https://app.example.com/{id}/{objct}",
+            "write a URL with {object}",
+        ),
+        (
+            "live: {userinfoUrl: 'https://app.example.com/{id}'}",
+            "live.userinfoUrl",
+            "https://app.example.com/{id}",
+            "write a URL",
+        ),
+        (
+            "live: {allowedOrigins: [map.example.com]}",
+            "live.allowedOrigins",
+            "map.example.com",
+            "with its scheme",
+        ),
+        (
+            "live: {userType: us er}",
+            "live.userType",
+            "us er",
+            "name a type",
+        ),
+        (
+            "live: {relation: 'can:watch'}",
+            "live.relation",
+            "can:watch",
+            "name a relation",
+        ),
+        (
             "live: {historyBytes: 2000, historyTotalBytes: 1000}",
             "live.historyTotalBytes",
             "1000",
