@@ -181,14 +181,20 @@ mod tests {
         assert!(take("next").await);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_stops_leaves_the_rest_undone() {
-        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+    /// More old records than can ever be deleted.
+    fn endless() -> (Arc<dyn Datastore>, Arc<Old>, Keeper) {
         let old = Arc::new(Old::default());
         old.left.store(u64::MAX, Ordering::Relaxed);
         let keeper = Keeper::new(old.clone(), "live".to_owned());
-        let stop = CancellationToken::new();
-        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        (Arc::new(MemoryDatastore::new()), old, keeper)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stops_leaves_the_rest_undone() {
+        let (datastore, old, keeper) = endless();
+        let (stop, month) = (CancellationToken::new(), MONTH);
         let begun = async {
             while old.deletions.load(Ordering::Relaxed) == 0 {
                 tokio::time::sleep(TICK).await;
@@ -209,12 +215,8 @@ mod tests {
     /// Whoever is at it for longer than the lease has it renewed, and is not waited for.
     #[tokio::test(start_paused = true)]
     async fn a_long_look_goes_on_at_once_for_as_long_as_the_lease_is_ours() {
-        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
-        let old = Arc::new(Old::default());
-        old.left.store(u64::MAX, Ordering::Relaxed);
-        let keeper = Keeper::new(old.clone(), "live".to_owned());
-        let stop = CancellationToken::new();
-        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        let (datastore, old, keeper) = endless();
+        let (stop, month) = (CancellationToken::new(), MONTH);
         let (start, deletions) = (tokio::time::Instant::now(), || {
             old.deletions.load(Ordering::Relaxed)
         });
